@@ -1,0 +1,35 @@
+# make demo: set-up, then the whole main job on synthetic radiographs. make test: set-up, then checks and tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= runs/phantom
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: demo test check setup clean
+
+demo: $(VENV)/.cpu
+	$(BIN)/medsae run phantom --root $(RUN)
+
+test: check
+	$(BIN)/python -m pytest tests
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+setup: $(VENV)/.dev
+
+# torch first and by itself: what comes later takes the build that is there instead of a larger one.
+$(VENV)/.cpu: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip install -q --disable-pip-version-check -e ".[cpu]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.cpu
+	$(BIN)/pip install -q --disable-pip-version-check -e ".[cpu,dev]"
+	touch $@
+
+clean:
+	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

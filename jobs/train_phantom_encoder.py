@@ -1,0 +1,178 @@
+"""Train the small encoder that ships with the package, on synthetic radiographs alone.
+
+    python jobs/train_phantom_encoder.py --out medsae_ray/core/phantom/weights/encoder.safetensors
+
+The network is MedCLIP's vision transformer at a small geometry. It learns to tell the planted findings (and view, sex,
+age and the two planted shortcuts) by binary cross-entropy on linear heads, which are then dropped. It is a toy for
+trying the software: it has never seen a medical image and says nothing about one.
+
+Legend: N images, S side, D embedding dimension, T tokens, F findings, A attributes.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medsae_ray.core.encoders.medclip import MEAN, STD, SwinGeometry, build_vit, save_vit
+from medsae_ray.core.encoders.networks import VitTower
+from medsae_ray.core.phantom import FINDINGS, TRAINING_SEEDS, Study, patient
+
+GEOMETRY = SwinGeometry(
+    image_size=224, patch_size=8, embed_dim=32, depths=(1, 1, 2), num_heads=(2, 4, 8), window_size=7, projection=128
+)
+ATTRIBUTES = ("sex", "view", "scanner", "portable_marker", "age > 60")
+BATCH, RATE, DECAY, SHIFT = 48, 2e-3, 0.03, 5
+SHIPPED = Path(__file__).parents[1] / "medsae_ray" / "core" / "phantom" / "weights" / "encoder.safetensors"
+
+
+class Films(NamedTuple):
+    """Rendered studies: x_NSS uint8, y_NF and a_NA float32 (0 or 1)."""
+
+    x_NSS: Tensor
+    y_NF: Tensor
+    a_NA: Tensor
+
+
+class Heads(nn.Module):
+    """What is trained on top and then dropped: linear on the embedding, and a maximum over tokens for small findings."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.findings = nn.Linear(dim, len(FINDINGS))
+        self.attributes = nn.Linear(dim, len(ATTRIBUTES))
+        self.spots = nn.Linear(width, len(FINDINGS))
+
+    def loss(self, e_ND: Tensor, tokens_NTC: Tensor, y_NF: Tensor, a_NA: Tensor) -> Tensor:
+        bce = functional.binary_cross_entropy_with_logits
+        spots_NF = self.spots(tokens_NTC).amax(1)
+        return bce(self.findings(e_ND), y_NF) + 0.5 * bce(spots_NF, y_NF) + 0.2 * bce(self.attributes(e_ND), a_NA)
+
+
+def attributes(study: Study) -> tuple[bool, ...]:
+    """The five things that are not findings, as ATTRIBUTES orders them."""
+    return study.sex == "F", study.view == "AP", study.scanner == "B", study.portable_marker == 1, study.age > 60
+
+
+def draw(seed: int, patients: int) -> Films:
+    """All films of the first `patients` patients of a seed."""
+    studies = [study for number in range(patients) for study in patient(seed, number)]
+    x_NSS = torch.from_numpy(np.stack([study.render() for study in studies]))
+    y_NF = torch.tensor([[study.truth[name] for name in FINDINGS] for study in studies], dtype=torch.float32)
+    return Films(x_NSS, y_NF, torch.tensor([attributes(study) for study in studies], dtype=torch.float32))
+
+
+def normalise(x_NSS: Tensor) -> Tensor:
+    """uint8 grey to what the encoder takes: float32 [N, 3, S, S]."""
+    return ((x_NSS.float() / 255 - MEAN) / STD)[:, None].expand(-1, 3, -1, -1)
+
+
+def batches(films: Films, rng: np.random.Generator) -> Iterator[Films]:
+    """One epoch in random order; each batch is shifted by a few pixels and its exposure varied."""
+    order = rng.permutation(len(films.x_NSS))
+    for start in range(0, len(order) - BATCH + 1, BATCH):
+        rows = torch.from_numpy(order[start : start + BATCH])
+        shift = tuple(int(k) for k in rng.integers(-SHIFT, SHIFT + 1, 2))
+        x_NSS = torch.roll(films.x_NSS[rows], shift, (1, 2)).float()
+        gain = torch.from_numpy(rng.uniform(0.9, 1.1, (BATCH, 1, 1)).astype(np.float32))
+        offset = torch.from_numpy(rng.uniform(-12, 12, (BATCH, 1, 1)).astype(np.float32))
+        yield Films((x_NSS * gain + offset).clamp(0, 255), films.y_NF[rows], films.a_NA[rows])
+
+
+def train(films: Films, epochs: int) -> VitTower:
+    """The tower after `epochs` epochs of AdamW with warm-up and a cosine."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    tower = build_vit(GEOMETRY)
+    heads = Heads(GEOMETRY.projection, tower.model.config.hidden_size)
+    parameters = [*tower.parameters(), *heads.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY)
+    steps = epochs * (len(films.x_NSS) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.08)
+    for epoch in range(epochs):
+        start, losses = time.process_time(), []
+        for batch in batches(films, rng):
+            out = tower.model(normalise(batch.x_NSS))
+            loss = heads.loss(tower.projection_head(out.pooler_output), out.last_hidden_state, batch.y_NF, batch.a_NA)
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            schedule.step()
+            losses.append(loss.item())
+        print(f"epoch {epoch + 1}: loss {np.mean(losses):.4f}, {time.process_time() - start:.0f} s CPU", flush=True)
+    return tower.eval()
+
+
+@torch.inference_mode()
+def embed(tower: VitTower, x_NSS: Tensor) -> Tensor:
+    """Embeddings [N, D]."""
+    return torch.cat([tower(normalise(part)) for part in x_NSS.split(64)])
+
+
+def probe(e_ND: Tensor, y_N: Tensor, n_fit: int) -> float:
+    """AUROC of a logistic regression (L2 1e-3) fitted on the first `n_fit` images and tested on the others."""
+    z_ND = (e_ND - e_ND[:n_fit].mean(0)) / (e_ND[:n_fit].std(0) + 1e-6)
+    weight = torch.zeros(z_ND.shape[1] + 1, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weight], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        logits = z_ND[:n_fit] @ weight[1:] + weight[0]
+        loss = functional.binary_cross_entropy_with_logits(logits, y_N[:n_fit]) + 1e-3 * weight[1:].square().sum()
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return auroc((z_ND[n_fit:] @ weight.detach()[1:]).numpy(), y_N[n_fit:].numpy() == 1)
+
+
+def auroc(score_N: NDArray[np.float32], positive_N: NDArray[np.bool_]) -> float:
+    """The chance that a positive outranks a negative, ties counting half."""
+    n = int(positive_N.sum())
+    return float((rankdata(score_N)[positive_N].sum() - n * (n + 1) / 2) / (n * (len(positive_N) - n)))
+
+
+def report(tower: VitTower, films: Films) -> None:
+    """Probes of the trained tower and of the same tower with random weights, as a Markdown table."""
+    start = time.process_time()
+    e_ND = embed(tower, films.x_NSS)
+    cost = (time.process_time() - start) / len(e_ND) * 1000
+    torch.manual_seed(1)
+    control_ND = embed(build_vit(GEOMETRY).eval(), films.x_NSS)
+    n_fit = len(e_ND) * 3 // 5
+    print("| target | AUROC | random weights | positives |\n|---|---|---|---|")
+    y = torch.cat([films.y_NF, films.a_NA], 1)
+    for name, y_N in zip((*FINDINGS, *ATTRIBUTES), y.T, strict=True):
+        print(f"| {name} | {probe(e_ND, y_N, n_fit):.3f} | {probe(control_ND, y_N, n_fit):.3f} | {int(y_N.sum())} |")
+    print(f"{len(e_ND)} held-out images, {cost:.1f} ms CPU each")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patients", type=int, default=7000, help="patients to train on")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--out", type=Path, default=SHIPPED, help="the safetensors file to write")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    start = time.process_time()
+    films = draw(TRAINING_SEEDS[0], args.patients)
+    print(f"{len(films.x_NSS)} films drawn, {time.process_time() - start:.0f} s CPU", flush=True)
+    tower = train(films, args.epochs)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    save_vit(tower, GEOMETRY, args.out)
+    print(f"{args.out.name}: {args.out.stat().st_size / 1e6:.2f} MB", flush=True)
+    report(tower, draw(TRAINING_SEEDS[1], 1200))
+
+
+if __name__ == "__main__":
+    main()

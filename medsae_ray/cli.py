@@ -1,0 +1,105 @@
+"""The command line: medsae run | stage | show | verify."""
+
+import argparse
+import json
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from medsae_ray.config import load_recipe
+from medsae_ray.core.artifact import Artifact, open_artifact, verify
+from medsae_ray.core.storage import Store
+from medsae_ray.errors import ArtifactError, MedsaeError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point. Exit status 0, 1 for a refused or failed run (one clear line on stderr), 2 for a wrong call."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        return int(chosen.do(chosen))
+    except MedsaeError as error:
+        print(f"medsae: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="medsae", description="Find, name and test the concepts inside a medical image encoder.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="everything a recipe asks for, up to the report")
+    stage = commands.add_parser("stage", help="one stage, with whatever it needs")
+    stage.add_argument("name", metavar="NAME", help="images, manifest, embeddings, sae, activations, features, names or atlas")
+    for command, do in ((run, _run), (stage, _stage)):
+        command.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of one that comes with the package")
+        command.add_argument("--root", required=True, metavar="URI", help="folder for artifacts: a path, s3://..., gs://...")
+        command.set_defaults(do=do)
+    for name, do, text in (
+        ("show", _show, "what an artifact holds"),
+        ("verify", _verify, "read every file of an artifact, or of all below a root, and compare with the record"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("path", metavar="PATH", help="an artifact's folder" + (" or a run's root" if name == "verify" else ""))
+        command.set_defaults(do=do)
+    return parser
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    from medsae_ray.stages.pipeline import run_recipe
+
+    recipe = load_recipe(chosen.recipe)
+    run_recipe(recipe, chosen.root, Console())
+    print(f"report: {Store(chosen.root).path('report.html')}")
+    return 0
+
+
+def _stage(chosen: argparse.Namespace) -> int:
+    from medsae_ray.stages.pipeline import run_stage
+
+    run_stage(load_recipe(chosen.recipe), chosen.root, chosen.name, Console())
+    return 0
+
+
+def _show(chosen: argparse.Namespace) -> int:
+    artifact = open_artifact(chosen.path)
+    record, console = artifact.record, Console()
+    table = Table(show_header=False, box=None)
+    lines = {
+        "artifact": record.name,
+        "made from": ", ".join(record.parents.values()) or "–",
+        "rows": f"{record.rows:,}",
+        "not ok": ", ".join(f"{reason} {n:,}" for reason, n in record.not_ok.items()) or "0",
+        "files": f"{len(record.files)}, {sum(f.bytes for f in record.files) / 1e6:,.1f} MB",
+        "what": json.dumps(record.what),
+        "metrics": json.dumps(record.metrics)[:2000],
+    }
+    for key, value in lines.items():
+        table.add_row(key, value)
+    console.print(table)
+    if artifact.parts:
+        console.print(artifact.schema.to_string(), highlight=False)
+    return 0
+
+
+def _verify(chosen: argparse.Namespace) -> int:
+    bad = 0
+    for artifact in _artifacts(chosen.path):
+        problems = verify(artifact)
+        bad += len(problems)
+        print(f"{artifact.name}: {'ok' if not problems else '; '.join(problems)} ({len(artifact.record.files)} files)")
+    return 1 if bad else 0
+
+
+def _artifacts(path: str) -> list[Artifact]:
+    """The artifact at `path`, or every finished one directly below it."""
+    try:
+        return [open_artifact(path)]
+    except ArtifactError:
+        store = Store(path)
+        found = [store.child(name) for name in store.folders() if store.exists(f"{name}/record.json")]
+        if not found:
+            raise
+        return [open_artifact(child.uri) for child in found]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

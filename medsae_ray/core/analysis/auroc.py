@@ -1,0 +1,167 @@
+"""Area under the ROC curve with DeLong's interval.
+
+Everything is computed from tie blocks (distinct score, positives there, negatives there), which are counts: the
+result is the same bit for bit for any order of rows, any sharding, and for dense and sparse input.
+
+Legend: N images, F units, L labels, U distinct scores ascending.
+
+DeLong, DeLong & Clarke-Pearson (1988), "Comparing the areas under two or more correlated ROC curves"; computed from
+midranks as in Sun & Xu (2014), "Fast implementation of DeLong's algorithm".
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import sparse, special
+
+from medsae_ray.core.analysis.values import Bools, Floats, Ints, label_values
+from medsae_ray.errors import ArtifactError
+
+
+class Auroc(NamedTuple):
+    """`auc` with its interval [low, high]; all three NaN when a class is empty."""
+
+    auc: float
+    low: float
+    high: float
+    positives: int
+    negatives: int
+
+
+class DeLong(NamedTuple):
+    """The area and DeLong's estimate of its variance (NaN when a class has fewer than 2 rows)."""
+
+    auc: float
+    variance: float
+
+
+@dataclass(frozen=True)
+class RankSample:
+    """Scores and labels of some rows, ascending by row. Merging is an exact commutative monoid with identity `zero`."""
+
+    row_N: Ints
+    """Which row of the data set it is; a row may be in one sample only."""
+    score_N: Floats
+    y_N: Floats
+
+    @classmethod
+    def zero(cls) -> Self:
+        return cls(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
+
+    @classmethod
+    def of(cls, row_N: ArrayLike, score_N: ArrayLike, y_N: ArrayLike) -> Self:
+        """ArtifactError if lengths differ or a row comes twice."""
+        row_N, score_N, y_N = np.asarray(row_N, np.int64), np.asarray(score_N, float), np.asarray(y_N, float)
+        if not row_N.shape == score_N.shape == y_N.shape:
+            raise ArtifactError(f"{row_N.shape} rows, {score_N.shape} scores and {y_N.shape} labels do not match")
+        order = np.argsort(row_N, kind="stable")
+        row_N = row_N[order]
+        if (twice := np.flatnonzero(row_N[1:] == row_N[:-1])).size:
+            raise ArtifactError(f"row {row_N[twice[0]]} comes twice; a row belongs to one shard")
+        return cls(row_N, score_N[order], y_N[order])
+
+    def merge(self, other: Self) -> Self:
+        return self.of(
+            np.concatenate([self.row_N, other.row_N]),
+            np.concatenate([self.score_N, other.score_N]),
+            np.concatenate([self.y_N, other.y_N]),
+        )
+
+    def auroc(self, level: float = 0.95) -> Auroc:
+        return auroc(self.score_N, self.y_N, level)
+
+
+def auroc(scores_N: ArrayLike, y_N: ArrayLike, level: float = 0.95) -> Auroc:
+    """Area under the ROC curve of `scores_N` for labels 1 against 0; rows with a NaN label are left out.
+
+    The interval is DeLong's on the logit scale, logit(auc) -+ z se / (auc (1 - auc)), so it stays within [0, 1].
+    Where that is undefined or would have no width (auc 0 or 1, variance 0, one row in a class) it is Wilson's with
+    min(positives, negatives) trials: the variance of the area is at most auc (1 - auc) / min(positives, negatives)
+    (Van Dantzig 1951; Birnbaum & Klose 1957), so that interval errs on the wide side.
+    ArtifactError if a score is NaN or a label is not 0, 1 or NaN.
+    """
+    scores_N, y_N = np.asarray(scores_N, dtype=np.float64), np.asarray(y_N, dtype=np.float64)
+    if scores_N.shape != y_N.shape or scores_N.ndim != 1:
+        raise ArtifactError(f"scores of shape {scores_N.shape} and labels of shape {y_N.shape} do not match")
+    positive_N, negative_N = _classes(y_N)
+    known_N = positive_N | negative_N
+    return _auroc(scores_N[known_N], positive_N[known_N], negative_N[known_N], level)
+
+
+def auroc_columns(
+    x_NF: np.ndarray | sparse.sparray, y_NL: np.ndarray, label_F: ArrayLike, level: float = 0.95
+) -> list[Auroc]:
+    """The `auroc` of every unit j for its label `label_F[j]`; all NaN and no rows where `label_F[j]` is -1.
+
+    Sparse columns are never densified: their zeros are one tie block whose counts are what the rest leaves over.
+    """
+    label_F, n_labels = np.asarray(label_F, dtype=np.int64), np.shape(y_NL)[1]
+    if label_F.shape != (x_NF.shape[1],) or ((label_F < -1) | (label_F >= n_labels)).any():
+        raise ArtifactError(f"the units' labels {label_F.shape} must be one per unit, from -1 to {n_labels - 1}")
+    y_NL = label_values(y_NL, x_NF.shape[0])
+    positive_NL, negative_NL = _classes(y_NL)
+    positives_L, negatives_L = positive_NL.sum(axis=0), negative_NL.sum(axis=0)
+    columns = sparse.csc_array(x_NF) if sparse.issparse(x_NF) else None
+
+    def column(j: int, label: int) -> Auroc:
+        if label < 0:
+            return Auroc(np.nan, np.nan, np.nan, 0, 0)
+        if columns is None:
+            return auroc(x_NF[:, j], y_NL[:, label], level)
+        active = slice(columns.indptr[j], columns.indptr[j + 1])
+        rows = columns.indices[active]
+        positive, negative = positive_NL[rows, label], negative_NL[rows, label]
+        zeros = positives_L[label] - positive.sum(), negatives_L[label] - negative.sum()
+        scores = np.append(columns.data[active].astype(np.float64), 0.0)
+        return _auroc(scores, np.append(positive, zeros[0]), np.append(negative, zeros[1]), level)
+
+    return [column(j, int(label)) for j, label in enumerate(label_F)]
+
+
+def delong(positives_U: Ints, negatives_U: Ints) -> DeLong:
+    """Area and variance from the positives and negatives at each distinct score, ascending; no class may be empty.
+
+    The structural components of DeLong (1988) are the same for all rows of a tie block: V10 of a positive is the
+    share of negatives below it, V01 of a negative the share of positives above it, ties counting one half.
+    """
+    m, n = int(positives_U.sum()), int(negatives_U.sum())
+    v10_U = (np.cumsum(negatives_U) - negatives_U / 2) / n
+    v01_U = (m - np.cumsum(positives_U) + positives_U / 2) / m
+    auc = float(positives_U @ (2 * np.cumsum(negatives_U) - negatives_U)) / (2 * m * n)
+    if m < 2 or n < 2:
+        return DeLong(auc, np.nan)
+    s10 = float(positives_U @ (v10_U - auc) ** 2) / (m - 1)
+    s01 = float(negatives_U @ (v01_U - auc) ** 2) / (n - 1)
+    return DeLong(auc, s10 / m + s01 / n)
+
+
+def _classes(y: Floats) -> tuple[Bools, Bools]:
+    positive, negative = y == 1.0, y == 0.0
+    if not (positive | negative | np.isnan(y)).all():
+        raise ArtifactError("a label is neither 0, 1 nor NaN; settle uncertain labels before taking an AUROC")
+    return positive, negative
+
+
+def _auroc(scores: Floats, positive: np.ndarray, negative: np.ndarray, level: float) -> Auroc:
+    """`auroc` of rows, or blocks of rows with one score, with their numbers of positives and negatives."""
+    if np.isnan(scores).any():
+        raise ArtifactError(f"{np.isnan(scores).sum()} scores are NaN; leave out rows without a score")
+    blocks, block = np.unique(scores, return_inverse=True)
+    positives_U, negatives_U = (np.bincount(block, c, len(blocks)).astype(np.int64) for c in (positive, negative))
+    m, n = int(positives_U.sum()), int(negatives_U.sum())
+    if m == 0 or n == 0:
+        return Auroc(np.nan, np.nan, np.nan, m, n)
+    area, z = delong(positives_U, negatives_U), float(special.ndtri(0.5 + level / 2))
+    if area.auc in (0.0, 1.0) or not area.variance > 0.0:
+        return Auroc(area.auc, *_wilson(area.auc, min(m, n), z), m, n)
+    centre, half = special.logit(area.auc), z * np.sqrt(area.variance) / (area.auc * (1 - area.auc))
+    return Auroc(area.auc, float(special.expit(centre - half)), float(special.expit(centre + half)), m, n)
+
+
+def _wilson(p: float, n: int, z: float) -> tuple[float, float]:
+    """Wilson (1927); at p = 0 and 1 the bound is p itself, which rounding would miss."""
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return (0.0 if p == 0.0 else float(centre - half)), (1.0 if p == 1.0 else float(centre + half))

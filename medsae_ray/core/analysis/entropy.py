@@ -1,0 +1,98 @@
+"""Entropy of a unit's correlations over the labels, and what it is when labels and units are unrelated.
+
+MedSAE (arXiv 2510.26411) reports the entropy of neurons over concepts (lower = more monosemantic) and states neither
+formula nor base. Here: p_l = |r_l| / sum |r|, H = -sum p_l log p_l, in nats, also divided by its maximum ln K.
+Noise alone gives an H just under ln K, hence the null: the same H with the rows of labels shuffled. A shuffle moves
+whole rows, so labels that come together stay together. It assumes rows that can be exchanged: one image per patient.
+
+Legend: N images, F units, L labels, K shuffles, n rows of a shard.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from medsae_ray.core.analysis.comoments import Comoments
+from medsae_ray.core.analysis.values import Floats, Ints, UnitValues
+from medsae_ray.errors import ArtifactError
+
+
+class LabelEntropy(NamedTuple):
+    """Per unit; NaN where no correlation is defined or all are 0."""
+
+    h_F: Floats
+    """Entropy in units of log(base)."""
+    normalised_F: Floats
+    """Entropy over its maximum log K, K = number of labels with a defined r; NaN where K is 1."""
+
+
+class EntropyNull(NamedTuple):
+    """Mean entropy over units when labels are shuffled; `sd` is over shuffles (NaN when there is one)."""
+
+    mean: float
+    sd: float
+    draws_K: Floats
+
+
+def label_entropy(r_FL: Floats, base: float = math.e) -> LabelEntropy:
+    """Entropy of |r_FL| over labels; an undefined r (NaN) is left out."""
+    defined_F = (~np.isnan(r_FL)).sum(axis=1)
+    a_FL = np.nan_to_num(np.abs(r_FL), nan=0.0)
+    total_F = a_FL.sum(axis=1)
+    p_FL = a_FL / np.where(total_F > 0, total_F, np.nan)[:, None]
+    nats_F = -(p_FL * np.log(np.where(p_FL > 0, p_FL, 1.0))).sum(axis=1) + 0.0
+    return LabelEntropy(nats_F / math.log(base), nats_F / np.log(np.where(defined_F > 1, defined_F, np.nan)))
+
+
+def mean_entropy(h_F: Floats) -> float:
+    """Mean over the units whose entropy is defined; NaN if there are none."""
+    alive_F = ~np.isnan(h_F)
+    return float(h_F[alive_F].mean()) if alive_F.any() else math.nan
+
+
+def shuffles(n_rows: int, seed: int, n: int) -> Ints:
+    """[n, n_rows] permutations of the rows; the k-th depends on `seed` and k alone."""
+    draws = [np.random.Generator(np.random.PCG64([seed, k])).permutation(n_rows) for k in range(n)]
+    return np.array(draws, dtype=np.int64).reshape(n, n_rows)
+
+
+def permuted(y_NL: Floats, seed: int, n: int) -> Iterator[Floats]:
+    """`y_NL` with its rows shuffled, `n` times."""
+    return (y_NL[rows_N] for rows_N in shuffles(len(y_NL), seed, n))
+
+
+def null_comoments(x_nF: UnitValues, rows_n: Ints, y_NL: Floats, shuffles_KN: Ints) -> Comoments:
+    """Co-moments of one shard with shuffled labels; the label axis runs over K x L, shuffle by shuffle.
+
+    `rows_n` says which rows of `y_NL`, the labels of all shards, the shard holds. Shards merge as `Comoments` do, and
+    any sharding gives the same answer as one shard of all rows.
+    """
+    if shuffles_KN.shape[1:] != (len(y_NL),) or len(rows_n) != x_nF.shape[0]:
+        raise ArtifactError(
+            f"{x_nF.shape[0]} unit rows, {len(rows_n)} row numbers, {len(y_NL)} labelled rows and shuffles of shape "
+            f"{shuffles_KN.shape} do not match"
+        )
+    y_nKL = y_NL[shuffles_KN[:, rows_n].T]
+    return Comoments.of(x_nF, y_nKL.reshape(len(rows_n), len(shuffles_KN) * y_NL.shape[1]))
+
+
+def null_draws(null: Comoments, n_labels: int, base: float = math.e) -> Floats:
+    """The mean entropy over units under each shuffle, from the merged `null_comoments`."""
+    r_FKL = null.pearson().reshape(len(null.c_FL), len(null.count_L) // n_labels, n_labels)
+    return np.array([mean_entropy(label_entropy(r_FKL[:, k], base).h_F) for k in range(r_FKL.shape[1])])
+
+
+def summarise_null(draws_K: Floats) -> EntropyNull:
+    """Mean and sample standard deviation of the draws."""
+    sd = float(np.std(draws_K, ddof=1)) if len(draws_K) > 1 else math.nan
+    return EntropyNull(float(np.mean(draws_K)), sd, draws_K)
+
+
+def entropy_null(x_NF: UnitValues, y_NL: Floats, *, permutations: int, seed: int, base: float = math.e) -> EntropyNull:
+    """The null of one shard that holds all rows, one shuffle at a time so that memory does not grow with K."""
+    if permutations < 1:
+        raise ArtifactError(f"{permutations} permutations were asked for, a null needs at least 1")
+    draws = [null_draws(Comoments.of(x_NF, y), y_NL.shape[1], base) for y in permuted(y_NL, seed, permutations)]
+    return summarise_null(np.concatenate(draws))

@@ -1,0 +1,207 @@
+"""What a unit does over images: how often and how strongly it is active, and on which images most.
+
+All parts merge. Counts, maxima, histograms and top images are exact in any order; `sum_F` is up to rounding.
+
+Legend: N images, F units, T entries of the top images (unit by unit, best first), I images among them, k images a unit.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from medsae_ray.core.analysis.values import Floats, Ints, UnitValues, unit_values
+from medsae_ray.core.schema import HISTOGRAM_BINS
+from medsae_ray.errors import ArtifactError
+
+Ids: TypeAlias = Sequence[str] | NDArray[np.str_]
+
+TOP_IMAGES = 16
+HISTOGRAM_LOG2 = (-12, 4)
+"""|values| are counted between 2^-12 and 2^4; what lies outside goes to the end bins."""
+
+
+class Top(NamedTuple):
+    """A unit's strongest images, best first, each of another patient."""
+
+    image_ids: list[str]
+    patient_ids: list[str]
+    values: list[float]
+
+
+class _Entries(NamedTuple):
+    """Values of units on images, the image being a row of some table of images."""
+
+    unit_T: Ints
+    row_T: Ints
+    value_T: Floats
+
+
+@dataclass(frozen=True)
+class TopImages:
+    """Per unit up to `k` images with the largest non-zero values, the best image of each patient, ties by image_id."""
+
+    units: int
+    k: int
+    image_I: np.ndarray
+    """Image ids, ascending, each once."""
+    patient_I: np.ndarray
+    unit_T: Ints
+    row_T: Ints
+    """Which row of `image_I`."""
+    value_T: Floats
+
+    @classmethod
+    def zero(cls, units: int, k: int = TOP_IMAGES) -> Self:
+        if k < 1:
+            raise ArtifactError(f"top {k} images were asked for, at least 1 is needed")
+        none = np.zeros(0, np.int64)
+        return cls(units, k, np.zeros(0, "U1"), np.zeros(0, "U1"), none, none, np.zeros(0))
+
+    @classmethod
+    def of(cls, x_NF: UnitValues, image_ids: Ids, patient_ids: Ids, k: int = TOP_IMAGES) -> Self:
+        """ArtifactError if ids are not one per row, or an image comes twice."""
+        x_NF = unit_values(x_NF)
+        image_N, order_N = np.unique(np.asarray(image_ids, dtype=np.str_), return_index=True)
+        if not len(image_N) == len(image_ids) == len(patient_ids) == x_NF.shape[0]:
+            raise ArtifactError(
+                f"{len(image_ids)} image ids ({len(image_N)} distinct) and {len(patient_ids)} patient ids were given "
+                f"for {x_NF.shape[0]} rows; each row needs one of each, and an image comes once"
+            )
+        patient_N = np.asarray(patient_ids, dtype=np.str_)[order_N]
+        entries = _candidates(x_NF[order_N], patient_N, k)
+        return cls.zero(x_NF.shape[1], k)._best(image_N, patient_N, entries)
+
+    def merge(self, other: Self) -> Self:
+        """An exact commutative monoid with identity `zero`."""
+        if (self.units, self.k) != (other.units, other.k):
+            raise ArtifactError(
+                f"top {self.k} of {self.units} and top {other.k} of {other.units} units cannot be merged"
+            )
+        images = np.concatenate([self.image_I, other.image_I])
+        patients = np.concatenate([self.patient_I, other.patient_I])
+        image_I, first_I, row_of = np.unique(images, return_index=True, return_inverse=True)
+        if (differ := np.flatnonzero(patients[first_I][row_of] != patients)).size:
+            raise ArtifactError(
+                f"image {str(images[differ[0]])!r} belongs to two patients; patient ids must be settled first"
+            )
+        row_T = np.concatenate([row_of[: len(self.image_I)][self.row_T], row_of[len(self.image_I) :][other.row_T]])
+        unit_T = np.concatenate([self.unit_T, other.unit_T])
+        value_T = np.concatenate([self.value_T, other.value_T])
+        return self._best(image_I, patients[first_I], _Entries(unit_T, row_T, value_T))
+
+    def per_unit(self) -> list[Top]:
+        """One `Top` per unit, empty where the unit is never active."""
+        bounds = np.searchsorted(self.unit_T, np.arange(self.units + 1))
+        images, patients = self.image_I[self.row_T].tolist(), self.patient_I[self.row_T].tolist()
+        values = self.value_T.tolist()
+        return [Top(images[a:b], patients[a:b], values[a:b]) for a, b in pairwise(bounds)]
+
+    def _best(self, image_I: np.ndarray, patient_I: np.ndarray, entries: _Entries) -> Self:
+        """The best image per unit and patient, then the best k per unit; images no longer used leave the table."""
+        unit_T, row_T, value_T = entries
+        order = np.lexsort((row_T, -value_T, unit_T))
+        patients, patient_of = np.unique(patient_I, return_inverse=True)
+        _, first = np.unique((unit_T * len(patients) + patient_of[row_T])[order], return_index=True)
+        order = order[np.sort(first)]
+        unit_T = unit_T[order]
+        rank_T = np.arange(len(order)) - np.searchsorted(unit_T, unit_T)
+        order = order[rank_T < self.k]
+        used, row_T = np.unique(row_T[order], return_inverse=True)
+        image_I, patient_I = _trimmed(image_I[used]), _trimmed(patient_I[used])
+        return type(self)(self.units, self.k, image_I, patient_I, unit_T[rank_T < self.k], row_T, value_T[order])
+
+
+@dataclass(frozen=True)
+class UnitStats:
+    """Activity of every unit over some images: a commutative monoid with identity `zero`."""
+
+    n_images: int
+    n_active_F: Ints
+    """Images with a value other than 0."""
+    sum_F: Floats
+    max_F: Floats
+    """Largest value, zeros included; -inf over no images."""
+    histogram_FB: Ints
+    """Non-zero |values| in `HISTOGRAM_BINS` bins of equal log2 width over `HISTOGRAM_LOG2`."""
+    top: TopImages
+
+    @classmethod
+    def zero(cls, units: int, k: int = TOP_IMAGES) -> Self:
+        counts_FB = np.zeros((units, HISTOGRAM_BINS), np.int64)
+        return cls(
+            0, counts_FB[:, 0].copy(), np.zeros(units), np.full(units, -np.inf), counts_FB, TopImages.zero(units, k)
+        )
+
+    @classmethod
+    def of(cls, x_NF: UnitValues, image_ids: Ids, patient_ids: Ids, k: int = TOP_IMAGES) -> Self:
+        """One shard. ArtifactError if a value is not finite, ids are not one per row, or an image comes twice."""
+        x_NF = unit_values(x_NF)
+        n, units = x_NF.shape
+        top = TopImages.of(x_NF, image_ids, patient_ids, k)
+        if n == 0:
+            return cls.zero(units, k)
+        largest_F = x_NF.max(axis=0)
+        max_F = largest_F.toarray().ravel() if sparse.issparse(largest_F) else largest_F
+        unit_T, _, value_T = _nonzero(x_NF)
+        cell_T = unit_T * HISTOGRAM_BINS + _bin(value_T)
+        histogram_FB = np.bincount(cell_T, minlength=units * HISTOGRAM_BINS).reshape(units, HISTOGRAM_BINS)
+        return cls(n, histogram_FB.sum(axis=1), np.asarray(x_NF.sum(axis=0)).ravel(), max_F, histogram_FB, top)
+
+    def merge(self, other: Self) -> Self:
+        return type(self)(
+            self.n_images + other.n_images,
+            self.n_active_F + other.n_active_F,
+            self.sum_F + other.sum_F,
+            np.maximum(self.max_F, other.max_F),
+            self.histogram_FB + other.histogram_FB,
+            self.top.merge(other.top),
+        )
+
+    def frequency(self) -> Floats:
+        """Share of images on which the unit is active; NaN over no images."""
+        return self.n_active_F / (self.n_images or np.nan)
+
+    def mean_active(self) -> Floats:
+        """Mean over the images on which the unit is active; NaN where there are none."""
+        return self.sum_F / np.where(self.n_active_F > 0, self.n_active_F, np.nan)
+
+
+def _nonzero(x_NF: UnitValues) -> _Entries:
+    if isinstance(x_NF, sparse.sparray):
+        x = x_NF.tocoo()
+        return _Entries(x.coords[1].astype(np.int64), x.coords[0].astype(np.int64), x.data)
+    row_T, unit_T = np.nonzero(x_NF)
+    return _Entries(unit_T, row_T, x_NF[row_T, unit_T])
+
+
+def _candidates(x_NF: UnitValues, patient_N: np.ndarray, k: int) -> _Entries:
+    """Entries that can be among the top k patients. Rows must ascend by image id.
+
+    With at most m images per patient, the first k m of a dense column hold k patients: the rest need no sorting.
+    """
+    if sparse.issparse(x_NF):
+        return _nonzero(x_NF)
+    most = k * int(np.unique(patient_N, return_counts=True)[1].max(initial=0))
+    keys_FN = np.where(x_NF.T == 0, np.inf, -x_NF.T)
+    row_FM = np.argsort(keys_FN, axis=1, kind="stable")[:, :most]
+    unit_T, row_T = np.repeat(np.arange(x_NF.shape[1]), row_FM.shape[1]), row_FM.ravel()
+    value_T = x_NF[row_T, unit_T]
+    keep = value_T != 0
+    return _Entries(unit_T[keep], row_T[keep], value_T[keep])
+
+
+def _bin(value_T: Floats) -> Ints:
+    low, high = HISTOGRAM_LOG2
+    place_T = (np.log2(np.abs(value_T)) - low) * (HISTOGRAM_BINS / (high - low))
+    return np.clip(np.floor(place_T), 0, HISTOGRAM_BINS - 1).astype(np.int64)
+
+
+def _trimmed(ids: np.ndarray) -> np.ndarray:
+    """`ids` with no wider text type than the longest needs, so that equal tables have equal types."""
+    width = int(np.char.str_len(ids).max(initial=1))
+    return ids.astype(f"U{max(width, 1)}")

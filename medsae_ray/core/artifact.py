@@ -1,0 +1,256 @@
+"""Artifacts: immutable folders named by what made them and committed by their last write.
+
+    <root>/<stage>-<12 hex of the fingerprint>/
+        part-00000.parquet ...   one per shard, its footer is its receipt
+        record.json              written last; without it there is no artifact
+
+The fingerprint hashes {stage, version, what, parents' fingerprints}: no path, host or time is in it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from medsae_ray.core.schema import conform
+from medsae_ray.core.storage import Store, split_uri
+from medsae_ray.errors import ArtifactError
+
+RECORD = "record.json"
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What one file of an artifact holds."""
+
+    name: str
+    shard: int
+    """Number of the shard, -1 for a file that is not a part."""
+    rows: int
+    not_ok: dict[str, int]
+    """Rows that are not ok, counted by reason."""
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Record:
+    """What `record.json` says."""
+
+    name: str
+    stage: str
+    version: int
+    fingerprint: str
+    what: dict[str, Any]
+    parents: dict[str, str]
+    """Name of each parent stage -> name of the artifact."""
+    files: list[Receipt]
+    rows: int
+    not_ok: dict[str, int]
+    metrics: dict[str, Any]
+    run: dict[str, Any]
+    """Times, counts of parts computed and reused, versions: what is not part of the identity."""
+
+    @staticmethod
+    def from_json(data: bytes) -> "Record":
+        fields = json.loads(data)
+        return Record(**{**fields, "files": [Receipt(**r) for r in fields["files"]]})
+
+    def to_json(self) -> bytes:
+        return json.dumps(asdict(self), indent=1, sort_keys=True, allow_nan=False).encode()
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A committed artifact: `record`, and its rows as Arrow."""
+
+    store: Store
+    record: Record
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def parts(self) -> list[Receipt]:
+        return sorted((f for f in self.record.files if f.shard >= 0), key=lambda f: f.shard)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of the rows. Raises ArtifactError for an artifact that is not a table."""
+        return self._parquet(self._first().name).schema_arrow.remove_metadata()
+
+    def part(self, shard: int, columns: list[str] | None = None) -> pa.Table:
+        return self._parquet(part_name(shard)).read(columns)
+
+    def table(self, columns: list[str] | None = None) -> pa.Table:
+        """All rows, in shard order."""
+        self._first()
+        return pa.concat_tables(self.part(f.shard, columns) for f in self.parts).replace_schema_metadata(None)
+
+    def file(self, prefix: str) -> bytes:
+        """The bytes of the one file whose name starts with `prefix`, checked against the record."""
+        found = [f for f in self.record.files if f.name.startswith(prefix)]
+        if len(found) != 1:
+            raise ArtifactError(f"{self.store.uri}: {len(found)} files start with {prefix!r}, one is expected")
+        data = self.store.read(found[0].name)
+        if sha256(data) != found[0].sha256:
+            raise ArtifactError(f"{self.store.uri}/{found[0].name} is not the file that the record describes")
+        return data
+
+    def _first(self) -> Receipt:
+        if not self.parts:
+            raise ArtifactError(f"{self.store.uri} holds no table; its files are {[f.name for f in self.record.files]}")
+        return self.parts[0]
+
+    def _parquet(self, name: str) -> pq.ParquetFile:
+        return pq.ParquetFile(pa.BufferReader(self.store.read(name)))
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def part_name(shard: int) -> str:
+    return f"part-{shard:05d}.parquet"
+
+
+def fingerprint(stage: str, version: int, what: Mapping[str, Any], parents: Iterable[str]) -> str:
+    """Hash of what makes an artifact. `parents` are fingerprints, in the stage's own order."""
+    identity = {"stage": stage, "version": version, "what": what, "parents": list(parents)}
+    return sha256(json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
+
+
+def open_artifact(uri: str) -> Artifact:
+    """Open a committed artifact. Raises ArtifactError if there is no record, or an unreadable one."""
+    store, _ = Store(uri.rstrip("/")), split_uri(uri)
+    try:
+        data = store.read(RECORD)
+    except FileNotFoundError:
+        raise ArtifactError(f"{uri} is not a finished artifact: it has no {RECORD}. Run its recipe again") from None
+    try:
+        return Artifact(store, Record.from_json(data))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ArtifactError(f"{uri}/{RECORD} cannot be read: {error}") from error
+
+
+def verify(artifact: Artifact) -> list[str]:
+    """Read every file again; one line per difference from the record, [] if all is as committed."""
+    problems = []
+    for receipt in artifact.record.files:
+        try:
+            found = sha256(artifact.store.read(receipt.name))
+        except FileNotFoundError:
+            problems.append(f"{receipt.name}: missing")
+            continue
+        if found != receipt.sha256:
+            problems.append(f"{receipt.name}: checksum {found[:12]}, the record says {receipt.sha256[:12]}")
+    return problems
+
+
+@dataclass
+class Draft:
+    """An artifact being made. Safe to use from many processes and from two runs at once."""
+
+    root: Store
+    stage: str
+    version: int
+    what: dict[str, Any]
+    parents: dict[str, Artifact]
+    reused: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        prints = [p.record.fingerprint for p in self.parents.values()]
+        self.fingerprint = fingerprint(self.stage, self.version, self.what, prints)
+        self.name = f"{self.stage}-{self.fingerprint[:12]}"
+        self.store = self.root.child(self.name)
+
+    def committed(self) -> Artifact | None:
+        return open_artifact(self.store.uri) if self.store.exists(RECORD) else None
+
+    def writer(self, schema: pa.Schema) -> "PartWriter":
+        return PartWriter(self.store, self.fingerprint, schema)
+
+    def write_file(self, stem: str, suffix: str, data: bytes) -> Receipt:
+        """A file that is not a part. Its name carries its content's hash, so two runs never mix their files."""
+        digest = sha256(data)
+        name = f"{stem}-{digest[:12]}{suffix}"
+        self.store.write(name, data)
+        return Receipt(name, -1, 0, {}, digest, len(data))
+
+    def commit(self, files: list[Receipt], metrics: dict[str, Any], run: dict[str, Any]) -> Artifact:
+        """Write the record. If another run committed this artifact first, that one is returned."""
+        not_ok: dict[str, int] = {}
+        for receipt in files:
+            for reason, count in receipt.not_ok.items():
+                not_ok[reason] = not_ok.get(reason, 0) + count
+        record = Record(
+            name=self.name,
+            stage=self.stage,
+            version=self.version,
+            fingerprint=self.fingerprint,
+            what=self.what,
+            parents={stage: p.name for stage, p in self.parents.items()},
+            files=sorted(files, key=lambda f: f.name),
+            rows=sum(f.rows for f in files),
+            not_ok=dict(sorted(not_ok.items())),
+            metrics=metrics,
+            run=run,
+        )
+        self.store.write_new(RECORD, record.to_json())
+        return open_artifact(self.store.uri)
+
+
+@dataclass(frozen=True)
+class PartWriter:
+    """Writes the parts of one draft; small and picklable, it travels to the workers."""
+
+    store: Store
+    fingerprint: str
+    schema: pa.Schema
+
+    def write(self, shard: int, table: pa.Table, expected_rows: int) -> Receipt:
+        """Check `table` against the schema and the shard's rows, then make it the shard's part in one step."""
+        name = part_name(shard)
+        if table.num_rows != expected_rows:
+            raise ArtifactError(f"{name}: shard {shard} has {expected_rows} rows, {table.num_rows} were computed")
+        table = conform(table, self.schema, name)
+        not_ok = count_reasons(table)
+        footer = {"fingerprint": self.fingerprint, "shard": str(shard), "not_ok": json.dumps(not_ok, sort_keys=True)}
+        sink = pa.BufferOutputStream()
+        metadata = {f"medsae.{key}": value for key, value in footer.items()}
+        pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
+        data = sink.getvalue().to_pybytes()
+        self.store.write(name, data)
+        return Receipt(name, shard, table.num_rows, not_ok, sha256(data), len(data))
+
+    def finished(self, expected_rows: Mapping[int, int]) -> dict[int, Receipt]:
+        """Receipts of the parts that an earlier run wrote; a part that is torn or not ours counts as missing."""
+        names = set(self.store.names())
+        found = (self._receipt(shard, rows) for shard, rows in expected_rows.items() if part_name(shard) in names)
+        return {receipt.shard: receipt for receipt in found if receipt}
+
+    def _receipt(self, shard: int, rows: int) -> Receipt | None:
+        data = self.store.read(part_name(shard))
+        try:
+            parquet = pq.ParquetFile(pa.BufferReader(data))
+        except pa.ArrowInvalid:
+            return None
+        footer = parquet.schema_arrow.metadata or {}
+        ours = footer.get(b"medsae.fingerprint") == self.fingerprint.encode()
+        if not ours or footer.get(b"medsae.shard") != str(shard).encode() or parquet.metadata.num_rows != rows:
+            return None
+        not_ok = json.loads(footer[b"medsae.not_ok"])
+        return Receipt(part_name(shard), shard, rows, not_ok, sha256(data), len(data))
+
+
+def count_reasons(table: pa.Table) -> dict[str, int]:
+    """How many rows are not ok, by reason; {} for a table without a `reason` column."""
+    if "reason" not in table.column_names:
+        return {}
+    counts = table.column("reason").drop_null().value_counts().to_pylist()
+    return {row["values"]: row["counts"] for row in sorted(counts, key=lambda row: row["values"])}

@@ -1,0 +1,70 @@
+"""What a dataset delivers, and how it becomes manifest rows."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from medsae_ray.core import schema
+from medsae_ray.core.splits import index_images, patient_splits
+from medsae_ray.errors import DatasetError
+
+LABEL_VALUES = (-1, 0, 1)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One dataset before it is split: equally long columns."""
+
+    dataset: str
+    image_id: list[str]
+    patient_id: list[str]
+    uri: list[str]
+    labels: dict[str, pa.Array]
+    """Label -> int8 array of 1, 0, -1 (uncertain) or null (not annotated)."""
+    metadata: dict[str, pa.Array]
+    """Column -> string array."""
+
+
+def to_manifest(rows: Rows, shares: dict[str, float], salt: str, shard_rows: int) -> pa.Table:
+    """Manifest rows in dataset order. Raises DatasetError for no rows, or an image that is listed twice."""
+    if not rows.image_id:
+        raise DatasetError(f"{rows.dataset} has no rows")
+    _refuse_duplicates(rows)
+    n = len(rows.image_id)
+    columns = [
+        pa.array(rows.image_id),
+        pa.array(rows.patient_id),
+        pa.array([rows.dataset] * n),
+        pa.array(rows.uri),
+        pa.array(np.arange(n, dtype=np.int32) // shard_rows),
+        pa.array(patient_splits(rows.patient_id, shares, salt)),
+        pa.array(index_images(rows.image_id, rows.patient_id, salt)),
+        *rows.labels.values(),
+        *rows.metadata.values(),
+    ]
+    return pa.Table.from_arrays(columns, schema=schema.manifest(list(rows.labels), list(rows.metadata)))
+
+
+def _refuse_duplicates(rows: Rows) -> None:
+    counts = pa.array(rows.image_id).value_counts()
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(repeated):
+        first = repeated[0]["values"].as_py()
+        raise DatasetError(f"{rows.dataset}: {len(repeated)} images are listed more than once, the first is {first!r}")
+
+
+def label_names(manifest_schema: pa.Schema) -> list[str]:
+    return [name[2:] for name in manifest_schema.names if name.startswith("y_")]
+
+
+def label_matrix(manifest: pa.Table, uncertain: str, blank: str) -> np.ndarray:
+    """Labels as float64 [N, L], NaN = left out. The policies say what -1 and null count as: ignore, zero or one."""
+    value = {"ignore": np.nan, "zero": 0.0, "one": 1.0}
+    columns = []
+    for label in label_names(manifest.schema):
+        y_N = pc.cast(manifest[f"y_{label}"], pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
+        missing, unsure = np.isnan(y_N), y_N == -1
+        columns.append(np.where(missing, value[blank], np.where(unsure, value[uncertain], y_N)))
+    return np.stack(columns, axis=1) if columns else np.empty((manifest.num_rows, 0))

@@ -1,0 +1,55 @@
+"""Image encoders by kind. Importing this package loads neither torch, transformers nor onnxruntime."""
+
+import difflib
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+from medsae_ray.core.encoders.base import Encoder
+from medsae_ray.core.encoders.medclip import MedClipResnet, MedClipVit
+from medsae_ray.core.encoders.onnx import Onnx
+from medsae_ray.core.images import Preprocess
+from medsae_ray.errors import EncoderError
+
+ENCODERS: dict[str, type[Encoder]] = {cls.kind: cls for cls in (MedClipVit, MedClipResnet, Onnx)}
+
+__all__ = ["ENCODERS", "Encoder", "encoder_preprocess", "load_encoder"]
+
+
+def load_encoder(
+    kind: str, weights: str | None = None, *, device: str = "cpu", threads: int | None = None, **options: Any
+) -> Encoder:
+    """The encoder `kind` with `weights` (see checkpoint.py for what it may be; None: the published ones, downloaded).
+
+    `device` is "cpu" or "cuda"; `threads` is the number of CPU threads of one forward pass, None leaves the
+    library's own choice; `options` are the kind's own. Raises EncoderError for an unknown kind or option, and where
+    weights and architecture do not fit.
+    """
+    cls = _find(kind, options)
+    if device not in ("cpu", "cuda"):
+        raise EncoderError(f'device is {device!r}; it may be "cpu" or "cuda"')
+    if threads is not None and threads < 1:
+        raise EncoderError(f"threads is {threads}; it must be at least 1, or None for the library's own choice")
+    return cls(weights, device=device, threads=threads, **options)  # type: ignore[call-arg]
+
+
+def encoder_preprocess(kind: str, weights: str | None = None, **options: Any) -> Preprocess:
+    """The Preprocess of that encoder. Cheap: of the weights, at most the header of a safetensors file is read."""
+    return _find(kind, options).preprocess_for(weights, **options)
+
+
+def _find(kind: str, options: Iterable[str]) -> type[Encoder]:
+    if kind not in ENCODERS:
+        raise EncoderError(f"encoder kind {kind!r} is unknown{_nearest(kind, ENCODERS)}")
+    parameters = inspect.signature(ENCODERS[kind]).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("device", "threads")]
+    for option in options:
+        if option not in known:
+            raise EncoderError(f"encoder {kind!r} has no option {option!r}{_nearest(option, known)}")
+    return ENCODERS[kind]
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}"

@@ -1,0 +1,157 @@
+"""Where an encoder's weights come from, and how they are held against the architecture they are for.
+
+A `weights` value is a local .bin (torch), .safetensors or .onnx file, a directory or .zip that holds pytorch_model.bin,
+an https URL of one of these, or "builtin:phantom-encoder", the small encoder that ships with the package.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medsae_ray.errors import EncoderError
+
+if TYPE_CHECKING:
+    import torch
+
+BUILTIN = {
+    "builtin:phantom-encoder": Path(__file__).parents[1] / "phantom" / "weights" / "encoder.safetensors",
+}
+_IN_DIRECTORY = ("pytorch_model.bin", "model.safetensors")
+_TIMEOUT_S = 60
+_SHOWN = 4  # names per list in an error message
+
+
+def cache_dir() -> Path:
+    """Where downloads are kept: ~/.cache/medsae_ray, or under $XDG_CACHE_HOME."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsae_ray"
+
+
+def resolve(weights: str) -> Path:
+    """The local file of a `weights` value, downloaded once where it is a URL. EncoderError where there is none."""
+    if weights.startswith("builtin:"):
+        if weights not in BUILTIN:
+            raise EncoderError(f"weights {weights!r}: the built-in weights are {', '.join(BUILTIN)}")
+        path = BUILTIN[weights]
+    elif "://" in weights:
+        path = _download(weights)
+    else:
+        path = Path(weights).expanduser()
+    if path.is_dir():
+        found = [path / name for name in _IN_DIRECTORY if (path / name).is_file()]
+        if not found:
+            raise EncoderError(f"weights {path}: the directory holds neither of {', '.join(_IN_DIRECTORY)}")
+        return found[0]
+    if not path.is_file():
+        raise EncoderError(f"weights {path}: no such file")
+    return path
+
+
+def read_state(path: Path) -> "dict[str, torch.Tensor]":
+    """The tensors of a checkpoint by name, on the CPU. Nothing but tensors is unpickled."""
+    import torch
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        source = _zip_member(path) if path.suffix == ".zip" else path
+        state = torch.load(source, map_location="cpu", weights_only=True)
+    except EncoderError:
+        raise
+    except Exception as error:  # pickle, zip, safetensors and torch each have their own
+        raise EncoderError(f"weights {path}: not a readable checkpoint ({type(error).__name__}: {error})") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise EncoderError(f"weights {path}: a state dict (name -> tensor) is needed, found {type(state).__name__}")
+    return dict(state)
+
+
+def read_metadata(path: Path, key: str) -> dict[str, Any] | None:
+    """The JSON object under `key` in the header of a safetensors file; None where absent. Reads no tensor."""
+    if path.suffix != ".safetensors":
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(key)
+        return None if text is None else dict(json.loads(text))
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise EncoderError(f"weights {path}: unreadable safetensors metadata {key!r} ({error})") from error
+
+
+def vision_part(state: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+    """The vision tower of a MedCLIP state dict, without its prefix; text tower and logit scale are left out."""
+    prefix = "vision_model."
+    if not any(key.startswith(prefix) for key in state):
+        return state
+    rest = {
+        key: value
+        for key, value in state.items()
+        if not key.startswith(("text_model.", prefix)) and key != "logit_scale"
+    }
+    return rest | {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def check_state(path: Path, found: "Mapping[str, torch.Tensor]", wanted: "Mapping[str, torch.Tensor]") -> None:
+    """EncoderError that names missing and unexpected keys and shapes that differ, where `found` is not as `wanted`."""
+    shapes = [
+        f"{key} is {list(found[key].shape)} instead of {list(wanted[key].shape)}"
+        for key in wanted
+        if key in found and found[key].shape != wanted[key].shape
+    ]
+    problems = {
+        "missing": [key for key in wanted if key not in found],
+        "unexpected": [key for key in found if key not in wanted],
+        "of another shape": shapes,
+    }
+    texts = [f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names]
+    if texts:
+        raise EncoderError(f"weights {path} do not fit the architecture. {'; '.join(texts)}")
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def _zip_member(path: Path) -> io.BytesIO:
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if Path(name).name == "pytorch_model.bin"]
+        if len(names) != 1:
+            raise EncoderError(
+                f"weights {path}: {len(names)} files named pytorch_model.bin inside, exactly 1 is needed"
+            )
+        return io.BytesIO(archive.read(names[0]))
+
+
+def _download(url: str) -> Path:
+    """The cached copy of `url`. It appears by rename, so processes that download at once agree on one whole file."""
+    if not url.startswith("https://"):
+        raise EncoderError(f"weights {url}: only https URLs are downloaded")
+    name = url.rsplit("/", 1)[-1].split("?")[0]
+    target = cache_dir() / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
+    if target.is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(dir=target.parent, suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as out, urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response:
+            shutil.copyfileobj(response, out, 1 << 20)
+            expected = response.headers.get("Content-Length")
+        if expected is not None and os.path.getsize(partial) != int(expected):
+            raise EncoderError(f"weights {url}: {os.path.getsize(partial)} of {expected} bytes arrived; try again")
+        os.replace(partial, target)
+    except (urllib.error.URLError, OSError) as error:
+        raise EncoderError(f"weights {url}: download failed ({error}); give a local path instead") from error
+    finally:
+        Path(partial).unlink(missing_ok=True)
+    return target

@@ -1,0 +1,204 @@
+"""MedCLIP's vision encoders: "medclip-vit" (Swin) and "medclip-resnet" (ResNet-50).
+
+Wang et al., "MedCLIP: Contrastive Learning from Unpaired Medical Images and Text", EMNLP 2022, and its public reference
+code. torch and transformers are imported when an encoder is built, so that a process that only decodes images, and
+needs no more than `preprocess_for`, stays light. Legend: N images, S side, D embedding dimension.
+"""
+
+import json
+import math
+from abc import abstractmethod
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from medsae_ray.core.encoders.base import Encoder
+from medsae_ray.core.encoders.checkpoint import read_metadata, resolve
+from medsae_ray.core.images import Preprocess
+from medsae_ray.errors import EncoderError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from medsae_ray.core.encoders.networks import Tower, VitTower
+
+MEAN, STD = 0.5862785803043838, 0.27950088968644304  # of grey pixels in 0..1, over MedCLIP's training images
+URL_VIT = "https://storage.googleapis.com/pytrial/medclip-vit-pretrained.zip"
+URL_RESNET = "https://storage.googleapis.com/pytrial/medclip-pretrained.zip"
+
+
+@dataclass(frozen=True)
+class SwinGeometry:
+    """Shape of a "medclip-vit". The defaults are MedCLIP's: Swin-T and a projection to 512."""
+
+    image_size: int = 224
+    """Side S of the input, in pixels."""
+    patch_size: int = 4
+    """Side of a patch, in pixels."""
+    embed_dim: int = 96
+    """Width of the first stage; it doubles at every further one."""
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    """Blocks per stage."""
+    num_heads: tuple[int, ...] = (3, 6, 12, 24)
+    """Attention heads per stage; each divides the width of its stage."""
+    window_size: int = 7
+    """Side of an attention window in tokens; no stage may have fewer tokens a side."""
+    projection: int = 512
+    """D."""
+
+    def __post_init__(self) -> None:
+        for name in ("depths", "num_heads"):
+            object.__setattr__(self, name, tuple(int(n) for n in getattr(self, name)))
+        if not self.depths or len(self.depths) != len(self.num_heads):
+            raise EncoderError(f"Swin geometry: depths {self.depths} and num_heads {self.num_heads} differ in length")
+        if min(n for value in asdict(self).values() for n in np.atleast_1d(value)) < 1:
+            raise EncoderError(f"Swin geometry: every number must be at least 1, found {self}")
+        self._check_stages()
+
+    def _check_stages(self) -> None:
+        if self.image_size % self.patch_size:
+            raise EncoderError(f"Swin geometry: patches of {self.patch_size} px do not tile {self.image_size} px")
+        for stage, heads in enumerate(self.num_heads):
+            width, tokens = self.embed_dim * 2**stage, math.ceil(self.image_size / self.patch_size / 2**stage)
+            if width % heads:
+                raise EncoderError(f"Swin geometry: {heads} heads do not divide the width {width} of stage {stage}")
+            if tokens < self.window_size:
+                raise EncoderError(
+                    f"Swin geometry: stage {stage} has {tokens} tokens a side, a window {self.window_size}"
+                )
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """x/255, minus `mean`, over `std` (both of grey pixels in 0..1, one number for all channels)."""
+
+    mean: float = MEAN
+    std: float = STD
+
+
+def build_vit(geometry: SwinGeometry) -> "VitTower":
+    """A randomly initialised tower: normalised float [N, 3, S, S] (grey, repeated to three) -> [N, projection]."""
+    from transformers import SwinConfig
+
+    from medsae_ray.core.encoders.networks import VitTower
+
+    config = SwinConfig(
+        image_size=geometry.image_size,
+        patch_size=geometry.patch_size,
+        embed_dim=geometry.embed_dim,
+        depths=list(geometry.depths),
+        num_heads=list(geometry.num_heads),
+        window_size=geometry.window_size,
+    )
+    return VitTower(config, geometry.projection)
+
+
+def save_vit(
+    module: "nn.Module", geometry: SwinGeometry, path: str | Path, *, mean: float = MEAN, std: float = STD
+) -> None:
+    """Write what `build_vit` built as safetensors in the released layout, with its geometry and normalisation.
+
+    `load_encoder("medclip-vit", path)` reads it back. The file appears by rename.
+    """
+    from safetensors.torch import save_file
+
+    from medsae_ray.core.encoders.networks import VitTower, released_state
+
+    if Path(path).suffix != ".safetensors":
+        raise EncoderError(f"save_vit writes a .safetensors file, asked for {path}")
+    if not isinstance(module, VitTower):
+        raise EncoderError(f"save_vit writes a module from build_vit, found {type(module).__name__}")
+    preprocess = {"mean": mean, "std": std, "size": geometry.image_size}
+    metadata = {"format": "pt", "swin": json.dumps(asdict(geometry)), "preprocess": json.dumps(preprocess)}
+    partial = Path(f"{path}.partial")
+    save_file(released_state(module), partial, metadata=metadata)
+    partial.replace(path)
+
+
+def _geometry(path: Path | None) -> SwinGeometry:
+    stored = read_metadata(path, "swin") if path else None
+    try:
+        return SwinGeometry(**stored) if stored is not None else SwinGeometry()
+    except (TypeError, ValueError) as error:
+        raise EncoderError(f"weights {path}: Swin geometry {stored} cannot be used ({error})") from error
+
+
+def _stored_normalisation(path: Path, size: int) -> Normalisation:
+    stored: dict[str, Any] = read_metadata(path, "preprocess") or {}
+    if stored.get("size", size) != size:
+        raise EncoderError(f"weights {path}: preprocess size {stored['size']} differs from image_size {size}")
+    return Normalisation(float(stored.get("mean", MEAN)), float(stored.get("std", STD)))
+
+
+class MedClip(Encoder):
+    """What both towers share: grey input repeated to three channels, and one normalisation."""
+
+    published: ClassVar[str]
+
+    def __init__(self, weights: str | None = None, *, device: str = "cpu", threads: int | None = None) -> None:
+        import torch
+
+        if device == "cuda" and not torch.cuda.is_available():
+            raise EncoderError('device is "cuda", but torch finds no CUDA device here')
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.device = device
+        self.preprocess = self.preprocess_for(weights)
+        self._load(resolve(weights or self.published))
+
+    def _load(self, path: Path) -> None:
+        from medsae_ray.core.encoders.networks import load_released
+
+        tower = self._build(path)
+        load_released(tower, path)
+        self.dim = tower.dim
+        self.normalisation = _stored_normalisation(path, self.preprocess.size)
+        self._tower = tower.eval().requires_grad_(False).to(self.device)
+
+    @abstractmethod
+    def _build(self, path: Path) -> "Tower":
+        """The tower, not yet filled, that `path` is a checkpoint of."""
+
+    def _forward(self, pixels: np.ndarray) -> np.ndarray:
+        import torch
+
+        # TF32 would cost the convolutions three digits on a recent GPU.
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            x_NHW = torch.tensor(pixels).to(self.device).float() / 255
+            x_NHW = (x_NHW - self.normalisation.mean) / self.normalisation.std
+            x_NCHW = x_NHW[:, None].expand(-1, 3, -1, -1).contiguous()
+            return self._tower(x_NCHW).float().cpu().numpy()
+
+
+class MedClipVit(MedClip):
+    """Swin (the geometry is the checkpoint's where it states one, else Swin-T) and a projection."""
+
+    kind = "medclip-vit"
+    published = URL_VIT
+
+    @classmethod
+    def preprocess_for(cls, weights: str | None = None, **options: Any) -> Preprocess:
+        # Only a safetensors file states a geometry, so nothing else is worth a download.
+        at_hand = weights is not None and ("://" not in weights or weights.endswith(".safetensors"))
+        return Preprocess(size=_geometry(resolve(weights) if weights and at_hand else None).image_size)
+
+    def _build(self, path: Path) -> "Tower":
+        return build_vit(_geometry(path))
+
+
+class MedClipResnet(MedClip):
+    """ResNet-50 whose last layer is a projection to 512."""
+
+    kind = "medclip-resnet"
+    published = URL_RESNET
+
+    @classmethod
+    def preprocess_for(cls, weights: str | None = None, **options: Any) -> Preprocess:
+        return Preprocess()
+
+    def _build(self, path: Path) -> "Tower":
+        from medsae_ray.core.encoders.networks import ResNetTower
+
+        return ResNetTower(512)

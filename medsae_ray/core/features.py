@@ -1,0 +1,176 @@
+"""Activations and labels -> statistics of every unit, as partial sums over groups of shards.
+
+Three sets of images are kept apart:
+    discovery  patients of the splits sae and naming: correlations, and with them the choice of a unit's best label
+    held out   patients of naming and detection, one image each: entropy and its null; the SAE was not trained on them
+    test       patients of detection, one image each: AUROC of the labels that discovery chose
+
+Legend: N images, F units, L labels, K label permutations, G images of a group.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+import numpy as np
+import pyarrow as pa
+from scipy import sparse
+
+from medsae_ray.core.analysis.comoments import Comoments
+from medsae_ray.core.analysis.entropy import null_comoments, shuffles
+from medsae_ray.core.analysis.units import UnitStats
+from medsae_ray.core.analysis.values import UnitValues
+from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.datasets.rows import label_matrix
+from medsae_ray.core.encode import embedding_matrix
+
+GROUP = 16
+"""Shards per partial sum. Fixed, so that the order of additions does not depend on the cluster."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the statistics need of all images, in manifest order."""
+
+    y_NL: np.ndarray
+    """float64, NaN = left out."""
+    training_N: np.ndarray
+    """True for images of the patients that the SAE was trained on; so on for the three sets above."""
+    discovery_N: np.ndarray
+    heldout_N: np.ndarray
+    test_N: np.ndarray
+    image_N: np.ndarray
+    patient_N: np.ndarray
+    shard_N: np.ndarray
+
+    @classmethod
+    def of(cls, manifest: pa.Table, uncertain: str, blank: str) -> Self:
+        split = _array(manifest, "split")
+        one_each = _array(manifest, "index_image").astype(bool)
+        return cls(
+            y_NL=label_matrix(manifest, uncertain, blank),
+            training_N=split == "sae",
+            discovery_N=split != "detection",
+            heldout_N=(split != "sae") & one_each,
+            test_N=(split == "detection") & one_each,
+            image_N=_array(manifest, "image_id"),
+            patient_N=_array(manifest, "patient_id"),
+            shard_N=_array(manifest, "shard"),
+        )
+
+    def discovery_patients(self) -> np.ndarray:
+        """[L] distinct discovery patients with a known label: the n behind the intervals of r.
+
+        Several images of a patient are not independent, so counting images would make intervals too narrow.
+        """
+        known_NL = ~np.isnan(self.y_NL) & self.discovery_N[:, None]
+        return np.array([len(np.unique(self.patient_N[known])) for known in known_NL.T], dtype=np.int64)
+
+
+class Sample(NamedTuple):
+    """Test images of a group: row numbers in the manifest and unit values."""
+
+    row_n: np.ndarray
+    x_nF: UnitValues
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Partial sums of one kind of unit over some images; they merge like a monoid."""
+
+    units: UnitStats
+    discovery: Comoments
+    heldout: Comoments
+    null: Comoments
+    """Of the held-out images, label axis [K x L]."""
+    tests: list[Sample]
+
+    def merge(self, other: Self) -> "Sums":
+        return Sums(
+            self.units.merge(other.units),
+            self.discovery.merge(other.discovery),
+            self.heldout.merge(other.heldout),
+            self.null.merge(other.null),
+            [*self.tests, *other.tests],
+        )
+
+
+class Quality(NamedTuple):
+    """Sums behind FVU and L0 over the held-out patients' images (all of them)."""
+
+    sq_error: float
+    sq_norm: float
+    images: int
+    active: int
+
+
+class GroupSums(NamedTuple):
+    """What one group of shards contributes."""
+
+    sae: Sums
+    raw: Sums
+    quality: Quality
+
+    def merge(self, other: "GroupSums") -> "GroupSums":
+        quality = Quality(*(a + b for a, b in zip(self.quality, other.quality, strict=True)))
+        return GroupSums(self.sae.merge(other.sae), self.raw.merge(other.raw), quality)
+
+
+@dataclass(frozen=True)
+class FeatureWork:
+    """Everything a group needs besides its shards. Small but for the labels; it is shared by all groups."""
+
+    embeddings: Artifact
+    activations: Artifact
+    labels: Labels
+    width: int
+    top_images: int
+    permutations: int
+    seed: int
+
+    def groups(self) -> list[list[int]]:
+        shards = [part.shard for part in self.embeddings.parts]
+        return [shards[start : start + GROUP] for start in range(0, len(shards), GROUP)]
+
+    def compute(self, shards: Sequence[int]) -> GroupSums:
+        """The partial sums of a group, read once."""
+        raw_GD, ok_G = embedding_matrix(pa.concat_tables(self.embeddings.part(shard) for shard in shards))
+        activations = pa.concat_tables(self.activations.part(shard) for shard in shards).take(pa.array(ok_G))
+        rows_G = np.flatnonzero(np.isin(self.labels.shard_N, shards))[ok_G]
+        sae = self._sums(activation_matrix(activations, self.width), rows_G)
+        return GroupSums(sae, self._sums(raw_GD, rows_G), self._quality(activations, rows_G))
+
+    def _sums(self, x_GF: UnitValues, rows_G: np.ndarray) -> Sums:
+        labels = self.labels
+        discovery, heldout, test = (mask[rows_G] for mask in (labels.discovery_N, labels.heldout_N, labels.test_N))
+        pool = np.flatnonzero(labels.heldout_N)
+        y_PL = labels.y_NL[pool]
+        places = np.searchsorted(pool, rows_G[heldout])
+        orders = shuffles(len(pool), self.seed, self.permutations)
+        return Sums(
+            UnitStats.of(x_GF, labels.image_N[rows_G], labels.patient_N[rows_G], self.top_images),
+            Comoments.of(x_GF[discovery], labels.y_NL[rows_G[discovery]]),
+            Comoments.of(x_GF[heldout], y_PL[places]),
+            null_comoments(x_GF[heldout], places, y_PL, orders),
+            [Sample(rows_G[test], x_GF[test])],
+        )
+
+    def _quality(self, activations: pa.Table, rows_G: np.ndarray) -> Quality:
+        chosen = activations.filter(pa.array(~self.labels.training_N[rows_G]))
+        active = pa.compute.sum(pa.compute.list_value_length(chosen["feature"])).as_py() or 0
+        error, norm = (pa.compute.sum(chosen[c]).as_py() or 0.0 for c in ("sq_error", "sq_norm"))
+        return Quality(error, norm, chosen.num_rows, active)
+
+
+def activation_matrix(table: pa.Table, width: int) -> sparse.csr_array:
+    """Activations as float32 CSR [N, width]; an image that is not ok is an empty row."""
+    feature = table["feature"].combine_chunks()
+    lengths = pa.compute.fill_null(pa.compute.list_value_length(feature), 0).to_numpy(zero_copy_only=False)
+    indptr = np.concatenate([[0], np.cumsum(lengths)])
+    value = table["value"].combine_chunks()
+    columns, values = (c.flatten().to_numpy(zero_copy_only=False) for c in (feature, value))
+    return sparse.csr_array((values, columns, indptr), shape=(table.num_rows, width))
+
+
+def _array(table: pa.Table, column: str) -> np.ndarray:
+    return table[column].to_numpy(zero_copy_only=False)

@@ -1,0 +1,9 @@
+"""Synthetic chest radiographs with planted findings, and the small encoder trained on them.
+
+These are toys for trying the software, not medical images: the anatomy is schematic, the findings are caricatures, and
+nothing learnt from them says anything about a real radiograph.
+"""
+
+from medsae_ray.core.phantom.cohort import FINDINGS, LABELS, METADATA, TRAINING_SEEDS, Study, patient
+
+__all__ = ["FINDINGS", "LABELS", "METADATA", "TRAINING_SEEDS", "Study", "patient"]

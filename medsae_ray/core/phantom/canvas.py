@@ -1,0 +1,167 @@
+"""Drawing tools: smooth steps, blobs, clouds and strokes on a pixel grid seen from the patient's own frame.
+
+Legend: H = W = SIZE pixels; x and y are patient coordinates (x to the right of the picture, y downwards, the film's
+half-width is 1); "density" is added brightness before the film's tone curve.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIZE = 224
+"""Height and width of a radiograph in pixels."""
+
+Array = NDArray[np.float32]
+
+
+class Pose(NamedTuple):
+    """How the patient stands before the film: pixel = scale * rotation(patient) + shift."""
+
+    angle: float
+    """Rotation in radians."""
+    scale: float
+    """Magnification, about 1."""
+    dx: float
+    """Shift to the right, in half-widths."""
+    dy: float
+    """Shift downwards, in half-widths."""
+
+
+class Stroke(NamedTuple):
+    """Polylines: x, y of shape [..., points] in patient coordinates, `peak` (alike) the density at the centre line."""
+
+    x: Array
+    y: Array
+    peak: Array
+
+
+def smooth(distance: Array, width: float) -> Array:
+    """0 below -width/2, 1 above width/2, a cubic step between."""
+    t = distance * np.float32(1 / width)
+    t += np.float32(0.5)
+    np.clip(t, 0, 1, out=t)
+    step = t * np.float32(-2)
+    step += np.float32(3)
+    step *= t
+    step *= t
+    return step
+
+
+@lru_cache(maxsize=16)
+def _spread(cells: int) -> Array:
+    """Interpolation matrix [SIZE, cells] whose rows have unit norm, so that white cells stay of unit variance."""
+    centre = np.linspace(-0.5, cells - 0.5, SIZE, dtype=np.float32)[:, None]
+    weight = np.exp(-((centre - np.arange(cells, dtype=np.float32)) ** 2) / (2 * 0.55**2))
+    return (weight / np.sqrt((weight**2).sum(1, keepdims=True))).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _pen(sigma: float) -> Array:
+    """Gaussian blur [SIZE, SIZE] along one axis, scaled so that a line of unit mass per pixel peaks at 1."""
+    at = np.arange(SIZE)
+    weight = np.exp(-((at[:, None] - at) ** 2) / (2 * sigma**2)) / np.sqrt(np.sqrt(2 * np.pi) * sigma)
+    return weight.astype(np.float32)
+
+
+def cloud(rng: np.random.Generator, cells: int) -> Array:
+    """Smooth noise [H, W] of mean 0 and variance 1, with about `cells` independent cells a side."""
+    spread = _spread(cells)
+    field: Array = spread @ rng.standard_normal((cells, cells), dtype=np.float32) @ spread.T
+    return field
+
+
+def speckle(rng: np.random.Generator) -> Array:
+    """White noise [H, W] of variance 1, near enough gaussian (the sum of three bytes): the detector's."""
+    total = rng.integers(0, 256, (3, SIZE, SIZE), dtype=np.uint8).sum(0, dtype=np.uint16).astype(np.float32)
+    noise: Array = (total - np.float32(382.5)) * np.float32(1 / 128)
+    return noise
+
+
+class Canvas:
+    """The pixel grid in patient coordinates: `x` and `y`, both [H, W]."""
+
+    def __init__(self, pose: Pose) -> None:
+        side = np.linspace(-1, 1, SIZE, dtype=np.float32)
+        u, v = side[None, :] - np.float32(pose.dx), side[:, None] - np.float32(pose.dy)
+        self._c, self._s = (np.float32(f(pose.angle) / pose.scale) for f in (np.cos, np.sin))
+        self.x: Array = self._c * u + self._s * v
+        self.y: Array = self._c * v - self._s * u
+        self.pose = pose
+
+    def pixels(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Column and row (fractional) of patient coordinates."""
+        k = np.float32(self.pose.scale**2)
+        u = k * (self._c * x - self._s * y) + np.float32(self.pose.dx)
+        v = k * (self._s * x + self._c * y) + np.float32(self.pose.dy)
+        half = np.float32((SIZE - 1) / 2)
+        return (u + 1) * half, (v + 1) * half
+
+    def sample(self, image: Array, x: Array, y: Array) -> Array:
+        """`image` [H, W] at the pixels nearest to patient coordinates; 0 off the film."""
+        column, row = (np.rint(p).astype(np.int64) for p in self.pixels(x, y))
+        on_film = (column >= 0) & (column < SIZE) & (row >= 0) & (row < SIZE)
+        picked: Array = image[np.where(on_film, row, 0), np.where(on_film, column, 0)] * on_film
+        return picked
+
+    def blob(self, x: float, y: float, rx: float, ry: float, tilt: float = 0.0) -> Array:
+        """A gaussian spot [H, W] of height 1 with standard deviations rx and ry."""
+        spot = np.zeros((SIZE, SIZE), np.float32)
+        window = self._window(x, y, 3.2 * max(rx, ry))
+        spot[window] = np.exp(np.float32(-0.5) * self._radius2(window, x, y, rx, ry, tilt))
+        return spot
+
+    def disc(self, x: float, y: float, rx: float, ry: float, soft: float = 0.3, tilt: float = 0.0) -> Array:
+        """An ellipse [H, W] of height 1 with semi-axes rx and ry; `soft` is the edge's width as a share of a radius."""
+        ellipse = np.zeros((SIZE, SIZE), np.float32)
+        window = self._window(x, y, (1 + soft) * max(rx, ry))
+        ellipse[window] = smooth(1 - np.sqrt(self._radius2(window, x, y, rx, ry, tilt)), soft)
+        return ellipse
+
+    def _window(self, x: float, y: float, reach: float) -> tuple[slice, slice]:
+        """The rows and columns within `reach` of a point."""
+        column, row = self.pixels(np.float32(x), np.float32(y))
+        far = reach * self.pose.scale * (SIZE - 1) / 2 + 1
+        low = [int(np.clip(p - far, 0, SIZE)) for p in (row, column)]
+        high = [int(np.clip(p + far + 1, 0, SIZE)) for p in (row, column)]
+        return slice(low[0], high[0]), slice(low[1], high[1])
+
+    def _radius2(self, window: tuple[slice, slice], x: float, y: float, rx: float, ry: float, tilt: float) -> Array:
+        px, py = self.x[window] - np.float32(x), self.y[window] - np.float32(y)
+        if tilt:
+            c, s = np.float32(np.cos(tilt)), np.float32(np.sin(tilt))
+            px, py = c * px + s * py, c * py - s * px
+        px *= np.float32(1 / rx)
+        py *= np.float32(1 / ry)
+        squared: Array = px * px + py * py
+        return squared
+
+    def stroke_layer(self, strokes: Sequence[Stroke], sigma: float) -> Array:
+        """All strokes drawn with a gaussian pen of `sigma` pixels: density [H, W]."""
+        if not strokes:
+            return np.zeros((SIZE, SIZE), np.float32)
+        column, row, mass = (np.concatenate(part) for part in zip(*map(self._dots, strokes), strict=True))
+        inside = (column >= 0) & (column < SIZE - 1) & (row >= 0) & (row < SIZE - 1)
+        column, row, mass = column[inside], row[inside], mass[inside]
+        j, i = column.astype(np.int64), row.astype(np.int64)
+        a, b = column - j, row - i
+        corner = i * SIZE + j
+        at = np.concatenate([corner, corner + 1, corner + SIZE, corner + SIZE + 1])
+        share = np.concatenate([(1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b]) * np.tile(mass, 4)
+        flat = np.bincount(at, weights=share, minlength=SIZE * SIZE)
+        pen = _pen(sigma)
+        layer: Array = pen @ flat.reshape(SIZE, SIZE).astype(np.float32) @ pen
+        return layer
+
+    def _dots(self, stroke: Stroke) -> tuple[Array, Array, Array]:
+        """Polylines as dots at most 0.7 pixels apart: column, row and mass, each flat."""
+        column, row = self.pixels(stroke.x, stroke.y)
+        du, dv = np.diff(column), np.diff(row)
+        length = np.hypot(du, dv)
+        n = int(length.max() / 0.7) + 1
+        at = ((np.arange(n, dtype=np.float32) + np.float32(0.5)) / n)[:, None, None]
+        mass = length / n * (stroke.peak[..., 1:] + stroke.peak[..., :-1]) / 2
+        u, v = column[..., :-1] + at * du, row[..., :-1] + at * dv
+        return u.ravel(), v.ravel(), np.broadcast_to(mass, u.shape).ravel()

@@ -1,0 +1,48 @@
+"""Numbers as the report prints them. What is missing (None, NaN, infinite) is an en dash, never "nan"."""
+
+import math
+
+DASH = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"
+
+
+def known(value: object) -> bool:
+    """Whether `value` is a finite number."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def real(value: float | None, digits: int = 3, signed: bool = False) -> str:
+    """A minus sign for negative numbers; with `signed`, positive numbers carry a plus; a printed zero has no sign."""
+    if value is None or not known(value):
+        return DASH
+    text = f"{abs(value):,.{digits}f}"
+    sign = MINUS if value < 0 else "+" if signed else ""
+    return sign + text if any(c in "123456789" for c in text) else text
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """`digits` significant digits, without an exponent: activations and losses differ by orders of magnitude."""
+    if value is None or not known(value):
+        return DASH
+    exponent = math.floor(math.log10(abs(value))) if value else 0
+    return real(value, max(0, min(6, digits - 1 - exponent)))
+
+
+def interval(low: float | None, high: float | None, digits: int = 2) -> str:
+    """`[0.71, 0.83]`, or an en dash unless both ends are known."""
+    return f"[{real(low, digits)}, {real(high, digits)}]" if known(low) and known(high) else DASH
+
+
+def count(value: float | None) -> str:
+    """`12345` -> `12,345`."""
+    return real(value, 0)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """`0.0312` -> `3.1 %` (with a no-break space)."""
+    return DASH if share is None or not known(share) else f"{real(100 * share, digits)}\u00a0%"
+
+
+def shorten(text: str, limit: int) -> str:
+    """`text` within `limit` characters, the last one an ellipsis if any was cut."""
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"

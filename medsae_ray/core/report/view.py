@@ -1,0 +1,191 @@
+"""From `ReportData` to what the page shows: rows, figures and cards, in the order in which they are shown.
+
+Every order and choice here is made on discovery patients, or stated on the page: held-out figures of features that
+were picked by their held-out figures would flatter them.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from medsae_ray.core.report.charts import (
+    Correlation,
+    Mark,
+    Series,
+    auroc_plot,
+    correlations,
+    histogram,
+    panel,
+)
+from medsae_ray.core.report.data import EntropySummary, Finding, ReportData
+from medsae_ray.core.report.heatmap import Column, heat_map
+from medsae_ray.core.report.text import known
+from medsae_ray.core.report.thumbnails import data_url
+from medsae_ray.errors import ArtifactError
+
+THUMBNAILS = 8
+MAP_FEATURES = 60
+CARD_LABELS = 14
+LOG = ("epoch", "loss", "r2", "fvu", "l0", "dead_share")
+
+Row = dict[str, Any]  # one row of the atlas
+
+
+class FindingRow(NamedTuple):
+    """One label: its best feature and its best raw dimension, either of which may be absent."""
+
+    label: str
+    sae: Finding | None
+    raw: Finding | None
+    plot: Markup
+
+    @property
+    def holds(self) -> bool:
+        """Whether the feature's correlation is positive and its held-out interval above 0.5; False if unknown."""
+        return self.sae is not None and self.sae.r > 0 and self.sae.auroc_low > 0.5
+
+
+class EntropyRow(NamedTuple):
+    """One line of the summary: `distance` is in standard deviations of the null, negative below it."""
+
+    name: str
+    kind: str
+    units: int
+    mean: float
+    null_mean: float
+    null_sd: float
+    distance: float
+    share: float
+    """H / ln K."""
+
+
+class Panel(NamedTuple):
+    title: str
+    figure: Markup
+
+
+class Thumbnail(NamedTuple):
+    image_id: str
+    value: float
+    src: str | None
+
+
+class Card(NamedTuple):
+    """One feature; `row` is its row of the atlas."""
+
+    row: Row
+    thumbnails: list[Thumbnail]
+    histogram: Markup
+    outside: int
+    """Active images whose activation lies outside the bins."""
+    correlations: Markup
+    shown_labels: int
+    auroc: Markup
+
+
+def finding_rows(data: ReportData) -> list[FindingRow]:
+    """One row per label, strongest discovery correlation of a feature first; labels without any unit last."""
+    sae, raw = ({f.label: f for f in found} for found in (data.findings, data.raw_findings))
+    labels = list(dict.fromkeys([*data.labels, *sae, *raw]))
+    rows = [
+        FindingRow(label, sae.get(label), raw.get(label), _plot(sae.get(label), raw.get(label))) for label in labels
+    ]
+    return sorted(rows, key=lambda row: -_size(row.sae.r if row.sae else None))
+
+
+def _plot(sae: Finding | None, raw: Finding | None) -> Markup:
+    pairs = ((sae, "sae"), (raw, "raw"))
+    return auroc_plot([Mark(f.auroc, f.auroc_low, f.auroc_high, kind) for f, kind in pairs if f and known(f.auroc)])
+
+
+def _size(r: float | None) -> float:
+    """|r|, or -1 where it is missing, so that what is unknown sorts last."""
+    return abs(r) if r is not None and known(r) else -1.0
+
+
+def entropy_rows(e: EntropySummary) -> list[EntropyRow]:
+    """Features, then raw dimensions."""
+    return [
+        _entropy_row("SAE features", "sae", e.sae_units, e.sae, e.null_mean, e.null_sd, e.labels),
+        _entropy_row("Raw encoder dimensions", "raw", e.raw_units, e.raw, e.raw_null_mean, e.raw_null_sd, e.labels),
+    ]
+
+
+def _entropy_row(name: str, kind: str, units: int, mean: float, null: float, sd: float, labels: int) -> EntropyRow:
+    whole = known(mean) and known(null) and known(sd)
+    distance = (mean - null) / sd if whole and sd > 0 else math.nan
+    share = mean / math.log(labels) if known(mean) and labels > 1 else math.nan
+    return EntropyRow(name, kind, units, mean, null, sd, distance, share)
+
+
+def entropy_verdict(features: EntropyRow, raw: EntropyRow) -> str:
+    """What the distances from the null say, in one or two plain sentences."""
+    if not known(features.distance):
+        return "The features have no entropy that could be compared with a null."
+    if features.distance > -2:
+        return "The features' entropy is not below its null: by this measure they are no more specific than chance."
+    first = "The features' entropy is below its null: they are more specific to single labels than chance makes them"
+    if not known(raw.distance):
+        return first + "."
+    return first + (", and so are the raw dimensions." if raw.distance <= -2 else "; the raw dimensions are not.")
+
+
+def panels(data: ReportData) -> list[Panel]:
+    """The training curves."""
+    if missing := [column for column in LOG if column not in data.log.column_names]:
+        raise ArtifactError(f"the training log has no column {missing}: it has {data.log.column_names}")
+    log = data.log.to_pydict()
+    fit = [Series("R²", log["r2"]), Series("FVU", log["fvu"], "raw")]
+    return [
+        Panel("Reconstruction (R², FVU)", panel(log["epoch"], fit, (0, 1))),
+        Panel("Active features per image (L0)", panel(log["epoch"], [Series("", log["l0"])], (0,))),
+        Panel("Dead share (training images)", panel(log["epoch"], [Series("", log["dead_share"])], (0,))),
+        Panel("Training loss", panel(log["epoch"], [Series("", log["loss"])], (0,))),
+    ]
+
+
+def strongest(data: ReportData) -> list[Row]:
+    """Live features that have a best label, largest discovery |best_r| first."""
+    rows = [row for row in data.atlas.to_pylist() if row["space"] == "sae" and known(row["best_r"])]
+    return sorted(rows, key=lambda row: (-abs(row["best_r"]), row["feature"]))
+
+
+def carded(rows: Sequence[Row], data: ReportData, cards: int) -> list[Row]:
+    """The `cards` rows that get a card: the findings' features before others, all in the order of `rows`."""
+    wanted = {finding.feature for finding in data.findings}
+    first = sorted(rows, key=lambda row: row["feature"] not in wanted)[: max(cards, 0)]
+    chosen = {row["feature"] for row in first}
+    return [row for row in rows if row["feature"] in chosen]
+
+
+def label_map(rows: Sequence[Row], data: ReportData, linked: set[int], limit: float) -> Markup:
+    """The heat map of the strongest features, in label order, positive correlations first within a label."""
+    order = {label: i for i, label in enumerate(data.labels)}
+    top = sorted(rows[:MAP_FEATURES], key=lambda row: (order.get(row["best_label"], len(order)), -row["best_r"]))
+    columns = [Column(row["feature"], row["r"], row["best_label"] or "", row["feature"] in linked) for row in top]
+    return heat_map(data.labels, columns, limit) if columns and data.labels else Markup()
+
+
+def common_limit(rows: Sequence[Row], fields: Sequence[str]) -> float:
+    """The smallest tenth that holds every |value| of `fields` over `rows`: one scale for all figures of a kind."""
+    largest = max((abs(v) for row in rows for field in fields for v in row[field] if known(v)), default=0.0)
+    return min(1.0, max(0.1, math.ceil(largest * 10 - 1e-9) / 10))
+
+
+def card(row: Row, labels: Sequence[str], limit: float, thumbnail: Callable[[str], bytes | None]) -> Card:
+    """The card of one feature; `limit` is the end of its correlation axis."""
+    pairs = zip(labels, row["r"], row["r_low"], row["r_high"], strict=True)
+    by_size = sorted((Correlation(*pair) for pair in pairs), key=lambda c: -_size(c.r))[:CARD_LABELS]
+    top = list(zip(row["top_images"], row["top_values"], strict=True))[:THUMBNAILS]
+    mark = Mark(row["auroc"], row["auroc_low"], row["auroc_high"])
+    return Card(
+        row=row,
+        thumbnails=[Thumbnail(image_id, value, data_url(thumbnail(image_id))) for image_id, value in top],
+        histogram=histogram(row["histogram"]),
+        outside=max(0, row["n_active"] - sum(row["histogram"])),
+        correlations=correlations(by_size, limit),
+        shown_labels=len(by_size),
+        auroc=auroc_plot([mark] if known(mark.value) else [], width=300, height=16),
+    )

@@ -1,0 +1,105 @@
+"""A trained sparse autoencoder as two files: weights.safetensors and config.json.
+
+The weights hold the normalisation too (`mean`, `scale`), so that the pair encodes raw embeddings by itself.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from medsae_ray.core.sae.architectures import build
+from medsae_ray.core.sae.config import SAEConfig
+from medsae_ray.core.sae.model import SAE
+from medsae_ray.core.sae.normalise import DESCRIPTION, Normalisation
+from medsae_ray.errors import ArtifactError, RecipeError
+
+FORMAT = "medsae-ray sae 1"
+
+
+class StoredSAE(NamedTuple):
+    """What a checkpoint holds."""
+
+    sae: SAE
+    """In eval mode, on the CPU."""
+    config: SAEConfig
+    provenance: dict[str, Any]
+    """What the writer said of where the weights come from."""
+
+
+def sae_to_bytes(sae: SAE, config: SAEConfig, provenance: dict[str, Any]) -> tuple[bytes, bytes]:
+    """(weights.safetensors, config.json); equal input gives equal bytes. ArtifactError on weights with NaN or Inf."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sae.state_dict().items()}
+    _check_tensors(tensors, build(config, _blank(config)).state_dict(), "the SAE to be written")
+    document = {
+        "format": FORMAT,
+        "config": config.to_dict(),
+        "normalisation": {"description": DESCRIPTION, "scale": float(sae.scale)},
+        "provenance": provenance,
+    }
+    return save(tensors), json.dumps(document, indent=2, sort_keys=True).encode()
+
+
+def sae_from_bytes(weights: bytes, config: bytes, where: str = "SAE checkpoint") -> StoredSAE:
+    """The inverse of `sae_to_bytes`. ArtifactError names what is missing, foreign, misshapen or not finite."""
+    document = _document(config, where)
+    try:
+        settings = SAEConfig.from_dict(document["config"])
+        tensors = load(weights)
+    except RecipeError as error:
+        raise ArtifactError(f"{where}: config.json: {error}") from error
+    except SafetensorError as error:
+        raise ArtifactError(
+            f"{where}: weights.safetensors cannot be read ({error}); it is damaged or incomplete"
+        ) from error
+    sae = build(settings, _blank(settings))
+    _check_tensors(tensors, sae.state_dict(), where)
+    sae.load_state_dict(tensors)
+    return StoredSAE(sae.eval(), settings, document["provenance"])
+
+
+def load_sae_files(weights_path: Path | str, config_path: Path | str) -> StoredSAE:
+    """`sae_from_bytes` of two files."""
+    try:
+        weights, config = Path(weights_path).read_bytes(), Path(config_path).read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"SAE checkpoint cannot be read: {error}") from error
+    return sae_from_bytes(weights, config, str(weights_path))
+
+
+def _blank(config: SAEConfig) -> Normalisation:
+    return Normalisation(torch.zeros(config.d_in, dtype=torch.float64), 1.0)
+
+
+def _document(config: bytes, where: str) -> dict[str, Any]:
+    try:
+        document = json.loads(config)
+    except ValueError as error:
+        raise ArtifactError(f"{where}: config.json is not JSON ({error})") from error
+    found = document.get("format") if isinstance(document, dict) else None
+    if found != FORMAT:
+        raise ArtifactError(f"{where}: config.json has format {found!r}, {FORMAT!r} is wanted")
+    missing = {"config", "provenance"} - document.keys()
+    if missing:
+        raise ArtifactError(f"{where}: config.json lacks {', '.join(sorted(missing))}")
+    return dict(document)
+
+
+def _check_tensors(tensors: dict[str, Tensor], wanted: dict[str, Tensor], where: str) -> None:
+    missing, foreign = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+    if missing or foreign:
+        raise ArtifactError(f"{where}: missing tensors {missing}, foreign tensors {foreign}")
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name].shape or tensor.dtype != wanted[name].dtype:
+            raise ArtifactError(
+                f"{where}: {name} is {tuple(tensor.shape)} {tensor.dtype}, "
+                f"{tuple(wanted[name].shape)} {wanted[name].dtype} is wanted"
+            )
+        if not tensor.isfinite().all():
+            raise ArtifactError(f"{where}: {name} holds NaN or Inf; this SAE cannot be used")
+    if not tensors["scale"] > 0:
+        raise ArtifactError(f"{where}: scale is {float(tensors['scale'])}, above 0 is wanted")

@@ -1,0 +1,22 @@
+"""The SAE of MedSAE (arXiv 2510.26411): ReLU features under an L1 penalty. Legend: see model.py."""
+
+from torch import Tensor
+
+from medsae_ray.core.sae.config import SAEConfig
+from medsae_ray.core.sae.model import SAE
+from medsae_ray.core.sae.normalise import Normalisation
+
+
+class ReluL1(SAE):
+    """z = relu(h); loss = mse + l1 * mean_B sum_M z. The decoder's unit norm makes this sum_M z ||W_dec row||."""
+
+    def __init__(self, config: SAEConfig, normalisation: Normalisation) -> None:
+        super().__init__(config, normalisation)
+        assert config.l1 is not None
+        self.l1 = config.l1
+
+    def activate(self, h_NM: Tensor) -> Tensor:
+        return h_NM.relu()
+
+    def objective(self, mse: Tensor, sparsity: Tensor, auxk: Tensor) -> Tensor:
+        return mse + self.l1 * sparsity

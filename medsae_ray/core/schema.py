@@ -1,0 +1,124 @@
+"""Arrow schemas of every table artifact: the contract between stages.
+
+Nullability and list widths are part of a schema. `conform` refuses a table that differs, so a stage cannot write
+anything but what is declared here.
+"""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from medsae_ray.errors import ArtifactError
+
+SPLITS = ("sae", "naming", "detection")
+HISTOGRAM_BINS = 32
+
+
+def _required(name: str, kind: pa.DataType) -> pa.Field:
+    return pa.field(name, kind, nullable=False)
+
+
+def _required_list(kind: pa.DataType, width: int = -1) -> pa.DataType:
+    return pa.list_(pa.field("item", kind, nullable=False), width)
+
+
+def manifest(labels: Sequence[str], metadata: Sequence[str]) -> pa.Schema:
+    """One row per image. `y_<label>`: 1, 0, -1 (uncertain) or null (not annotated). Metadata is kept as text."""
+    return pa.schema(
+        [_required(c, pa.string()) for c in ("image_id", "patient_id", "dataset", "uri")]
+        + [_required("shard", pa.int32()), _required("split", pa.string()), _required("index_image", pa.bool_())]
+        + [pa.field(f"y_{label}", pa.int8()) for label in labels]
+        + [pa.field(f"m_{column}", pa.string()) for column in metadata]
+    )
+
+
+def embeddings(dim: int) -> pa.Schema:
+    """One row per image: `x` [dim] is null exactly when the image could not be read, and `reason` then says why."""
+    x = pa.list_(pa.field("item", pa.float32(), nullable=False), dim)
+    return pa.schema(
+        [_required("image_id", pa.string()), pa.field("x", x), _required("ok", pa.bool_()), pa.field("reason", pa.string())]
+    )
+
+
+def activations() -> pa.Schema:
+    """One row per image: the active features, ascending, with their values; null lists when the image is not ok.
+
+    `sq_error` = ||x - x_hat||^2 and `sq_norm` = ||x - mean||^2 in the SAE's normalised space, so that FVU over any
+    set of images is a ratio of two sums.
+    """
+    return pa.schema(
+        [
+            _required("image_id", pa.string()),
+            pa.field("feature", _required_list(pa.int32())),
+            pa.field("value", _required_list(pa.float32())),
+            pa.field("sq_error", pa.float64()),
+            pa.field("sq_norm", pa.float64()),
+        ]
+    )
+
+
+def features(n_labels: int) -> pa.Schema:
+    """One row per unit. `space` is "sae" (a feature) or "raw" (an encoder dimension).
+
+    Lists of width [labels] follow the label order of the record. Correlations `r*` are over the discovery patients
+    (splits sae and naming), `entropy*` over patients that the SAE was not trained on (naming and detection), and
+    `auroc*` of `best_label`, which discovery chose, over the detection patients, one image each.
+    `histogram` counts non-zero |values| in bins of equal log2 width from 2^-12 to 2^4.
+    """
+    per_label = _required_list(pa.float64(), n_labels)
+    return pa.schema(
+        [
+            _required("space", pa.string()),
+            _required("feature", pa.int32()),
+            _required("n_images", pa.int64()),
+            _required("n_active", pa.int64()),
+            _required("frequency", pa.float64()),
+            pa.field("mean_active", pa.float64()),
+            pa.field("max", pa.float64()),
+            _required("histogram", _required_list(pa.int64(), HISTOGRAM_BINS)),
+            _required("top_images", _required_list(pa.string())),
+            _required("top_values", _required_list(pa.float32())),
+            _required("r", per_label),
+            _required("r_low", per_label),
+            _required("r_high", per_label),
+            pa.field("entropy", pa.float64()),
+            pa.field("entropy_normalised", pa.float64()),
+            pa.field("best_label", pa.string()),
+            pa.field("best_r", pa.float64()),
+            pa.field("auroc", pa.float64()),
+            pa.field("auroc_low", pa.float64()),
+            pa.field("auroc_high", pa.float64()),
+            _required("auroc_positives", pa.int64()),
+            _required("auroc_negatives", pa.int64()),
+        ]
+    )
+
+
+def names() -> pa.Schema:
+    """One row per (feature, source of the name); `name` is null where the source abstains, and `evidence` says why."""
+    return pa.schema(
+        [
+            _required("feature", pa.int32()),
+            _required("source", pa.string()),
+            pa.field("name", pa.string()),
+            _required("evidence", pa.string()),
+        ]
+    )
+
+
+def atlas(n_labels: int) -> pa.Schema:
+    """The features table of the SAE, strongest name first joined to it."""
+    return pa.schema([*features(n_labels), pa.field("name", pa.string()), pa.field("name_source", pa.string())])
+
+
+def conform(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
+    """`table` with its columns in schema order, or ArtifactError that says which column differs and how."""
+    if table.schema.names != schema.names:
+        raise ArtifactError(f"{where}: columns {table.schema.names} were written, {schema.names} are declared")
+    for field in schema:
+        column = table.column(field.name)
+        if column.type != field.type:
+            raise ArtifactError(f"{where}: column {field.name!r} is {column.type}, {field.type} is declared")
+        if not field.nullable and column.null_count:
+            raise ArtifactError(f"{where}: column {field.name!r} has {column.null_count} nulls, none are allowed")
+    return pa.Table.from_arrays(table.columns, schema=schema)

@@ -1,0 +1,144 @@
+"""One folder of files at a URI: local, s3://, gs:// (pyarrow) or anything fsspec knows. Writes are all or nothing."""
+
+import hashlib
+import os
+import uuid
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from medsae_ray.errors import ArtifactError
+
+
+def _resolve(uri: str) -> tuple[pafs.FileSystem, str]:
+    if "://" not in uri:
+        return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
+    try:
+        return pafs.FileSystem.from_uri(uri)
+    except pa.ArrowInvalid:
+        import fsspec
+
+        try:
+            filesystem, path = fsspec.core.url_to_fs(uri)
+        except (ImportError, ValueError) as error:
+            raise ArtifactError(f"no filesystem for {uri!r}: {error}. Use a local path, s3:// or gs://") from error
+        return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), path
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder at `uri`. Cheap to pickle: the connection is opened where it is used."""
+
+    uri: str
+
+    @cached_property
+    def opened(self) -> tuple[pafs.FileSystem, str]:
+        return _resolve(self.uri)
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"uri": self.uri}
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self.opened[0], pafs.LocalFileSystem)
+
+    def path(self, name: str) -> str:
+        """`name` below this folder, in the filesystem's own form; an absolute or full URI name is the caller's error."""
+        return f"{self.opened[1].rstrip('/')}/{name}"
+
+    def child(self, name: str) -> "Store":
+        return Store(f"{self.uri.rstrip('/')}/{name}")
+
+    def read(self, name: str) -> bytes:
+        """All bytes of one file. Raises FileNotFoundError, or another OSError from the filesystem."""
+        with self.opened[0].open_input_file(self.path(name)) as stream:
+            return stream.read()
+
+    def exists(self, name: str) -> bool:
+        return self.opened[0].get_file_info(self.path(name)).type == pafs.FileType.File
+
+    def names(self, folder: str = "") -> list[str]:
+        """File names directly in `folder`, sorted; temporary files of writers are left out. [] if there is none."""
+        base = self.path(folder) if folder else self.opened[1]
+        found = self.opened[0].get_file_info(pafs.FileSelector(base, allow_not_found=True))
+        return sorted(i.base_name for i in found if i.type == pafs.FileType.File and not i.base_name.startswith("."))
+
+    def folders(self, folder: str = "") -> list[str]:
+        base = self.path(folder) if folder else self.opened[1]
+        found = self.opened[0].get_file_info(pafs.FileSelector(base, allow_not_found=True))
+        return sorted(i.base_name for i in found if i.type == pafs.FileType.Directory)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file whole or not at all: a rename on a local disk, one PUT on an object store."""
+        if self.is_local:
+            temporary = self._write_temporary(name, data)
+            os.replace(temporary, self.path(name))
+            return
+        with self.opened[0].open_output_stream(self.path(name)) as stream:
+            stream.write(data)
+
+    def write_new(self, name: str, data: bytes) -> bool:
+        """Like `write`, but the first writer wins: False, and nothing changed, if the file is there already.
+
+        On a local disk this is exclusive. Object stores are asked first, so two writers within the same few
+        milliseconds may both write; they write the same content then, except for times.
+        """
+        if not self.is_local:
+            if self.exists(name):
+                return False
+            self.write(name, data)
+            return True
+        temporary = self._write_temporary(name, data)
+        try:
+            os.link(temporary, self.path(name))
+        except FileExistsError:
+            return False
+        finally:
+            os.unlink(temporary)
+        return True
+
+    def delete_folder(self, name: str) -> None:
+        """Remove a folder and what is in it; nothing happens if there is none."""
+        if self.opened[0].get_file_info(self.path(name)).type == pafs.FileType.Directory:
+            self.opened[0].delete_dir(self.path(name))
+
+    def _write_temporary(self, name: str, data: bytes) -> str:
+        final = Path(self.path(name))
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}.tmp")
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        return str(temporary)
+
+
+def read_uri(base: Store, uri: str) -> bytes:
+    """The bytes at `uri`: a URI or an absolute path as it is, anything else below `base`."""
+    if "://" in uri or uri.startswith("/"):
+        folder, name = split_uri(uri)
+        return folder.read(name)
+    return base.read(uri)
+
+
+@lru_cache
+def local_copy(uri: str) -> str:
+    """`uri` itself if it is a local path or on the web, else (s3://, gs://) a copy in the cache, named by content."""
+    if "://" not in uri or uri.startswith(("http://", "https://")):
+        return uri
+    folder, name = split_uri(uri)
+    data = folder.read(name)
+    cache = Store(str(Path.home() / ".cache" / "medsae_ray"))
+    copy = f"{hashlib.sha256(data).hexdigest()[:16]}-{name}"
+    if not cache.exists(copy):
+        cache.write(copy, data)
+    return cache.path(copy)
+
+
+def split_uri(uri: str) -> tuple[Store, str]:
+    """The folder and the name of one file or artifact: "s3://b/a/x" -> (Store("s3://b/a"), "x")."""
+    folder, _, name = uri.rstrip("/").rpartition("/")
+    return Store(folder or ("/" if uri.startswith("/") else ".")), name

@@ -1,0 +1,33 @@
+"""The errors that users see. Each message says what was found, where, and what to do."""
+
+
+class MedsaeError(Exception):
+    """Base of every error raised on purpose by medsae_ray."""
+
+
+class RecipeError(MedsaeError):
+    """A recipe, or what a recipe asks of the cluster, cannot be followed."""
+
+
+class DatasetError(MedsaeError):
+    """A dataset's table, labels or patients are not what the recipe says."""
+
+
+class EncoderError(MedsaeError):
+    """An encoder's weights or options do not fit its architecture."""
+
+
+class ArtifactError(MedsaeError):
+    """An artifact is missing, incomplete, damaged or of another schema."""
+
+
+class ImageError(MedsaeError):
+    """One image cannot be used. `reason` is a short stable word that is counted; the message has the detail."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+
+
+class ShardError(MedsaeError):
+    """A shard could not be computed within the allowed retries."""

@@ -1,0 +1,42 @@
+"""The Ray cluster of a run: an existing one, or a local one that ends with the run."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+import ray
+
+from medsae_ray.config import How
+from medsae_ray.errors import RecipeError
+
+
+@contextlib.contextmanager
+def cluster(how: How) -> Iterator[None]:
+    """Connect for the length of the block. A cluster that this process was connected to before is left as it was."""
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray Data warns from C++ about every restartable actor; what really fails is raised.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    address = how.address or os.environ.get("RAY_ADDRESS")
+    local = {} if address else {"num_cpus": how.cpus, "include_dashboard": False}
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+    for name in ("ray", "ray.data", "ray.train"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def require(what: str, cpus: float, gpus: float) -> None:
+    """Refuse a request that the cluster can never place, instead of waiting for ever."""
+    have = ray.cluster_resources()
+    for kind, wanted in (("CPU", cpus), ("GPU", gpus)):
+        if wanted > have.get(kind, 0):
+            raise RecipeError(
+                f"{what} asks for {wanted:g} {kind}s, the Ray cluster has {have.get(kind, 0):g}; "
+                f"lower how.{what} or use a larger cluster"
+            )

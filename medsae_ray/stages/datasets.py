@@ -1,0 +1,137 @@
+"""Stages `images` (phantoms only) and `manifest`: from a dataset to rows with patients, labels and splits."""
+
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image
+
+from medsae_ray.config import PhantomDataset, Recipe, TableDataset
+from medsae_ray.core import schema
+from medsae_ray.core.artifact import Artifact, Draft, sha256
+from medsae_ray.core.datasets.rows import Rows, label_names, to_manifest
+from medsae_ray.core.datasets.table import table_rows
+from medsae_ray.core.phantom import LABELS, METADATA, patient
+from medsae_ray.core.splits import audit
+from medsae_ray.core.storage import Store, split_uri
+from medsae_ray.stages.run import Made, Run, Stage
+
+PATIENTS_PER_SHARD = 64
+
+
+@dataclass(frozen=True)
+class DrawWork:
+    """Draws the radiographs of a group of phantom patients as PNG files, and lists them."""
+
+    store: Store
+    seed: int
+    patients: int
+    rows: dict[int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        shards = range(-(-self.patients // PATIENTS_PER_SHARD))
+        object.__setattr__(self, "rows", {s: sum(len(patient(self.seed, n)) for n in self._patients(s)) for s in shards})
+
+    def load(self) -> None:
+        return None
+
+    def prepare(self, shard: int) -> pa.Table:
+        return pa.table({"patient": list(self._patients(shard))})
+
+    def compute(self, model: None, prepared: pa.Table) -> pa.Table:
+        rows = [self._draw(study) for n in prepared["patient"].to_pylist() for study in patient(self.seed, n)]
+        return pa.Table.from_pylist(rows, schema=phantom_schema())
+
+    def _patients(self, shard: int) -> range:
+        return range(shard * PATIENTS_PER_SHARD, min((shard + 1) * PATIENTS_PER_SHARD, self.patients))
+
+    def _draw(self, study: Any) -> dict[str, Any]:
+        stream = BytesIO()
+        Image.fromarray(study.render()).save(stream, format="PNG")
+        uri = f"{study.image_id}.png"
+        self.store.write(uri, stream.getvalue())
+        labels = {f"y_{label}": study.labels[label] for label in LABELS}
+        extra = {f"m_{column}": str(getattr(study, column)) for column in METADATA}
+        return {"image_id": study.image_id, "patient_id": study.patient_id, "uri": uri, **labels, **extra}
+
+
+def phantom_schema() -> pa.Schema:
+    keep = ("image_id", "patient_id", "uri")
+    return pa.schema([f for f in schema.manifest(LABELS, METADATA) if f.name in keep or f.name[:2] in ("y_", "m_")])
+
+
+def _draw(run: Run, draft: Draft) -> Made:
+    dataset = run.recipe.what.dataset
+    assert isinstance(dataset, PhantomDataset)
+    work = DrawWork(draft.store, dataset.seed, dataset.patients)
+    # Drawing has no model: one actor per CPU.
+    pool = run.recipe.how.embed.model_copy(update={"actors": run.recipe.how.cpus or 2, "gpus": 0.0})
+    return run.map(work, draft, phantom_schema(), pool, "embed")
+
+
+def _phantom_rows(images: Artifact) -> Rows:
+    table = images.table()
+    folder = images.name
+    return Rows(
+        dataset="phantom",
+        image_id=table["image_id"].to_pylist(),
+        patient_id=table["patient_id"].to_pylist(),
+        uri=[f"{folder}/{uri}" for uri in table["uri"].to_pylist()],
+        labels={label: table[f"y_{label}"].combine_chunks() for label in label_names(table.schema)},
+        metadata={column: table[f"m_{column}"].combine_chunks() for column in METADATA},
+    )
+
+
+def _table_data(recipe: Recipe) -> bytes:
+    folder, name = split_uri(str(recipe.how.paths.table))
+    return folder.read(name)
+
+
+def _manifest_what(run: Run) -> dict[str, Any]:
+    what = run.recipe.what
+    chosen: dict[str, Any] = {"split": what.split.model_dump(), "shard_rows": what.shard_rows}
+    if isinstance(what.dataset, TableDataset):
+        # The policies for -1 and blank act in the statistics: the manifest keeps what was annotated.
+        columns = what.dataset.model_dump(exclude={"uncertain", "blank"})
+        chosen |= {"dataset": columns, "table": sha256(_table_data(run.recipe))}
+    return chosen
+
+
+def _manifest(run: Run, draft: Draft) -> Made:
+    what, recipe = run.recipe.what, run.recipe
+    if isinstance(what.dataset, TableDataset):
+        rows = table_rows(_table_data(recipe), str(recipe.how.paths.table), what.dataset)
+    else:
+        rows = _phantom_rows(draft.parents["images"])
+    shares = what.split.model_dump(exclude={"salt"})
+    manifest = to_manifest(rows, shares, what.split.salt, what.shard_rows)
+    writer = draft.writer(manifest.schema)
+    starts = range(0, manifest.num_rows, what.shard_rows)
+    parts = [manifest.slice(start, what.shard_rows) for start in starts]
+    files = [writer.write(shard, part, part.num_rows) for shard, part in enumerate(parts)]
+    own_patient = isinstance(what.dataset, TableDataset) and what.dataset.patient is None
+    metrics = {"audit": audit(manifest), "labels": list(rows.labels), "patient_column": not own_patient}
+    return Made(files, metrics)
+
+
+def _phantom_what(run: Run) -> dict[str, Any]:
+    return run.recipe.what.dataset.model_dump(include={"kind", "patients", "seed"})
+
+
+def _manifest_parents(recipe: Recipe) -> tuple[str, ...]:
+    return ("images",) if isinstance(recipe.what.dataset, PhantomDataset) else ()
+
+
+IMAGES = Stage("images", 1, lambda recipe: (), _phantom_what, _draw)
+MANIFEST = Stage("manifest", 1, _manifest_parents, _manifest_what, _manifest)
+
+
+def image_store(run: Run) -> Store:
+    """The folder that the manifest's relative image paths start at."""
+    paths = run.recipe.how.paths
+    if isinstance(run.recipe.what.dataset, PhantomDataset):
+        return run.root
+    return Store(paths.images) if paths.images else split_uri(str(paths.table))[0]
+
+

@@ -1,0 +1,105 @@
+"""Stages `features`, `names` and `atlas`: statistics by Ray tasks, names by label, one table of both."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from medsae_ray.core import schema
+from medsae_ray.core.artifact import Draft
+from medsae_ray.core.evidence import atlas, evidence, label_names, plain
+from medsae_ray.core.features import FeatureWork, GroupSums, Labels
+from medsae_ray.stages.run import Made, Run, Stage
+
+
+@ray.remote(num_cpus=1)
+def _group(work: FeatureWork, shards: list[int]) -> GroupSums:
+    return work.compute(shards)
+
+
+def group_sums(run: Run, work: FeatureWork) -> Iterator[GroupSums]:
+    """The sums of every group, in order; at most twice as many tasks are under way as the cluster has CPUs."""
+    groups = work.groups()
+    if run.recipe.how.engine == "loop":
+        yield from (work.compute(shards) for shards in groups)
+        return
+    run.connect()
+    shared = ray.put(work)
+    ahead = max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
+    running = [_group.remote(shared, shards) for shards in groups[:ahead]]
+    for done in range(len(groups)):
+        yield ray.get(running.pop(0))
+        if done + ahead < len(groups):
+            running.append(_group.remote(shared, groups[done + ahead]))
+
+
+def _features(run: Run, draft: Draft) -> Made:
+    what = run.recipe.what
+    manifest = draft.parents["manifest"]
+    labels = Labels.of(manifest.table(), what.dataset.uncertain, what.dataset.blank)
+    work = FeatureWork(
+        embeddings=draft.parents["embeddings"],
+        activations=draft.parents["activations"],
+        labels=labels,
+        width=draft.parents["sae"].record.metrics["config"]["width"],
+        top_images=what.features.top_images,
+        permutations=what.features.permutations,
+        seed=what.features.seed,
+    )
+    total: GroupSums | None = None
+    for sums in run.track(group_sums(run, work), "features", len(work.groups())):
+        total = sums if total is None else total.merge(sums)
+    assert total is not None, "an artifact has at least one part"
+    names = manifest.record.metrics["labels"]
+    sae, raw = (evidence(s, getattr(total, s), labels, names, what.features.level) for s in ("sae", "raw"))
+    table = pa.concat_tables([sae.table, raw.table])
+    receipt = draft.writer(schema.features(len(names))).write(0, table, table.num_rows)
+    quality, active = total.quality, total.sae.units.n_active_F
+    metrics = {
+        "labels": names,
+        "discovery_patients": labels.discovery_patients().tolist(),
+        "sae": {
+            "r2": _number(1 - quality.sq_error / quality.sq_norm) if quality.sq_norm else None,
+            "fvu": _number(quality.sq_error / quality.sq_norm) if quality.sq_norm else None,
+            "l0": quality.active / quality.images if quality.images else None,
+            "dead": float((active == 0).mean()),
+            "width": len(active),
+            "alive": int((active > 0).sum()),
+        },
+        "entropy": {s: {k: _number(v) for k, v in e.entropy.items()} for s, e in (("sae", sae), ("raw", raw))},
+        "findings": plain(sae.findings),
+        "raw_findings": plain(raw.findings),
+    }
+    return Made([receipt], metrics)
+
+
+def _number(value: float) -> float | None:
+    return None if value != value else value
+
+
+def _features_what(run: Run) -> dict[str, Any]:
+    dataset = run.recipe.what.dataset
+    return run.recipe.what.features.model_dump() | {"uncertain": dataset.uncertain, "blank": dataset.blank}
+
+
+def _names(run: Run, draft: Draft) -> Made:
+    features = draft.parents["features"]
+    metrics = features.record.metrics
+    table = label_names(features.table(), metrics["discovery_patients"], metrics["labels"])
+    receipt = draft.writer(schema.names()).write(0, table, table.num_rows)
+    return Made([receipt], {"named": table.num_rows - table["name"].null_count})
+
+
+def _atlas(run: Run, draft: Draft) -> Made:
+    features, names = draft.parents["features"], draft.parents["names"]
+    table = atlas(features.table(), names.table())
+    labels = features.record.metrics["labels"]
+    return Made([draft.writer(schema.atlas(len(labels))).write(0, table, table.num_rows)], {"labels": labels})
+
+
+FEATURES = Stage(
+    "features", 1, lambda recipe: ("manifest", "embeddings", "sae", "activations"), _features_what, _features
+)
+NAMES = Stage("names", 1, lambda recipe: ("features",), lambda run: {"source": "label"}, _names)
+ATLAS = Stage("atlas", 1, lambda recipe: ("features", "names"), lambda run: {}, _atlas)

@@ -1,0 +1,59 @@
+"""Stages `embeddings` and `activations`: a model mapped over shards."""
+
+from typing import Any
+
+from medsae_ray.config import Pool
+from medsae_ray.core import schema
+from medsae_ray.core.artifact import Draft, sha256
+from medsae_ray.core.embed import EmbedWork
+from medsae_ray.core.encode import EncodeWork
+from medsae_ray.core.encoders import ENCODERS
+from medsae_ray.core.encoders.checkpoint import resolve
+from medsae_ray.core.storage import local_copy
+from medsae_ray.stages.datasets import image_store
+from medsae_ray.stages.run import Made, Run, Stage
+
+
+def _device(pool: Pool) -> str:
+    return "cuda" if pool.gpus else "cpu"
+
+
+def _embed_what(run: Run) -> dict[str, Any]:
+    what = run.recipe.what
+    weights = run.recipe.how.paths.weights or ENCODERS[what.encoder.kind].published
+    digest = sha256(resolve(local_copy(weights)).read_bytes())
+    return {"encoder": what.encoder.model_dump(), "weights": digest, "images": what.images.model_dump()}
+
+
+def _embed(run: Run, draft: Draft) -> Made:
+    what, how = run.recipe.what, run.recipe.how
+    work = EmbedWork(
+        manifest=draft.parents["manifest"],
+        images=image_store(run),
+        encoder=what.encoder.kind,
+        weights=how.paths.weights,
+        options=what.encoder.options(),
+        max_pixels=what.images.max_pixels,
+        high_bit=what.images.high_bit,
+        device=_device(how.embed),
+        threads=how.embed.threads,
+        batch_size=how.embed.batch_size,
+        readers=how.embed.readers,
+    )
+    return run.map(work, draft, schema.embeddings(work.load().dim), how.embed, "embed")
+
+
+def _encode(run: Run, draft: Draft) -> Made:
+    pool = run.recipe.how.encode
+    work = EncodeWork(
+        embeddings=draft.parents["embeddings"],
+        sae=draft.parents["sae"],
+        device=_device(pool),
+        threads=pool.threads,
+        batch_size=pool.batch_size,
+    )
+    return run.map(work, draft, schema.activations(), pool, "encode")
+
+
+EMBEDDINGS = Stage("embeddings", 1, lambda recipe: ("manifest",), _embed_what, _embed)
+ACTIVATIONS = Stage("activations", 1, lambda recipe: ("embeddings", "sae"), lambda run: {}, _encode)

@@ -1,0 +1,139 @@
+"""A run: the artifacts that a recipe asks for, each made once, from what it is made of."""
+
+import contextlib
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from medsae_ray.config import Pool, Recipe
+from medsae_ray.core.artifact import Artifact, Draft, Receipt
+from medsae_ray.core.storage import Store
+from medsae_ray.core.work import ShardWork
+from medsae_ray.stages.cluster import cluster, require
+from medsae_ray.stages.shards import map_shards
+
+T = TypeVar("T")
+PACKAGES = ("medsae-ray", "ray", "torch", "transformers", "pyarrow", "numpy", "scipy", "pillow", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How one kind of artifact is made."""
+
+    name: str
+    version: int
+    """Raised whenever the same input would give another output."""
+    parents: Callable[[Recipe], tuple[str, ...]]
+    what: Callable[["Run"], dict[str, Any]]
+    """The part of the recipe that decides the content, and the content hashes of files it names."""
+    make: Callable[["Run", Draft], "Made"]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a stage hands over to be committed."""
+
+    files: list[Receipt]
+    metrics: dict[str, Any] = field(default_factory=dict)
+    reused: int = 0
+    """Parts that an earlier, interrupted run had finished."""
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One line of the closing table and of summary.json."""
+
+    name: str
+    artifact: str
+    start: str
+    end: str
+    rows: int
+    not_ok: int
+    seconds: float
+    """Seconds this run spent on it; 0 if it was there already."""
+
+
+class Run:
+    """Makes artifacts below `root`, and remembers what it made."""
+
+    def __init__(self, recipe: Recipe, root: Store, stages: dict[str, Stage], console: Console) -> None:
+        self.recipe, self.root, self.stages, self.console = recipe, root, stages, console
+        self.rows: list[StageRow] = []
+        self._artifacts: dict[str, Artifact] = {}
+        self._on_exit = contextlib.ExitStack()
+        self._connected = False
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._on_exit.close()
+
+    def artifact(self, name: str) -> Artifact:
+        """The artifact of stage `name`: as committed, or made now with whatever it needs."""
+        if name not in self._artifacts:
+            stage = self.stages[name]
+            parents = {parent: self.artifact(parent) for parent in stage.parents(self.recipe)}
+            self._artifacts[name] = self._make(stage, parents)
+        return self._artifacts[name]
+
+    def connect(self) -> None:
+        """Join the Ray cluster, once, and only if something has to be computed on it."""
+        if not self._connected:
+            self._on_exit.enter_context(cluster(self.recipe.how))
+            self._connected = True
+
+    def map(self, work: ShardWork, draft: Draft, schema: pa.Schema, pool: Pool, what: str) -> Made:
+        """Compute the parts of a sharded artifact that are not there yet."""
+        writer = draft.writer(schema)
+        receipts = writer.finished(work.rows)
+        todo = sorted(set(work.rows) - set(receipts))
+        if todo and self.recipe.how.engine == "ray":
+            self.connect()
+            require(what, pool.cpus, pool.gpus)
+        new = self.track(map_shards(work, writer, todo, pool, self.recipe.how.engine), draft.stage, len(todo))
+        receipts.update({receipt.shard: receipt for receipt in new})
+        return Made(list(receipts.values()), reused=len(work.rows) - len(todo))
+
+    def track(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
+        """A progress bar while `items` arrive."""
+        columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            yield from progress.track(items, total=total, description=label)
+
+    def _make(self, stage: Stage, parents: dict[str, Artifact]) -> Artifact:
+        draft = Draft(self.root, stage.name, stage.version, stage.what(self), parents)
+        start, clock = now(), time.perf_counter()
+        found = draft.committed()
+        if found is None:
+            made = stage.make(self, draft)
+            seconds = time.perf_counter() - clock
+            run = {"start": start, "end": now(), "seconds": round(seconds, 3), "parts_reused": made.reused}
+            found = draft.commit(made.files, made.metrics, run | {"packages": packages(), "python": platform.python_version()})
+        else:
+            seconds, start = 0.0, found.record.run["start"]
+        record = found.record
+        bad = sum(record.not_ok.values())
+        self.rows.append(StageRow(stage.name, record.name, start, record.run["end"], record.rows, bad, seconds))
+        self.console.print(f"[green]✓[/] {record.name}" + (" (already there)" if not seconds else f"  {seconds:.1f} s"))
+        return found
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def packages() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found

@@ -1,0 +1,214 @@
+"""Stage `sae`: the SAE fitted by Ray Train with DDP, from checkpoints if it was interrupted.
+
+Each attempt has a folder of its own below the draft, so two runs on one root never write the same checkpoint. An
+attempt starts from the newest whole checkpoint that an earlier one left.
+"""
+
+import io
+import json
+import tempfile
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray.train
+import torch
+from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
+
+from medsae_ray.config import Sae, Train
+from medsae_ray.core.artifact import Artifact, Draft, sha256
+from medsae_ray.core.encode import embedding_matrix
+from medsae_ray.core.sae.checkpoint import sae_to_bytes
+from medsae_ray.core.sae.config import SAEConfig
+from medsae_ray.core.sae.fit import EpochLog, fit
+from medsae_ray.core.storage import Store
+from medsae_ray.errors import DatasetError
+from medsae_ray.stages.cluster import require
+from medsae_ray.stages.run import Made, Run, Stage
+
+ATTEMPTS = "_attempts"
+
+
+class Fitted(NamedTuple):
+    """What training hands over."""
+
+    weights: bytes
+    config: bytes
+    log: list[dict[str, float]]
+    resumed_from: int
+    """Epoch that this attempt started after; 0 for a fresh start."""
+
+
+class Job(NamedTuple):
+    """What every worker is told."""
+
+    config: SAEConfig
+    embeddings: Artifact
+    manifest: Artifact
+    how: Train
+    provenance: dict[str, Any]
+    attempts: Store
+
+
+def sae_config(sae: Sae, d_in: int) -> SAEConfig:
+    sparsity = {"k": sae.k} if sae.architecture == "batch_topk" else {"l1": sae.l1}
+    return SAEConfig(
+        architecture=sae.architecture,
+        d_in=d_in,
+        width=sae.width,
+        epochs=sae.epochs,
+        batch_size=sae.batch_size,
+        lr=sae.lr,
+        auxk_coefficient=sae.auxk,
+        seed=sae.seed,
+        **sparsity,
+    )
+
+
+def split_matrix(embeddings: Artifact, manifest: Artifact, split: str) -> torch.Tensor:
+    """Embeddings [N, D] of a split's readable images, in shard order."""
+    parts = []
+    for part in embeddings.parts:
+        x_ND, rows = embedding_matrix(embeddings.part(part.shard))
+        chosen = manifest.part(part.shard, ["split"])["split"].to_numpy(zero_copy_only=False)[rows] == split
+        parts.append(x_ND[chosen])
+    x_ND = np.concatenate(parts)
+    if not len(x_ND):
+        raise DatasetError(f"split {split!r} has no readable image; use more patients or another what.split")
+    return torch.from_numpy(x_ND)
+
+
+def train_here(job: Job, fit_with: dict[str, Any], resume: dict[str, Any] | None, save: Callable[..., None]) -> Fitted:
+    """Fit in this process. `save(epoch, state, done)` is called on every rank at checkpoint epochs."""
+    log: list[dict[str, float]] = list(resume["log"]) if resume else []
+
+    def on_epoch(entry: EpochLog, state: Callable[[], dict[str, Any]]) -> None:
+        log.append(entry._asdict())
+        if entry.epoch % job.how.checkpoint_epochs == 0:
+            save(entry.epoch, lambda: {"fit": state(), "log": log})
+
+    train_ND = split_matrix(job.embeddings, job.manifest, "sae")
+    heldout_ND = split_matrix(job.embeddings, job.manifest, "naming")
+    state = resume["fit"] if resume else None
+    sae = fit(job.config, train_ND, heldout_ND, resume=state, on_epoch=on_epoch, **fit_with)
+    weights, config = sae_to_bytes(sae, job.config, job.provenance)
+    return Fitted(weights, config, log, resume["fit"]["epoch"] if resume else 0)
+
+
+def worker(settings: dict[str, Any]) -> None:
+    """The loop of one Ray Train worker."""
+    job: Job = settings["job"]
+    context = ray.train.get_context()
+    checkpoint = ray.train.get_checkpoint()
+    resume = _read_state(Path(checkpoint.path)) if checkpoint else newest_state(job.attempts)
+
+    def save(epoch: int, state: Callable[[], dict[str, Any]]) -> None:
+        files = {"state": _to_bytes(state())} if context.get_world_rank() == 0 else None
+        _report(files, f"epoch-{epoch:06d}")
+
+    place = {"rank": context.get_world_rank(), "world": context.get_world_size(), "wrap": prepare_model}
+    fitted = train_here(job, place, resume, save)
+    parts = {"result": _to_bytes(fitted._asdict())} if context.get_world_rank() == 0 else None
+    _report(parts, "result")
+
+
+def _report(files: dict[str, bytes] | None, name: str) -> None:
+    """A checkpoint from rank 0; a barrier for the others. Each file's name ends in its checksum."""
+    with tempfile.TemporaryDirectory() as folder:
+        for stem, data in (files or {}).items():
+            (Path(folder) / f"{stem}-{sha256(data)}").write_bytes(data)
+        checkpoint = ray.train.Checkpoint.from_directory(folder) if files else None
+        ray.train.report({"checkpoint": name}, checkpoint=checkpoint, checkpoint_dir_name=name)
+
+
+def _to_bytes(value: Any) -> bytes:
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    return stream.getvalue()
+
+
+def _checked(name: str, data: bytes) -> Any | None:
+    """What `_to_bytes` wrote, None if the file is torn."""
+    return torch.load(io.BytesIO(data), weights_only=True) if name.endswith(sha256(data)) else None
+
+
+def _read_state(folder: Path) -> dict[str, Any] | None:
+    found = [_checked(file.name, file.read_bytes()) for file in folder.iterdir() if file.name.startswith("state-")]
+    return next((state for state in found if state is not None), None)
+
+
+def newest_state(attempts: Store) -> dict[str, Any] | None:
+    """The latest whole checkpoint of all earlier attempts."""
+    folders = [f"{attempt}/{epoch}" for attempt in attempts.folders() for epoch in attempts.folders(attempt)]
+    for folder in sorted((f for f in folders if "/epoch-" in f), key=lambda f: f.rsplit("/", 1)[1], reverse=True):
+        for name in attempts.names(folder):
+            state = _checked(name, attempts.read(f"{folder}/{name}")) if name.startswith("state-") else None
+            if state is not None:
+                return dict(state)
+    return None
+
+
+def _train_on_ray(run: Run, job: Job) -> Fitted:
+    run.connect()
+    how = job.how
+    require("train", how.workers * how.cpus, how.workers * how.gpus)
+    filesystem, path = job.attempts.opened
+    attempt = f"attempt-{uuid.uuid4().hex[:12]}"
+    trainer = TorchTrainer(
+        worker,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(backend="nccl" if how.gpus else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=how.workers,
+            use_gpu=how.gpus > 0,
+            resources_per_worker={"CPU": how.cpus} | ({"GPU": how.gpus} if how.gpus else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name=attempt,
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=how.retries),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    with run.console.status(f"sae: {job.config.epochs} epochs on {how.workers} workers"):
+        result = trainer.fit()
+    with result.checkpoint.as_directory() as folder:
+        (file,) = Path(folder).glob("result-*")
+        fitted = Fitted(**_checked(file.name, file.read_bytes()))
+    job.attempts.delete_folder(attempt)
+    return fitted
+
+
+def _make(run: Run, draft: Draft) -> Made:
+    embeddings, manifest = draft.parents["embeddings"], draft.parents["manifest"]
+    config = sae_config(run.recipe.what.sae, embeddings.schema.field("x").type.list_size)
+    provenance = {"encoder": embeddings.record.what, "embeddings": embeddings.record.fingerprint}
+    job = Job(config, embeddings, manifest, run.recipe.how.train, provenance, draft.store.child(ATTEMPTS))
+    if run.recipe.how.engine == "ray":
+        fitted = _train_on_ray(run, job)
+    else:
+        fitted = train_here(job, {}, None, lambda epoch, state: None)
+    last = {key: value for key, value in fitted.log[-1].items() if key != "seconds"}
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(fitted.log), sink)
+    files = [
+        draft.write_file("weights", ".safetensors", fitted.weights),
+        draft.write_file("config", ".json", fitted.config),
+        draft.write_file("log", ".parquet", sink.getvalue().to_pybytes()),
+    ]
+    return Made(files, {"last_epoch": last, "resumed_from_epoch": fitted.resumed_from, "config": json.loads(fitted.config)["config"]})
+
+
+def _what(run: Run) -> dict[str, Any]:
+    sae = run.recipe.what.sae
+    unused = {"batch_topk": {"l1"}, "relu_l1": {"k", "auxk"}}[sae.architecture]
+    return sae.model_dump(exclude=unused)
+
+
+SAE = Stage("sae", 1, lambda recipe: ("embeddings", "manifest"), _what, _make)
+

@@ -1,0 +1,103 @@
+"""What every encoder does with images, shown by one that is arithmetic; and the door to all of them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medsae_ray.core.encoders import ENCODERS, encoder_preprocess, load_encoder
+from medsae_ray.core.encoders.base import Encoder, ImageLike
+from medsae_ray.core.images import Preprocess
+from medsae_ray.errors import EncoderError, ImageError
+
+
+class MeanAndMax(Encoder):
+    """The mean and the maximum of each grid."""
+
+    kind = "mean-and-max"
+    dim = 2
+
+    def __init__(self, preprocess: Preprocess) -> None:
+        self.preprocess = preprocess
+        self.batches: list[int] = []
+
+    @classmethod
+    def preprocess_for(cls, weights: str | None = None, **options: object) -> Preprocess:
+        return Preprocess(size=4)
+
+    def _forward(self, pixels: np.ndarray) -> np.ndarray:
+        self.batches.append(len(pixels))
+        flat = pixels.reshape(len(pixels), -1)
+        return np.stack([flat.mean(1), flat.max(1)], axis=1).astype(np.float32)
+
+
+@pytest.fixture
+def encoder() -> MeanAndMax:
+    return MeanAndMax(Preprocess(size=4))
+
+
+def test_paths_images_and_arrays_are_the_same_image(encoder: MeanAndMax, tmp_path: Path) -> None:
+    grey_HW = np.arange(16, dtype=np.uint8).reshape(4, 4) * 17
+    image = Image.fromarray(grey_HW)
+    image.save(tmp_path / "a.png")
+    deep, colour = grey_HW.astype(np.uint16) * 257, np.repeat(grey_HW[:, :, None], 3, axis=2)
+    forms: list[ImageLike] = [tmp_path / "a.png", str(tmp_path / "a.png"), image, grey_HW, deep, colour]
+    x_ND = encoder.encode(forms, batch_size=4)
+    np.testing.assert_array_equal(x_ND, np.tile([grey_HW.mean(), 255], (6, 1)))
+    assert encoder.batches == [4, 2]
+
+
+def test_no_images_give_no_rows(encoder: MeanAndMax) -> None:
+    assert encoder.encode([]).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ("nothing.png", "missing"),
+        (".", "unreadable"),
+        (np.zeros((4, 4)), "unsupported_mode"),
+        (np.zeros((4, 4, 4), np.uint8), "unsupported_mode"),
+        (np.zeros((0, 4), np.uint8), "empty"),
+    ],
+)
+def test_a_bad_image_is_named_by_its_index(encoder: MeanAndMax, bad: str | np.ndarray, reason: str) -> None:
+    with pytest.raises(ImageError, match="image 1") as caught:
+        encoder.encode([np.zeros((4, 4), np.uint8), bad])
+    assert caught.value.reason == reason
+    assert not isinstance(bad, str) or f"({bad})" in str(caught.value)
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((1, 4, 4)), np.zeros((4, 4), np.uint8), np.zeros((1, 4, 4, 3), np.uint8)])
+def test_pixels_of_another_shape_are_refused(encoder: MeanAndMax, pixels: np.ndarray) -> None:
+    with pytest.raises(EncoderError, match=r"uint8 \[N, 4, 4\] is read"):
+        encoder.embed(pixels)
+
+
+def test_an_unknown_kind_or_option_is_answered_with_the_nearest() -> None:
+    with pytest.raises(EncoderError, match="did you mean 'medclip-vit'"):
+        load_encoder("medclip-vitt")
+    with pytest.raises(EncoderError, match="did you mean 'channels'"):
+        load_encoder("onnx", "x.onnx", chanels="L")
+    with pytest.raises(EncoderError, match="no option 'size'"):
+        encoder_preprocess("medclip-vit", size=64)
+
+
+def test_a_device_or_number_of_threads_that_cannot_be_is_refused() -> None:
+    with pytest.raises(EncoderError, match="tpu"):
+        load_encoder("medclip-vit", "x.bin", device="tpu")
+    with pytest.raises(EncoderError, match="threads"):
+        load_encoder("medclip-vit", "x.bin", threads=0)
+
+
+def test_each_class_is_listed_under_its_kind() -> None:
+    assert {kind: cls.kind for kind, cls in ENCODERS.items()} == {kind: kind for kind in ENCODERS}
+
+
+def test_importing_the_package_loads_no_framework() -> None:
+    code = "import sys, medsae_ray.core.encoders; print({'torch', 'transformers', 'onnxruntime'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "set()"

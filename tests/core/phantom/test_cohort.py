@@ -1,0 +1,106 @@
+"""Who the made-up patients are and what is written down about them."""
+
+import numpy as np
+import pytest
+
+from medsae_ray.core.phantom import FINDINGS, LABELS, METADATA, TRAINING_SEEDS, Study, patient
+from medsae_ray.core.phantom.cohort import LUNG_OPACITY_CHILDREN
+
+
+@pytest.fixture(scope="module")
+def studies() -> list[Study]:
+    return [study for number in range(2000) for study in patient(7, number)]
+
+
+def rate(studies: list[Study], finding: str) -> float:
+    return float(np.mean([study.truth[finding] for study in studies]))
+
+
+def test_the_same_seed_and_number_give_the_same_studies() -> None:
+    assert patient(7, 12) == patient(7, 12)
+
+
+def test_another_seed_or_number_gives_other_people() -> None:
+    def people(seed: int, first: int) -> list[tuple[str, int]]:
+        return [(s.sex, s.age) for number in range(first, first + 20) for s in patient(seed, number)[:1]]
+
+    assert people(7, 0) != people(8, 0)
+    assert people(7, 0) != people(7, 100)
+
+
+def test_identifiers_name_patient_and_study() -> None:
+    many = next(p for p in (patient(7, n) for n in range(100)) if len(p) == 3)
+    number = many[0].number
+    assert [study.image_id for study in many] == [f"p{number:05d}-s{k}" for k in (1, 2, 3)]
+    assert {study.patient_id for study in many} == {f"p{number:05d}"}
+
+
+def test_a_patient_keeps_sex_age_and_chronic_findings() -> None:
+    for number in range(100):
+        studies = patient(7, number)
+        assert len({(s.sex, s.age, s.truth["Cardiomegaly"], s.truth["Pleural Other"]) for s in studies}) == 1
+
+
+def test_labels_are_chexperts_in_its_order() -> None:
+    assert len(LABELS) == 14 and LABELS[0] == "No Finding" and LABELS[-1] == "Support Devices"
+    assert LABELS[1:] == FINDINGS
+
+
+def test_lung_opacity_holds_whenever_one_of_its_children_does(studies: list[Study]) -> None:
+    for study in studies:
+        assert study.truth["Lung Opacity"] >= max(study.truth[child] for child in LUNG_OPACITY_CHILDREN)
+    assert any(s.truth["Lung Opacity"] and not any(s.truth[c] for c in LUNG_OPACITY_CHILDREN) for s in studies)
+
+
+def test_no_finding_is_never_zero_and_excludes_every_finding(studies: list[Study]) -> None:
+    for study in studies:
+        assert study.labels["No Finding"] == (None if any(study.truth.values()) else 1)
+
+
+def test_an_annotation_that_is_given_is_true(studies: list[Study]) -> None:
+    for study in studies:
+        assert all(study.labels[name] in (study.truth[name], -1, None) for name in FINDINGS)
+
+
+def test_about_three_percent_are_uncertain_and_ten_blank(studies: list[Study]) -> None:
+    values = [study.labels[name] for study in studies for name in FINDINGS]
+    assert values.count(-1) / len(values) == pytest.approx(0.03, abs=0.005)
+    assert values.count(None) / len(values) == pytest.approx(0.10, abs=0.01)
+
+
+def test_every_finding_is_neither_rare_nor_common(studies: list[Study]) -> None:
+    for finding in set(FINDINGS) - {"Lung Opacity"}:
+        assert 0.06 <= rate(studies, finding) <= 0.25, finding
+    assert 0.30 <= rate(studies, "Lung Opacity") <= 0.50  # a parent is at least as common as its children together
+    assert 0.20 <= np.mean([study.labels["No Finding"] == 1 for study in studies]) <= 0.50
+
+
+def test_findings_keep_the_company_they_should(studies: list[Study]) -> None:
+    for finding, company in [
+        ("Cardiomegaly", "Edema"),
+        ("Edema", "Pleural Effusion"),
+        ("Pleural Effusion", "Atelectasis"),
+        ("Pneumonia", "Consolidation"),
+        ("Fracture", "Pneumothorax"),
+    ]:
+        with_it = rate([study for study in studies if study.truth[finding]], company)
+        assert with_it > 1.4 * rate([study for study in studies if not study.truth[finding]], company)
+
+
+def test_the_two_shortcuts_go_with_their_findings(studies: list[Study]) -> None:
+    devices = [study.portable_marker for study in studies if study.truth["Support Devices"]]
+    others = [study.portable_marker for study in studies if not study.truth["Support Devices"]]
+    assert np.mean(devices) == pytest.approx(0.85, abs=0.05) and np.mean(others) < 0.08
+    fractures = [study.scanner == "B" for study in studies if study.truth["Fracture"]]
+    assert np.mean(fractures) > 0.8 and np.mean([study.scanner == "B" for study in studies]) < 0.4
+
+
+def test_metadata_are_text_columns() -> None:
+    study = patient(7, 0)[0]
+    metadata = study.metadata()
+    assert tuple(metadata) == METADATA and all(isinstance(value, str) for value in metadata.values())
+    assert metadata["view"] in ("AP", "PA") and metadata["sex"] in ("F", "M") and 18 <= int(metadata["age"]) <= 95
+
+
+def test_training_seeds_are_far_from_those_of_runs() -> None:
+    assert 7 not in TRAINING_SEEDS and len(TRAINING_SEEDS) > 1000

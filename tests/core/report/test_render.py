@@ -1,0 +1,202 @@
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import medsae_ray
+from medsae_ray.core import schema
+from medsae_ray.core.report.data import EntropySummary, Finding, ReportData
+from medsae_ray.core.report.render import render_report
+from medsae_ray.core.report.text import DASH, MINUS, count, interval, percent, real
+from medsae_ray.errors import ArtifactError
+from tests.core.report.sample import LABELS, full, minimal, training_log
+
+VOID = {"meta", "img", "br", "link", "input"}
+EVIL = "<script>alert('x')</script>"
+NAN = math.nan
+
+
+class Page(HTMLParser):
+    """The visible text, ids, links and sources of a page; fails on tags that do not nest."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.sources: list[str] = []
+        self.hovers: list[str] = []
+        self.text = ""
+        self.feed(content)
+        self.close()
+        self.text = " ".join(self.text.split())
+        assert not self.open, f"never closed: {self.open}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.text += " "
+        named = dict(attrs)
+        for name, found in (("id", self.ids), ("href", self.links), ("src", self.sources), ("title", self.hovers)):
+            if named.get(name):
+                found.append(named[name])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+
+
+def hostile() -> ReportData:
+    """Markup in every string, NaN or null for every number, and no thumbnail that can be read."""
+    labels = [EVIL, "quote \" and & and '"]
+    row = dict.fromkeys(schema.atlas(2).names)
+    row |= {
+        "space": "sae",
+        "feature": 1,
+        "n_images": 0,
+        "n_active": 0,
+        "frequency": NAN,
+        "name": EVIL,
+        "name_source": EVIL,
+    }
+    row |= {"histogram": [0] * schema.HISTOGRAM_BINS, "top_images": [EVIL, '"><img src=x>'], "top_values": [NAN, 1.0]}
+    row |= {"r": [NAN] * 2, "r_low": [NAN] * 2, "r_high": [NAN] * 2, "auroc_positives": 0, "auroc_negatives": 0}
+    row |= {"best_label": EVIL, "best_r": 0.25}
+    missing = Finding(EVIL, 1, *[NAN] * 6, 0, 0)
+    return ReportData(
+        title=EVIL,
+        notice=EVIL,
+        counts={EVIL: 3},
+        not_ok={EVIL: 1},
+        provenance={EVIL: EVIL},
+        labels=labels,
+        sae=dict.fromkeys(("r2", "fvu", "l0", "dead", "width", "alive"), NAN),
+        entropy=EntropySummary(NAN, NAN, NAN, NAN, NAN, NAN, 2, 0, 0),
+        log=pa.table({name: [NAN, NAN] for name in training_log(0).column_names} | {"epoch": [0, 1]}),
+        atlas=pa.Table.from_pylist([row, {**row, "feature": 2, "best_r": NAN}], schema=schema.atlas(2)),
+        findings=[missing],
+        raw_findings=[missing],
+        thumbnail=lambda image_id: b"no picture",
+        stages=[{"name": EVIL, "artifact": EVIL, "rows": None, "not_ok": NAN, "seconds": NAN}],
+    )
+
+
+@pytest.fixture(scope="module")
+def whole() -> tuple[ReportData, str]:
+    data = full()
+    return data, render_report(data)
+
+
+@pytest.fixture(scope="module", params=["whole", "minimal", "hostile", "one label"])
+def content(request: pytest.FixtureRequest, whole: tuple[ReportData, str]) -> str:
+    """The pages on which every general promise must hold."""
+    made = {"minimal": minimal, "hostile": hostile, "one label": lambda: full(["Only label"], 3)}
+    return whole[1] if request.param == "whole" else render_report(made[request.param]())
+
+
+def test_every_page_nests_and_its_links_lead_somewhere(content):
+    page = Page(content)
+    assert len(page.ids) == len(set(page.ids))
+    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
+    assert "Not for clinical use." in page.text
+
+
+def test_a_page_loads_nothing_and_tells_no_path_of_its_machine(content):
+    assert not re.search(r"https?://|url\(|@import|<link|<script|<iframe", content)
+    assert all(source.startswith("data:image/jpeg;base64,") for source in Page(content).sources)
+    assert str(Path(medsae_ray.__file__).parent) not in content
+
+
+def test_a_missing_number_is_never_printed_as_nan_or_none(content):
+    assert not re.search(r"\b(nan|None|inf|Undefined)\b", Page(content).text)
+    assert not re.search(r'="[^"]*\bnan\b', content)
+
+
+def test_each_finding_stands_with_its_numbers(whole):
+    data, content = whole
+    words = Page(content).text
+    for f, w in zip(data.findings, data.raw_findings, strict=True):
+        found = f"{f.label} {f.feature} {real(f.r, 2, signed=True)} {interval(f.r_low, f.r_high)}"
+        assert f"{found} {real(f.auroc)} {interval(f.auroc_low, f.auroc_high)}" in words
+        assert f"{w.feature} {real(w.auroc)} {interval(w.auroc_low, w.auroc_high)} {f.positives} {f.negatives}" in words
+
+
+def test_the_summary_stands_with_its_null(whole):
+    words = Page(whole[1]).text
+    assert f"SAE features 496 2.252 2.370 ± 0.0041 {MINUS}28.9 sd 0.853 0.931 0.069 32.0 3.1 %" in words
+    assert "Raw encoder dimensions 512 2.381 2.373 ± 0.0049 +1.7 sd 0.902 not applicable" in words
+
+
+def test_counts_reasons_provenance_and_stages_are_on_the_page(whole):
+    data, content = whole
+    words = Page(content).text
+    assert data.title in words and data.notice in words
+    assert all(f"{name} {count(n)}" in words for name, n in data.counts.items())
+    assert all(f"{reason} {n}" in words for reason, n in data.not_ok.items())
+    assert all(f"{key} {value}" in words for key, value in data.provenance.items())
+    assert "embeddings embeddings-81d0c2aa 9,214 9 312.4" in words and f"sae sae-3f9a1c20 40 {DASH} 58.1" in words
+    assert "manifest manifest-77aa01d3 9,214 0 there already" in words
+
+
+def test_each_card_has_its_feature_with_images_and_frequency(whole):
+    data, content = whole
+    page, rows = Page(content), {row["feature"]: row for row in data.atlas.to_pylist()}
+    shown = [int(name.removeprefix("feature-")) for name in page.ids if name.startswith("feature-")]
+    assert len(shown) == 24 and {f.feature for f in data.findings} <= set(shown)
+    assert len(page.sources) == 24 * 8
+    assert set(page.hovers) == {image for feature in shown for image in rows[feature]["top_images"]}
+    assert all(
+        f"active on {percent(rows[feature]['frequency'])}".replace("\u00a0", " ") in page.text for feature in shown
+    )
+    assert not any(image in page.text for image in page.hovers)
+
+
+def test_the_page_stays_small(whole):
+    assert len(whole[1]) < 1_500_000
+    assert len(render_report(minimal())) < 40_000
+
+
+def test_the_same_data_gives_the_same_page(whole):
+    assert render_report(whole[0]) == whole[1]
+
+
+def test_a_run_with_nothing_to_show_says_so():
+    text = Page(render_report(minimal())).text
+    for said in (
+        "no labels",
+        "No epoch was logged",
+        "no map",
+        "no feature to show",
+        "Every image was read",
+        "No stage",
+    ):
+        assert said in text
+
+
+def test_markup_in_names_is_shown_and_not_obeyed():
+    page = Page(render_report(hostile()))
+    assert "script" not in page.tags and "img" not in page.tags
+    assert page.text.count(EVIL) >= 8
+    assert EVIL in page.hovers and "no image" in page.text
+
+
+def test_an_atlas_of_other_labels_is_refused():
+    with pytest.raises(ArtifactError, match="atlas"):
+        render_report(replace(full(), labels=LABELS[:3]))
+
+
+def test_a_log_that_lacks_a_column_is_refused():
+    with pytest.raises(ArtifactError, match="dead_share"):
+        render_report(replace(minimal(), log=training_log(2).drop(["dead_share"])))

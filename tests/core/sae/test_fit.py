@@ -1,0 +1,156 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from medsae_ray.core.sae.fit import EpochLog, State, fit, learning_rate, row_order
+from medsae_ray.core.sae.metrics import reconstruction
+from medsae_ray.errors import ArtifactError, DatasetError, RecipeError
+from tests.core.sae import two_ranks
+from tests.core.sae.planted import BOTH, planted, relu_config, topk_config
+
+DATA = planted()
+SMALL = planted(rows=230, dim=32)
+TOPK_AUX = topk_config(width=96, k=2, epochs=5, dead_after_epochs=1, batch_size=46, lr=5e-3)
+
+
+def train(config, data=SMALL, **other):
+    """(sae, logs, states) of a run."""
+    logs: list[EpochLog] = []
+    states: list[State] = []
+    sae = fit(
+        config,
+        data.train_ND,
+        data.heldout_ND,
+        on_epoch=lambda log, state: (logs.append(log), states.append(state())),
+        **other,
+    )
+    return sae, logs, states
+
+
+@pytest.mark.parametrize("config", [relu_config(l1=1.0, lr=3e-3, epochs=40), topk_config(lr=3e-3, epochs=40)])
+def test_planted_atoms_are_recovered(config):
+    sae, logs, _ = train(config, DATA)
+    best_A = (F.normalize(DATA.atoms_AD, dim=1) @ sae.W_dec.T).max(1).values
+    assert (best_A > 0.9).float().mean() > 0.9
+    assert logs[-1].fvu < 0.15 and logs[-1].fvu < logs[0].fvu
+    assert logs[-1].dead_share < 0.4  # 16 of 48 features have no atom to stand for
+
+
+def test_inference_keeps_about_k_features_per_image():
+    sae, _, _ = train(topk_config(lr=3e-3, epochs=20), DATA)
+    assert reconstruction(sae, DATA.train_ND).l0 == pytest.approx(3, rel=0.15)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    first, again, other = (train(topk_config(epochs=2, seed=seed))[0] for seed in (1, 1, 2))
+    assert torch.equal(first.W_enc, again.W_enc)
+    assert not torch.equal(first.W_enc, other.W_enc)
+
+
+@pytest.mark.parametrize("config", [relu_config(epochs=6, batch_size=20), TOPK_AUX])
+def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(config, tmp_path):
+    sae, logs, states = train(config)
+    torch.save(states[2], tmp_path / "state.pt")
+    resumed, later, _ = train(config, resume=torch.load(tmp_path / "state.pt", weights_only=True))
+    for name, tensor in sae.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    assert [log[:-1] for log in later] == [log[:-1] for log in logs[3:]]
+
+
+def test_a_state_of_other_settings_or_rows_is_refused():
+    _, _, states = train(relu_config(epochs=1))
+    with pytest.raises(ArtifactError, match=r"lr = 0.001, not 0.5"):
+        train(relu_config(epochs=1, lr=0.5), resume=states[0])
+    with pytest.raises(ArtifactError, match="other training rows"):
+        train(relu_config(epochs=1), planted(rows=230, seed=9), resume=states[0])
+
+
+def test_two_ranks_train_the_sae_that_one_rank_trains(tmp_path):
+    configs = [relu_config(epochs=2, batch_size=46), TOPK_AUX]
+    torch.multiprocessing.spawn(two_ranks.train, (tmp_path, configs, SMALL), nprocs=2)
+    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    for config, (weights, logs), (twin, twin_logs) in zip(configs, *ranks, strict=True):
+        alone, alone_logs, _ = train(config)
+        for name, tensor in alone.state_dict().items():
+            torch.testing.assert_close(weights[name], tensor, rtol=1e-5, atol=1e-5)
+            assert torch.equal(weights[name], twin[name]), name
+        for log, twin_log, wanted in zip(logs, twin_logs, alone_logs, strict=True):
+            assert log[:-1] == pytest.approx(wanted[:-1], rel=1e-4)
+            assert log[:-1] == twin_log[:-1]
+    assert any(log.auxk > 0 for log in alone_logs)  # the last config: both kinds of collective were in use
+
+
+def test_auxk_brings_features_back_that_selection_never_reaches():
+    def end(coefficient: float) -> EpochLog:
+        config = topk_config(epochs=25, batch_size=20, lr=3e-3, dead_after_epochs=1, auxk_coefficient=coefficient)
+        state = train(config)[2][0]
+        state["model"]["W_enc"][:, :24] *= 0.1  # still positive here and there, but never among the largest
+        return train(config, resume=state)[1][-1]
+
+    with_auxk, without = end(1 / 32), end(0.0)
+    assert without.dead_share == 0.5
+    assert with_auxk.dead_share < 0.35
+    assert with_auxk.fvu < without.fvu - 0.05
+
+
+def test_decoder_rows_leave_training_with_unit_norm_and_the_sae_in_eval_mode():
+    sae, _, _ = train(relu_config(epochs=1))
+    torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(48))
+    assert not sae.training
+
+
+def test_the_log_counts_epochs_from_one_and_agrees_with_the_final_sae():
+    sae, logs, _ = train(topk_config(epochs=3))
+    final = reconstruction(sae, SMALL.heldout_ND)
+    assert [log.epoch for log in logs] == [1, 2, 3]
+    assert (logs[-1].fvu, logs[-1].r2, logs[-1].l0) == pytest.approx((final.fvu, final.r2, final.l0))
+
+
+def test_divergence_is_refused_before_anyone_sees_the_state():
+    seen = []
+    with pytest.raises(RecipeError, match=r"diverged in epoch 1 .* lower lr"):
+        fit(relu_config(lr=1e38, l1=1e30), SMALL.train_ND, SMALL.heldout_ND, on_epoch=lambda log, _: seen.append(log))
+    assert not seen
+
+
+def test_embeddings_that_are_not_finite_are_refused():
+    bad_ND = SMALL.heldout_ND.clone()
+    bad_ND[2, 2] = torch.nan
+    with pytest.raises(DatasetError, match="1 of 300 held-out"):
+        fit(relu_config(), SMALL.train_ND, bad_ND)
+    with pytest.raises(DatasetError, match="1 of 300 training"):
+        fit(relu_config(), bad_ND, SMALL.heldout_ND)
+
+
+def test_settings_that_do_not_fit_the_rows_are_refused():
+    with pytest.raises(RecipeError, match="batch_size = 231 is above the 230"):
+        train(relu_config(batch_size=231))
+    with pytest.raises(DatasetError, match="d_in = 16 wanted"):
+        train(relu_config(d_in=16))
+    with pytest.raises(DatasetError, match="too few"):
+        fit(relu_config(), SMALL.train_ND, SMALL.heldout_ND[:0])
+    with pytest.raises(RecipeError, match="not initialised"):
+        train(relu_config(), rank=0, world=2)
+
+
+def test_the_learning_rate_rises_stays_and_falls():
+    config = relu_config(lr=1.0, warmup_fraction=0.1, decay_fraction=0.2)
+    rates = [learning_rate(config, step, 100) for step in range(100)]
+    assert rates[:2] == pytest.approx([0.1, 0.2])
+    assert set(rates[10:80]) == {1.0}
+    assert rates[-2:] == pytest.approx([0.1, 0.05])
+
+
+def test_every_epoch_has_its_own_order_of_all_rows():
+    config = relu_config(seed=4)
+    first, second = row_order(config, 0, 50), row_order(config, 1, 50)
+    assert torch.equal(first, row_order(config, 0, 50)) and not torch.equal(first, second)
+    assert second.sort().values.tolist() == list(range(50))
+
+
+@pytest.mark.parametrize("make", BOTH)
+def test_a_state_does_not_change_as_training_goes_on(make):
+    states = train(make(epochs=2))[2]
+    assert not torch.equal(states[0]["model"]["W_enc"], states[1]["model"]["W_enc"])
+    moments = [state["optimiser"]["state"][0]["exp_avg"] for state in states]
+    assert not torch.equal(*moments)

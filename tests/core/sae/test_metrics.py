@@ -1,0 +1,51 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medsae_ray.core.sae.architectures import build
+from medsae_ray.core.sae.metrics import image_errors, reconstruction
+from medsae_ray.core.sae.normalise import Normalisation
+from tests.core.sae.planted import BOTH, planted, relu_config, stir
+
+X_ND = planted(rows=200).train_ND.double()
+
+
+@pytest.mark.parametrize("make", BOTH)
+def test_figures_are_those_of_the_raw_embeddings(make):
+    sae = stir(build(make(), Normalisation.fit(X_ND)))
+    found = reconstruction(sae, X_ND)
+    z_NM = sae.encode(X_ND)
+    left = (X_ND - sae.decode(z_NM)).square().sum()
+    total = (X_ND - X_ND.mean(0)).square().sum()
+    assert found.fvu == pytest.approx((left / total).item(), rel=1e-5)
+    assert found.r2 == pytest.approx(1 - found.fvu)
+    assert found.l0 == pytest.approx((z_NM > 0).double().sum(1).mean().item())
+    assert found.dead_share == pytest.approx(1 - (z_NM > 0).any(0).double().mean().item())
+    assert found.sq_norm / found.count == pytest.approx(32, rel=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(cuts=st.lists(st.integers(0, 200), max_size=4))
+def test_sums_over_any_split_merge_to_the_whole(cuts):
+    sae = stir(build(relu_config(), Normalisation.fit(X_ND)))
+    sae.b_enc.data -= 2
+    whole = reconstruction(sae, X_ND)
+    edges = [0, *sorted(cuts), 200]
+    merged = reconstruction(sae, X_ND[:0])
+    for low, high in pairwise(edges):
+        merged = merged.merge(reconstruction(sae, X_ND[low:high]))
+    assert merged[2:4] == whole[2:4]
+    assert torch.equal(merged.fired_M, whole.fired_M)
+    assert merged[:2] == pytest.approx(whole[:2], rel=1e-12)
+
+
+def test_errors_per_image_add_up_to_the_sums():
+    sae = stir(build(relu_config(), Normalisation.fit(X_ND)))
+    errors = image_errors(sae, X_ND, sae.encode(X_ND))
+    whole = reconstruction(sae, X_ND)
+    assert errors.sq_error_N.shape == errors.sq_norm_N.shape == (200,)
+    assert errors.sq_error_N.dtype == torch.float64
+    assert (errors.sq_error_N.sum().item(), errors.sq_norm_N.sum().item()) == pytest.approx(whole[:2])

@@ -1,0 +1,68 @@
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from medsae_ray.core.storage import Store, local_copy, read_uri, split_uri
+from medsae_ray.errors import ArtifactError
+
+
+def test_what_is_written_is_read_back_and_listed(tmp_path: Path) -> None:
+    store = Store(str(tmp_path)).child("a")
+    store.write("b/c.bin", b"123")
+    assert store.read("b/c.bin") == b"123"
+    assert store.names("b") == ["c.bin"] and store.folders() == ["b"] and store.names("nowhere") == []
+
+
+def test_a_writer_that_dies_before_the_rename_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(str(tmp_path))
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        store.write("part", b"half")
+    assert not store.exists("part") and store.names() == []
+
+
+def test_of_many_writers_of_a_new_file_exactly_one_wins(tmp_path: Path) -> None:
+    store, won = Store(str(tmp_path)), []
+    threads = [threading.Thread(target=lambda i=i: won.append((store.write_new("record", b"%d" % i), i))) for i in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (winner,) = [i for first, i in won if first]
+    assert store.read("record") == b"%d" % winner
+    assert [p.name for p in tmp_path.iterdir()] == ["record"]
+
+
+def test_a_uri_reads_as_it_is_and_a_relative_path_below_the_base(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"x")
+    base = Store(str(tmp_path))
+    assert read_uri(base, "x.png") == read_uri(Store("/nowhere"), str(tmp_path / "x.png")) == b"x"
+    assert read_uri(base, f"file://{tmp_path}/x.png") == b"x"
+    with pytest.raises(FileNotFoundError):
+        read_uri(base, "y.png")
+
+
+def test_an_unknown_scheme_is_refused_with_what_to_use() -> None:
+    with pytest.raises(ArtifactError, match="Use a local path, s3:// or gs://"):
+        Store("nosuch://bucket/x").read("a")
+
+
+def test_fsspec_serves_what_pyarrow_does_not_know() -> None:
+    store = Store("memory://run")
+    store.write("a/part", b"1")
+    assert store.read("a/part") == b"1" and store.names("a") == ["part"]
+
+
+def test_split_uri() -> None:
+    assert split_uri("s3://b/a/x") == (Store("s3://b/a"), "x")
+    assert split_uri("x")[1] == "x" and split_uri("/x") == (Store("/"), "x")
+
+
+def test_local_paths_and_web_addresses_are_not_copied() -> None:
+    assert local_copy("/a/b") == "/a/b" and local_copy("https://h/x") == "https://h/x"

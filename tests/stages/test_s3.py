@@ -1,0 +1,82 @@
+"""The same run on an object store: a real S3 protocol server in a process of its own."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from medsae_ray.config import parse_recipe
+from medsae_ray.core.artifact import open_artifact, verify
+from medsae_ray.core.storage import Store
+from medsae_ray.stages.pipeline import run_recipe
+from tests.small import onnx_encoder, recipe_data, table_dataset
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """URI of an empty bucket."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in settings.items():
+            patch.setenv(key, value)
+        _wait(port)
+        import boto3
+
+        boto3.client("s3").create_bucket(Bucket="archive")
+        yield "s3://archive/runs"
+    server.kill()
+    server.wait()
+
+
+def _wait(port: int) -> None:
+    for _ in range(300):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise TimeoutError("the S3 server did not start")
+
+
+def test_files_are_written_whole_listed_and_read(s3: str) -> None:
+    store = Store(s3).child("files")
+    store.write("a/part", b"1" * 6_000_000)
+    assert store.read("a/part") == b"1" * 6_000_000 and store.names("a") == ["part"] and store.folders() == ["a"]
+    assert store.write_new("record", b"first") and not store.write_new("record", b"second")
+    assert store.read("record") == b"first"
+    with pytest.raises(FileNotFoundError):
+        store.read("nothing")
+
+
+@pytest.mark.parametrize("engine", ["loop", "ray"])
+def test_a_whole_run_lives_on_the_object_store(s3: str, tmp_path: Path, engine: str, request: pytest.FixtureRequest) -> None:
+    table, weights = table_dataset(tmp_path, 60), onnx_encoder(tmp_path / "e.onnx")
+    archive = Store(s3).child("images")
+    for image in table.parent.glob("*.png"):
+        archive.write(image.name, image.read_bytes())
+    archive.write("labels.csv", table.read_bytes())
+    archive.write("e.onnx", weights.read_bytes())
+    data = recipe_data(table, weights, engine=engine, address="local" if engine == "ray" else None)
+    data["how"]["paths"] = {"table": f"{archive.uri}/labels.csv", "weights": f"{archive.uri}/e.onnx"}
+    root = f"{s3}/{engine}"
+    summary = run_recipe(parse_recipe(data), root)
+    for stage in summary["stages"]:
+        assert verify(open_artifact(f"{root}/{stage['artifact']}")) == []
+    assert Store(root).exists("report.html") and os.environ["AWS_ENDPOINT_URL"]

@@ -1,0 +1,90 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from medsae_ray.config import Pool
+from medsae_ray.core import schema
+from medsae_ray.core.artifact import Draft, open_artifact
+from medsae_ray.core.embed import EmbedWork
+from medsae_ray.core.storage import Store
+from medsae_ray.errors import ShardError
+from medsae_ray.stages.pipeline import run_stage
+from medsae_ray.stages.shards import map_shards
+from tests.faults import Killer, Raiser
+from tests.small import DIM, SIZE, onnx_encoder, recipe_data, table_dataset
+
+POOL = Pool(retries=2, cpus=0.5)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> EmbedWork:
+    from medsae_ray.config import parse_recipe
+
+    folder = tmp_path_factory.mktemp("data")
+    table, weights = table_dataset(folder, 60), onnx_encoder(folder / "e.onnx")
+    recipe = parse_recipe(recipe_data(table, weights, engine="loop"))
+    manifest = run_stage(recipe, str(folder / "root"), "manifest")
+    return EmbedWork(manifest, Store(str(folder)), "onnx", str(weights), {"size": SIZE}, 10**6, "depth")
+
+
+def draft(root: Path) -> Draft:
+    return Draft(Store(str(root)), "embeddings", 1, {}, {})
+
+
+def parts(root: Path, work: object, engine: str, pool: Pool = POOL) -> dict[str, bytes]:
+    """File name -> bytes after mapping `work` over all shards."""
+    made = draft(root)
+    writer = made.writer(schema.embeddings(DIM))
+    receipts = list(map_shards(work, writer, sorted(work.rows), pool, engine))
+    assert {r.shard: r.rows for r in receipts} == work.rows
+    return {name: made.store.read(name) for name in made.store.names()}
+
+
+def test_ray_and_a_plain_loop_write_the_same_bytes(ray_cluster: None, work: EmbedWork, tmp_path: Path) -> None:
+    loop = parts(tmp_path / "loop", work, "loop")
+    assert len(loop) == 8
+    assert loop == parts(tmp_path / "ray", work, "ray")
+    assert loop == parts(tmp_path / "two", work, "ray", Pool(actors=2, cpus=0.5))
+
+
+@pytest.mark.parametrize("half", ["prepare", "compute"])
+def test_a_killed_worker_changes_no_byte(ray_cluster: None, work: EmbedWork, tmp_path: Path, half: str) -> None:
+    once = tmp_path / "struck"
+    killed = parts(tmp_path / "killed", Killer(work, 3, half, once), "ray")
+    assert once.exists() and killed == parts(tmp_path / "loop", work, "loop")
+
+
+@pytest.mark.parametrize("half", ["prepare", "compute"])
+def test_a_shard_that_always_kills_its_worker_ends_the_run_and_is_named(
+    ray_cluster: None, work: EmbedWork, tmp_path: Path, half: str
+) -> None:
+    with pytest.raises(ShardError, match=r"shard 5: its worker died 3 times \(allowed retries: 2\)"):
+        parts(tmp_path, Killer(work, 5, half), "ray")
+
+
+@pytest.mark.parametrize("engine", ["ray", "loop"])
+@pytest.mark.parametrize("half", ["prepare", "compute"])
+def test_an_error_in_a_shard_names_the_shard(
+    ray_cluster: None, work: EmbedWork, tmp_path: Path, half: str, engine: str
+) -> None:
+    with pytest.raises(ShardError, match="shard 2: ValueError: a fault of its own"):
+        parts(tmp_path, Raiser(work, 2, half), engine)
+
+
+def test_only_missing_parts_are_computed(work: EmbedWork, tmp_path: Path) -> None:
+    made = draft(tmp_path)
+    writer = made.writer(schema.embeddings(DIM))
+    list(map_shards(work, writer, [0, 1, 2], POOL, "loop"))
+    assert sorted(set(work.rows) - set(writer.finished(work.rows))) == [3, 4, 5, 6, 7]
+
+
+def test_a_worker_that_loses_a_row_is_refused(work: EmbedWork, tmp_path: Path) -> None:
+    short = dataclasses.replace(work)
+    object.__setattr__(short, "rows", {**work.rows, 1: 9})
+    with pytest.raises(ShardError, match="shard 1 has 9 rows, 8 were computed"):
+        parts(tmp_path, short, "loop")
+
+
+def test_the_manifest_of_the_fixture_is_an_artifact(work: EmbedWork) -> None:
+    assert open_artifact(work.manifest.store.uri).record.metrics["audit"]["patients_in_two_splits"] == 0

@@ -1,0 +1,100 @@
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medsae_ray.config import load_recipe, parse_recipe
+from medsae_ray.errors import RecipeError
+
+GOOD: dict[str, Any] = {
+    "name": "x",
+    "what": {
+        "dataset": {"kind": "table", "name": "n", "image": "i", "labels": ["a"]},
+        "encoder": {"kind": "medclip-vit"},
+    },
+    "how": {"paths": {"table": "t.csv"}},
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    data = copy.deepcopy(GOOD)
+    *folders, last = path.split(".")
+    place = data
+    for folder in folders:
+        place = place.setdefault(folder, {})
+    place[last] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("what.dataset.imagee", "x", "what.dataset.imagee: unknown key; did you mean 'image'"),
+        ("what.sea", {}, "what.sea: unknown key; did you mean 'sae'"),
+        ("how.embed.gpu", 1, "how.embed.gpu: unknown key; did you mean 'gpus'"),
+        ("what.sae.lr", 5, "what.sae.lr: .*allowed: more than 0 and less than 1"),
+        ("what.sae.k", 0, "what.sae.k: .*found 0; allowed: at least 1"),
+        ("what.sae.width", "many", "what.sae.width: .*valid integer .found 'many'; allowed: at least 2"),
+        ("what.sae", {"k": 100, "width": 10}, "k is 100, more than the 10 features"),
+        ("what.encoder.kind", "medclip", "'medclip-vit', 'medclip-resnet', 'onnx'"),
+        ("what.dataset.uncertain", "maybe", "'ignore', 'zero' or 'one'"),
+        ("what.split", {"sae": 0.9}, "sae \\+ naming \\+ detection is 1.3"),
+        ("what.encoder", {"kind": "onnx", "size": 224}, "needs how.paths.weights"),
+        ("how.paths", {}, "needs how.paths.table"),
+        ("what", 3, "what: .*found 3"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_with_what_is_allowed(path: str, value: Any, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse_recipe(changed(path, value))
+
+
+def test_a_missing_key_is_named() -> None:
+    data = copy.deepcopy(GOOD)
+    del data["what"]["encoder"]
+    with pytest.raises(RecipeError, match="what.encoder: is missing"):
+        parse_recipe(data)
+
+
+def test_every_wrong_key_is_named_at_once() -> None:
+    data = changed("what.sae", {"lr": 5, "k": 0})
+    with pytest.raises(RecipeError, match=r"(?s)what\.sae\.k.*what\.sae\.lr"):
+        parse_recipe(data)
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        parse_recipe(GOOD).what.sae.k = 3  # type: ignore[misc]
+
+
+def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
+    text = "name: x\nwhat:\n  dataset: {kind: phantom}\n  encoder: {kind: medclip-vit}\n  sae: {lr: 1e-3, l1: 5e-2}\n"
+    (tmp_path / "r.yaml").write_text(text)
+    assert load_recipe(tmp_path / "r.yaml").what.sae.lr == 0.001
+
+
+def test_relative_paths_start_at_the_recipes_folder(tmp_path: Path) -> None:
+    text = "name: x\nwhat:\n  dataset: {kind: table, name: n, image: i, labels: [a]}\n  encoder: {kind: onnx, size: 32}\n"
+    (tmp_path / "r.yaml").write_text(text + "how: {paths: {table: t.csv, images: s3://bucket/x, weights: e.onnx}}\n")
+    paths = load_recipe(tmp_path / "r.yaml").how.paths
+    assert paths.table == str(tmp_path / "t.csv") and paths.images == "s3://bucket/x"
+
+
+def test_every_packaged_recipe_is_valid() -> None:
+    import medsae_ray
+
+    recipes = sorted((Path(medsae_ray.__file__).parent / "recipes").glob("*.yaml"))
+    assert recipes and all(load_recipe(recipe).name for recipe in recipes)
+
+
+@pytest.mark.parametrize(("text", "message"), [("- 1", "holds list"), ("a: [", "is not YAML")])
+def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(tmp_path / "r.yaml")
+
+
+def test_an_unknown_recipe_name_lists_the_packaged_ones() -> None:
+    with pytest.raises(RecipeError, match="one of .*table-onnx"):
+        load_recipe("phantm")
