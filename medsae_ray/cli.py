@@ -24,21 +24,31 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="medsae", description="Find, name and test the concepts inside a medical image encoder.")
+    parser = argparse.ArgumentParser(
+        prog="medsae", description="Find, name and test the concepts inside a medical image encoder."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="everything a recipe asks for, up to the report")
     stage = commands.add_parser("stage", help="one stage, with whatever it needs")
-    stage.add_argument("name", metavar="NAME", help="images, manifest, embeddings, sae, activations, features, names or atlas")
+    stage.add_argument(
+        "name", metavar="NAME", help="images, manifest, embeddings, sae, activations, features, names or atlas"
+    )
     for command, do in ((run, _run), (stage, _stage)):
-        command.add_argument("recipe", metavar="RECIPE", help="a YAML file, or the name of one that comes with the package")
-        command.add_argument("--root", required=True, metavar="URI", help="folder for artifacts: a path, s3://..., gs://...")
+        command.add_argument(
+            "recipe", metavar="RECIPE", help="a YAML file, or the name of one that comes with the package"
+        )
+        command.add_argument(
+            "--root", required=True, metavar="URI", help="folder for artifacts: a path, s3://..., gs://..."
+        )
         command.set_defaults(do=do)
     for name, do, text in (
         ("show", _show, "what an artifact holds"),
         ("verify", _verify, "read every file of an artifact, or of all below a root, and compare with the record"),
     ):
         command = commands.add_parser(name, help=text)
-        command.add_argument("path", metavar="PATH", help="an artifact's folder" + (" or a run's root" if name == "verify" else ""))
+        command.add_argument(
+            "path", metavar="PATH", help="an artifact's folder" + (" or a run's root" if name == "verify" else "")
+        )
         command.set_defaults(do=do)
     return parser
 

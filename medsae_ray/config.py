@@ -24,7 +24,9 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML that reads 1e-3 as the number it is (YAML 1.1 wants 1.0e-3 and makes a text of the other)."""
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 class Model(BaseModel):
@@ -324,7 +326,9 @@ def _walk(loc: tuple[int | str, ...]) -> tuple[list[str], list[str], str]:
     constraints = ""
     for step in loc:
         members = [m for m in _members(kind) if isinstance(m, type) and issubclass(m, Model)]
-        tagged = [m for m in members if "kind" in m.model_fields and step in get_args(m.model_fields["kind"].annotation)]
+        tagged = [
+            m for m in members if "kind" in m.model_fields and step in get_args(m.model_fields["kind"].annotation)
+        ]
         if len(members) > 1 and tagged:
             kind = tagged[0]
             continue

@@ -53,7 +53,7 @@ def test_a_wrong_recipe_is_refused_with_what_is_allowed(path: str, value: Any, m
 def test_a_missing_key_is_named() -> None:
     data = copy.deepcopy(GOOD)
     del data["what"]["encoder"]
-    with pytest.raises(RecipeError, match="what.encoder: is missing"):
+    with pytest.raises(RecipeError, match=r"what\.encoder: is missing"):
         parse_recipe(data)
 
 
@@ -75,7 +75,9 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path: Path) -> None:
 
 
 def test_relative_paths_start_at_the_recipes_folder(tmp_path: Path) -> None:
-    text = "name: x\nwhat:\n  dataset: {kind: table, name: n, image: i, labels: [a]}\n  encoder: {kind: onnx, size: 32}\n"
+    text = (
+        "name: x\nwhat:\n  dataset: {kind: table, name: n, image: i, labels: [a]}\n  encoder: {kind: onnx, size: 32}\n"
+    )
     (tmp_path / "r.yaml").write_text(text + "how: {paths: {table: t.csv, images: s3://bucket/x, weights: e.onnx}}\n")
     paths = load_recipe(tmp_path / "r.yaml").how.paths
     assert paths.table == str(tmp_path / "t.csv") and paths.images == "s3://bucket/x"
@@ -96,5 +98,5 @@ def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str, message:
 
 
 def test_an_unknown_recipe_name_lists_the_packaged_ones() -> None:
-    with pytest.raises(RecipeError, match="one of .*table-onnx"):
+    with pytest.raises(RecipeError, match=r"one of .*table-onnx"):
         load_recipe("phantm")

@@ -50,16 +50,18 @@ class EmbedWork:
             read = list(pool.map(lambda uri: self._pixels(preprocess, uri), rows["uri"].to_pylist()))
         width = int(np.prod(preprocess.shape))
         pixels = pa.array([p for p, _ in read], pa.binary(width))
-        return pa.table({"image_id": rows["image_id"], "pixels": pixels, "reason": pa.array([r for _, r in read], pa.string())})
+        return pa.table(
+            {"image_id": rows["image_id"], "pixels": pixels, "reason": pa.array([r for _, r in read], pa.string())}
+        )
 
     def compute(self, model: Encoder, prepared: pa.Table) -> pa.Table:
         ok = prepared["pixels"].is_valid().to_numpy(zero_copy_only=False)
         x_ND = np.zeros((prepared.num_rows, model.dim), dtype=np.float32)
         for rows, pixels in _batches(prepared["pixels"], np.flatnonzero(ok), self.batch_size, model.preprocess.shape):
             x_ND[rows] = model.embed(pixels)
-        finite = np.isfinite(x_ND).all(axis=1)
+        finite = np.asarray(np.isfinite(x_ND).all(axis=1))
         reasons = prepared["reason"].to_pylist()
-        reasons = [r if known else "not_finite" for r, known in zip(reasons, finite, strict=True)]
+        reasons = [r if known else "not_finite" for r, known in zip(reasons, finite.tolist(), strict=True)]
         ok &= finite
         flat = pa.array(np.where(ok[:, None], x_ND, 0).ravel())
         kind = schema.embeddings(model.dim).field("x").type

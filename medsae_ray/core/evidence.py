@@ -134,7 +134,9 @@ def _areas(tests: Tests, r_FL: Floats, label_J: Ints, unit_J: Ints, level: float
 
 
 def _finding(label: str, unit: int, r: float, low: float, high: float, area: Auroc) -> Finding:
-    return Finding(label, unit, float(r), float(low), float(high), area.auc, area.low, area.high, area.positives, area.negatives)
+    return Finding(
+        label, unit, float(r), float(low), float(high), area.auc, area.low, area.high, area.positives, area.negatives
+    )
 
 
 def _table(

@@ -103,6 +103,14 @@ class Quality(NamedTuple):
     images: int
     active: int
 
+    def merge(self, other: "Quality") -> "Quality":
+        return Quality(
+            self.sq_error + other.sq_error,
+            self.sq_norm + other.sq_norm,
+            self.images + other.images,
+            self.active + other.active,
+        )
+
 
 class GroupSums(NamedTuple):
     """What one group of shards contributes."""
@@ -112,8 +120,7 @@ class GroupSums(NamedTuple):
     quality: Quality
 
     def merge(self, other: "GroupSums") -> "GroupSums":
-        quality = Quality(*(a + b for a, b in zip(self.quality, other.quality, strict=True)))
-        return GroupSums(self.sae.merge(other.sae), self.raw.merge(other.raw), quality)
+        return GroupSums(self.sae.merge(other.sae), self.raw.merge(other.raw), self.quality.merge(other.quality))
 
 
 @dataclass(frozen=True)

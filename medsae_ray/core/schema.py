@@ -36,7 +36,12 @@ def embeddings(dim: int) -> pa.Schema:
     """One row per image: `x` [dim] is null exactly when the image could not be read, and `reason` then says why."""
     x = pa.list_(pa.field("item", pa.float32(), nullable=False), dim)
     return pa.schema(
-        [_required("image_id", pa.string()), pa.field("x", x), _required("ok", pa.bool_()), pa.field("reason", pa.string())]
+        [
+            _required("image_id", pa.string()),
+            pa.field("x", x),
+            _required("ok", pa.bool_()),
+            pa.field("reason", pa.string()),
+        ]
     )
 
 

@@ -46,7 +46,7 @@ class Store:
         return isinstance(self.opened[0], pafs.LocalFileSystem)
 
     def path(self, name: str) -> str:
-        """`name` below this folder, in the filesystem's own form; an absolute or full URI name is the caller's error."""
+        """`name` below this folder, in the filesystem's own form."""
         return f"{self.opened[1].rstrip('/')}/{name}"
 
     def child(self, name: str) -> "Store":

@@ -8,8 +8,10 @@ import pyarrow as pa
 class ShardWork(Protocol):
     """A pure function of a shard in two halves, so that reading and decoding can run beside the model."""
 
-    rows: dict[int, int]
-    """Shard -> number of rows its part must have."""
+    @property
+    def rows(self) -> dict[int, int]:
+        """Shard -> number of rows its part must have."""
+        ...
 
     def prepare(self, shard: int) -> pa.Table:
         """CPU half: read and decode the shard's rows."""

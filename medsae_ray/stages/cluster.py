@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import ray
 
@@ -21,7 +22,7 @@ def cluster(how: How) -> Iterator[None]:
     # Ray Data warns from C++ about every restartable actor; what really fails is raised.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     address = how.address or os.environ.get("RAY_ADDRESS")
-    local = {} if address else {"num_cpus": how.cpus, "include_dashboard": False}
+    local: dict[str, Any] = {} if address else {"num_cpus": how.cpus, "include_dashboard": False}
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     for name in ("ray", "ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -31,7 +31,9 @@ class DrawWork:
 
     def __post_init__(self) -> None:
         shards = range(-(-self.patients // PATIENTS_PER_SHARD))
-        object.__setattr__(self, "rows", {s: sum(len(patient(self.seed, n)) for n in self._patients(s)) for s in shards})
+        object.__setattr__(
+            self, "rows", {s: sum(len(patient(self.seed, n)) for n in self._patients(s)) for s in shards}
+        )
 
     def load(self) -> None:
         return None
@@ -133,5 +135,3 @@ def image_store(run: Run) -> Store:
     if isinstance(run.recipe.what.dataset, PhantomDataset):
         return run.root
     return Store(paths.images) if paths.images else split_uri(str(paths.table))[0]
-
-

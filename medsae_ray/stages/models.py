@@ -1,5 +1,6 @@
 """Stages `embeddings` and `activations`: a model mapped over shards."""
 
+from dataclasses import replace
 from typing import Any
 
 from medsae_ray.config import Pool
@@ -40,7 +41,9 @@ def _embed(run: Run, draft: Draft) -> Made:
         batch_size=how.embed.batch_size,
         readers=how.embed.readers,
     )
-    return run.map(work, draft, schema.embeddings(work.load().dim), how.embed, "embed")
+    # The driver may have no GPU; it needs the width of the embeddings, not the embeddings.
+    dim = replace(work, device="cpu").load().dim
+    return run.map(work, draft, schema.embeddings(dim), how.embed, "embed")
 
 
 def _encode(run: Run, draft: Draft) -> Made:

@@ -26,9 +26,7 @@ from medsae_ray.stages.models import ACTIVATIONS, EMBEDDINGS
 from medsae_ray.stages.run import Run, Stage, StageRow
 from medsae_ray.stages.train import SAE
 
-STAGES: dict[str, Stage] = {
-    s.name: s for s in (IMAGES, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, NAMES, ATLAS)
-}
+STAGES: dict[str, Stage] = {s.name: s for s in (IMAGES, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, NAMES, ATLAS)}
 PHANTOM_NOTICE = "Synthetic phantom radiographs: toys for trying the software, not medical images."
 THUMBNAIL = 128
 
@@ -151,7 +149,14 @@ def _provenance(run: Run) -> dict[str, str]:
     artifacts = {row.name: row.artifact for row in run.rows}
     versions = " ".join(f"{name} {version}" for name, version in record.run["packages"].items())
     sae = f"{what.sae.architecture}, {what.sae.width} features"
-    return {"dataset": dataset, "encoder": what.encoder.kind, "sae": sae, **artifacts, "versions": versions, "created": record.run["end"]}
+    return {
+        "dataset": dataset,
+        "encoder": what.encoder.kind,
+        "sae": sae,
+        **artifacts,
+        "versions": versions,
+        "created": record.run["end"],
+    }
 
 
 def _entropy(metrics: dict[str, Any]) -> EntropySummary:

@@ -117,7 +117,9 @@ class Run:
             made = stage.make(self, draft)
             seconds = time.perf_counter() - clock
             run = {"start": start, "end": now(), "seconds": round(seconds, 3), "parts_reused": made.reused}
-            found = draft.commit(made.files, made.metrics, run | {"packages": packages(), "python": platform.python_version()})
+            found = draft.commit(
+                made.files, made.metrics, run | {"packages": packages(), "python": platform.python_version()}
+            )
         else:
             seconds, start = 0.0, found.record.run["start"]
         record = found.record

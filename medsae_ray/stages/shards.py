@@ -4,8 +4,9 @@ One shard is one Ray Data block from reading to writing. A worker writes its own
 so no image or embedding ever goes through the driver.
 """
 
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,7 +39,6 @@ def _loop(work: ShardWork, writer: PartWriter, todo: list[int]) -> Iterator[Rece
             yield writer.write(shard, work.compute(model, work.prepare(shard)), work.rows[shard])
 
 
-@ray.remote(num_cpus=0)
 class Ledger:
     """Counts how often each shard was begun, so that a shard which kills its worker can be named."""
 
@@ -57,7 +57,7 @@ class Ledger:
 
 
 def _ray(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool) -> Iterator[Receipt]:
-    ledger = Ledger.remote()
+    ledger: Any = ray.remote(num_cpus=0)(Ledger).remote()
     shards = ray.data.from_items([{"shard": shard} for shard in todo], override_num_blocks=len(todo))
     # Ray splits a block that outgrows its target, and two halves of a shard would overwrite each other's part.
     shards.context.target_max_block_size = None
@@ -82,8 +82,9 @@ def _ray(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool) -> It
             max_task_retries=pool.retries,
         )
     try:
-        for batch in receipts.iter_batches(batch_size=None, batch_format="pyarrow"):
-            yield from (Receipt(**row) for row in (_unpack(r) for r in batch.to_pylist()))
+        batches: Iterable[pa.Table] = receipts.iter_batches(batch_size=None, batch_format="pyarrow")  # type: ignore[assignment]
+        for batch in batches:
+            yield from (Receipt(**_unpack(row)) for row in batch.to_pylist())
     except RayError as error:
         raise _blame(error, ray.get(ledger.unfinished.remote()), pool.retries) from error
 
@@ -147,12 +148,14 @@ def _unpack(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _blame(error: RayError, unfinished: dict[int, int], retries: int) -> MedsaeError:
-    """The error to show: the shard's own, or the shard that was begun most often by workers that died."""
-    cause = getattr(error, "cause", None) or error.__cause__ or error
-    while cause is not None:
-        if isinstance(cause, MedsaeError):
-            return cause
-        cause = getattr(cause, "cause", None) or cause.__cause__
+    """The error to show: the one that our code raised, or the shard that was begun most often by workers that died.
+
+    Ray keeps a remote exception's type and text only in the traceback that it prints.
+    """
+    ours = re.findall(r"medsae_ray\.errors\.(\w+): (.+)", str(error))
+    if ours:
+        kind, message = ours[0]
+        return ShardError(message) if kind == "ShardError" else MedsaeError(message)
     if not unfinished:
         return ShardError(f"the cluster failed: {error}")
     shard = max(unfinished, key=lambda s: unfinished[s])

@@ -177,9 +177,10 @@ def _train_on_ray(run: Run, job: Job) -> Fitted:
     )
     with run.console.status(f"sae: {job.config.epochs} epochs on {how.workers} workers"):
         result = trainer.fit()
+    assert result.checkpoint is not None, "training ends with a checkpoint"
     with result.checkpoint.as_directory() as folder:
         (file,) = Path(folder).glob("result-*")
-        fitted = Fitted(**_checked(file.name, file.read_bytes()))
+        fitted = Fitted(**(_checked(file.name, file.read_bytes()) or {}))
     job.attempts.delete_folder(attempt)
     return fitted
 
@@ -201,7 +202,10 @@ def _make(run: Run, draft: Draft) -> Made:
         draft.write_file("config", ".json", fitted.config),
         draft.write_file("log", ".parquet", sink.getvalue().to_pybytes()),
     ]
-    return Made(files, {"last_epoch": last, "resumed_from_epoch": fitted.resumed_from, "config": json.loads(fitted.config)["config"]})
+    return Made(
+        files,
+        {"last_epoch": last, "resumed_from_epoch": fitted.resumed_from, "config": json.loads(fitted.config)["config"]},
+    )
 
 
 def _what(run: Run) -> dict[str, Any]:
@@ -211,4 +215,3 @@ def _what(run: Run) -> dict[str, Any]:
 
 
 SAE = Stage("sae", 1, lambda recipe: ("embeddings", "manifest"), _what, _make)
-

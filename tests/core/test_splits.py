@@ -13,7 +13,7 @@ SHARES = {"sae": 0.6, "naming": 0.2, "detection": 0.2}
 @given(st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=60), st.text(max_size=3), st.randoms())
 def test_a_patients_split_depends_on_nothing_but_patient_and_salt(patients: list[str], salt: str, rng) -> None:
     of = dict(zip(patients, patient_splits(patients, SHARES, salt), strict=True))
-    shuffled = rng.sample(patients, len(patients)) + ["another"]
+    shuffled = [*rng.sample(patients, len(patients)), "another"]
     assert all(of.get(p, s) == s for p, s in zip(shuffled, patient_splits(shuffled, SHARES, salt), strict=True))
 
 

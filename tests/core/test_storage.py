@@ -29,7 +29,9 @@ def test_a_writer_that_dies_before_the_rename_leaves_nothing(tmp_path: Path, mon
 
 def test_of_many_writers_of_a_new_file_exactly_one_wins(tmp_path: Path) -> None:
     store, won = Store(str(tmp_path)), []
-    threads = [threading.Thread(target=lambda i=i: won.append((store.write_new("record", b"%d" % i), i))) for i in range(16)]
+    threads = [
+        threading.Thread(target=lambda i=i: won.append((store.write_new("record", b"%d" % i), i))) for i in range(16)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -27,7 +27,9 @@ def recipe(data: tuple[Path, Path], **how: Any) -> Recipe:
 
 def files(root: Path) -> dict[str, tuple[int, int]]:
     """Artifact file -> (inode, time of change): what a second run must leave alone."""
-    return {str(p.relative_to(root)): (p.stat().st_ino, p.stat().st_mtime_ns) for p in root.glob("*-*/*") if p.is_file()}
+    return {
+        str(p.relative_to(root)): (p.stat().st_ino, p.stat().st_mtime_ns) for p in root.glob("*-*/*") if p.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +70,7 @@ def test_how_does_not_change_names_or_results(
     assert ray["entropy"]["raw"] == pytest.approx(loop["entropy"]["raw"], abs=1e-6)
 
 
-def test_two_workers_train_the_same_sae(
-    ray_run: tuple[Path, Any], data: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_two_workers_train_the_same_sae(ray_run: tuple[Path, Any], data: tuple[Path, Path], tmp_path: Path) -> None:
     shutil.copytree(ray_run[0], tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("sae-*"))
     two = run_stage(recipe(data, train={"workers": 2, "cpus": 0.5}), str(tmp_path), "sae")
     (one,) = [stage for stage in ray_run[1]["stages"] if stage["name"] == "sae"]

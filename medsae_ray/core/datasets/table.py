@@ -21,7 +21,9 @@ def read_table(data: bytes, name: str) -> pa.Table:
         if data[:4] == b"PAR1":
             return pq.read_table(pa.BufferReader(data))
         header = pacsv.open_csv(pa.BufferReader(data)).schema.names
-        convert = pacsv.ConvertOptions(column_types={c: pa.string() for c in header}, strings_can_be_null=True, null_values=[""])
+        convert = pacsv.ConvertOptions(
+            column_types={c: pa.string() for c in header}, strings_can_be_null=True, null_values=[""]
+        )
         return pacsv.read_csv(pa.BufferReader(data), convert_options=convert)
     except pa.ArrowInvalid as error:
         raise DatasetError(f"{name} is neither a CSV nor a Parquet table: {error}") from error
@@ -35,7 +37,9 @@ def table_rows(data: bytes, where: str, dataset: "TableDataset") -> Rows:
     for what, column in ((dataset.image, images), (dataset.patient or "", patients)):
         if column.null_count:
             row = pc.index(pc.is_null(column), True).as_py()
-            raise DatasetError(f"{where}: column {what!r} is blank in {column.null_count} rows, first in data row {row + 1}")
+            raise DatasetError(
+                f"{where}: column {what!r} is blank in {column.null_count} rows, first in data row {row + 1}"
+            )
     return Rows(
         dataset=dataset.name,
         image_id=images.to_pylist(),
@@ -71,5 +75,7 @@ def _label(table: pa.Table, name: str, where: str) -> pa.Array:
     odd = pc.invert(pc.is_in(values.drop_null(), value_set=pa.array(LABEL_VALUES, pa.float64())))
     if pc.any(odd).as_py():
         first = values.drop_null().filter(odd)[0].as_py()
-        raise DatasetError(f"{where}: label column {name!r} holds {first:g}; allowed are 1, 0, -1 (uncertain) and blank")
+        raise DatasetError(
+            f"{where}: label column {name!r} holds {first:g}; allowed are 1, 0, -1 (uncertain) and blank"
+        )
     return pc.cast(values, pa.int8())

@@ -6,7 +6,7 @@ half-width is 1); "density" is added brightness before the film's tone curve.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ SIZE = 224
 """Height and width of a radiograph in pixels."""
 
 Array = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 
 class Pose(NamedTuple):
@@ -33,14 +34,14 @@ class Pose(NamedTuple):
 class Stroke(NamedTuple):
     """Polylines: x, y of shape [..., points] in patient coordinates, `peak` (alike) the density at the centre line."""
 
-    x: Array
-    y: Array
-    peak: Array
+    x: Floats
+    y: Floats
+    peak: Floats
 
 
-def smooth(distance: Array, width: float) -> Array:
+def smooth(distance: Floats, width: float) -> Array:
     """0 below -width/2, 1 above width/2, a cubic step between."""
-    t = distance * np.float32(1 / width)
+    t: Array = np.multiply(distance, np.float32(1 / width), dtype=np.float32)
     t += np.float32(0.5)
     np.clip(t, 0, 1, out=t)
     step = t * np.float32(-2)
@@ -91,7 +92,7 @@ class Canvas:
         self.y: Array = self._c * v - self._s * u
         self.pose = pose
 
-    def pixels(self, x: Array, y: Array) -> tuple[Array, Array]:
+    def pixels(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Column and row (fractional) of patient coordinates."""
         k = np.float32(self.pose.scale**2)
         u = k * (self._c * x - self._s * y) + np.float32(self.pose.dx)
@@ -99,7 +100,7 @@ class Canvas:
         half = np.float32((SIZE - 1) / 2)
         return (u + 1) * half, (v + 1) * half
 
-    def sample(self, image: Array, x: Array, y: Array) -> Array:
+    def sample(self, image: Array, x: Floats, y: Floats) -> Array:
         """`image` [H, W] at the pixels nearest to patient coordinates; 0 off the film."""
         column, row = (np.rint(p).astype(np.int64) for p in self.pixels(x, y))
         on_film = (column >= 0) & (column < SIZE) & (row >= 0) & (row < SIZE)
@@ -122,7 +123,7 @@ class Canvas:
 
     def _window(self, x: float, y: float, reach: float) -> tuple[slice, slice]:
         """The rows and columns within `reach` of a point."""
-        column, row = self.pixels(np.float32(x), np.float32(y))
+        column, row = self.pixels(np.array(x), np.array(y))
         far = reach * self.pose.scale * (SIZE - 1) / 2 + 1
         low = [int(np.clip(p - far, 0, SIZE)) for p in (row, column)]
         high = [int(np.clip(p + far + 1, 0, SIZE)) for p in (row, column)]
@@ -155,7 +156,7 @@ class Canvas:
         layer: Array = pen @ flat.reshape(SIZE, SIZE).astype(np.float32) @ pen
         return layer
 
-    def _dots(self, stroke: Stroke) -> tuple[Array, Array, Array]:
+    def _dots(self, stroke: Stroke) -> tuple[Floats, Floats, Floats]:
         """Polylines as dots at most 0.7 pixels apart: column, row and mass, each flat."""
         column, row = self.pixels(stroke.x, stroke.y)
         du, dv = np.diff(column), np.diff(row)

@@ -3,38 +3,23 @@
 A finding may change the body's measures (RESHAPE), and it may leave shadows, strokes, broken ribs or lung without
 vessels (DRAW). Each draws from a random stream of its own, so that removing one finding leaves the others as they are.
 
-Legend: side, t, x, y as in body.py; density maps are [H, W].
+Legend: side, t, x, y as in body.py; i = 0, 1 counts the lungs from the left of the picture; density maps are [H, W].
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 
-from medsae_ray.core.phantom.body import SIDES, Body, Chest, lateral_edge
-from medsae_ray.core.phantom.canvas import Array, Stroke, cloud, smooth
+from medsae_ray.core.phantom.anatomy import Chest
+from medsae_ray.core.phantom.body import SIDES, Body, edge_at, lateral_edge
+from medsae_ray.core.phantom.canvas import Array, cloud, smooth
+from medsae_ray.core.phantom.devices import support_devices
+from medsae_ray.core.phantom.marks import Marks, line
 
 Rng = np.random.Generator
 
-
-@dataclass
-class Marks:
-    """What the findings of one image add to the healthy chest."""
-
-    density: Array
-    aerated: Array
-    """Where vessels show, 0..1."""
-    breaks: Array
-    """Shift of the ladder of ribs, in ribs."""
-    fine: list[Stroke] = field(default_factory=list)
-    """Strokes of a pen of 0.7 pixels."""
-    broad: list[Stroke] = field(default_factory=list)
-    """Strokes of a pen of 1.8 pixels."""
-
-
-def _line(x: Array, y: Array, peak: float | Array) -> Stroke:
-    x32 = np.asarray(x, np.float32)
-    return Stroke(x32, np.asarray(y, np.float32), np.broadcast_to(np.asarray(peak, np.float32), x32.shape))
+CHRONIC = ("Cardiomegaly", "Enlarged Cardiomediastinum", "Lung Lesion", "Pleural Other")
+"""Findings that look the same in all studies of a patient."""
 
 
 def _side(rng: Rng) -> int:
@@ -44,13 +29,9 @@ def _side(rng: Rng) -> int:
 def _spot(rng: Rng, body: Body, low: float, high: float) -> tuple[float, float]:
     """(t, y) inside a lung, its height between the shares low and high of the way from apex to dome."""
     y = body.apex + (min(body.domes) - body.apex) * float(rng.uniform(low, high))
-    edge = float(lateral_edge(body, np.float32([y]))[0])
+    edge = edge_at(body, y)
     inner = body.mediastinum + 0.10 + (0.10 if y > 0 else 0.0)
     return float(rng.uniform(inner, max(edge - 0.10, inner + 0.02))), y
-
-
-CHRONIC = ("Cardiomegaly", "Enlarged Cardiomediastinum", "Lung Lesion", "Pleural Other")
-"""Findings that look the same in all studies of a patient."""
 
 
 # --- changes of shape -------------------------------------------------------------------------------------------------
@@ -100,11 +81,9 @@ def _edema(rng: Rng, chest: Chest, marks: Marks) -> None:
         n = int(rng.integers(9, 15))
         rows = np.linspace(body.domes[i] - 0.38, body.domes[i] + 0.0, n) + rng.uniform(-0.015, 0.015, n)
         for y in rows.astype(np.float32):
-            outer = float(lateral_edge(body, np.float32([y]))[0]) - 0.012
+            outer = edge_at(body, y) - 0.012
             t = np.linspace(outer - float(rng.uniform(0.08, 0.15)), outer, 3)
-            marks.fine.append(
-                _line(side * t, y + np.float32([0.012, 0.004, 0]), float(rng.uniform(0.5, 1.0)) * strength)
-            )
+            marks.fine.append(line(side * t, y + np.array([0.012, 0.004, 0]), float(rng.uniform(0.5, 1.0)) * strength))
 
 
 def _consolidation(rng: Rng, chest: Chest, marks: Marks) -> None:
@@ -121,7 +100,7 @@ def _consolidation(rng: Rng, chest: Chest, marks: Marks) -> None:
         px = x + SIDES[i] * rx * (1.9 * s * np.cos(angle) - 0.95)
         py = y + ry * (1.9 * s * np.sin(angle) + 0.1 * np.sin(5 * s + 9 * angle))
         inside = chest.canvas.sample(patch, px.astype(np.float32), py.astype(np.float32))
-        marks.fine.append(_line(px, py, -0.15 * inside))
+        marks.fine.append(line(px, py, -0.15 * inside))
 
 
 def _pneumonia(rng: Rng, chest: Chest, marks: Marks) -> None:
@@ -153,7 +132,7 @@ def _atelectasis(rng: Rng, chest: Chest, marks: Marks) -> None:
             y = body.domes[j] - 0.06 - 0.065 * k + tilt * s + 0.15 * s * s + float(rng.uniform(-0.01, 0.01))
             x = SIDES[j] * (middle + s)
             taper = np.sqrt(np.clip(1 - np.square(np.linspace(-1, 1, 8)), 0, 1))
-            marks.broad.append(_line(x, y, float(rng.uniform(0.20, 0.32)) * taper))
+            marks.broad.append(line(x, y, float(rng.uniform(0.20, 0.32)) * taper))
 
 
 def _pneumothorax(rng: Rng, chest: Chest, marks: Marks) -> None:
@@ -175,7 +154,7 @@ def _pneumothorax(rng: Rng, chest: Chest, marks: Marks) -> None:
     at = pleura(height)
     seen = at > body.mediastinum
     if seen.any():
-        marks.fine.append(_line(SIDES[i] * at[seen], height[seen], float(rng.uniform(0.26, 0.36))))
+        marks.fine.append(line(SIDES[i] * at[seen], height[seen], float(rng.uniform(0.26, 0.36))))
 
 
 def _effusion(rng: Rng, chest: Chest, marks: Marks) -> None:
@@ -202,7 +181,7 @@ def _pleural_other(rng: Rng, chest: Chest, marks: Marks) -> None:
         peak = float(rng.uniform(0.34, 0.48))
         for inset in (0.012, 0.030, 0.048):
             t = lateral_edge(body, y) - inset
-            marks.broad.append(_line(SIDES[i] * t, y, peak * np.clip(swell - 8 * (inset - 0.012), 0, 1.3)))
+            marks.broad.append(line(SIDES[i] * t, y, peak * np.clip(swell - 8 * (inset - 0.012), 0, 1.3)))
 
 
 def _lung_lesion(rng: Rng, chest: Chest, marks: Marks) -> None:
@@ -221,7 +200,7 @@ def _fracture(rng: Rng, chest: Chest, marks: Marks) -> None:
     body, t = chest.body, chest.t
     ladder_top = float(rng.uniform(-0.40, 0.05))
     n = int(rng.integers(2, 5))
-    t0 = float(lateral_edge(body, np.float32([ladder_top]))[0]) - float(rng.uniform(0.07, 0.17))
+    t0 = edge_at(body, ladder_top) - float(rng.uniform(0.07, 0.17))
     height = body.rib_spacing * n
     zone = smooth(height / 2 + 0.02 - np.abs(chest.canvas.y - np.float32(ladder_top + height / 2)), 0.08)
     zone *= chest.canvas.x * SIDES[i] > 0
@@ -233,77 +212,7 @@ def _fracture(rng: Rng, chest: Chest, marks: Marks) -> None:
         r = float(rng.uniform(0.030, 0.042))
         marks.density += np.float32(rng.uniform(0.22, 0.32)) * chest.canvas.blob(SIDES[i] * (t0 - 0.02), y, r, r * 0.8)
         gap = np.linspace(y - 0.032, y + 0.032, 4)
-        marks.fine.append(_line(np.full(4, SIDES[i] * (t0 + 0.015)), gap, -0.20))
-
-
-# --- devices ----------------------------------------------------------------------------------------------------------
-
-
-def _tube(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """An endotracheal tube: two parallel walls down the trachea."""
-    y = np.linspace(-1.0, float(rng.uniform(-0.42, -0.30)), 10)
-    x = float(rng.normal(0, 0.01)) + chest.body.bend * np.cos(2.2 * y)
-    for offset in (-0.018, 0.018):
-        marks.fine.append(_line(x + offset, y, 0.42))
-
-
-def _central_line(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """A catheter from the neck to the heart's right border."""
-    s = np.linspace(0, 1, 16)
-    x = -0.24 + 0.13 * s + 0.05 * np.sin(3 * s)
-    marks.fine.append(_line(x, -0.98 + float(rng.uniform(0.80, 1.0)) * s, 0.45))
-
-
-def _gastric_tube(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """A feeding tube down the midline into the stomach."""
-    s = np.linspace(0, 1, 24)
-    x = 0.03 + 0.30 * np.clip(s - 0.68, 0, 1) ** 1.3 * 2 + 0.012 * np.sin(5 * s)
-    marks.fine.append(_line(x, -1.0 + 1.72 * s, 0.40))
-
-
-def _pacemaker(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """A generator in the upper chest and its lead to the heart."""
-    side = 1 if rng.random() < 0.75 else -1
-    x, y = side * float(rng.uniform(0.40, 0.52)), float(rng.uniform(-0.46, -0.34))
-    marks.density += np.float32(0.60) * chest.canvas.disc(x, y, 0.095, 0.075, 0.15)
-    s = np.linspace(0, 1, 24)
-    lead_x = x * (1 - s) - side * 0.02 * s + 0.22 * np.clip(s - 0.55, 0, 1)
-    lead_y = y - 0.14 * np.sin(np.pi * np.clip(s * 1.6, 0, 1)) + (0.66 * s**2)
-    marks.fine.append(_line(lead_x, lead_y, 0.50))
-
-
-def _port(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """A port's ring on the chest with its catheter."""
-    x, y = float(rng.uniform(-0.50, -0.38)), float(rng.uniform(-0.42, -0.30))
-    ring = chest.canvas.disc(x, y, 0.062, 0.062, 0.2) - np.float32(0.7) * chest.canvas.disc(x, y, 0.034, 0.034, 0.3)
-    marks.density += np.float32(0.55) * ring
-    s = np.linspace(0, 1, 20)
-    marks.fine.append(_line(x + (-0.10 - x) * np.sqrt(s), y - 0.26 * np.sin(np.pi * s) + 0.30 * s, 0.42))
-
-
-def _electrodes(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """Discs on the skin and the wires that leave them."""
-    s = np.linspace(0, 1, 20)
-    exit_x = float(rng.uniform(-0.3, 0.3))
-    for side, height in ((-1, -0.50), (1, -0.48), (-1, 0.30), (1, 0.34)):
-        x, y = side * float(rng.uniform(0.42, 0.58)), height + float(rng.uniform(-0.06, 0.06))
-        marks.density += np.float32(0.42) * chest.canvas.disc(x, y, 0.026, 0.026, 0.4)
-        sag = 0.08 * np.sin(np.pi * s) * float(rng.uniform(-1, 1))
-        marks.fine.append(_line(x + (exit_x - x) * s + sag, y + (0.98 - y) * s**1.5, 0.30))
-
-
-_LINES = (_tube, _central_line, _gastric_tube)
-_DEVICES = (_pacemaker, _port, _electrodes)
-
-
-def _support_devices(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """At least one line or tube and often something on the chest."""
-    lines = rng.permutation(len(_LINES))[: int(rng.integers(1, 4))]
-    things = rng.permutation(len(_DEVICES))[: int(rng.integers(0, 3))]
-    for k in lines:
-        _LINES[k](rng, chest, marks)
-    for k in things:
-        _DEVICES[k](rng, chest, marks)
+        marks.fine.append(line(np.full(4, SIDES[i] * (t0 + 0.015)), gap, -0.20))
 
 
 DRAW: dict[str, Callable[[Rng, Chest, Marks], None]] = {
@@ -317,5 +226,5 @@ DRAW: dict[str, Callable[[Rng, Chest, Marks], None]] = {
     "Pleural Other": _pleural_other,
     "Lung Lesion": _lung_lesion,
     "Fracture": _fracture,
-    "Support Devices": _support_devices,
+    "Support Devices": support_devices,
 }

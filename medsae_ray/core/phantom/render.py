@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medsae_ray.core.phantom import body as anatomy
-from medsae_ray.core.phantom import film
+from medsae_ray.core.phantom import anatomy, film
+from medsae_ray.core.phantom.body import as_ap, draw_body
 from medsae_ray.core.phantom.canvas import Array, Canvas
-from medsae_ray.core.phantom.findings import CHRONIC, DRAW, RESHAPE, Marks
+from medsae_ray.core.phantom.findings import CHRONIC, DRAW, RESHAPE
+from medsae_ray.core.phantom.marks import Marks
 from medsae_ray.core.phantom.streams import stream
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ def _stream(study: "Study", name: str) -> np.random.Generator:
 
 
 def _chest(study: "Study", present: list[str]) -> anatomy.Chest:
-    body = anatomy.draw_body(stream(study.seed, study.number, "body"), study.sex, study.age)
+    body = draw_body(stream(study.seed, study.number, "body"), study.sex, study.age)
     if study.view == "AP":
-        body = anatomy.as_ap(body, _stream(study, "ap"))
+        body = as_ap(body, _stream(study, "ap"))
     for name in present:
         if name in RESHAPE:
             body = RESHAPE[name](_stream(study, name), body)

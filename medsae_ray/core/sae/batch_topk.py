@@ -69,9 +69,9 @@ def smallest_kept(h_BM: Tensor, k: int, ranks: Ranks) -> Tensor:
     h >= the result selects what a flat top-n over the ReLU of the global batch selects; entries that tie with the
     smallest are all kept, which makes the selection independent of how rows are spread over ranks.
     """
-    n = k * len(h_BM)
+    n = k * len(h_BM) * ranks.world
     candidates = h_BM.flatten().topk(min(n, h_BM.numel()), sorted=False).values
-    if False:
+    if ranks.world > 1:
         # A rank may hold all winners, so each offers n; those with fewer entries offer zeros, which never win.
         candidates = ranks.gather(F.pad(candidates, (0, n - len(candidates)))).topk(n, sorted=False).values
     return torch.where(candidates > 0, candidates, torch.inf).min()

@@ -16,7 +16,14 @@ SHARES = {"sae": 0.6, "naming": 0.2, "detection": 0.2}
 
 
 def dataset(**changes: object) -> TableDataset:
-    given = {"kind": "table", "name": "d", "image": "path", "patient": "who", "labels": ["Edema", "Mass"], "metadata": ["sex"]}
+    given = {
+        "kind": "table",
+        "name": "d",
+        "image": "path",
+        "patient": "who",
+        "labels": ["Edema", "Mass"],
+        "metadata": ["sex"],
+    }
     return TableDataset(**{**given, **changes})
 
 
@@ -27,7 +34,9 @@ def test_labels_are_one_zero_uncertain_or_not_annotated() -> None:
 
 
 def test_parquet_and_csv_agree() -> None:
-    table = pa.table({"path": ["a.png"], "who": [7], "Edema": [1.0], "Mass": pa.array([None], pa.float64()), "sex": ["F"]})
+    table = pa.table(
+        {"path": ["a.png"], "who": [7], "Edema": [1.0], "Mass": pa.array([None], pa.float64()), "sex": ["F"]}
+    )
     stream = BytesIO()
     pq.write_table(table, stream)
     csv = b"path,who,Edema,Mass,sex\na.png,7,1,,F\n"
@@ -65,7 +74,7 @@ def test_a_table_that_does_not_fit_is_refused(csv: str, changes: dict[str, objec
 
 def test_an_image_listed_twice_is_refused() -> None:
     rows = table_rows(CSV.replace("b.png", "a.png").encode(), "t", dataset())
-    with pytest.raises(DatasetError, match="1 images are listed more than once, the first is 'a.png'"):
+    with pytest.raises(DatasetError, match=r"1 images are listed more than once, the first is 'a.png'"):
         to_manifest(rows, SHARES, "s", 2)
 
 
