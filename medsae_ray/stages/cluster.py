@@ -38,6 +38,6 @@ def require(what: str, cpus: float, gpus: float) -> None:
     for kind, wanted in (("CPU", cpus), ("GPU", gpus)):
         if wanted > have.get(kind, 0):
             raise RecipeError(
-                f"{what} asks for {wanted:g} {kind}s, the Ray cluster has {have.get(kind, 0):g}; "
-                f"lower how.{what} or use a larger cluster"
+                f"how.{what} asks for {wanted:g} {kind}s, the Ray cluster has {have.get(kind, 0):g}; "
+                f"lower it or use a larger cluster"
             )

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from medsae_ray.config import PhantomDataset, Recipe, TableDataset
+from medsae_ray.config import PhantomDataset, Pool, Recipe, TableDataset
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact, Draft, sha256
 from medsae_ray.core.datasets.rows import Rows, label_names, to_manifest
@@ -15,9 +15,12 @@ from medsae_ray.core.datasets.table import table_rows
 from medsae_ray.core.phantom import LABELS, METADATA, patient
 from medsae_ray.core.splits import audit
 from medsae_ray.core.storage import Store, split_uri
+from medsae_ray.errors import DatasetError
 from medsae_ray.stages.run import Made, Run, Stage
 
 PATIENTS_PER_SHARD = 64
+DRAWERS = Pool(actors=2, cpus=0.5)
+"""Drawing is single-threaded and has no model to hold in memory."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,7 @@ def _draw(run: Run, draft: Draft) -> Made:
     dataset = run.recipe.what.dataset
     assert isinstance(dataset, PhantomDataset)
     work = DrawWork(draft.store, dataset.seed, dataset.patients)
-    # Drawing has no model: one actor per CPU.
-    pool = run.recipe.how.embed.model_copy(update={"actors": run.recipe.how.cpus or 2, "gpus": 0.0})
-    return run.map(work, draft, phantom_schema(), pool, "embed")
+    return run.map(work, draft, phantom_schema(), DRAWERS, "cpus")
 
 
 def _phantom_rows(images: Artifact) -> Rows:
@@ -87,7 +88,10 @@ def _phantom_rows(images: Artifact) -> Rows:
 
 def _table_data(recipe: Recipe) -> bytes:
     folder, name = split_uri(str(recipe.how.paths.table))
-    return folder.read(name)
+    try:
+        return folder.read(name)
+    except OSError as error:
+        raise DatasetError(f"how.paths.table: {recipe.how.paths.table} cannot be read: {error}") from error
 
 
 def _manifest_what(run: Run) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from medsae_ray.core.artifact import Artifact, Draft, Receipt
 from medsae_ray.core.storage import Store
 from medsae_ray.core.work import ShardWork
 from medsae_ray.stages.cluster import cluster, require
-from medsae_ray.stages.shards import map_shards
+from medsae_ray.stages.shards import READER_CPUS, map_shards
 
 T = TypeVar("T")
 PACKAGES = ("medsae-ray", "ray", "torch", "transformers", "pyarrow", "numpy", "scipy", "pillow", "onnxruntime")
@@ -98,7 +98,7 @@ class Run:
         todo = sorted(set(work.rows) - set(receipts))
         if todo and self.recipe.how.engine == "ray":
             self.connect()
-            require(what, pool.cpus, pool.gpus)
+            require(what, pool.actors * pool.cpus + READER_CPUS, pool.actors * pool.gpus)
         new = self.track(map_shards(work, writer, todo, pool, self.recipe.how.engine), draft.stage, len(todo))
         receipts.update({receipt.shard: receipt for receipt in new})
         return Made(list(receipts.values()), reused=len(work.rows) - len(todo))

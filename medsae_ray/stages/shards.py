@@ -21,6 +21,9 @@ from medsae_ray.core.artifact import PartWriter, Receipt
 from medsae_ray.core.work import ShardWork
 from medsae_ray.errors import MedsaeError, ShardError
 
+READER_CPUS = 0.5
+"""CPUs that reading one shard reserves. Actors must leave as much free, or nothing would ever reach them."""
+
 
 def map_shards(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool, engine: str) -> Iterator[Receipt]:
     """Compute and write the parts `todo`; yields each receipt as its part appears.
@@ -68,7 +71,11 @@ def _ray(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool) -> It
         # Ray 2.60 means to replace these keywords, and has nothing in their place yet.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         prepared = shards.map_batches(
-            Prepare(work, ledger), batch_size=None, batch_format="pyarrow", num_cpus=0.5, max_retries=pool.retries
+            Prepare(work, ledger),
+            batch_size=None,
+            batch_format="pyarrow",
+            num_cpus=READER_CPUS,
+            max_retries=pool.retries,
         )
         receipts = prepared.map_batches(
             Compute,

@@ -1,0 +1,70 @@
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from medsae_ray.config import Recipe, parse_recipe
+from medsae_ray.core.artifact import Artifact, sha256
+from medsae_ray.core.storage import Store
+from medsae_ray.stages.pipeline import run_stage
+from medsae_ray.stages.train import _to_bytes, newest_state
+from tests.small import onnx_encoder, recipe_data, table_dataset
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("data")
+    return table_dataset(folder, 240), onnx_encoder(folder / "e.onnx")
+
+
+def recipe(data: tuple[Path, Path], **how: Any) -> Recipe:
+    changed = recipe_data(*data, **how)
+    changed["what"]["sae"] |= {"epochs": 400, "width": 256}
+    changed["how"]["train"] = {"workers": 2, "cpus": 0.5, "checkpoint_epochs": 20}
+    return parse_recipe(changed)
+
+
+def kill_a_worker_after_a_checkpoint(root: Path, killed: list[int]) -> None:
+    """SIGKILL one training process of this test's cluster once a checkpoint exists."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not list(root.glob("sae-*/_attempts/*/epoch-*/state-*")):
+        time.sleep(0.02)
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        if any("RayTrainWorker" in part for part in process.info["cmdline"] or []):
+            os.kill(process.info["pid"], signal.SIGKILL)
+            killed.append(process.info["pid"])
+            return
+
+
+def weights(artifact: Artifact) -> str:
+    return next(f.sha256 for f in artifact.record.files if f.name.startswith("weights"))
+
+
+@pytest.mark.timeout(900)
+def test_a_killed_training_worker_changes_nothing(ray_cluster: None, data: tuple[Path, Path], tmp_path: Path) -> None:
+    undisturbed = run_stage(recipe(data), str(tmp_path / "clean"), "sae")
+    killed: list[int] = []
+    root = tmp_path / "killed"
+    killer = threading.Thread(target=kill_a_worker_after_a_checkpoint, args=(root, killed))
+    killer.start()
+    disturbed = run_stage(recipe(data), str(root), "sae")
+    killer.join()
+    assert killed, "no worker was found to kill"
+    assert weights(disturbed) == weights(undisturbed)
+
+
+def test_an_attempt_starts_from_the_newest_whole_checkpoint(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    assert newest_state(store) is None
+    states = {"a/epoch-000010": 10, "b/epoch-000030": 30, "b/epoch-000020": 20}
+    for folder, epoch in states.items():
+        data = _to_bytes({"log": [], "fit": {"epoch": epoch}})
+        torn = data[:-1] if epoch == 30 else data
+        store.write(f"{folder}/state-{sha256(data)}", torn)
+    found = newest_state(store)
+    assert found is not None and found["fit"]["epoch"] == 20

@@ -1,0 +1,61 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from medsae_ray.cli import main
+from tests.small import onnx_encoder, recipe_data, table_dataset
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A recipe and the root that `medsae run` filled."""
+    folder = tmp_path_factory.mktemp("cli")
+    data = recipe_data(table_dataset(folder, 60), onnx_encoder(folder / "e.onnx"), engine="loop")
+    (folder / "recipe.yaml").write_text(json.dumps(data))
+    assert main(["run", str(folder / "recipe.yaml"), "--root", str(folder / "root")]) == 0
+    return folder / "recipe.yaml", folder / "root"
+
+
+def test_run_ends_with_a_table_and_the_path_of_the_report(
+    finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, root = finished
+    assert main(["run", str(recipe), "--root", str(root)]) == 0
+    printed = capsys.readouterr().out.rstrip().splitlines()
+    assert printed[-1] == f"report: {root}/report.html"
+    assert any(line.split()[:2] == ["stage", "artifact"] for line in printed)
+
+
+def test_show_says_what_an_artifact_holds(finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    (embeddings,) = finished[1].glob("embeddings-*")
+    assert main(["show", str(embeddings)]) == 0
+    printed = capsys.readouterr().out
+    assert embeddings.name in printed and "fixed_size_list" in printed and "onnx" in printed
+
+
+def test_verify_passes_a_whole_root_and_names_a_damaged_file(
+    finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, root = finished
+    assert main(["verify", str(root)]) == 0
+    assert capsys.readouterr().out.count(": ok") == 7
+    (part,) = root.glob("names-*/part-00000.parquet")
+    whole = part.read_bytes()
+    part.write_bytes(whole[:-1])
+    assert main(["verify", str(part.parent)]) == 1
+    assert "part-00000.parquet: checksum" in capsys.readouterr().out
+    part.write_bytes(whole)
+
+
+def test_a_user_error_is_one_clear_message_and_status_1(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["run", "no-such-recipe", "--root", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("medsae: no recipe 'no-such-recipe'") and "Traceback" not in error
+
+
+def test_a_missing_table_is_a_user_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    data = recipe_data(tmp_path / "none.csv", tmp_path / "e.onnx", engine="loop")
+    (tmp_path / "recipe.yaml").write_text(json.dumps(data))
+    assert main(["run", str(tmp_path / "recipe.yaml"), "--root", str(tmp_path / "root")]) == 1
+    assert "none.csv" in capsys.readouterr().err

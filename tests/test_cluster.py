@@ -1,0 +1,75 @@
+"""cluster.yaml against the schema of Ray's cluster launcher; no cloud is asked."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def cluster() -> dict[str, Any]:
+    """As a user would load it: a fresh copy for each test."""
+    return yaml.safe_load((ROOT / "cluster.yaml").read_text())
+
+
+def accepted(cluster: dict[str, Any]) -> dict[str, Any]:
+    """`cluster` with Ray's defaults filled in; raises what `ray up` would stop at."""
+    prepared = prepare_config(cluster)
+    validate_config(prepared)
+    return prepared
+
+
+def test_ray_accepts_the_cluster(cluster: dict[str, Any]) -> None:
+    prepared = accepted(cluster)
+    types = prepared["available_node_types"]
+    assert types[prepared["head_node_type"]]["max_workers"] == 0
+    assert sum(kind["max_workers"] for kind in types.values()) == prepared["max_workers"]
+    assert types["gpu"]["resources"]["GPU"] == 1
+
+
+def test_an_unknown_key_is_refused(cluster: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError, match="'max_wrokers' was unexpected"):
+        accepted({**cluster, "max_wrokers": 3})
+
+
+def test_a_head_of_an_unknown_type_is_refused(cluster: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="`head_node_type` must be one of `available_node_types`"):
+        accepted({**cluster, "head_node_type": "haed"})
+
+
+def test_more_workers_than_a_number_are_refused(cluster: dict[str, Any]) -> None:
+    cluster["available_node_types"]["gpu"]["max_workers"] = "four"
+    with pytest.raises(jsonschema.ValidationError, match="'four' is not of type 'integer'"):
+        accepted(cluster)
+
+
+def test_every_node_installs_the_pinned_torch_and_then_the_project_for_gpus(cluster: dict[str, Any]) -> None:
+    prepared, project = accepted(cluster), tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (torch,) = (line for line in project["dependencies"] if line.startswith("torch"))
+    assert "gpu" in project["optional-dependencies"]
+    for node in ("head", "worker"):
+        script = " && ".join(prepared[f"{node}_setup_commands"])
+        assert 0 < script.index(f"install -q {torch}") < script.index('-e "$HOME/medsae-ray[gpu]"')
+    assert prepared["file_mounts"] == {"~/medsae-ray": "."}
+
+
+def test_only_the_head_is_given_what_starts_workers(cluster: dict[str, Any]) -> None:
+    prepared = accepted(cluster)
+    assert "boto3" in prepared["head_setup_commands"][-1]
+    assert not [line for line in prepared["worker_setup_commands"] if "boto3" in line]
+
+
+def test_all_nodes_start_from_one_image_and_workers_may_reach_the_store(cluster: dict[str, Any]) -> None:
+    nodes = {name: kind["node_config"] for name, kind in cluster["available_node_types"].items()}
+    assert len({node["ImageId"] for node in nodes.values()}) == 1
+    assert [name for name, node in nodes.items() if "IamInstanceProfile" not in node] == ["head"]
+
+
+def test_no_upload_takes_the_environment_or_the_runs_along(cluster: dict[str, Any]) -> None:
+    assert {".git", ".venv", "runs"} <= set(cluster["rsync_exclude"])
