@@ -19,7 +19,9 @@ def test_the_public_names_are_these_and_no_more() -> None:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    code = "import sys, medsae_ray; print([m for m in ('ray', 'torch', 'transformers', 'pydantic') if m in sys.modules])"
+    code = (
+        "import sys, medsae_ray; print([m for m in ('ray', 'torch', 'transformers', 'pydantic') if m in sys.modules])"
+    )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 

@@ -14,7 +14,7 @@ from medsae_ray.core import schema
 from medsae_ray.core.analysis.auroc import Auroc, auroc_columns
 from medsae_ray.core.analysis.comoments import Comoments
 from medsae_ray.core.analysis.entropy import label_entropy, mean_entropy, null_draws, summarise_null
-from medsae_ray.core.analysis.pearson import fisher_interval, pearson_p
+from medsae_ray.core.analysis.pearson import fisher_interval
 from medsae_ray.core.analysis.values import Floats, Ints, UnitValues
 from medsae_ray.core.features import Labels, Sums
 from medsae_ray.core.report.data import Finding
@@ -87,27 +87,31 @@ def entropy_summary(heldout: Comoments, null: Comoments) -> dict[str, Any]:
 
 
 def label_names(features: pa.Table, patients_L: Ints, names: list[str]) -> pa.Table:
-    """Name source `label`: the best label of each feature, if it is more than chance over all features and labels."""
+    """Name source `label`: the best label of each feature, if it is more than chance over all features and labels.
+
+    p is `best_p`, times the number of labels since the best was taken (Bonferroni); q is over the features
+    (Benjamini & Hochberg 1995). A t-test of r would not do: with a rare label and a sparse feature, two coincidences
+    make an r that no normal distribution would.
+    """
     rows = features.filter(pa.compute.equal(features["space"], "sae")).to_pylist()
     n_of = dict(zip(names, patients_L, strict=True))
-    p_F = np.array([_name_p(row, n_of, len(names)) for row in rows])
+    p_F = np.array([_name_p(row, len(names)) for row in rows])
     q_F = stats.false_discovery_control(p_F) if len(p_F) else p_F
-    out = [_name(row, float(q)) for row, q in zip(rows, q_F, strict=True)]
+    out = [_name(row, float(q), n_of) for row, q in zip(rows, q_F, strict=True)]
     return pa.Table.from_pylist(out, schema=schema.names())
 
 
-def _name_p(row: dict[str, Any], n_of: dict[str, int], n_labels: int) -> float:
-    """p of the best of `n_labels` correlations (Bonferroni); 1 for a feature with no positive one."""
-    if row["best_label"] is None or not row["best_r"] > 0:
-        return 1.0
-    p = float(pearson_p(row["best_r"], n_of[row["best_label"]]))
-    return min(1.0, p * n_labels) if p == p else 1.0
+def _name_p(row: dict[str, Any], n_labels: int) -> float:
+    """1 for a feature whose best correlation is not positive."""
+    return min(1.0, row["best_p"] * n_labels) if row["best_label"] is not None and row["best_r"] > 0 else 1.0
 
 
-def _name(row: dict[str, Any], q: float) -> dict[str, Any]:
-    named = row["best_label"] is not None and row["best_r"] > 0 and q <= NAME_Q
-    why = f"r = {row['best_r']:.3f}, q = {q:.2g}" if row["best_label"] is not None else "no correlation is defined"
-    return {"feature": row["feature"], "source": "label", "name": row["best_label"] if named else None, "evidence": why}
+def _name(row: dict[str, Any], q: float, n_of: dict[str, int]) -> dict[str, Any]:
+    label, why = row["best_label"], "no correlation is defined"
+    if label is not None:
+        why = f"r = {row['best_r']:.3f} over {n_of[label]} patients, q = {q:.2g}"
+    named = label is not None and row["best_r"] > 0 and q <= NAME_Q
+    return {"feature": row["feature"], "source": "label", "name": label if named else None, "evidence": why}
 
 
 def atlas(features: pa.Table, names: pa.Table) -> pa.Table:
@@ -171,6 +175,7 @@ def _table(
         "entropy_normalised": _nullable(entropy.normalised_F),
         "best_label": [names[b] if b >= 0 else None for b in best_F],
         "best_r": _nullable(best_r_F),
+        "best_p": _nullable(sums.overlap.p(best_F) if space == "sae" else np.full(n, np.nan)),
         "auroc": _nullable(np.array([a.auc for a in areas])),
         "auroc_low": _nullable(np.array([a.low for a in areas])),
         "auroc_high": _nullable(np.array([a.high for a in areas])),

@@ -1,9 +1,11 @@
 """Activations and labels -> statistics of every unit, as partial sums over groups of shards.
 
 Three sets of images are kept apart:
-    discovery  patients of the splits sae and naming: correlations, and with them the choice of a unit's best label
+    discovery  patients of the splits sae and naming: correlations, and with them the choice of a unit's best label;
+               one image each: the p-value of that choice
     held out   patients of naming and detection, one image each: entropy and its null; the SAE was not trained on them
     test       patients of detection, one image each: AUROC of the labels that discovery chose
+An image without an embedding is in none of them.
 
 Legend: N images, F units, L labels, K label permutations, G images of a group.
 """
@@ -18,9 +20,10 @@ from scipy import sparse
 
 from medsae_ray.core.analysis.comoments import Comoments
 from medsae_ray.core.analysis.entropy import null_comoments, shuffles
+from medsae_ray.core.analysis.overlap import Overlap
 from medsae_ray.core.analysis.units import UnitStats
 from medsae_ray.core.analysis.values import UnitValues
-from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.artifact import Artifact, Receipt
 from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.encode import embedding_matrix
 
@@ -37,6 +40,8 @@ class Labels:
     training_N: np.ndarray
     """True for images of the patients that the SAE was trained on; so on for the three sets above."""
     discovery_N: np.ndarray
+    discovery_one_N: np.ndarray
+    """One image of each discovery patient."""
     heldout_N: np.ndarray
     test_N: np.ndarray
     image_N: np.ndarray
@@ -44,15 +49,18 @@ class Labels:
     shard_N: np.ndarray
 
     @classmethod
-    def of(cls, manifest: pa.Table, uncertain: str, blank: str) -> Self:
+    def of(cls, manifest: pa.Table, uncertain: str, blank: str, ok_N: np.ndarray | None = None) -> Self:
+        """`ok_N` says which images have an embedding (see `readable`); None: all of them."""
         split = _array(manifest, "split")
+        ok_N = np.ones(len(split), dtype=bool) if ok_N is None else ok_N
         one_each = _array(manifest, "index_image").astype(bool)
         return cls(
             y_NL=label_matrix(manifest, uncertain, blank),
             training_N=split == "sae",
-            discovery_N=split != "detection",
-            heldout_N=(split != "sae") & one_each,
-            test_N=(split == "detection") & one_each,
+            discovery_N=(split != "detection") & ok_N,
+            discovery_one_N=(split != "detection") & ok_N & one_each,
+            heldout_N=(split != "sae") & ok_N & one_each,
+            test_N=(split == "detection") & ok_N & one_each,
             image_N=_array(manifest, "image_id"),
             patient_N=_array(manifest, "patient_id"),
             shard_N=_array(manifest, "shard"),
@@ -80,6 +88,7 @@ class Sums:
 
     units: UnitStats
     discovery: Comoments
+    overlap: Overlap
     heldout: Comoments
     null: Comoments
     """Of the held-out images, label axis [K x L]."""
@@ -89,6 +98,7 @@ class Sums:
         return Sums(
             self.units.merge(other.units),
             self.discovery.merge(other.discovery),
+            self.overlap.merge(other.overlap),
             self.heldout.merge(other.heldout),
             self.null.merge(other.null),
             [*self.tests, *other.tests],
@@ -149,7 +159,8 @@ class FeatureWork:
 
     def _sums(self, x_GF: UnitValues, rows_G: np.ndarray) -> Sums:
         labels = self.labels
-        discovery, heldout, test = (mask[rows_G] for mask in (labels.discovery_N, labels.heldout_N, labels.test_N))
+        sets = (labels.discovery_N, labels.discovery_one_N, labels.heldout_N, labels.test_N)
+        discovery, one, heldout, test = (mask[rows_G] for mask in sets)
         pool = np.flatnonzero(labels.heldout_N)
         y_PL = labels.y_NL[pool]
         places = np.searchsorted(pool, rows_G[heldout])
@@ -157,6 +168,7 @@ class FeatureWork:
         return Sums(
             UnitStats.of(x_GF, labels.image_N[rows_G], labels.patient_N[rows_G], self.top_images),
             Comoments.of(x_GF[discovery], labels.y_NL[rows_G[discovery]]),
+            Overlap.of(x_GF[one], labels.y_NL[rows_G[one]]),
             Comoments.of(x_GF[heldout], y_PL[places]),
             null_comoments(x_GF[heldout], places, y_PL, orders),
             [Sample(rows_G[test], x_GF[test])],
@@ -167,6 +179,17 @@ class FeatureWork:
         active = pa.compute.sum(pa.compute.list_value_length(chosen["feature"])).as_py() or 0
         error, norm = (pa.compute.sum(chosen[c]).as_py() or 0.0 for c in ("sq_error", "sq_norm"))
         return Quality(error, norm, chosen.num_rows, active)
+
+
+def readable(embeddings: Artifact) -> np.ndarray:
+    """bool [N], in manifest order: the image has an embedding. Only parts whose receipts count bad rows are read."""
+    return np.concatenate([_ok(embeddings, part) for part in embeddings.parts])
+
+
+def _ok(embeddings: Artifact, part: Receipt) -> np.ndarray:
+    if not part.not_ok:
+        return np.ones(part.rows, dtype=bool)
+    return _array(embeddings.part(part.shard, ["ok"]), "ok").astype(bool)
 
 
 def activation_matrix(table: pa.Table, width: int) -> sparse.csr_array:

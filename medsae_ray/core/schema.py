@@ -7,6 +7,7 @@ anything but what is declared here.
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from medsae_ray.errors import ArtifactError
 
@@ -67,7 +68,8 @@ def features(n_labels: int) -> pa.Schema:
 
     Lists of width [labels] follow the label order of the record. Correlations `r*` are over the discovery patients
     (splits sae and naming), `entropy*` over patients that the SAE was not trained on (naming and detection), and
-    `auroc*` of `best_label`, which discovery chose, over the detection patients, one image each.
+    `auroc*` of `best_label`, which discovery chose, over the detection patients, one image each. `best_p` (features
+    only) is the chance that a feature unrelated to `best_label` is active on as many discovery patients with it.
     `histogram` counts non-zero |values| in bins of equal log2 width from 2^-12 to 2^4.
     """
     per_label = _required_list(pa.float64(), n_labels)
@@ -90,6 +92,7 @@ def features(n_labels: int) -> pa.Schema:
             pa.field("entropy_normalised", pa.float64()),
             pa.field("best_label", pa.string()),
             pa.field("best_r", pa.float64()),
+            pa.field("best_p", pa.float64()),
             pa.field("auroc", pa.float64()),
             pa.field("auroc_low", pa.float64()),
             pa.field("auroc_high", pa.float64()),
@@ -126,4 +129,12 @@ def conform(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
             raise ArtifactError(f"{where}: column {field.name!r} is {column.type}, {field.type} is declared")
         if not field.nullable and column.null_count:
             raise ArtifactError(f"{where}: column {field.name!r} has {column.null_count} nulls, none are allowed")
+        if (nulls := _null_items(column)) and not field.type.value_field.nullable:
+            raise ArtifactError(f"{where}: column {field.name!r} has {nulls} nulls in its lists, none are allowed")
     return pa.Table.from_arrays(table.columns, schema=schema)
+
+
+def _null_items(column: pa.ChunkedArray) -> int:
+    """Nulls within lists; Arrow lets them into a list whose items are declared not to be null."""
+    is_list = pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)
+    return pc.list_flatten(column).null_count if is_list else 0

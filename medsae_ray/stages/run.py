@@ -106,7 +106,8 @@ class Run:
     def track(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
         """A progress bar while `items` arrive."""
         columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.console, transient=True) as progress:
+        quiet = not self.console.is_interactive
+        with Progress(*columns, console=self.console, transient=True, disable=quiet) as progress:
             yield from progress.track(items, total=total, description=label)
 
     def _make(self, stage: Stage, parents: dict[str, Artifact]) -> Artifact:

@@ -31,10 +31,13 @@ class Auroc(NamedTuple):
 
 
 class DeLong(NamedTuple):
-    """The area and DeLong's estimate of its variance (NaN when a class has fewer than 2 rows)."""
+    """The area, DeLong's estimate of its variance (NaN when a class has fewer than 2 rows), and whether that is one."""
 
     auc: float
     variance: float
+    both_vary: bool
+    """False if all rows of a class have the same structural component: a variance estimated from one class only.
+    Typical of a sparse unit that is silent on all of a few positives; the interval would be far too narrow."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def auroc(scores_N: ArrayLike, y_N: ArrayLike, level: float = 0.95) -> Auroc:
     """Area under the ROC curve of `scores_N` for labels 1 against 0; rows with a NaN label are left out.
 
     The interval is DeLong's on the logit scale, logit(auc) -+ z se / (auc (1 - auc)), so it stays within [0, 1].
-    Where that is undefined or would have no width (auc 0 or 1, variance 0, one row in a class) it is Wilson's with
+    Where a class shows no variance (auc 0 or 1, a class of one row, or all of it tied) it is Wilson's with
     min(positives, negatives) trials: the variance of the area is at most auc (1 - auc) / min(positives, negatives)
     (Van Dantzig 1951; Birnbaum & Klose 1957), so that interval errs on the wide side.
     ArtifactError if a score is NaN or a label is not 0, 1 or NaN.
@@ -131,10 +134,10 @@ def delong(positives_U: Ints, negatives_U: Ints) -> DeLong:
     v01_U = (m - np.cumsum(positives_U) + positives_U / 2) / m
     auc = float(positives_U @ (2 * np.cumsum(negatives_U) - negatives_U)) / (2 * m * n)
     if m < 2 or n < 2:
-        return DeLong(auc, np.nan)
+        return DeLong(auc, np.nan, False)
     s10 = float(positives_U @ (v10_U - auc) ** 2) / (m - 1)
     s01 = float(negatives_U @ (v01_U - auc) ** 2) / (n - 1)
-    return DeLong(auc, s10 / m + s01 / n)
+    return DeLong(auc, s10 / m + s01 / n, s10 > 0 and s01 > 0)
 
 
 def _classes(y: Floats) -> tuple[Bools, Bools]:
@@ -154,7 +157,7 @@ def _auroc(scores: Floats, positive: np.ndarray, negative: np.ndarray, level: fl
     if m == 0 or n == 0:
         return Auroc(np.nan, np.nan, np.nan, m, n)
     area, z = delong(positives_U, negatives_U), float(special.ndtri(0.5 + level / 2))
-    if area.auc in (0.0, 1.0) or not area.variance > 0.0:
+    if not area.both_vary:
         return Auroc(area.auc, *_wilson(area.auc, min(m, n), z), m, n)
     centre, half = special.logit(area.auc), z * np.sqrt(area.variance) / (area.auc * (1 - area.auc))
     return Auroc(area.auc, float(special.expit(centre - half)), float(special.expit(centre + half)), m, n)

@@ -19,10 +19,12 @@ def sample(seed: int, n: int, levels: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def brute_force_se(scores_N: np.ndarray, y_N: np.ndarray) -> float:
-    """DeLong (1988): the structural components by comparing every positive with every negative."""
+    """DeLong (1988): the structural components by comparing every positive with every negative; 0 if a class has no
+    variance of its own."""
     positive, negative = scores_N[y_N == 1], scores_N[y_N == 0]
     psi = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
-    return float(np.sqrt(psi.mean(1).var(ddof=1) / len(positive) + psi.mean(0).var(ddof=1) / len(negative)))
+    s10, s01 = psi.mean(1).var(ddof=1), psi.mean(0).var(ddof=1)
+    return float(np.sqrt(s10 / len(positive) + s01 / len(negative))) if min(s10, s01) > 1e-18 else 0.0
 
 
 @settings(max_examples=60, deadline=None)
@@ -134,3 +136,9 @@ def test_most_of_the_intervals_hold_the_true_area() -> None:
     y_N = np.repeat([0.0, 1.0], [40, 30])
     found = [auroc(rng.normal(size=70) + y_N, y_N) for _ in range(2000)]
     assert np.mean([f.low < true < f.high for f in found]) == pytest.approx(0.95, abs=0.02)
+
+
+def test_a_unit_that_is_silent_on_every_positive_gets_no_narrow_interval() -> None:
+    scores_N = np.array([0.0] * 100 + [1.0] * 20)
+    got = auroc(scores_N, np.array([1.0, 1.0] + [0.0] * 118))
+    assert got.auc == pytest.approx(1 - 20 / 118 / 2 - 0.5 + 0.0, abs=1e-10) and got.low < 0.15 and got.high > 0.8
