@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from medsae_ray.core.analysis.auroc import auroc
 from medsae_ray.core.encoders.medclip import MEAN, STD, SwinGeometry, build_vit, save_vit
-from medsae_ray.core.encoders.networks import VitTower
+from medsae_ray.core.encoders.networks import VitTower, load_released
 from medsae_ray.core.phantom import FINDINGS, TRAINING_SEEDS, Study, patient
 
 GEOMETRY = SwinGeometry(
@@ -108,11 +108,13 @@ def batches(films: Films, rng: np.random.Generator) -> Iterator[Films]:
         yield Films((x_NSS * gain + offset).clamp(0, 255), films.y_NF[rows], films.a_NA[rows], films.w_NTF[rows])
 
 
-def train(films: Films, epochs: int) -> VitTower:
-    """The tower after `epochs` epochs of AdamW with warm-up and a cosine."""
+def train(films: Films, epochs: int, start_from: Path | None = None) -> VitTower:
+    """The tower after `epochs` epochs of AdamW with warm-up and a cosine, from earlier weights where they are given."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     tower = untrained()
+    if start_from is not None:
+        load_released(tower, start_from)
     heads = Heads(GEOMETRY.projection, tower.model.config.hidden_size)
     parameters = [*tower.parameters(), *heads.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY)
@@ -140,7 +142,7 @@ def untrained() -> VitTower:
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
         if hasattr(module, "drop_prob"):
-            module.drop_prob = 0.0
+            module.drop_prob = 0.0  # type: ignore[assignment]
     return tower
 
 
@@ -185,7 +187,8 @@ def report(tower: VitTower, films: Films) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patients", type=int, default=5000, help="patients to train on")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--start-from", type=Path, help="a safetensors file of an earlier run to continue")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--out", type=Path, default=SHIPPED, help="the safetensors file to write")
     args = parser.parse_args()
@@ -193,7 +196,7 @@ def main() -> None:
     start = time.process_time()
     films = draw(TRAINING_SEEDS[0], args.patients, located=True)
     print(f"{len(films.x_NSS)} films drawn, {time.process_time() - start:.0f} s CPU", flush=True)
-    tower = train(films, args.epochs)
+    tower = train(films, args.epochs, args.start_from)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     save_vit(tower, GEOMETRY, args.out)
     print(f"{args.out.name}: {args.out.stat().st_size / 1e6:.2f} MB", flush=True)

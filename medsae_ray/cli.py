@@ -12,6 +12,9 @@ from medsae_ray.core.artifact import Artifact, open_artifact, verify
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import ArtifactError, MedsaeError
 
+SHOWN = 300
+"""Characters of one metric that `show` prints."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point. Exit status 0, 1 for a refused or failed run (one clear line on stderr), 2 for a wrong call."""
@@ -79,8 +82,8 @@ def _show(chosen: argparse.Namespace) -> int:
         "rows": f"{record.rows:,}",
         "not ok": ", ".join(f"{reason} {n:,}" for reason, n in record.not_ok.items()) or "0",
         "files": f"{len(record.files)}, {sum(f.bytes for f in record.files) / 1e6:,.1f} MB",
-        "what": json.dumps(record.what),
-        "metrics": json.dumps(record.metrics)[:2000],
+        **{f"what.{key}": json.dumps(value) for key, value in record.what.items()},
+        **{f"metrics.{key}": _short(value) for key, value in record.metrics.items()},
     }
     for key, value in lines.items():
         table.add_row(key, value)
@@ -88,6 +91,11 @@ def _show(chosen: argparse.Namespace) -> int:
     if artifact.parts:
         console.print(artifact.schema.to_string(), highlight=False)
     return 0
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... (whole in record.json)"
 
 
 def _verify(chosen: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 The head has its own ports, token and folder, so it meets no other Ray of the machine, and is ended by its own process.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -48,8 +49,18 @@ class Head(NamedTuple):
 
     def submit(self, *command: str) -> subprocess.CompletedProcess[str]:
         """`ray job submit` until the job ended; stdout is the job's log, the return code its exit status."""
-        submit = [RAY, "job", "submit", "--address", self.address, "--working-dir", self.upload, "--", sys.executable]
-        return subprocess.run([*submit, *command], env=self.environment, capture_output=True, text=True, timeout=240)
+        submit = [str(RAY), "job", "submit", "--address", self.address, "--working-dir", str(self.upload)]
+        return subprocess.run(
+            [*submit, "--", sys.executable, *command], env=self.environment, capture_output=True, text=True, timeout=240
+        )
+
+    def answers(self) -> bool:
+        """Whether the list of jobs can be had: its agent is the last part of a head to start."""
+        bearer = {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
+        try:
+            return requests.get(f"{self.address}/api/jobs/", headers=bearer, timeout=5).ok
+        except requests.RequestException:
+            return False
 
 
 def free_ports(count: int) -> list[int]:
@@ -64,28 +75,23 @@ def free_ports(count: int) -> list[int]:
 
 def wait_for_agent(process: subprocess.Popen[bytes], head: Head, log: Path) -> None:
     """Return when the head takes jobs; its log is the message if it does not."""
-    bearer = {"Authorization": f"Bearer {head.environment['RAY_AUTH_TOKEN']}"}
     until = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < until:
-        try:
-            # Answered by the agent, the last part to start.
-            if requests.get(f"{head.address}/api/jobs/", headers=bearer, timeout=5).ok and "Ray runtime started" in (
-                log.read_text()
-            ):
-                return
-        except requests.RequestException:
-            pass
+        if "Ray runtime started" in log.read_text() and head.answers():
+            return
         time.sleep(0.5)
     pytest.fail(f"the Ray head did not start:\n{log.read_text()[-3000:]}")
 
 
 @pytest.fixture(scope="module")
 def upload(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What --working-dir sends: the package and the entry points, and a script that tells where it found them."""
-    folder = tmp_path_factory.mktemp("upload")
+    """What --working-dir sends: the package and the entry points. Its recipe "sent" is in no other copy."""
+    folder, data = tmp_path_factory.mktemp("upload"), tmp_path_factory.mktemp("data")
     for part in ("medsae_ray", "jobs"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "where.py").write_text("import medsae_ray\nprint('package:', medsae_ray.__file__)\n")
+    write_recipe(
+        folder / "medsae_ray" / "recipes" / "sent.yaml", table_dataset(data, 48), onnx_encoder(data / "e.onnx")
+    )
     return folder
 
 
@@ -96,8 +102,9 @@ def head(upload: Path) -> Iterator[Head]:
     folder = Path(tempfile.mkdtemp(prefix="ray-"))
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    environment |= {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
     found = Head(f"http://127.0.0.1:{numbers['dashboard-port']}", upload, environment)
-    start = [RAY, "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2", f"--temp-dir={folder}"]
+    start = [str(RAY), "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2", f"--temp-dir={folder}"]
     options = ["--include-dashboard=true", "--dashboard-host=127.0.0.1", "--object-store-memory=200000000"]
     ports = [f"--{name}={number}" for name, number in numbers.items()] + ["--min-worker-port=0", "--max-worker-port=0"]
     log = folder / "head.log"
@@ -114,53 +121,38 @@ def head(upload: Path) -> Iterator[Head]:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """On SIGTERM the head drains and ends what it started; what then is left of its group is killed."""
+    """On SIGTERM the head ends what it started; what then is left of its group is killed."""
     process.terminate()
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(30)
-    except subprocess.TimeoutExpired:
-        pass
-    finally:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
-def recipe(folder: Path, images: int = 48) -> Path:
-    """A recipe file with its table, images and encoder beside it."""
-    data = recipe_data(table_dataset(folder, images), onnx_encoder(folder / "e.onnx"))
+def write_recipe(path: Path, table: Path, weights: Path) -> None:
+    data = recipe_data(table, weights)
     data["what"]["sae"]["epochs"] = 4
-    path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(data))
-    return path
 
 
-def test_a_job_uses_the_package_that_came_with_it(head: Head) -> None:
-    job = head.submit("where.py")
+def test_a_submitted_recipe_runs_to_its_report_with_the_package_that_came_with_it(head: Head, tmp_path: Path) -> None:
+    # A recipe given by name is looked up in the package that runs: only the uploaded one knows this name.
+    job = head.submit("jobs/pipeline.py", "sent", "--root", str(tmp_path))
     assert job.returncode == 0, job.stdout + job.stderr
-    (line,) = [line for line in job.stdout.splitlines() if line.startswith("package:")]
-    assert "/working_dir_files/" in line and str(ROOT) not in line
-
-
-def test_a_submitted_recipe_runs_to_its_report(head: Head, tmp_path: Path) -> None:
-    root = tmp_path / "run"
-    job = head.submit("jobs/pipeline.py", str(recipe(tmp_path)), "--root", str(root))
-    assert job.returncode == 0, job.stdout + job.stderr
-    assert f"report: {root}/report.html" in job.stdout
-    assert "<svg" in (root / "report.html").read_text()
-    stages = json.loads((root / "summary.json").read_text())["stages"]
+    assert f"report: {tmp_path}/report.html" in job.stdout
+    assert "<svg" in (tmp_path / "report.html").read_text()
+    stages = json.loads((tmp_path / "summary.json").read_text())["stages"]
     assert [stage["name"] for stage in stages][-1] == "atlas"
     for stage in stages:
-        assert verify(medsae_ray.open_artifact(root / stage["artifact"])) == []
+        assert verify(medsae_ray.open_artifact(tmp_path / stage["artifact"])) == []
 
 
 def test_a_refused_recipe_is_a_failed_job_that_says_why(head: Head, tmp_path: Path) -> None:
-    path = recipe(tmp_path)
-    (tmp_path / "labels.csv").unlink()
-    job = head.submit("jobs/pipeline.py", str(path), "--root", str(tmp_path / "run"))
-    assert job.returncode == 1
-    (line,) = [line for line in job.stdout.splitlines() if line.startswith("medsae:")]
-    assert "labels.csv" in line
-    assert "Traceback" not in job.stdout
+    recipe = tmp_path / "recipe.yaml"
+    write_recipe(recipe, tmp_path / "absent.csv", onnx_encoder(tmp_path / "e.onnx"))
+    job = head.submit("jobs/pipeline.py", str(recipe), "--root", str(tmp_path / "run"))
+    assert job.returncode == 1, job.stdout + job.stderr
+    # Ray shows the end of the log once more after the log itself.
+    (line,) = {line for line in job.stdout.splitlines() if line.startswith("medsae:")}
+    assert str(tmp_path / "absent.csv") in line and "Traceback" not in job.stdout

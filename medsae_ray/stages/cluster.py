@@ -21,8 +21,9 @@ def cluster(how: How) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray Data warns from C++ about every restartable actor; what really fails is raised.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    address = how.address or os.environ.get("RAY_ADDRESS")
-    local: dict[str, Any] = {} if address else {"num_cpus": how.cpus, "include_dashboard": False}
+    # "local" and not None, which would join whatever cluster somebody started on this machine.
+    address = how.address or os.environ.get("RAY_ADDRESS") or "local"
+    local: dict[str, Any] = {"num_cpus": how.cpus, "include_dashboard": False} if address == "local" else {}
     with _no_stderr():
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     for name in ("ray", "ray.data", "ray.train"):

@@ -89,7 +89,7 @@ def _ray(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool) -> It
             max_task_retries=pool.retries,
         )
     try:
-        batches: Iterable[pa.Table] = receipts.iter_batches(batch_size=None, batch_format="pyarrow")  # type: ignore[assignment]
+        batches: Iterable[pa.Table] = receipts.iter_batches(prefetch_batches=0, batch_size=None, batch_format="pyarrow")  # type: ignore[assignment]
         for batch in batches:
             yield from (Receipt(**_unpack(row)) for row in batch.to_pylist())
     except RayError as error:

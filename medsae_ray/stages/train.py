@@ -84,6 +84,7 @@ def split_matrix(embeddings: Artifact, manifest: Artifact, split: str) -> torch.
 
 def train_here(job: Job, fit_with: dict[str, Any], resume: dict[str, Any] | None, save: Callable[..., None]) -> Fitted:
     """Fit in this process. `save(epoch, state, done)` is called on every rank at checkpoint epochs."""
+    torch.set_num_threads(max(1, int(job.how.cpus)))
     log: list[dict[str, float]] = list(resume["log"]) if resume else []
 
     def on_epoch(entry: EpochLog, state: Callable[[], dict[str, Any]]) -> None:

@@ -1,6 +1,6 @@
 """Artifacts made of known numbers: images of many patients, some unreadable, labels partly missing, several shards."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 
@@ -37,12 +37,12 @@ class Cohort:
         return [f"i{row:05d}" for row in range(len(self.ok_N))]
 
     def manifest(self, shard_rows: int) -> pa.Table:
-        y = {label: pa.array(y_N, from_pandas=True).cast(pa.int8()) for label, y_N in zip(self.labels, self.y_NL.T)}
+        y = {
+            label: pa.array(y_N, from_pandas=True).cast(pa.int8())
+            for label, y_N in zip(self.labels, self.y_NL.T, strict=True)
+        }
         rows = Rows("made", self.image_N, self.patient_N.tolist(), self.image_N, y, {})
         return to_manifest(rows, SHARES, "s", shard_rows)
-
-    def only(self, rows: np.ndarray) -> "Cohort":
-        return Cohort(*(getattr(self, name)[rows] for name in ("patient_N", "y_NL", "x_ND", "z_NM", "ok_N")))
 
 
 def cohort(seed: int = 0, images: int = 300, features: int = 6, dims: int = 4, labels: int = 3) -> Cohort:
@@ -108,6 +108,3 @@ def known_labels(manifest: pa.Table) -> np.ndarray:
 
 def with_split(manifest: pa.Table, split: list[str]) -> pa.Table:
     return manifest.set_column(manifest.schema.get_field_index("split"), manifest.schema.field("split"), [split])
-
-
-__all__ = ["Cohort", "both_evidence", "cohort", "feature_work", "known_labels", "merged", "replace", "with_split"]

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,20 @@ from medsae_ray.core.artifact import Artifact, Draft
 from medsae_ray.core.encode import EncodeWork, embedding_matrix
 from medsae_ray.core.sae.architectures import build
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
+from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.metrics import reconstruction
 from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.sae.normalise import Normalisation
 from medsae_ray.core.storage import Store
 from tests.core.sae.planted import BOTH, planted, stir
 
+Make = Callable[[], SAEConfig]
 N, DIM = 120, 32
 X_ND = planted(rows=N).train_ND
 RUN = {"start": "", "end": ""}
 
 
-def trained(make: object) -> SAE:
+def trained(make: Make) -> SAE:
     """An SAE of which about half of the features are active."""
     return stir(build(make(), Normalisation.fit(X_ND))).float().eval()
 
@@ -41,14 +44,14 @@ def embeddings(root: Path, parts: list[pa.Table]) -> Artifact:
     return draft.commit([writer.write(s, p, p.num_rows) for s, p in enumerate(parts)], {}, RUN)
 
 
-def sae_artifact(root: Path, sae: SAE, config: object) -> Artifact:
+def sae_artifact(root: Path, sae: SAE, config: SAEConfig) -> Artifact:
     draft = Draft(Store(str(root)), "sae", 1, {}, {})
     weights, document = sae_to_bytes(sae, config, {})
     files = [draft.write_file("weights", ".safetensors", weights), draft.write_file("config", ".json", document)]
     return draft.commit(files, {}, RUN)
 
 
-def work(root: Path, sae: SAE, config: object, parts: list[pa.Table], batch_size: int = 1024) -> EncodeWork:
+def work(root: Path, sae: SAE, config: SAEConfig, parts: list[pa.Table], batch_size: int = 1024) -> EncodeWork:
     return EncodeWork(embeddings(root, parts), sae_artifact(root, sae, config), batch_size=batch_size)
 
 
@@ -66,7 +69,7 @@ def dense(table: pa.Table, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize("make", BOTH)
 @pytest.mark.parametrize("batch_size", [7, 1024])
-def test_an_artifact_is_encoded_as_the_sae_encodes(make: object, batch_size: int, tmp_path: Path) -> None:
+def test_an_artifact_is_encoded_as_the_sae_encodes(make: Make, batch_size: int, tmp_path: Path) -> None:
     sae = trained(make)
     ok_N = np.random.default_rng(0).random(N) > 0.2
     made = work(tmp_path, sae, make(), [part(ok_N[:50]), part(ok_N[50:], 50)], batch_size)
@@ -83,7 +86,7 @@ def test_an_artifact_is_encoded_as_the_sae_encodes(make: object, batch_size: int
 
 
 @pytest.mark.parametrize("make", BOTH)
-def test_lists_and_sums_are_null_exactly_where_the_image_is_not_ok(make: object, tmp_path: Path) -> None:
+def test_lists_and_sums_are_null_exactly_where_the_image_is_not_ok(make: Make, tmp_path: Path) -> None:
     ok_N = np.random.default_rng(1).random(N) > 0.3
     found = encoded(work(tmp_path, trained(make), make(), [part(ok_N)]))
     for column in ("feature", "value", "sq_error", "sq_norm"):
@@ -91,7 +94,7 @@ def test_lists_and_sums_are_null_exactly_where_the_image_is_not_ok(make: object,
 
 
 @pytest.mark.parametrize("make", BOTH)
-def test_sums_of_the_columns_give_the_fvu(make: object, tmp_path: Path) -> None:
+def test_sums_of_the_columns_give_the_fvu(make: Make, tmp_path: Path) -> None:
     sae = trained(make)
     ok_N = np.random.default_rng(2).random(N) > 0.3
     found = encoded(work(tmp_path, sae, make(), [part(ok_N)], batch_size=11))

@@ -33,7 +33,7 @@ def table_rows(data: bytes, where: str, dataset: "TableDataset") -> Rows:
     """The table's rows. Raises DatasetError for an unknown column, a row without image or patient, or an odd label."""
     table = read_table(data, where)
     images = _text(table, dataset.image, where)
-    patients = _text(table, dataset.patient, where) if dataset.patient else images
+    patients = _trimmed(_text(table, dataset.patient, where)) if dataset.patient else images
     for what, column in ((dataset.image, images), (dataset.patient or "", patients)):
         if column.null_count:
             row = pc.index(pc.is_null(column), True).as_py()
@@ -55,21 +55,34 @@ def _column(table: pa.Table, name: str, where: str) -> pa.Array:
         near = difflib.get_close_matches(name, table.column_names, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(table.column_names)}"
         raise DatasetError(f"{where} has no column {name!r}; {hint}")
+    if (times := table.column_names.count(name)) > 1:
+        raise DatasetError(f"{where} has {times} columns {name!r}; rename or remove all but one")
     return table[name].combine_chunks()
 
 
 def _text(table: pa.Table, name: str, where: str) -> pa.Array:
-    return pc.cast(_column(table, name, where), pa.string())
+    column = _column(table, name, where)
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), None, column)
+    try:
+        return pc.cast(column, pa.string())
+    except pa.ArrowNotImplementedError as error:
+        raise DatasetError(f"{where}: column {name!r} cannot be read as text: {error}") from error
+
+
+def _trimmed(text: pa.Array) -> pa.Array:
+    """Without space around; " p1" and "p1" are one patient, who must not come into two splits. Nothing left is null."""
+    text = pc.utf8_trim_whitespace(text)
+    return pc.if_else(pc.equal(text, ""), None, text)
 
 
 def _label(table: pa.Table, name: str, where: str) -> pa.Array:
     column = _column(table, name, where)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        column = pc.utf8_trim_whitespace(column)
-        column = pc.if_else(pc.equal(column, ""), None, column)
+        column = _trimmed(column)
     try:
         values = pc.cast(column, pa.float64())
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DatasetError(f"{where}: label column {name!r} is not numeric: {error}") from error
     values = pc.if_else(pc.is_nan(values), None, values)
     odd = pc.invert(pc.is_in(values.drop_null(), value_set=pa.array(LABEL_VALUES, pa.float64())))

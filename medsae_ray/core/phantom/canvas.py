@@ -70,8 +70,8 @@ def _pen(sigma: float) -> Array:
 def cloud(rng: np.random.Generator, cells: int) -> Array:
     """Smooth noise [H, W] of mean 0 and variance 1, with about `cells` independent cells a side."""
     spread = _spread(cells)
-    field: Array = spread @ rng.standard_normal((cells, cells), dtype=np.float32) @ spread.T
-    return field
+    field = spread @ rng.standard_normal((cells, cells), dtype=np.float32) @ spread.T
+    return field.astype(np.float32, copy=False)
 
 
 def speckle(rng: np.random.Generator) -> Array:
