@@ -86,7 +86,13 @@ def _fetch(images: Store, uri: str) -> bytes:
         return read_uri(images, uri)
     except FileNotFoundError as error:
         raise ImageError("missing", uri) from error
-    except (OSError, ValueError) as error:
+    except ValueError as error:
+        raise ImageError("unreadable", str(error)) from error
+    except OSError as error:
+        # On a local disk the file itself is at fault. An object store that does not answer is no property of the
+        # image: the shard fails, and the next run takes it up again.
+        if not images.is_local:
+            raise
         raise ImageError("unreadable", str(error)) from error
 
 

@@ -49,18 +49,17 @@ class Labels:
     shard_N: np.ndarray
 
     @classmethod
-    def of(cls, manifest: pa.Table, uncertain: str, blank: str, ok_N: np.ndarray | None = None) -> Self:
-        """`ok_N` says which images have an embedding (see `readable`); None: all of them."""
+    def of(cls, manifest: pa.Table, uncertain: str, blank: str, ok_N: np.ndarray) -> Self:
+        """`ok_N` says which images have an embedding (see `readable`)."""
         split = _array(manifest, "split")
-        ok_N = np.ones(len(split), dtype=bool) if ok_N is None else ok_N
-        one_each = _array(manifest, "index_image").astype(bool)
+        one_each = one_readable(manifest, ok_N)
         return cls(
             y_NL=label_matrix(manifest, uncertain, blank),
             training_N=split == "sae",
             discovery_N=(split != "detection") & ok_N,
-            discovery_one_N=(split != "detection") & ok_N & one_each,
-            heldout_N=(split != "sae") & ok_N & one_each,
-            test_N=(split == "detection") & ok_N & one_each,
+            discovery_one_N=(split != "detection") & one_each,
+            heldout_N=(split != "sae") & one_each,
+            test_N=(split == "detection") & one_each,
             image_N=_array(manifest, "image_id"),
             patient_N=_array(manifest, "patient_id"),
             shard_N=_array(manifest, "shard"),
@@ -73,6 +72,16 @@ class Labels:
         """
         known_NL = ~np.isnan(self.y_NL) & self.discovery_N[:, None]
         return np.array([len(np.unique(self.patient_N[known])) for known in known_NL.T], dtype=np.int64)
+
+
+def one_readable(manifest: pa.Table, ok_N: np.ndarray) -> np.ndarray:
+    """True for one readable image of each patient that has any: the index image, else the first in the manifest."""
+    rows = np.flatnonzero(ok_N)
+    index_first = np.argsort(~_array(manifest, "index_image").astype(bool)[rows], kind="stable")
+    _, first = np.unique(_array(manifest, "patient_id")[rows][index_first].astype(str), return_index=True)
+    chosen_N = np.zeros(len(ok_N), dtype=bool)
+    chosen_N[rows[index_first[first]]] = True
+    return chosen_N
 
 
 class Sample(NamedTuple):

@@ -9,7 +9,7 @@ import ray
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Draft
 from medsae_ray.core.evidence import atlas, evidence, label_names, plain
-from medsae_ray.core.features import FeatureWork, GroupSums, Labels
+from medsae_ray.core.features import FeatureWork, GroupSums, Labels, readable
 from medsae_ray.stages.run import Made, Run, Stage
 
 
@@ -37,7 +37,8 @@ def group_sums(run: Run, work: FeatureWork) -> Iterator[GroupSums]:
 def _features(run: Run, draft: Draft) -> Made:
     what = run.recipe.what
     manifest = draft.parents["manifest"]
-    labels = Labels.of(manifest.table(), what.dataset.uncertain, what.dataset.blank)
+    usable = readable(draft.parents["embeddings"])
+    labels = Labels.of(manifest.table(), what.dataset.uncertain, what.dataset.blank, usable)
     work = FeatureWork(
         embeddings=draft.parents["embeddings"],
         activations=draft.parents["activations"],

@@ -45,6 +45,15 @@ class Cohort:
         return to_manifest(rows, SHARES, "s", shard_rows)
 
 
+def representatives(manifest: pa.Table, ok_N: np.ndarray) -> np.ndarray:
+    """One readable image of each patient: the index image if it is readable, else the first that is."""
+    chosen: dict[str, int] = {}
+    for row, image in enumerate(manifest.to_pylist()):
+        if ok_N[row] and (image["index_image"] or image["patient_id"] not in chosen):
+            chosen[image["patient_id"]] = row
+    return np.isin(np.arange(len(ok_N)), list(chosen.values()))
+
+
 def cohort(seed: int = 0, images: int = 300, features: int = 6, dims: int = 4, labels: int = 3) -> Cohort:
     """About three images a patient; label 0 drives feature 0 and, downwards, dimension 0; the last feature is dead."""
     rng = np.random.default_rng(seed)

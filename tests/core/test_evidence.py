@@ -14,7 +14,7 @@ from medsae_ray.core.analysis.entropy import shuffles
 from medsae_ray.core.evidence import atlas, gather_tests, label_names, plain
 from medsae_ray.core.features import GROUP, FeatureWork, Sums
 from medsae_ray.stages.pipeline import run_recipe
-from tests.core.made import Cohort, both_evidence, cohort, feature_work, with_split
+from tests.core.made import Cohort, both_evidence, cohort, feature_work, representatives, with_split
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
@@ -42,7 +42,7 @@ class Direct:
 
     def __init__(self, made: Cohort, space: str) -> None:
         manifest = made.manifest(len(made.ok_N))
-        split, one = (manifest[c].to_numpy(zero_copy_only=False) for c in ("split", "index_image"))
+        split, one = manifest["split"].to_numpy(zero_copy_only=False), representatives(manifest, made.ok_N)
         self.x_NF = made.z_NM if space == "sae" else made.x_ND
         self.y_NL = np.where(made.y_NL == -1, np.nan, made.y_NL)
         self.made, self.space, self.ok = made, space, made.ok_N
@@ -277,11 +277,11 @@ def test_a_label_of_one_class_on_the_test_patients_has_no_auroc(tmp_path: Path) 
         assert plain(found.findings)[0]["auroc"] is None
 
 
-def test_patients_whose_index_image_cannot_be_read_leave_the_test(tmp_path: Path) -> None:
+def test_without_a_readable_detection_image_there_is_no_test_and_no_crash(tmp_path: Path) -> None:
     made = cohort(12)
-    index = made.manifest(40)["index_image"].to_numpy(zero_copy_only=False).astype(bool)
-    for found in both_evidence(feature_work(tmp_path, replace(made, ok_N=~index)), made.labels).values():
-        assert all(row["auroc"] is row["entropy"] is None for row in found.table.to_pylist())
+    split = made.manifest(40)["split"].to_numpy(zero_copy_only=False)
+    for found in both_evidence(feature_work(tmp_path, replace(made, ok_N=split != "detection")), made.labels).values():
+        assert all(row["auroc"] is None for row in found.table.to_pylist())
         assert any(row["best_label"] for row in found.table.to_pylist())
         strict_json(plain(found.findings))
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsae_ray.core.features import GROUP, GroupSums, Labels, activation_matrix, readable
-from tests.core.made import activations_table, cohort, feature_work, known_labels, merged
+from medsae_ray.core.features import GROUP, GroupSums, Labels, activation_matrix, one_readable, readable
+from tests.core.made import activations_table, cohort, feature_work, known_labels, merged, representatives
 
 MADE = cohort()
 N = len(MADE.ok_N)
@@ -24,8 +24,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> GroupSums:
 def test_the_sets_are_what_they_are_said_to_be() -> None:
     manifest = MADE.manifest(40)
     labels = Labels.of(manifest, "ignore", "ignore", MADE.ok_N)
+    one_N = representatives(manifest, MADE.ok_N)
     for row, image in enumerate(manifest.to_pylist()):
-        split, one, ok = image["split"], image["index_image"], bool(MADE.ok_N[row])
+        split, one, ok = image["split"], bool(one_N[row]), bool(MADE.ok_N[row])
         assert labels.training_N[row] == (split == "sae")
         assert labels.discovery_N[row] == (ok and split in ("sae", "naming"))
         assert labels.discovery_one_N[row] == (ok and one and split in ("sae", "naming"))
@@ -47,7 +48,8 @@ def test_the_n_of_an_interval_counts_patients_with_a_known_label_and_a_readable_
     rows = [row for row, ok in zip(manifest.to_pylist(), MADE.ok_N, strict=True) if ok and row["split"] != "detection"]
     expected = [len({row["patient_id"] for row in rows if row[y] in (0, 1)}) for y in ("y_l0", "y_l1", "y_l2")]
     assert Labels.of(manifest, "ignore", "ignore", MADE.ok_N).discovery_patients().tolist() == expected
-    assert (Labels.of(manifest, "ignore", "ignore").discovery_patients() >= expected).all()
+    everything = np.ones(manifest.num_rows, dtype=bool)
+    assert (Labels.of(manifest, "ignore", "ignore", everything).discovery_patients() >= expected).all()
 
 
 @pytest.mark.parametrize("shard_rows", [7, 300])
@@ -123,3 +125,9 @@ def test_a_group_without_a_readable_image_adds_nothing(tmp_path: Path, whole: Gr
     first, second, third = map(work.compute, work.groups())
     assert first.quality == (0.0, 0.0, 0, 0) and first.sae.units.n_images == 0
     assert_same_sums(first.merge(second).merge(third), second.merge(third))
+
+
+def test_a_patient_whose_index_image_is_unreadable_is_represented_by_another() -> None:
+    columns = {"patient_id": ["a", "a", "b", "b", "c"], "index_image": [True, False, False, True, True]}
+    ok_N = np.array([False, True, True, True, False])
+    assert one_readable(pa.table(columns), ok_N).tolist() == [False, True, False, True, False]
