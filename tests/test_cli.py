@@ -27,6 +27,29 @@ def test_run_ends_with_a_table_and_the_path_of_the_report(
     assert any(line.split()[:2] == ["stage", "artifact"] for line in printed)
 
 
+def test_a_root_may_be_relative(
+    finished: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: None
+) -> None:
+    recipe = json.loads(finished[0].read_text())
+    recipe["how"]["engine"] = "ray"
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    monkeypatch.chdir(tmp_path)
+    assert main(["stage", "sae", "recipe.yaml", "--root", "runs/here"]) == 0
+    assert [p.name for p in (tmp_path / "runs" / "here").glob("sae-*/weights-*.safetensors")]
+
+
+def test_training_that_cannot_be_followed_is_a_user_error(
+    finished: tuple[Path, Path], tmp_path: Path, ray_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = json.loads(finished[0].read_text())
+    recipe["how"]["engine"] = "ray"
+    recipe["how"]["train"]["retries"] = 0
+    recipe["what"]["sae"]["batch_size"] = 4096
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    assert main(["stage", "sae", str(tmp_path / "recipe.yaml"), "--root", str(tmp_path)]) == 1
+    assert "batch_size = 4096 is above the" in capsys.readouterr().err
+
+
 def test_show_says_what_an_artifact_holds(finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     (embeddings,) = finished[1].glob("embeddings-*")
     assert main(["show", str(embeddings)]) == 0

@@ -15,7 +15,7 @@ from medsae_ray.errors import ArtifactError
 
 def _resolve(uri: str) -> tuple[pafs.FileSystem, str]:
     if "://" not in uri:
-        return pafs.LocalFileSystem(), os.path.abspath(os.path.expanduser(uri))
+        return pafs.LocalFileSystem(), uri
     try:
         return pafs.FileSystem.from_uri(uri)
     except pa.ArrowInvalid:
@@ -33,6 +33,11 @@ class Store:
     """A folder at `uri`. Cheap to pickle: the connection is opened where it is used."""
 
     uri: str
+    """A local path is made absolute at once: other processes have other working directories."""
+
+    def __post_init__(self) -> None:
+        if "://" not in self.uri:
+            object.__setattr__(self, "uri", os.path.abspath(os.path.expanduser(self.uri)))
 
     @cached_property
     def opened(self) -> tuple[pafs.FileSystem, str]:

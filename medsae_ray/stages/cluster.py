@@ -3,13 +3,15 @@
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import ray
 
+from medsae_ray import errors
 from medsae_ray.config import How
-from medsae_ray.errors import RecipeError
+from medsae_ray.errors import MedsaeError, RecipeError
 
 
 @contextlib.contextmanager
@@ -45,6 +47,15 @@ def _no_stderr() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def own_error(text: str) -> MedsaeError | None:
+    """The error that our code raised on a worker. Ray keeps its type and text only in the traceback that it prints."""
+    found = re.search(r"medsae_ray\.errors\.(\w+): (.+)", text)
+    kind = getattr(errors, found[1], None) if found else None
+    if found is None or kind is None:
+        return None
+    return MedsaeError(found[2]) if kind is errors.ImageError else kind(found[2])
 
 
 def require(what: str, cpus: float, gpus: float) -> None:

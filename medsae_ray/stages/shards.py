@@ -4,7 +4,6 @@ One shard is one Ray Data block from reading to writing. A worker writes its own
 so no image or embedding ever goes through the driver.
 """
 
-import re
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from medsae_ray.config import Pool
 from medsae_ray.core.artifact import PartWriter, Receipt
 from medsae_ray.core.work import ShardWork
 from medsae_ray.errors import MedsaeError, ShardError
+from medsae_ray.stages.cluster import own_error
 
 READER_CPUS = 0.5
 """CPUs that reading one shard reserves. Actors must leave as much free, or nothing would ever reach them."""
@@ -155,14 +155,10 @@ def _unpack(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _blame(error: RayError, unfinished: dict[int, int], retries: int) -> MedsaeError:
-    """The error to show: the one that our code raised, or the shard that was begun most often by workers that died.
-
-    Ray keeps a remote exception's type and text only in the traceback that it prints.
-    """
-    ours = re.findall(r"medsae_ray\.errors\.(\w+): (.+)", str(error))
+    """The error to show: the one that our code raised, or the shard that was begun most often by workers that died."""
+    ours = own_error(str(error))
     if ours:
-        kind, message = ours[0]
-        return ShardError(message) if kind == "ShardError" else MedsaeError(message)
+        return ours
     if not unfinished:
         return ShardError(f"the cluster failed: {error}")
     shard = max(unfinished, key=lambda s: unfinished[s])

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.train
 import torch
+from ray.train import TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 
 from medsae_ray.config import Sae, Train
@@ -26,8 +27,8 @@ from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.fit import EpochLog, fit
 from medsae_ray.core.storage import Store
-from medsae_ray.errors import DatasetError
-from medsae_ray.stages.cluster import require
+from medsae_ray.errors import DatasetError, MedsaeError
+from medsae_ray.stages.cluster import own_error, require
 from medsae_ray.stages.run import Made, Run, Stage
 
 ATTEMPTS = "_attempts"
@@ -177,7 +178,11 @@ def _train_on_ray(run: Run, job: Job) -> Fitted:
         ),
     )
     with run.console.status(f"sae: {job.config.epochs} epochs on {how.workers} workers"):
-        result = trainer.fit()
+        try:
+            result = trainer.fit()
+        except TrainingFailedError as error:
+            causes = "\n".join(str(cause) for cause in getattr(error, "worker_failures", {}).values())
+            raise own_error(causes) or MedsaeError(f"training failed after {how.retries} retries: {error}") from error
     assert result.checkpoint is not None, "training ends with a checkpoint"
     with result.checkpoint.as_directory() as folder:
         (file,) = Path(folder).glob("result-*")
