@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 from rich.console import Console
-from rich.table import Table
 
 from medsae_ray.config import PhantomDataset, Recipe
 from medsae_ray.core.artifact import Artifact
@@ -20,10 +19,11 @@ from medsae_ray.core.report.data import EntropySummary, Finding, ReportData
 from medsae_ray.core.report.render import render_report
 from medsae_ray.core.storage import Store, read_uri
 from medsae_ray.errors import ImageError, RecipeError
+from medsae_ray.stages.closing import closing_table, findings_table, headline
 from medsae_ray.stages.datasets import IMAGES, MANIFEST, image_store
 from medsae_ray.stages.features import ATLAS, FEATURES, NAMES
 from medsae_ray.stages.models import ACTIVATIONS, EMBEDDINGS
-from medsae_ray.stages.run import Run, Stage, StageRow
+from medsae_ray.stages.run import Run, Stage
 from medsae_ray.stages.train import SAE
 
 STAGES: dict[str, Stage] = {s.name: s for s in (IMAGES, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, NAMES, ATLAS)}
@@ -42,7 +42,8 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None) -> dic
         summary = summarise(run)
         run.root.write("summary.json", json.dumps(summary, indent=1, allow_nan=False).encode())
         run.root.write("report.html", render_report(report_data(run)).encode())
-        run.console.print(closing_table(run.rows))
+        for part in (findings_table(summary), headline(summary), closing_table(run.rows)):
+            run.console.print(part, end="\n\n")
         return summary
 
 
@@ -129,17 +130,6 @@ def thumbnails(manifest: Artifact, images: Store, recipe: Recipe) -> Callable[[s
         return stream.getvalue()
 
     return thumbnail
-
-
-def closing_table(rows: list[StageRow]) -> Table:
-    table = Table("stage", "artifact", box=None, header_style="bold")
-    for column in ("rows", "not ok", "seconds", "rows/s"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        rate = f"{row.rows / row.seconds:,.0f}" if row.seconds and row.rows else "–"
-        seconds = f"{row.seconds:,.1f}" if row.seconds else "there"
-        table.add_row(row.name, row.artifact, f"{row.rows:,}", f"{row.not_ok:,}", seconds, rate)
-    return table
 
 
 def _provenance(run: Run) -> dict[str, str]:

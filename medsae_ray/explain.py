@@ -1,0 +1,53 @@
+"""What is wrong with a recipe, in one line a user can act on: where, what was found, what is allowed."""
+
+import difflib
+import types
+from typing import Annotated, Any, Union, get_args, get_origin
+
+_LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+
+
+def explain(problem: Any, model: Any) -> str:
+    """One line for one pydantic error: where, what was found, what is allowed."""
+    place, keys, constraints = _walk(problem["loc"], model)
+    where = ".".join(place)
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(place[-1], keys, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else ""
+        return f"{where}: unknown key; {hint or 'known keys are ' + ', '.join(sorted(keys))}"
+    if problem["type"] == "missing":
+        return f"{where}: is missing"
+    found = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r}{constraints})"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {message[0].lower()}{message[1:]}{found}" if where else f"{message}{found}"
+
+
+def _walk(loc: tuple[int | str, ...], kind: Any) -> tuple[list[str], list[str], str]:
+    """Follow an error's location through the models: the keys a user wrote, those known there, the allowed range."""
+    place: list[str] = []
+    keys: list[str] = []
+    constraints = ""
+    for step in loc:
+        members = [m for m in _members(kind) if hasattr(m, "model_fields")]
+        tagged = [
+            m for m in members if "kind" in m.model_fields and step in get_args(m.model_fields["kind"].annotation)
+        ]
+        if len(members) > 1 and tagged:
+            kind = tagged[0]
+            continue
+        place.append(str(step))
+        keys = sorted(members[0].model_fields) if members else []
+        info = members[0].model_fields.get(str(step)) if members else None
+        kind = info.annotation if info else None
+        limits = [m for m in info.metadata if hasattr(m, "__slots__")] if info else []
+        named = [f"{n} {getattr(m, a)}" for m in limits for a, n in _LIMITS.items() if hasattr(m, a)]
+        constraints = f"; allowed: {' and '.join(named)}" if named else ""
+    return place, keys, constraints
+
+
+def _members(kind: Any) -> list[Any]:
+    if get_origin(kind) is Annotated:
+        return _members(get_args(kind)[0])
+    if get_origin(kind) in (Union, types.UnionType):
+        return [m for arg in get_args(kind) for m in _members(arg)]
+    return [kind]
