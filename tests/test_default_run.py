@@ -1,4 +1,4 @@
-"""The embedded default finds what was planted: measured on patients that neither the SAE nor the choice of labels saw."""
+"""The embedded default finds what was planted, on patients that neither the SAE nor the choice of labels saw."""
 
 import json
 import os
