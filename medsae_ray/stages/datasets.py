@@ -12,10 +12,10 @@ from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact, Draft, sha256
 from medsae_ray.core.datasets.rows import Rows, label_names, to_manifest
 from medsae_ray.core.datasets.table import table_rows
-from medsae_ray.core.phantom import LABELS, METADATA, patient
+from medsae_ray.core.phantom import LABELS, METADATA, TRAINING_SEEDS, patient
 from medsae_ray.core.splits import audit
 from medsae_ray.core.storage import Store, split_uri
-from medsae_ray.errors import DatasetError
+from medsae_ray.errors import DatasetError, RecipeError
 from medsae_ray.stages.run import Made, Run, Stage
 
 PATIENTS_PER_SHARD = 64
@@ -69,6 +69,11 @@ def phantom_schema() -> pa.Schema:
 def _draw(run: Run, draft: Draft) -> Made:
     dataset = run.recipe.what.dataset
     assert isinstance(dataset, PhantomDataset)
+    if dataset.seed in TRAINING_SEEDS:
+        raise RecipeError(
+            f"what.dataset.seed is {dataset.seed}; the shipped models were trained on patients of seeds "
+            f"{TRAINING_SEEDS.start} to {TRAINING_SEEDS.stop - 1}, take another"
+        )
     work = DrawWork(draft.store, dataset.seed, dataset.patients)
     return run.map(work, draft, phantom_schema(), DRAWERS, "cpus")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import medsae_ray
-from medsae_ray.config import Recipe, parse_recipe
+from medsae_ray.config import Recipe, load_recipe, parse_recipe
 from medsae_ray.core.artifact import verify
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import RecipeError
@@ -89,6 +89,14 @@ def test_a_stage_brings_what_it_needs_and_no_more(data: tuple[Path, Path], tmp_p
 def test_a_wrong_stage_is_refused(data: tuple[Path, Path], tmp_path: Path, stage: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         run_stage(recipe(data), str(tmp_path), stage)
+
+
+def test_a_phantom_run_never_uses_patients_that_the_encoder_was_trained_on(tmp_path: Path) -> None:
+    recipe = load_recipe("phantom")
+    dataset = recipe.what.dataset.model_copy(update={"seed": 1_000_000})
+    changed = recipe.model_copy(update={"what": recipe.what.model_copy(update={"dataset": dataset})})
+    with pytest.raises(RecipeError, match="shipped models were trained on patients of seeds 1000000 to"):
+        run_stage(changed, str(tmp_path), "images")
 
 
 def test_gpus_that_the_cluster_lacks_are_refused(ray_cluster: None, data: tuple[Path, Path], tmp_path: Path) -> None:
