@@ -24,8 +24,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def recipe(data: tuple[Path, Path], **how: Any) -> Recipe:
     changed = recipe_data(*data, **how)
-    changed["what"]["sae"] |= {"epochs": 400, "width": 256}
-    changed["how"]["train"] = {"workers": 2, "cpus": 0.5, "checkpoint_epochs": 20}
+    changed["what"]["sae"] |= {"epochs": 120, "width": 64, "batch_size": 32}
+    changed["how"]["train"] = {"workers": 2, "cpus": 0.5, "checkpoint_epochs": 5}
     return parse_recipe(changed)
 
 
@@ -34,10 +34,10 @@ def kill_a_worker_after_a_checkpoint(root: Path, killed: list[int]) -> None:
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and not list(root.glob("sae-*/_attempts/*/epoch-*/state-*")):
         time.sleep(0.02)
-    for process in psutil.process_iter(["pid", "cmdline"]):
-        if any("RayTrainWorker" in part for part in process.info["cmdline"] or []):
-            os.kill(process.info["pid"], signal.SIGKILL)
-            killed.append(process.info["pid"])
+    for process in psutil.Process().children(recursive=True):
+        if any("RayTrainWorker" in part for part in process.cmdline()):
+            os.kill(process.pid, signal.SIGKILL)
+            killed.append(process.pid)
             return
 
 
