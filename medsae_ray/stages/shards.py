@@ -94,6 +94,8 @@ def _ray(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool) -> It
             yield from (Receipt(**_unpack(row)) for row in batch.to_pylist())
     except RayError as error:
         raise _blame(error, ray.get(ledger.unfinished.remote()), pool.retries) from error
+    finally:
+        ray.kill(ledger)
 
 
 @dataclass(frozen=True)

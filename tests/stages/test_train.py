@@ -24,7 +24,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def recipe(data: tuple[Path, Path], **how: Any) -> Recipe:
     changed = recipe_data(*data, **how)
-    changed["what"]["sae"] |= {"epochs": 120, "width": 64, "batch_size": 32}
+    changed["what"]["sae"] |= {"epochs": 40, "width": 64, "batch_size": 32}
     changed["how"]["train"] = {"workers": 2, "cpus": 0.5, "checkpoint_epochs": 5}
     return parse_recipe(changed)
 
