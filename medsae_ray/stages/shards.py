@@ -107,7 +107,8 @@ class Prepare:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         (shard,) = batch["shard"].to_pylist()
-        self.ledger.begin.remote(shard)
+        # Waited for: a worker that dies in the next moment would take the message with it.
+        ray.get(self.ledger.begin.remote(shard))
         with _naming(shard):
             prepared = self.work.prepare(shard)
         return prepared.append_column("shard", pa.array([shard] * prepared.num_rows, pa.int32()))
@@ -122,7 +123,7 @@ class Compute:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         shard = batch["shard"][0].as_py()
-        self.ledger.begin.remote(shard)
+        ray.get(self.ledger.begin.remote(shard))
         with _naming(shard):
             part = self.work.compute(self.model, batch.drop_columns("shard"))
             receipt = self.writer.write(shard, part, self.work.rows[shard])
