@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medsae_ray.core.schema import conform
-from medsae_ray.core.storage import Store, split_uri
+from medsae_ray.core.storage import Store
 from medsae_ray.errors import ArtifactError
 
 RECORD = "record.json"
@@ -127,7 +127,7 @@ def fingerprint(stage: str, version: int, what: Mapping[str, Any], parents: Iter
 
 def open_artifact(uri: str) -> Artifact:
     """Open a committed artifact. Raises ArtifactError if there is no record, or an unreadable one."""
-    store, _ = Store(uri.rstrip("/")), split_uri(uri)
+    store = Store(uri.rstrip("/"))
     try:
         data = store.read(RECORD)
     except FileNotFoundError:
