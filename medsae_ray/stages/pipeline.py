@@ -113,7 +113,7 @@ def report_data(run: Run) -> ReportData:
 
 
 def thumbnails(manifest: Artifact, images: Store, recipe: Recipe) -> Callable[[str], bytes | None]:
-    """A function from image_id to a small JPEG; None for an image that cannot be read."""
+    """A function from image_id to a small PNG; None for an image that cannot be read."""
     table = manifest.table(["image_id", "uri"])
     uri_of = dict(zip(table["image_id"].to_pylist(), table["uri"].to_pylist(), strict=True))
     limits = recipe.what.images
@@ -126,7 +126,7 @@ def thumbnails(manifest: Artifact, images: Store, recipe: Recipe) -> Callable[[s
             return None
         image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
         stream = BytesIO()
-        image.save(stream, format="JPEG", quality=80)
+        image.save(stream, format="PNG")  # without loss: the report encodes it for the page
         return stream.getvalue()
 
     return thumbnail

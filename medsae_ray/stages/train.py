@@ -23,9 +23,10 @@ from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 from medsae_ray.config import Sae, Train
 from medsae_ray.core.artifact import Artifact, Draft, sha256
 from medsae_ray.core.encode import embedding_matrix
+from medsae_ray.core.features import readable
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig
-from medsae_ray.core.sae.fit import EpochLog, fit
+from medsae_ray.core.sae.fit import EpochLog, check_batch, fit
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import DatasetError, MedsaeError
 from medsae_ray.stages.cluster import own_error, require
@@ -197,6 +198,9 @@ def _make(run: Run, draft: Draft) -> Made:
     provenance = {"encoder": embeddings.record.what, "embeddings": embeddings.record.fingerprint}
     job = Job(config, embeddings, manifest, run.recipe.how.train, provenance, draft.store.child(ATTEMPTS))
     if run.recipe.how.engine == "ray":
+        # Here and not on a worker, where Ray Train would try again what can never fit.
+        training = manifest.table(["split"])["split"].to_numpy(zero_copy_only=False)[readable(embeddings)] == "sae"
+        check_batch(config, int(training.sum()), job.how.workers)
         fitted = _train_on_ray(run, job)
     else:
         fitted = train_here(job, {}, None, lambda epoch, state: None)

@@ -11,6 +11,7 @@ import pytest
 from medsae_ray.config import Recipe, parse_recipe
 from medsae_ray.core.artifact import Artifact, sha256
 from medsae_ray.core.storage import Store
+from medsae_ray.errors import RecipeError
 from medsae_ray.stages.pipeline import run_stage
 from medsae_ray.stages.train import _to_bytes, newest_state
 from tests.small import onnx_encoder, recipe_data, table_dataset
@@ -56,6 +57,17 @@ def test_a_killed_training_worker_changes_nothing(ray_cluster: None, data: tuple
     killer.join()
     assert killed, "no worker was found to kill"
     assert weights(disturbed) == weights(undisturbed)
+
+
+def test_a_batch_that_the_patients_cannot_fill_is_refused_before_any_worker_starts(
+    data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run_stage(recipe(data, engine="loop"), str(tmp_path), "embeddings")
+    wanted = recipe(data)
+    sae = wanted.what.sae.model_copy(update={"batch_size": 100_000})
+    wanted = wanted.model_copy(update={"what": wanted.what.model_copy(update={"sae": sae})})
+    with pytest.raises(RecipeError, match="100000 is above the 1[0-9]{2} training rows"):
+        run_stage(wanted, str(tmp_path), "sae")
 
 
 def test_an_attempt_starts_from_the_newest_whole_checkpoint(tmp_path: Path) -> None:

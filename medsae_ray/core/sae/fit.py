@@ -236,11 +236,16 @@ def _check(config: SAEConfig, train_ND: Tensor, heldout_ND: Tensor, ranks: Ranks
         if len(x_ND) < ranks.world:
             raise DatasetError(f"{len(x_ND)} {what} embeddings are too few for {ranks.world} ranks")
     check_finite(heldout_ND, "held-out")
-    if config.batch_size > len(train_ND):
-        raise RecipeError(f"sae: batch_size = {config.batch_size} is above the {len(train_ND)} training rows; lower it")
-    if config.batch_size % ranks.world:
-        near = max(ranks.world, config.batch_size // ranks.world * ranks.world)
+    check_batch(config, len(train_ND), ranks.world)
+
+
+def check_batch(config: SAEConfig, rows: int, world: int) -> None:
+    """RecipeError for a batch that `rows` training rows cannot fill or `world` workers cannot share."""
+    if config.batch_size > rows:
+        raise RecipeError(f"sae: batch_size = {config.batch_size} is above the {rows} training rows; lower it")
+    if config.batch_size % world:
+        near = max(world, config.batch_size // world * world)
         raise RecipeError(
-            f"sae: batch_size = {config.batch_size} cannot be split over {ranks.world} workers; "
+            f"sae: batch_size = {config.batch_size} cannot be split over {world} workers; "
             f"use {near}, or a number of workers that divides it"
         )
