@@ -31,3 +31,11 @@ class ImageError(MedsaeError):
 
 class ShardError(MedsaeError):
     """A shard could not be computed within the allowed retries."""
+
+
+class NamingError(MedsaeError):
+    """A vision-language model's answer is not a name by the schema."""
+
+
+class EngineError(MedsaeError):
+    """The vision-language model cannot be started or reached."""

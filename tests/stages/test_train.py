@@ -66,7 +66,7 @@ def test_a_batch_that_the_patients_cannot_fill_is_refused_before_any_worker_star
     wanted = recipe(data)
     sae = wanted.what.sae.model_copy(update={"batch_size": 100_000})
     wanted = wanted.model_copy(update={"what": wanted.what.model_copy(update={"sae": sae})})
-    with pytest.raises(RecipeError, match="100000 is above the 1[0-9]{2} training rows"):
+    with pytest.raises(RecipeError, match=r"100000 is above the 1[0-9]{2} training rows"):
         run_stage(wanted, str(tmp_path), "sae")
 
 

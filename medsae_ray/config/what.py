@@ -1,35 +1,10 @@
-"""A recipe: a YAML file read into frozen models, split into *what* (hashed) and *how* (never hashed).
+"""What decides the result. Everything here is hashed into the names of the artifacts that depend on it."""
 
-What changes the result: dataset, encoder, SAE, seeds. How changes at most the speed: workers, batches, addresses,
-and where files lie (a file's identity is its content, not its path).
-"""
-
-import re
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from medsae_ray.errors import RecipeError
-from medsae_ray.explain import explain
-
-LabelPolicy = Literal["ignore", "zero", "one"]
-Positive = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-3 as the number it is (YAML 1.1 wants 1.0e-3 and makes a text of the other)."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True)
+from medsae_ray.config.base import LabelPolicy, Model, Positive, Seed
 
 
 class PhantomDataset(Model):
@@ -58,7 +33,7 @@ class TableDataset(Model):
     """Column with the patient; without one every image counts as a patient of its own, and the record says so."""
     labels: Annotated[list[str], Field(min_length=1)]
     """Columns of 1 (present), 0 (absent), -1 (uncertain) or blank (not mentioned)."""
-    metadata: list[str] = []
+    metadata: Annotated[list[str], Field(default_factory=list)]
     """Further columns, kept as text: view, sex, age, device."""
     uncertain: LabelPolicy = "ignore"
     """What a label of -1 counts as in the statistics."""
@@ -172,6 +147,41 @@ class Features(Model):
     """Seed of the permutations."""
 
 
+class Detection(Model):
+    """How a name is tested, on patients of the split `detection`, one image each."""
+
+    positives: Annotated[int, Field(ge=10, le=1000)] = 50
+    """Images on which the feature is active, the same number from each of five bins of its activation."""
+    negatives: Annotated[int, Field(ge=10, le=1000)] = 50
+    """Images on which it is silent: random ones, near neighbours of the positives, and ones with equal metadata."""
+    support: Annotated[int, Field(ge=10)] = 30
+    """A feature that is active on fewer detection patients is not tested; it is counted as insufficient_support."""
+    pool: Annotated[int, Field(ge=20)] = 400
+    """Images that all features draw from first, so that one image serves many questions."""
+    random_names: Annotated[int, Field(ge=1, le=10)] = 3
+    """Names of other features asked on the same images, as the chance level of each name."""
+
+
+class Naming(Model):
+    """How features are named by a vision-language model, from patients of the split `naming`."""
+
+    positives: Annotated[int, Field(ge=3, le=32)] = 8
+    """Images of group A: five eighths among the strongest, the others from the middle of the activation."""
+    contrasts: Annotated[int, Field(ge=1, le=32)] = 4
+    """Images of group B: the nearest in the encoder's space on which the feature is silent."""
+    attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    """Answers asked for until one fits the schema: the first at temperature 0, the others at `temperature`."""
+    temperature: Annotated[float, Field(gt=0, le=2)] = 0.7
+    """Of the second and later attempts."""
+    max_tokens: Annotated[int, Field(ge=64, le=8192)] = 768
+    """Length of an answer."""
+    image_size: Annotated[int, Field(ge=32, le=4096)] = 896
+    """Longest side, in pixels, of the images that are sent; 896 is what MedGemma takes."""
+    seed: Seed = 0
+    """Of the samples and of the later attempts."""
+    detection: Detection = Detection()
+
+
 class What(Model):
     """All that decides the result."""
 
@@ -183,121 +193,5 @@ class What(Model):
     encoder: Annotated[MedclipEncoder | OnnxEncoder, Field(discriminator="kind")]
     sae: Sae = Sae()
     features: Features = Features()
-
-
-class Paths(Model):
-    """Where files lie. Relative paths start at the recipe's folder; URIs (s3://...) are taken as they are."""
-
-    table: str | None = None
-    """CSV or Parquet file of a table dataset."""
-    images: str | None = None
-    """Folder that image paths start at; the table's own folder if not given."""
-    weights: str | None = None
-    """The encoder's weights: a file, or builtin:phantom-encoder."""
-
-
-class Pool(Model):
-    """Actors that map a model over shards."""
-
-    actors: Positive = 1
-    """Processes, each with the model loaded."""
-    cpus: Annotated[float, Field(gt=0)] = 1.0
-    """CPUs that one actor reserves in Ray."""
-    gpus: Annotated[float, Field(ge=0)] = 0.0
-    """GPUs that one actor reserves; 0 computes on the CPU. Asked for explicitly, never guessed."""
-    threads: Positive = 1
-    """Threads of one actor's arithmetic. Another number may change the last bits of a float."""
-    batch_size: Positive = 64
-    """Images per forward pass. Another number may change the last bits of a float."""
-    readers: Positive = 4
-    """Images of one shard that are read at once."""
-    retries: Annotated[int, Field(ge=0, le=10)] = 2
-    """How often a shard whose worker died is tried again."""
-
-
-class Train(Model):
-    """Workers of the SAE's training."""
-
-    workers: Positive = 1
-    """Data-parallel processes (DDP)."""
-    cpus: Annotated[float, Field(gt=0)] = 1.0
-    """CPUs per worker."""
-    gpus: Annotated[float, Field(ge=0)] = 0.0
-    """GPUs per worker; 0 trains on the CPU with gloo, otherwise nccl."""
-    checkpoint_epochs: Positive = 10
-    """Epochs between checkpoints, from which a lost worker or a killed run goes on."""
-    retries: Annotated[int, Field(ge=0, le=10)] = 2
-    """How often training goes on after a worker died."""
-
-
-class How(Model):
-    """All that decides only where and how fast."""
-
-    paths: Paths = Paths()
-    address: str | None = None
-    """Ray cluster to use; null takes RAY_ADDRESS if set, or starts a local one."""
-    cpus: Positive | None = None
-    """CPUs of a local cluster; null takes all."""
-    engine: Literal["ray", "loop"] = "ray"
-    """Ray, or a plain loop in this process for looking into a stage. Both write the same bytes."""
-    embed: Pool = Pool()
-    encode: Pool = Pool()
-    train: Train = Train()
-
-
-class Recipe(Model):
-    """One run."""
-
-    name: str
-    """Title of the report."""
-    what: What
-    how: How = How()
-
-    @model_validator(mode="after")
-    def _paths_fit(self) -> Self:
-        if isinstance(self.what.dataset, TableDataset) and not self.how.paths.table:
-            raise ValueError("a table dataset needs how.paths.table, the CSV or Parquet file")
-        if isinstance(self.what.encoder, OnnxEncoder) and not self.how.paths.weights:
-            raise ValueError("an onnx encoder needs how.paths.weights, the .onnx file")
-        return self
-
-
-def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe; `path` is a file or the name of one that comes with the package ("phantom").
-
-    Raises RecipeError that names every wrong key, what was found and what is allowed.
-    """
-    file = find_recipe(str(path))
-    try:
-        data = yaml.load(file.read_text(), Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{file} is not YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise RecipeError(f"{file} holds {type(data).__name__}, a recipe is a mapping with name, what and how")
-    recipe = parse_recipe(data, str(file))
-    return _absolute_paths(recipe, file.resolve().parent)
-
-
-def parse_recipe(data: dict[str, Any], where: str = "recipe") -> Recipe:
-    """A recipe from plain data; raises RecipeError like `load_recipe`."""
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        lines = [f"  {explain(problem, Recipe)}" for problem in error.errors()]
-        raise RecipeError("\n".join([f"{where}:", *lines])) from error
-
-
-def find_recipe(name: str) -> Path:
-    packaged = Path(__file__).parent / "recipes"
-    for candidate in (Path(name), packaged / f"{name}.yaml"):
-        if candidate.is_file():
-            return candidate
-    known = sorted(p.stem for p in packaged.glob("*.yaml"))
-    raise RecipeError(f"no recipe {name!r}: neither a file nor one of {', '.join(known)}")
-
-
-def _absolute_paths(recipe: Recipe, base: Path) -> Recipe:
-    given = recipe.how.paths.model_dump(exclude_none=True)
-    paths = {key: value if ":" in value else str((base / value).resolve()) for key, value in given.items()}
-    how = recipe.how.model_copy(update={"paths": Paths(**paths)})
-    return recipe.model_copy(update={"how": how})
+    naming: Naming | None = None
+    """Leave it out for a run without a vision-language model: features then get their names from labels only."""

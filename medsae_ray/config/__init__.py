@@ -1,0 +1,32 @@
+"""The recipe and its parts."""
+
+from medsae_ray.config.how import How, Paths, Pool, Train, Vlm
+from medsae_ray.config.recipe import Recipe, find_recipe, load_recipe, parse_recipe
+from medsae_ray.config.what import (
+    Detection,
+    Features,
+    Naming,
+    PhantomDataset,
+    Sae,
+    TableDataset,
+    What,
+)
+
+__all__ = [
+    "Detection",
+    "Features",
+    "How",
+    "Naming",
+    "Paths",
+    "PhantomDataset",
+    "Pool",
+    "Recipe",
+    "Sae",
+    "TableDataset",
+    "Train",
+    "Vlm",
+    "What",
+    "find_recipe",
+    "load_recipe",
+    "parse_recipe",
+]

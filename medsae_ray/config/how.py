@@ -1,0 +1,105 @@
+"""What decides only where and how fast. Nothing here enters an artifact's name."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from medsae_ray.config.base import Model, Positive
+
+
+class Paths(Model):
+    """Where files lie. Relative paths start at the recipe's folder; URIs (s3://...) are taken as they are."""
+
+    table: str | None = None
+    """CSV or Parquet file of a table dataset."""
+    images: str | None = None
+    """Folder that image paths start at; the table's own folder if not given."""
+    weights: str | None = None
+    """The encoder's weights: a file, or builtin:phantom-encoder."""
+
+
+class Pool(Model):
+    """Actors that map a model over shards."""
+
+    actors: Positive = 1
+    """Processes, each with the model loaded."""
+    cpus: Annotated[float, Field(gt=0)] = 1.0
+    """CPUs that one actor reserves in Ray."""
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs that one actor reserves; 0 computes on the CPU. Asked for explicitly, never guessed."""
+    threads: Positive = 1
+    """Threads of one actor's arithmetic. Another number may change the last bits of a float."""
+    batch_size: Positive = 64
+    """Images per forward pass. Another number may change the last bits of a float."""
+    readers: Positive = 4
+    """Images of one shard that are read at once."""
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    """How often a shard whose worker died is tried again."""
+
+
+class Train(Model):
+    """Workers of the SAE's training."""
+
+    workers: Positive = 1
+    """Data-parallel processes (DDP)."""
+    cpus: Annotated[float, Field(gt=0)] = 1.0
+    """CPUs per worker."""
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs per worker; 0 trains on the CPU with gloo, otherwise nccl."""
+    checkpoint_epochs: Positive = 10
+    """Epochs between checkpoints, from which a lost worker or a killed run goes on."""
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    """How often training goes on after a worker died."""
+
+
+class Vlm(Model):
+    """The vision-language model and where it runs: on this cluster through vLLM, or behind a URL."""
+
+    model: str
+    """Hugging Face id (google/medgemma-4b-it), folder or builtin:phantom-vlm; with `url`, its name on that server."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hugging Face id."""
+    url: str | None = None
+    """Base URL of an OpenAI-compatible server (http://host:8000/v1) to use instead of an engine on this cluster."""
+    key_variable: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key for `url`."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the engine's arithmetic."""
+    gpus: Annotated[int, Field(ge=0)] = 0
+    """GPUs per replica (tensor parallel if more than one); 0 runs on the CPU."""
+    cpus: Annotated[float, Field(ge=0)] = 1.0
+    """CPUs that a replica reserves in Ray."""
+    replicas: Positive = 1
+    """Copies of the engine."""
+    max_model_len: Positive = 8192
+    """Tokens of a prompt and its answer. An image of Gemma 3 is 256 tokens."""
+    max_seqs: Positive = 64
+    """Requests that the engine works on at once."""
+    kv_cache_gb: Annotated[float, Field(gt=0)] = 4.0
+    """Memory for cached tokens, CPU only."""
+    gpu_memory: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Share of a GPU's memory that the engine takes."""
+    eager: bool = False
+    """Skip compilation and graph capture: a quicker start, slower answers."""
+    model_impl: Literal["auto", "vllm", "transformers"] = "auto"
+    """Whose model code runs. vLLM's own Gemma 3 needs torchvision; "transformers" does not."""
+    start_timeout_s: Positive = 1800
+    """Seconds until an engine that is not ready counts as failed. Large weights have to be downloaded first."""
+    in_flight: Positive = 16
+    """Images per replica whose questions are under way at once; each is held in memory."""
+
+
+class How(Model):
+    """All that decides only where and how fast."""
+
+    paths: Paths = Paths()
+    address: str | None = None
+    """Ray cluster to use; null takes RAY_ADDRESS if set, or starts a local one."""
+    cpus: Positive | None = None
+    """CPUs of a local cluster; null takes all."""
+    engine: Literal["ray", "loop"] = "ray"
+    """Ray, or a plain loop in this process for looking into a stage. Both write the same bytes."""
+    embed: Pool = Pool()
+    encode: Pool = Pool()
+    train: Train = Train()
+    vlm: Vlm | None = None

@@ -1,0 +1,87 @@
+"""A recipe: a YAML file read into frozen models, split into *what* (hashed) and *how* (never hashed).
+
+What changes the result: dataset, encoder, SAE, seeds. How changes at most the speed: workers, batches, addresses,
+and where files lie (a file's identity is its content, not its path).
+"""
+
+import re
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import ValidationError, model_validator
+
+from medsae_ray.config.base import Model
+from medsae_ray.config.how import How, Paths
+from medsae_ray.config.what import OnnxEncoder, TableDataset, What
+from medsae_ray.errors import RecipeError
+from medsae_ray.explain import explain
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that reads 1e-3 as the number it is (YAML 1.1 wants 1.0e-3 and makes a text of the other)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+class Recipe(Model):
+    """One run."""
+
+    name: str
+    """Title of the report."""
+    what: What
+    how: How = How()
+
+    @model_validator(mode="after")
+    def _paths_fit(self) -> Self:
+        if isinstance(self.what.dataset, TableDataset) and not self.how.paths.table:
+            raise ValueError("a table dataset needs how.paths.table, the CSV or Parquet file")
+        if isinstance(self.what.encoder, OnnxEncoder) and not self.how.paths.weights:
+            raise ValueError("an onnx encoder needs how.paths.weights, the .onnx file")
+        if self.what.naming and not self.how.vlm:
+            raise ValueError("what.naming needs how.vlm, the vision-language model that gives and tests the names")
+        return self
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe; `path` is a file or the name of one that comes with the package ("phantom").
+
+    Raises RecipeError that names every wrong key, what was found and what is allowed.
+    """
+    file = find_recipe(str(path))
+    try:
+        data = yaml.load(file.read_text(), Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{file} is not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise RecipeError(f"{file} holds {type(data).__name__}, a recipe is a mapping with name, what and how")
+    recipe = parse_recipe(data, str(file))
+    return _absolute_paths(recipe, file.resolve().parent)
+
+
+def parse_recipe(data: dict[str, Any], where: str = "recipe") -> Recipe:
+    """A recipe from plain data; raises RecipeError like `load_recipe`."""
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        lines = [f"  {explain(problem, Recipe)}" for problem in error.errors()]
+        raise RecipeError("\n".join([f"{where}:", *lines])) from error
+
+
+def find_recipe(name: str) -> Path:
+    packaged = Path(__file__).parents[1] / "recipes"
+    for candidate in (Path(name), packaged / f"{name}.yaml"):
+        if candidate.is_file():
+            return candidate
+    known = sorted(p.stem for p in packaged.glob("*.yaml"))
+    raise RecipeError(f"no recipe {name!r}: neither a file nor one of {', '.join(known)}")
+
+
+def _absolute_paths(recipe: Recipe, base: Path) -> Recipe:
+    given = recipe.how.paths.model_dump(exclude_none=True)
+    paths = {key: value if ":" in value else str((base / value).resolve()) for key, value in given.items()}
+    how = recipe.how.model_copy(update={"paths": Paths(**paths)})
+    return recipe.model_copy(update={"how": how})
