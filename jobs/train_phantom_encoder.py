@@ -187,14 +187,17 @@ def report(tower: VitTower, films: Films) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patients", type=int, default=5000, help="patients to train on")
+    parser.add_argument("--cohort", type=int, default=0, help="another number draws other patients; 1 is tested on")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--start-from", type=Path, help="a safetensors file of an earlier run to continue")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--out", type=Path, default=SHIPPED, help="the safetensors file to write")
     args = parser.parse_args()
+    if args.cohort == 1:
+        parser.error("--cohort 1 is the patients that the encoder is tested on; take another")
     torch.set_num_threads(args.threads)
     start = time.process_time()
-    films = draw(TRAINING_SEEDS[0], args.patients, located=True)
+    films = draw(TRAINING_SEEDS[args.cohort], args.patients, located=True)
     print(f"{len(films.x_NSS)} films drawn, {time.process_time() - start:.0f} s CPU", flush=True)
     tower = train(films, args.epochs, args.start_from)
     args.out.parent.mkdir(parents=True, exist_ok=True)

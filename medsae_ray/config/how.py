@@ -61,8 +61,8 @@ class Vlm(Model):
     """Branch, tag or commit of a Hugging Face id."""
     url: str | None = None
     """Base URL of an OpenAI-compatible server (http://host:8000/v1) to use instead of an engine on this cluster."""
-    key_variable: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key for `url`."""
+    key_variable: str | None = None
+    """Environment variable that holds the key for `url`; null sends no key."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the engine's arithmetic."""
     gpus: Annotated[int, Field(ge=0)] = 0

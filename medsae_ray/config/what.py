@@ -118,6 +118,9 @@ class Sae(Model):
     MedSAE does not state its own. On the phantoms (d = 128) 2 leaves 12 to 24 features active per image."""
     auxk: Annotated[float, Field(ge=0)] = 1 / 32
     """BatchTopK: weight of the auxiliary loss that revives dead features; 0 turns it off."""
+    whiten: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Decorrelate embeddings first: components whose share of the variance is far below this number stay small. Null
+    keeps the covariance as it is, as MedSAE does. Findings that move embeddings little get features of their own."""
     epochs: Positive = 100
     """Passes over the training patients' images."""
     batch_size: Positive = 4096

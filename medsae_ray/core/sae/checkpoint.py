@@ -1,6 +1,6 @@
 """A trained sparse autoencoder as two files: weights.safetensors and config.json.
 
-The weights hold the normalisation too (`mean`, `scale`), so that the pair encodes raw embeddings by itself.
+The weights hold the normalisation too (`mean`, `scale`, `there`), so that the pair encodes raw embeddings by itself.
 """
 
 import json
@@ -15,7 +15,7 @@ from torch import Tensor
 from medsae_ray.core.sae.architectures import build
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.model import SAE
-from medsae_ray.core.sae.normalise import DESCRIPTION, Normalisation
+from medsae_ray.core.sae.normalise import DESCRIPTION, Normalisation, Whitening
 from medsae_ray.errors import ArtifactError, RecipeError
 
 FORMAT = "medsae-ray sae 1"
@@ -72,7 +72,9 @@ def load_sae_files(weights_path: Path | str, config_path: Path | str) -> StoredS
 
 
 def _blank(config: SAEConfig) -> Normalisation:
-    return Normalisation(torch.zeros(config.d_in, dtype=torch.float64), 1.0)
+    eye = torch.eye(config.d_in, dtype=torch.float64)
+    whitening = None if config.whiten is None else Whitening(eye, eye)
+    return Normalisation(torch.zeros(config.d_in, dtype=torch.float64), 1.0, whitening)
 
 
 def _document(config: bytes, where: str) -> dict[str, Any]:

@@ -31,6 +31,11 @@ class SAEConfig:
     """relu_l1 only: weight of the mean L1 norm of the codes against the squared error summed over D; 0 or more.
     Its meaning depends on the normalisation, which is E||x||^2 = D here."""
 
+    whiten: float | None = None
+    """Decorrelate the embeddings first (Saraswatula & Klindt 2025, arXiv 2511.13981): every principal component gets
+    the variance v / (v + whiten * total variance), so components far below this share of the total stay small. Above
+    0; None leaves the covariance as it is."""
+
     epochs: int = 100
     """Passes over the training rows; 1 or more."""
 
@@ -106,6 +111,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("width", 1, 1 << 31),
     ("k", 1, 1 << 31),
     ("l1", 0.0, float("inf")),
+    ("whiten", 1e-12, 1.0),
     ("epochs", 1, 1 << 31),
     ("batch_size", 1, 1 << 31),
     ("lr", 1e-12, float("inf")),
@@ -120,7 +126,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
 
 
 def _check_range(name: str, value: float | None, low: float, high: float) -> None:
-    if value is None and name in ("k", "l1", "auxk"):
+    if value is None and name in ("k", "l1", "auxk", "whiten"):
         return
     whole = isinstance(low, int)
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):

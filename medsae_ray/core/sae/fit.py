@@ -74,7 +74,7 @@ def fit(
     """
     ranks = Ranks(rank, world)
     _check(config, train_ND, heldout_ND, ranks)
-    sae = build(config, Normalisation.fit(train_ND))
+    sae = build(config, Normalisation.fit(train_ND, config.whiten))
     sae.ranks = ranks
     model = wrap(sae)
     if world > 1 and model is sae:

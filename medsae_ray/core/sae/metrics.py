@@ -1,6 +1,7 @@
 """How well a sparse autoencoder reconstructs, as sums that merge over shards.
 
-Legend: N images, D embedding dimension, M features. All errors are in normalised space, where the training mean is 0.
+Legend: N images, D embedding dimension, M features. Errors are of centred and scaled embeddings,
+whether the SAE works on whitened ones or not.
 """
 
 from typing import NamedTuple, Self
@@ -70,9 +71,9 @@ class Reconstruction(NamedTuple):
 @torch.no_grad()
 def image_errors(sae: SAE, x_ND: Tensor, z_NM: Tensor) -> ImageErrors:
     """Errors of the reconstructions from activations `z_NM` of raw embeddings `x_ND`."""
-    x_ND = sae.normalise(x_ND)
-    residual_ND = x_ND - sae.reconstruct(z_NM)
-    return ImageErrors(residual_ND.double().square().sum(1), x_ND.double().square().sum(1))
+    residual_ND = sae.unwhiten(sae.normalise(x_ND) - sae.reconstruct(z_NM))
+    centred_ND = (x_ND - sae.mean) * sae.scale
+    return ImageErrors(residual_ND.double().square().sum(1), centred_ND.double().square().sum(1))
 
 
 @torch.no_grad()

@@ -32,7 +32,8 @@ class Losses(NamedTuple):
 
 
 class SAE(nn.Module, ABC):
-    """Parameters W_enc [D, M], b_enc [M], W_dec [M, D], b_dec [D]; buffers mean [D], scale [].
+    """Parameters W_enc [D, M], b_enc [M], W_dec [M, D], b_dec [D]; buffers mean [D], scale [] and,
+    if the embeddings are whitened, there [D, D] and its inverse back [D, D].
 
     Rows of W_dec have unit norm, so that a feature's activation is its length in normalised space and the L1 norm
     cannot be lowered by growing the decoder. `fit` keeps them so, as the standard trainer of dictionary_learning
@@ -51,11 +52,21 @@ class SAE(nn.Module, ABC):
         self.scale: Tensor
         self.register_buffer("mean", normalisation.mean_D.float())
         self.register_buffer("scale", torch.tensor(normalisation.scale, dtype=torch.float32))
+        self.there: Tensor | None
+        self.back: Tensor | None
+        whitening = normalisation.whitening
+        self.register_buffer("there", None if whitening is None else whitening.there_DD.float())
+        self.register_buffer("back", None if whitening is None else whitening.back_DD.float())
         self.ranks = Ranks()
 
     def normalise(self, x_ND: Tensor) -> Tensor:
         """Raw embeddings -> normalised embeddings."""
-        return (x_ND - self.mean) * self.scale
+        scaled_ND = (x_ND - self.mean) * self.scale
+        return scaled_ND if self.there is None else scaled_ND @ self.there
+
+    def unwhiten(self, x_ND: Tensor) -> Tensor:
+        """Normalised embeddings, or differences of them -> centred and scaled only, where errors are measured."""
+        return x_ND if self.back is None else x_ND @ self.back
 
     def encode(self, x_ND: Tensor) -> Tensor:
         """Raw embeddings -> activations z_NM >= 0, each row by itself."""
@@ -63,7 +74,7 @@ class SAE(nn.Module, ABC):
 
     def decode(self, z_NM: Tensor) -> Tensor:
         """Activations -> raw embeddings."""
-        return self.reconstruct(z_NM) / self.scale + self.mean
+        return self.unwhiten(self.reconstruct(z_NM)) / self.scale + self.mean
 
     def forward(self, x_BD: Tensor, dead_J: Tensor | None = None) -> Losses:
         """The losses of a training batch of raw embeddings; `dead_J` holds the indices of dead features.

@@ -6,6 +6,7 @@ from safetensors.torch import load, save
 
 from medsae_ray.core.sae.architectures import build
 from medsae_ray.core.sae.checkpoint import load_sae_files, sae_from_bytes, sae_to_bytes
+from medsae_ray.core.sae.normalise import Normalisation
 from medsae_ray.errors import ArtifactError
 from tests.core.sae.planted import BOTH, normalisation, topk_config
 
@@ -19,15 +20,18 @@ def stored() -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize("make", BOTH)
-def test_a_checkpoint_encodes_raw_embeddings_as_its_writer_did(make, tmp_path):
-    sae = build(make(seed=3), normalisation())
-    weights, config = sae_to_bytes(sae, make(seed=3), {"encoder": "toy"})
+@pytest.mark.parametrize("whiten", [None, 1e-3])
+def test_a_checkpoint_encodes_raw_embeddings_as_its_writer_did(make, whiten, tmp_path):
+    settings = make(seed=3, whiten=whiten)
+    fitted = Normalisation.fit(torch.randn(50, 32) * torch.linspace(1, 3, 32), whiten)
+    sae = build(settings, fitted)
+    weights, config = sae_to_bytes(sae, settings, {"encoder": "toy"})
     (tmp_path / "w").write_bytes(weights)
     (tmp_path / "c").write_bytes(config)
     found = load_sae_files(tmp_path / "w", tmp_path / "c")
     x_ND = torch.randn(5, 32)
     assert torch.equal(found.sae.encode(x_ND), sae.encode(x_ND))
-    assert found.config == make(seed=3) and found.provenance == {"encoder": "toy"}
+    assert found.config == settings and found.provenance == {"encoder": "toy"}
     assert not found.sae.training
 
 

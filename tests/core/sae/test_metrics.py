@@ -14,8 +14,9 @@ X_ND = planted(rows=200).train_ND.double()
 
 
 @pytest.mark.parametrize("make", BOTH)
-def test_figures_are_those_of_the_raw_embeddings(make):
-    sae = stir(build(make(), Normalisation.fit(X_ND)))
+@pytest.mark.parametrize("whiten", [None, 1e-3])
+def test_figures_are_those_of_the_raw_embeddings(make, whiten):
+    sae = stir(build(make(whiten=whiten), Normalisation.fit(X_ND, whiten)))
     found = reconstruction(sae, X_ND)
     z_NM = sae.encode(X_ND)
     left = (X_ND - sae.decode(z_NM)).square().sum()
