@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from medsae_ray.config import Recipe, parse_recipe
+
 SIZE = 16
 DIM = 12
 
@@ -74,3 +76,8 @@ def recipe_data(table: Path, weights: Path, **how: Any) -> dict[str, Any]:
         },
         "how": {"paths": {"table": str(table), "weights": str(weights)}, "train": {"checkpoint_epochs": 10}, **how},
     }
+
+
+def recipe_of(folder: Path, **how: Any) -> Recipe:
+    """The recipe, checked, for tests that compute nothing with it."""
+    return parse_recipe(recipe_data(folder / "labels.csv", folder / "encoder.onnx", **how))

@@ -75,13 +75,14 @@ class EmbedWork:
 
     def _pixels(self, preprocess: Preprocess, uri: str) -> tuple[bytes | None, str | None]:
         try:
-            image = read_image(_fetch(self.images, uri), max_pixels=self.max_pixels, high_bit=self.high_bit)
+            image = read_image(fetch(self.images, uri), max_pixels=self.max_pixels, high_bit=self.high_bit)
             return preprocess(image).tobytes(), None
         except ImageError as error:
             return None, error.reason
 
 
-def _fetch(images: Store, uri: str) -> bytes:
+def fetch(images: Store, uri: str) -> bytes:
+    """The bytes of one image. Raises ImageError for what is the image's fault, OSError for what is the store's."""
     try:
         return read_uri(images, uri)
     except FileNotFoundError as error:

@@ -111,15 +111,46 @@ def _name(row: dict[str, Any], q: float, n_of: dict[str, int]) -> dict[str, Any]
     if label is not None:
         why = f"r = {row['best_r']:.3f} over {n_of[label]} patients, q = {q:.2g}"
     named = label is not None and row["best_r"] > 0 and q <= NAME_Q
-    return {"feature": row["feature"], "source": "label", "name": label if named else None, "evidence": why}
+    return {
+        "feature": row["feature"],
+        "source": "label",
+        "status": "named" if named else "abstained",
+        "name": label if named else None,
+        "alternatives": [],
+        "attempts": 0,
+        "evidence": why,
+    }
 
 
-def atlas(features: pa.Table, names: pa.Table) -> pa.Table:
-    """The SAE's features with their names."""
+def atlas(features: pa.Table, names: pa.Table, scores: pa.Table | None = None) -> pa.Table:
+    """The SAE's features, each with its strongest name.
+
+    A verified name comes before one that is not, and among equals the vision-language model's before the label's:
+    it was written without sight of the labels.
+    """
     sae = features.filter(pa.compute.equal(features["space"], "sae")).sort_by("feature")
-    by_feature = names.sort_by("feature")
-    source = pa.compute.if_else(by_feature["name"].is_valid(), by_feature["source"], None)
-    return sae.append_column("name", by_feature["name"]).append_column("name_source", source)
+    score_of = {(row["feature"], row["source"]): row for row in (scores.to_pylist() if scores else [])}
+    best: dict[int, dict[str, Any]] = {}
+    for row in names.filter(names["name"].is_valid()).to_pylist():
+        named = row | {"score": score_of.get((row["feature"], row["source"]), {})}
+        if row["feature"] not in best or _strength(named) > _strength(best[row["feature"]]):
+            best[row["feature"]] = named
+    rows = [best.get(feature, {"score": {}}) for feature in sae["feature"].to_pylist()]
+    declared = schema.atlas(sae.schema.field("r").type.list_size)
+    columns = {
+        "name": [row.get("name") for row in rows],
+        "name_source": [row.get("source") for row in rows],
+        "definition": [row.get("definition") for row in rows],
+        "verdict": [row["score"].get("verdict") for row in rows],
+        **{f"detection_{column}": [row["score"].get(column) for row in rows] for column in schema.DETECTION},
+    }
+    for name, values in columns.items():
+        sae = sae.append_column(declared.field(name), pa.array(values, declared.field(name).type))
+    return sae
+
+
+def _strength(row: dict[str, Any]) -> tuple[bool, bool]:
+    return row["score"].get("verdict") == "verified", row["source"] == "vlm"
 
 
 def _argmax(strength: Floats, axis: int) -> Ints:

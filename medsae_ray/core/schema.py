@@ -13,6 +13,8 @@ from medsae_ray.errors import ArtifactError
 
 SPLITS = ("sae", "naming", "detection")
 HISTOGRAM_BINS = 32
+DETECTION = ("auroc", "low", "high", "accuracy", "null_mean", "trivial", "ceiling")
+"""What the atlas shows of a name's test."""
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field:
@@ -49,7 +51,7 @@ def embeddings(dim: int) -> pa.Schema:
 def activations() -> pa.Schema:
     """One row per image: the active features, ascending, with their values; null lists when the image is not ok.
 
-    `sq_error` = ||x - x_hat||^2 and `sq_norm` = ||x - mean||^2 in the SAE's normalised space, so that FVU over any
+    `sq_error` = ||x - x_hat||^2 and `sq_norm` = ||x - mean||^2 of centred and scaled embeddings, so that FVU over any
     set of images is a ratio of two sums.
     """
     return pa.schema(
@@ -102,21 +104,50 @@ def features(n_labels: int) -> pa.Schema:
     )
 
 
+def samples() -> pa.Schema:
+    """One row per image that a feature is named from or tested on.
+
+    `purpose` is "naming" (roles top, middle, contrast), "detection" (bin0 to bin4, random, hard, matched) or "pool":
+    the shared detection images, as feature -1.
+    """
+    return pa.schema(
+        [
+            _required("feature", pa.int32()),
+            _required("purpose", pa.string()),
+            _required("role", pa.string()),
+            _required("image_id", pa.string()),
+            _required("value", pa.float64()),
+        ]
+    )
+
+
 def names() -> pa.Schema:
-    """One row per (feature, source of the name); `name` is null where the source abstains, and `evidence` says why."""
+    """One row per (feature, source of the name): "vlm" or "label".
+
+    `name` is null unless `status` is "named"; else it is "abstained", "failed" or "insufficient_support", and
+    `evidence` says why. A vlm's evidence is its whole reply.
+    """
+    texts = ("definition", "category", "location", "laterality", "confidence")
     return pa.schema(
         [
             _required("feature", pa.int32()),
             _required("source", pa.string()),
+            _required("status", pa.string()),
             pa.field("name", pa.string()),
+            *(pa.field(text, pa.string()) for text in texts),
+            pa.field("fraction_of_a", pa.float64()),
+            _required("alternatives", _required_list(pa.string())),
+            _required("attempts", pa.int32()),
             _required("evidence", pa.string()),
         ]
     )
 
 
 def atlas(n_labels: int) -> pa.Schema:
-    """The features table of the SAE, strongest name first joined to it."""
-    return pa.schema([*features(n_labels), pa.field("name", pa.string()), pa.field("name_source", pa.string())])
+    """The features table of the SAE with the strongest name of each feature and, where it was tested, its score."""
+    text = [pa.field(column, pa.string()) for column in ("name", "name_source", "definition", "verdict")]
+    real = [pa.field(f"detection_{column}", pa.float64()) for column in DETECTION]
+    return pa.schema([*features(n_labels), *text, *real])
 
 
 def conform(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:

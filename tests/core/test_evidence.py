@@ -10,6 +10,7 @@ from scipy import sparse, stats
 from sklearn.metrics import roc_auc_score
 
 from medsae_ray.config import parse_recipe
+from medsae_ray.core import schema
 from medsae_ray.core.analysis.entropy import shuffles
 from medsae_ray.core.evidence import atlas, gather_tests, label_names, plain
 from medsae_ray.core.features import GROUP, FeatureWork, Sums
@@ -215,7 +216,7 @@ def test_a_feature_that_avoids_a_label_is_not_named_after_it(tmp_path: Path) -> 
     made.z_NM[:, 1] = np.where(made.y_NL[:, 0] == 1, 0, 1)
     names = names_of(feature_work(tmp_path, made), made.labels).to_pylist()
     assert names[0]["name"] == "l0" and names[1]["name"] is None
-    assert names[5] == {"feature": 5, "source": "label", "name": None, "evidence": "no correlation is defined"}
+    assert names[5]["status"] == "abstained" and names[5]["evidence"] == "no correlation is defined"
 
 
 def test_the_atlas_joins_each_feature_to_its_own_name(tmp_path: Path) -> None:
@@ -228,6 +229,26 @@ def test_the_atlas_joins_each_feature_to_its_own_name(tmp_path: Path) -> None:
     assert [row["feature"] for row in joined] == list(range(6)) and {row["space"] for row in joined} == {"sae"}
     assert [row["name"] for row in joined] == names["name"].to_pylist()
     assert [row["name_source"] for row in joined] == ["label" if n else None for n in names["name"].to_pylist()]
+
+
+def test_a_verified_name_is_the_stronger_and_among_equals_the_model_s(tmp_path: Path) -> None:
+    made = cohort(8)
+    work = feature_work(tmp_path, made)
+    features = both_evidence(work, made.labels)["sae"].table
+
+    def named(source: str, of: dict[int, str]) -> pa.Table:
+        base = {"source": source, "status": "named", "alternatives": [], "attempts": 1, "evidence": ""}
+        return pa.Table.from_pylist([base | {"feature": f, "name": n} for f, n in of.items()], schema=schema.names())
+
+    names = pa.concat_tables([named("label", {0: "l0", 1: "l1", 2: "l2"}), named("vlm", {0: "v0", 1: "v1", 3: "v3"})])
+    scores = pa.table(
+        {"feature": [0, 0, 1, 1], "source": ["label", "vlm"] * 2, "auroc": [0.9, 0.5, 0.9, 0.8]}
+        | {"verdict": ["verified", "rejected", "verified", "verified"]}
+    )
+    rows = atlas(features, names, scores).to_pylist()
+    assert [row["name"] for row in rows] == ["l0", "v1", "l2", "v3", None, None]
+    assert [row["verdict"] for row in rows[:3]] == ["verified", "verified", None]
+    assert [row["detection_auroc"] for row in rows[:3]] == [0.9, 0.8, None]
 
 
 def numbers(table: pa.Table, column: str) -> np.ndarray:

@@ -77,3 +77,13 @@ def naming_schema(n_a: int) -> dict[str, object]:
 def prompt_hash(*parts: object) -> str:
     """12 hex digits of everything that a prompt is made of; another wording is another address."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def detection_prompt() -> str:
+    """Identity of the detection prompt: another wording or decoding is another address for every answer."""
+    return prompt_hash(DETECTION, question("NAME"), question("NAME", "DEFINITION"), "1 token, temperature 0")
+
+
+def naming_prompt(n_a: int, **decoding: object) -> str:
+    """Identity of the naming prompt for groups A of `n_a` images."""
+    return prompt_hash(NAMING, GROUP_A, GROUP_B, NAMING_END, naming_schema(n_a), decoding)

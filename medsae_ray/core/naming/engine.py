@@ -1,0 +1,194 @@
+"""What a vision-language engine is asked and answers, whatever runs it: the types, and who a model is."""
+
+import contextlib
+import hashlib
+import math
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from medsae_ray.core.naming.prompts import Part
+
+ONLINE, BATCH = 0, 10
+"""Priorities of requests; the smaller goes first."""
+
+
+class Usage(NamedTuple):
+    """What an engine spent. `prompt_tokens - cached_tokens` is what it computed."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+    """Seconds of the engine's time; what runs together shares it, so that the sum is the time it was busy."""
+
+
+class YesNo(NamedTuple):
+    """One detection answer."""
+
+    p_yes: float
+    """P(yes) / (P(yes) + P(no)), each summed over its spellings; NaN if the request failed or neither word was seen."""
+    mass: float
+    """P(yes) + P(no); NaN if the request failed."""
+
+
+class Asked(NamedTuple):
+    """The answers to questions about one image, in their order."""
+
+    answers: list[YesNo]
+    usage: Usage
+
+
+class Written(NamedTuple):
+    """One free answer."""
+
+    text: str
+    finish: str
+    """"stop", "length" or "error: ..."."""
+
+
+class Wrote(NamedTuple):
+    """A free answer and its cost."""
+
+    written: Written
+    usage: Usage
+
+
+FAILED = YesNo(math.nan, math.nan)
+
+
+class Engine(Protocol):
+    """Answers questions about images. A request at fault comes back as failed; loss of the engine is EngineError."""
+
+    @property
+    def identity(self) -> str:
+        """Model and revision or content hash: part of every answer's address."""
+
+    async def ask(self, image: bytes, questions: list[str], priority: int = BATCH) -> Asked:
+        """p(yes) of each question about one image. The first goes alone, so that the rest find its prefix computed."""
+
+    async def write(
+        self,
+        parts: list[Part],
+        schema: dict[str, Any],
+        seed: int,
+        temperature: float,
+        max_tokens: int,
+        priority: int = BATCH,
+    ) -> Wrote:
+        """Text in the JSON `schema` about text and images."""
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """How to run a model on a cluster."""
+
+    model: str
+    """A folder that every node can read, or an id on Hugging Face."""
+    revision: str | None = None
+    """Branch, tag or commit of an id."""
+    dtype: str = "auto"
+    max_model_len: int = 2048
+    """Tokens of one prompt and its answer."""
+    max_images: int = 12
+    """Images in one prompt."""
+    max_num_seqs: int = 16
+    """Sequences computed together."""
+    kv_cache_gb: float = 0.5
+    """GiB of key-value cache on a CPU; a GPU gives what gpu_memory_utilization leaves."""
+    gpu_memory_utilization: float = 0.9
+    gpus: int = 0
+    """GPUs of one replica; 0 runs on the CPU."""
+    cpus: float = 0.5
+    """CPUs that a replica reserves; it computes with as many threads, rounded up."""
+    tensor_parallel: int = 1
+    model_impl: str | None = None
+    """vLLM's implementation of the model; None is its own choice, on a CPU "transformers"."""
+    enforce_eager: bool = True
+    replicas: int = 1
+    start_timeout_s: float = 900.0
+    """Longest wait for the first answer, and for an engine that was lost to come back."""
+    max_ongoing: int = 64
+    """Calls inside one replica; as many more wait in a queue, and the rest are told to come back."""
+    prefix_caching: bool = True
+
+
+class Clock:
+    """Time with something to do, shared equally among what is done meanwhile; so the shares add up to it."""
+
+    def __init__(self) -> None:
+        self.active, self.share, self.at = 0, 0.0, time.perf_counter()
+
+    @contextlib.contextmanager
+    def timed(self) -> Iterator[list[float]]:
+        """A list that holds the block's seconds after it."""
+        begun, seconds = self._change(1), [0.0]
+        try:
+            yield seconds
+        finally:
+            seconds[0] = self._change(-1) - begun
+
+    def _change(self, by: int) -> float:
+        now = time.perf_counter()
+        self.share += (now - self.at) / max(self.active, 1)
+        self.at, self.active = now, self.active + by
+        return self.share
+
+
+def total(usages: Iterable[Usage]) -> Usage:
+    """The sum of what several requests spent."""
+    return Usage(*(sum(column) for column in zip(Usage(), *usages, strict=True)))
+
+
+def spelling(token: str) -> str | None:
+    """ "yes" or "no" if that is what a token spells, in any case and behind any space or word mark."""
+    word = token.strip(" \t\n\u2581\u0120\u010a").lower()
+    return word if word in ("yes", "no") else None
+
+
+def yes_no(token_logprobs: Iterable[tuple[str, float]]) -> YesNo:
+    """The answer in the log-probabilities of distinct tokens; those that spell neither word are passed over."""
+    mass = {"yes": 0.0, "no": 0.0}
+    for token, logprob in token_logprobs:
+        word = spelling(token)
+        if word:
+            mass[word] += math.exp(logprob)
+    both = mass["yes"] + mass["no"]
+    return YesNo(mass["yes"] / both if both > 0 else math.nan, both)
+
+
+def model_identity(model: str, revision: str | None = None) -> str:
+    """A folder's name and 12 hex digits of its contents, or an id and the commit that its revision means today."""
+    folder = Path(model)
+    if folder.is_dir():
+        return f"{folder.resolve().name}-{_contents(folder)}"
+    return f"{model}@{_commit(model, revision)}"
+
+
+def _contents(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")):
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(folder)}\0{content}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def _commit(model: str, revision: str | None) -> str:
+    """The commit of a revision, from the hub or else from this machine's copy of it; the revision's name if neither."""
+    if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    if os.environ.get("HF_HUB_OFFLINE", "") not in ("1", "true", "TRUE"):
+        try:
+            return str(HfApi().model_info(model, revision=revision, timeout=10).sha)
+        except Exception:  # gated, unknown or unreachable: the start of the engine says which
+            pass
+    cached = try_to_load_from_cache(model, "config.json", revision=revision)
+    return Path(cached).parent.name if isinstance(cached, str) else revision or "main"

@@ -1,0 +1,56 @@
+"""Images as a vision-language model gets them: small, grey and without any metadata of the file that they came from."""
+
+import hashlib
+import io
+from dataclasses import dataclass
+
+import pyarrow as pa
+from PIL import Image
+
+from medsae_ray.core.embed import fetch
+from medsae_ray.core.images import read_image
+from medsae_ray.core.storage import Store
+from medsae_ray.errors import ImageError
+
+BLANK = "blank"
+"""Id of the control image that shows nothing."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The images of a manifest, as PNG of at most `side` pixels."""
+
+    store: Store
+    uri_of: dict[str, str]
+    side: int
+    max_pixels: int
+    high_bit: str
+
+    @classmethod
+    def of(cls, manifest: pa.Table, store: Store, side: int, max_pixels: int, high_bit: str) -> "Pictures":
+        uri_of = dict(zip(manifest["image_id"].to_pylist(), manifest["uri"].to_pylist(), strict=True))
+        return cls(store, uri_of, side, max_pixels, high_bit)
+
+    def png(self, image_id: str) -> bytes | None:
+        """The picture; None for an image that cannot be read."""
+        if image_id == BLANK:
+            return _png(Image.new("L", (self.side, self.side), 128))
+        try:
+            data = fetch(self.store, self.uri_of[image_id])
+            image = read_image(data, max_pixels=self.max_pixels, high_bit=self.high_bit).convert("L")
+        except ImageError:
+            return None
+        image.thumbnail((self.side, self.side), Image.Resampling.BICUBIC)
+        return _png(image)
+
+    def sha(self, image_id: str) -> str | None:
+        """SHA-256 of the picture; None for an image that cannot be read."""
+        data = self.png(image_id)
+        return None if data is None else hashlib.sha256(data).hexdigest()
+
+
+def _png(image: Image.Image) -> bytes:
+    image.info.clear()
+    stream = io.BytesIO()
+    image.save(stream, "PNG", compress_level=1)
+    return stream.getvalue()

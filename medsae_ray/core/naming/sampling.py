@@ -1,0 +1,213 @@
+"""Which images a feature is named from, and on which its name is tested.
+
+A sample depends on the feature's number, its activations, the images and the seed: not on other features, shards or
+the order of rows.
+
+Legend: N images, A images on which the feature is active.
+"""
+
+import math
+from itertools import zip_longest
+from typing import NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+
+from medsae_ray.core.analysis.values import Bools, Floats, Ints
+from medsae_ray.core.naming.candidates import SUFFICIENT, Active, Candidates, Sample, unsupported
+from medsae_ray.errors import ArtifactError
+
+BINS = 5
+TOP_SHARE, TOP_FLOOR = 0.01, 15
+"""The strongest images to choose from: 1 %, but at least 15 if these are no more than a quarter."""
+MIDDLE = (0.5, 0.95)
+"""Quantiles of the non-zero activations."""
+RANDOM_SHARE, HARD_SHARE = 0.4, 0.3
+"""Of the negatives; the rest is matched."""
+_NAMING, _DETECTION = 0, 1
+
+
+class NamingDesign(NamedTuple):
+    """How many images of each role; roles "top", "middle" (group A) and "contrast" (group B)."""
+
+    top: int = 5
+    middle: int = 3
+    contrasts: int = 4
+
+
+class DetectionDesign(NamedTuple):
+    """How many images of each role; roles "bin0" ... "bin4" (weakest to strongest), "random", "hard", "matched"."""
+
+    positives: int = 50
+    negatives: int = 50
+    pool: int = 2000
+    """Images that all features draw from before any other."""
+    support: int = 30
+    """Patients with, and without, an active image that a feature needs at least."""
+
+
+def naming_sample(images: Candidates, feature: int, seed: int, design: NamingDesign | None = None) -> Sample:
+    """Group A and group B for one feature.
+
+    Top: of the strongest images (one per patient), the strongest and then always the one farthest from those chosen.
+    Middle: random ones between `MIDDLE`; if there are too few, the strongest left. Contrasts: for each image of
+    group A in turn its nearest image with activation 0 of a patient not yet used.
+    """
+    design, rng = design or NamingDesign(), np.random.default_rng([seed, feature, _NAMING])
+    active = images.active(feature)
+    best = _strongest(images, active)
+    n, wanted = len(best.place_A), design.top + design.middle
+    top = _diverse(images, best.place_A[: _top_count(n, design.top)], design.top)
+    group_a = np.concatenate([top, _middle(best.place_A, top, design.middle, rng)])
+    used = np.zeros(images.patients, dtype=bool)
+    used[images.patient_N[group_a]] = True
+    free_N = _inactive(images, active) & ~used[images.patient_N]
+    inactive = int(np.count_nonzero(np.bincount(images.patient_N[free_N])))
+    if n < wanted or inactive < design.contrasts:
+        return unsupported(feature, n, inactive)
+    group_b = images.claim_neighbours(group_a, np.flatnonzero(free_N), design.contrasts)
+    roles = ["top"] * design.top + ["middle"] * design.middle + ["contrast"] * len(group_b)
+    places = np.concatenate([group_a, group_b])
+    return Sample(feature, SUFFICIENT, images.row_N[places], roles, _values(active, places), n, inactive)
+
+
+def detection_sample(images: Candidates, feature: int, seed: int, design: DetectionDesign | None = None) -> Sample:
+    """Positives and negatives for one feature, from the shared pool and, where it lacks images, from outside it.
+
+    Within the pool images are drawn at random for each feature; from outside they come in one order that all features
+    share, so that two features that need more tend to need the same. ArtifactError if a patient has two images.
+    """
+    if images.patients < len(images):
+        raise ArtifactError("detection needs one image per patient: its intervals assume independent images")
+    design, rng = design or DetectionDesign(), np.random.default_rng([seed, feature, _DETECTION])
+    active = images.active(feature)
+    counts = len(active.place_A), len(images) - len(active.place_A)
+    if min(counts) < max(design.support, 1):
+        return unsupported(feature, *counts)
+    bins = _bins(images, active, design, rng)
+    drawn = [(f"bin{b}", place) for b, places in enumerate(bins) for place in places.tolist()]
+    anchors = np.array([p for turn in zip_longest(*(b.tolist() for b in bins)) for p in turn if p is not None])
+    negatives = _Negatives(images, design.pool, _inactive(images, active), rng)
+    drawn += negatives.draw(anchors, design.negatives)
+    places = np.array([place for _, place in drawn], dtype=np.int64)
+    return Sample(
+        feature,
+        SUFFICIENT,
+        images.row_N[places],
+        [role for role, _ in drawn],
+        _values(active, places),
+        *counts,
+        top_ups=int((images.order_N[places] >= design.pool).sum()),
+        unmatched=negatives.unmatched,
+    )
+
+
+class _Negatives:
+    """Draws images with activation 0, no image twice."""
+
+    def __init__(self, images: Candidates, pool: int, free_N: Bools, rng: Generator) -> None:
+        self.images, self.pool, self.free_N, self.rng = images, pool, free_N, rng
+        self.unmatched = 0
+
+    def draw(self, anchors: Ints, count: int) -> list[tuple[str, int]]:
+        """(role, place) of `count` negatives; fewer if there are no more images.
+
+        `anchors` are the positives, one of each bin in turn. The random ones come first, so that they are a random
+        sample of all images with activation 0.
+        """
+        random, hard = round(RANDOM_SHARE * count), round(HARD_SHARE * count)
+        drawn = [("random", place) for place in self._random(np.flatnonzero(self.free_N), random).tolist()]
+        drawn += [("hard", place) for place in self._hard(anchors, hard).tolist()]
+        turns = np.roll(anchors, -hard)
+        for turn in range(count - random - hard):
+            drawn += self._matched(turns[turn % len(turns)])
+        return drawn
+
+    def _random(self, among: Ints, count: int) -> Ints:
+        return self._use(_draw(self.images, among, count, self.pool, self.rng))
+
+    def _hard(self, anchors: Ints, count: int) -> Ints:
+        """Neighbours of the anchors within the pool, and outside it only if the pool has too few images left."""
+        free = np.flatnonzero(self.free_N)
+        inside = self.images.order_N[free] < self.pool
+        more = _next(self.images, free[~inside], count - int(inside.sum()))
+        return self._use(self.images.claim_neighbours(anchors, np.concatenate([free[inside], more]), count))
+
+    def _matched(self, anchor: int) -> list[tuple[str, int]]:
+        stratum_N = self.images.stratum_N
+        if stratum_N is not None:
+            alike = self._random(np.flatnonzero(self.free_N & (stratum_N == stratum_N[anchor])), 1)
+            if len(alike):
+                return [("matched", int(alike[0]))]
+        self.unmatched += 1
+        return [("random", place) for place in self._random(np.flatnonzero(self.free_N), 1).tolist()]
+
+    def _use(self, places: Ints) -> Ints:
+        self.free_N[places] = False
+        return places
+
+
+def _draw(images: Candidates, among: Ints, count: int, pool: int, rng: Generator) -> Ints:
+    """`count` of the places: random ones of the pool first, then the next in the shared order."""
+    inside = images.order_N[among] < pool
+    chosen = rng.choice(among[inside], min(count, int(inside.sum())), replace=False)
+    return np.concatenate([chosen, _next(images, among[~inside], count - len(chosen))])
+
+
+def _next(images: Candidates, among: Ints, count: int) -> Ints:
+    """The first `count` of the places in the shared order."""
+    return among[np.argsort(images.order_N[among])][:count] if count > 0 else among[:0]
+
+
+def _bins(images: Candidates, active: Active, design: DetectionDesign, rng: Generator) -> list[Ints]:
+    """Positives of each of the equal-count bins, weakest bin first."""
+    ascending = active.place_A[np.argsort(active.value_A, kind="stable")]
+    counts = [len(part) for part in np.array_split(np.arange(design.positives), BINS)]
+    bins = zip(np.array_split(ascending, BINS), counts, strict=True)
+    return [_draw(images, np.sort(members), count, design.pool, rng) for members, count in bins]
+
+
+def _strongest(images: Candidates, active: Active) -> Active:
+    """The strongest image of each patient, strongest first."""
+    order = np.argsort(-active.value_A, kind="stable")
+    _, first = np.unique(images.patient_N[active.place_A[order]], return_index=True)
+    order = order[np.sort(first)]
+    return Active(active.place_A[order], active.value_A[order])
+
+
+def _top_count(n: int, top: int) -> int:
+    return max(top, math.ceil(TOP_SHARE * n), min(TOP_FLOOR, math.ceil(n / 4)))
+
+
+def _diverse(images: Candidates, places: Ints, count: int) -> Ints:
+    """Greedy max-min: the first place, then always the one whose nearest chosen one is farthest (Gonzalez 1985)."""
+    e_AD = images.e_ND[places].astype(np.float64)
+    chosen, nearest_A = [], np.full(len(places), np.inf)
+    for _ in range(min(count, len(places))):
+        chosen.append(int(nearest_A.argmax()))
+        nearest_A = np.minimum(nearest_A, ((e_AD - e_AD[chosen[-1]]) ** 2).sum(axis=1))
+        nearest_A[chosen] = -1.0
+    return places[np.array(chosen, dtype=np.int64)]
+
+
+def _middle(strongest: Ints, taken: Ints, count: int, rng: Generator) -> Ints:
+    n = len(strongest)
+    band = strongest[math.floor((1 - MIDDLE[1]) * n) : math.ceil((1 - MIDDLE[0]) * n)]
+    band = band[~np.isin(band, taken)]
+    chosen = rng.choice(band, min(count, len(band)), replace=False)
+    rest = strongest[~np.isin(strongest, np.concatenate([taken, chosen]))]
+    return np.concatenate([chosen, rest[: count - len(chosen)]])
+
+
+def _inactive(images: Candidates, active: Active) -> Bools:
+    inactive_N = np.ones(len(images), dtype=bool)
+    inactive_N[active.place_A] = False
+    return inactive_N
+
+
+def _values(active: Active, places: Ints) -> Floats:
+    """Activations at `places`, 0 where the feature is not active."""
+    if not len(active.place_A):
+        return np.zeros(len(places))
+    at = np.minimum(np.searchsorted(active.place_A, places), len(active.place_A) - 1)
+    return np.where(active.place_A[at] == places, active.value_A[at], 0.0)

@@ -1,0 +1,168 @@
+"""Talking to an engine: many requests under way at once, never more than a bound, each answer safe before the next.
+
+Whatever is in the ledger is not asked again, so a run that was killed goes on where it stopped.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from medsae_ray.core.naming.engine import Engine, Usage, total
+from medsae_ray.core.naming.ledger import Ledger
+from medsae_ray.core.naming.pictures import Pictures
+from medsae_ray.core.naming.prompts import (
+    Part,
+    detection_prompt,
+    naming_message,
+    naming_prompt,
+    naming_schema,
+    question,
+)
+from medsae_ray.core.naming.questions import Addresses, ImageQuestions, Need, Plan, reply_address
+from medsae_ray.core.naming.reply import Name, parse_name
+from medsae_ray.errors import NamingError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+async def at_most(limit: int, items: Iterable[T], work: Callable[[T], Awaitable[R]], done: Callable[[R], None]) -> None:
+    """`work` on every item, `limit` at a time; `done` gets each result. The first error ends the others."""
+    source = iter(items)
+
+    async def worker() -> None:
+        for item in source:
+            done(await work(item))
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(limit):
+                group.create_task(worker())
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+async def addresses(identity: str, pictures: Pictures, image_ids: Iterable[str], limit: int = 8) -> Addresses:
+    """Where the answers about these images live: every picture is made once to be hashed."""
+    sha_of: dict[str, str] = {}
+
+    async def hashed(image_id: str) -> tuple[str, str | None]:
+        return image_id, await asyncio.to_thread(pictures.sha, image_id)
+
+    def keep(found: tuple[str, str | None]) -> None:
+        if found[1] is not None:
+            sha_of[found[0]] = found[1]
+
+    await at_most(limit, sorted(set(image_ids)), hashed, keep)
+    return Addresses(identity, detection_prompt(), sha_of)
+
+
+async def detect(
+    engine: Engine, plan: Plan, pictures: Pictures, ledger: Ledger, limit: int, step: Callable[[int], None]
+) -> Usage:
+    """Ask all open questions of a plan, image by image; `step` hears how many were answered."""
+    spent: list[Usage] = []
+
+    async def ask(item: ImageQuestions) -> tuple[int, Usage]:
+        image = await asyncio.to_thread(pictures.png, item.image_id)
+        assert image is not None, "a plan holds readable images only"
+        asked = await engine.ask(image, [question(*concept) for concept in item.concepts])
+        rows = [
+            {"address": a, "image_id": item.image_id, **c._asdict(), **answer._asdict()}
+            for a, c, answer in zip(item.addresses, item.concepts, asked.answers, strict=True)
+        ]
+        await asyncio.to_thread(ledger.append, rows)
+        return len(rows), asked.usage
+
+    def done(result: tuple[int, Usage]) -> None:
+        spent.append(result[1])
+        step(result[0])
+
+    await at_most(limit, plan, ask, done)
+    return total(spent)
+
+
+@dataclass(frozen=True)
+class NamingRules:
+    """How often and how freely a name is asked for."""
+
+    attempts: int = 3
+    temperature: float = 0.7
+    """Of every attempt but the first, which is greedy."""
+    max_tokens: int = 768
+    seed: int = 0
+
+    def prompt(self, n_a: int) -> str:
+        return naming_prompt(n_a, temperature=self.temperature, max_tokens=self.max_tokens, seed=self.seed)
+
+
+class Groups(NamedTuple):
+    """The images that one feature is named from."""
+
+    feature: int
+    group_a: list[str]
+    group_b: list[str]
+
+
+class Named(NamedTuple):
+    """What came of asking for a name."""
+
+    feature: int
+    name: Name | None
+    reply: str | None
+    """The last answer as it came."""
+    attempts: int
+    problem: str | None
+    """Why the last answer is not a name; None if it is one."""
+    usage: Usage
+
+
+async def name_feature(
+    engine: Engine, groups: Groups, pictures: Pictures, ledger: Ledger, known: dict[str, Any], rules: NamingRules
+) -> Named:
+    """Ask for a name until an answer fits the schema; `known` holds rows of the ledger by address."""
+    a, b = [await _pngs(pictures, group) for group in (groups.group_a, groups.group_b)]
+    if not a or not b:
+        return Named(groups.feature, None, None, 0, "no image of a group can be read", Usage())
+    message, schema, spent = naming_message(a, b), naming_schema(len(a)), []
+    text, problem = None, None
+    for attempt in range(rules.attempts):
+        where = reply_address(_shas(a), _shas(b), engine.identity, rules.prompt(len(a)), attempt)
+        row = known.get(where)
+        if row is None or row["failed"]:
+            row, usage = await _write(engine, message, schema, rules, attempt)
+            row |= {"address": where, "feature": groups.feature, "attempt": attempt}
+            await asyncio.to_thread(ledger.append, [row])
+            spent.append(usage)
+        text = row["text"]
+        try:
+            name = parse_name(text or "", len(a))
+            return Named(groups.feature, name, text, attempt + 1, None, total(spent))
+        except NamingError as error:
+            problem = row["failed"] or ("cut off: " if row["finish"] == "length" else "") + str(error)
+    return Named(groups.feature, None, text, rules.attempts, problem, total(spent))
+
+
+async def _write(
+    engine: Engine, message: list[Part], schema: dict[str, Any], rules: NamingRules, attempt: int
+) -> tuple[dict[str, Any], Usage]:
+    temperature = rules.temperature if attempt else 0.0
+    wrote = await engine.write(message, schema, rules.seed + attempt, temperature, rules.max_tokens)
+    written = wrote.written
+    failed = written.finish if written.finish.startswith("error") else None
+    return {"text": None if failed else written.text, "finish": written.finish, "failed": failed}, wrote.usage
+
+
+async def _pngs(pictures: Pictures, image_ids: list[str]) -> list[bytes]:
+    made = [await asyncio.to_thread(pictures.png, image_id) for image_id in image_ids]
+    return [png for png in made if png is not None]
+
+
+def _shas(pngs: list[bytes]) -> list[str]:
+    return [hashlib.sha256(png).hexdigest() for png in pngs]
+
+
+def images_of(needs: Iterable[Need]) -> set[str]:
+    return {image_id for need in needs for image_id in need.image_ids}

@@ -1,0 +1,199 @@
+"""Scores of many names -> verdicts, what chance would verify, and the table of scores."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from scipy import stats
+
+from medsae_ray.core.analysis.values import Floats
+from medsae_ray.core.naming.metadata import BestColumn
+from medsae_ray.core.naming.scores import LabelScore, Score
+
+VERIFIED, REJECTED = "verified", "rejected"
+INSUFFICIENT, ABSTAINED, FAILED = "insufficient_support", "abstained", "failed"
+UNTESTED = (INSUFFICIENT, ABSTAINED, FAILED)
+VERDICTS = (VERIFIED, REJECTED, *UNTESTED)
+
+MOST_Q = 0.05
+"""A verified name's false discovery rate over all names of its source is below this,"""
+LEAST_LOW = 0.6
+"""the lower end of its AUROC's 95 % interval above this."""
+FAILED_SHARE = 0.5
+"""A name with more unanswered questions than this has not been tested."""
+LEAST_SHORTCUT = 0.6
+"""AUROC from which metadata can be a shortcut."""
+PAPER_PERCENT = 70
+"""MedSAE's minimum detection accuracy."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One name of one feature, with its controls on the same images."""
+
+    feature: int
+    name: str
+    score: Score
+    nulls: tuple[Score, ...] = ()
+    """Names of other features."""
+    trivial: Score | None = None
+    blank_p: float | None = None
+    """p(yes) on an image that shows nothing."""
+    ceiling: float | None = None
+    """AUROC of the model for the dataset label that the name equals."""
+    label: LabelScore = field(default_factory=lambda: LabelScore(None, math.nan))
+    metadata: BestColumn = field(default_factory=lambda: BestColumn(None, math.nan, False))
+
+    @property
+    def shortcut_suspected(self) -> bool:
+        """Metadata explains the activity better than the name does."""
+        least = np.nanmax([LEAST_SHORTCUT, self.score.area.auc])
+        return self.metadata.beyond_chance and bool(self.metadata.auroc > least)
+
+
+class Untested(NamedTuple):
+    """A feature without a tested name."""
+
+    feature: int
+    verdict: str
+    name: str | None = None
+    n_pos: int = 0
+    n_neg: int = 0
+
+
+class Judged(NamedTuple):
+    verdict: str
+    q: float
+    """False discovery rate over all names of the source (Benjamini & Hochberg 1995)."""
+
+
+class ChanceNamer(NamedTuple):
+    """What a namer that gives each feature the name of another feature achieves, over all its draws."""
+
+    share_verified: float
+    expected_verified: float
+    """Of as many names as were tested."""
+    mean_auroc: float
+
+
+class PaperCount(NamedTuple):
+    """Names with accuracy >= 0.70, as MedSAE counts them."""
+
+    passed: int
+    names: int
+    n_low: int
+    """Fewest and most images per name."""
+    n_high: int
+    expected_by_chance: float
+    """If every answer were a coin toss: exact binomial."""
+
+
+def judge(trials: Sequence[Trial]) -> list[Judged]:
+    """Verdicts of all names of one source, which share one false discovery rate."""
+    return [
+        _judged(t.score, q, (*t.nulls, t.trivial)) for t, q in zip(trials, _q([t.score.p for t in trials]), strict=True)
+    ]
+
+
+def chance_namer(trials: Sequence[Trial]) -> ChanceNamer:
+    """Put each draw of random names through the very verdict that the names have gone through.
+
+    Draw j gives every feature its j-th random name; the false discovery rate is over the draw; the other random names
+    of the feature and the trivial name are its controls. NaN if there are no random names.
+    """
+    draws = max((len(t.nulls) for t in trials), default=0)
+    verdicts = [verdict for j in range(draws) for verdict in _draw(trials, j)]
+    areas = [null.area.auc for t in trials for null in t.nulls if not np.isnan(null.area.auc)]
+    share = verdicts.count(VERIFIED) / len(verdicts) if verdicts else math.nan
+    return ChanceNamer(share, share * len(trials), float(np.mean(areas)) if areas else math.nan)
+
+
+def paper_count(scores: Sequence[Score]) -> PaperCount:
+    """The count that MedSAE reports, with the number of images and what chance alone would give."""
+    sizes_S = np.array([s.n_pos + s.n_neg for s in scores], dtype=np.int64)
+    right_S = np.array(
+        [round(s.accuracy * n) if n else 0 for s, n in zip(scores, sizes_S, strict=True)], dtype=np.int64
+    )
+    least_S = -(-PAPER_PERCENT * sizes_S // 100)
+    expected = float(np.where(sizes_S > 0, stats.binom.sf(least_S - 1, sizes_S, 0.5), 0.0).sum())
+    passed = int(((right_S >= least_S) & (sizes_S > 0)).sum())
+    sizes = sizes_S.tolist()
+    return PaperCount(passed, len(scores), min(sizes, default=0), max(sizes, default=0), expected)
+
+
+def scores() -> pa.Schema:
+    """One row per feature and source of its name. What was not tested, or has no control or ceiling, is null."""
+    required = [("feature", pa.int32()), ("source", pa.string())]
+    counts = [(c, pa.int32()) for c in ("n_pos", "n_neg", "failed", "low_mass")]
+    real = [(c, pa.float64()) for c in _REAL]
+    return pa.schema(
+        [pa.field(c, kind, nullable=False) for c, kind in required]
+        + [pa.field("name", pa.string()), pa.field("verdict", pa.string(), nullable=False)]
+        + [pa.field(c, kind, nullable=False) for c, kind in counts]
+        + [pa.field(c, kind) for c, kind in real]
+        + [pa.field("best_label", pa.string()), pa.field("label_auroc", pa.float64())]
+        + [pa.field("best_metadata", pa.string()), pa.field("metadata_auroc", pa.float64())]
+        + [pa.field("shortcut_suspected", pa.bool_(), nullable=False)]
+    )
+
+
+def scores_table(source: str, trials: Sequence[Trial], untested: Iterable[Untested] = ()) -> pa.Table:
+    """The scores of one source, by feature."""
+    rows = [_row(t, j) for t, j in zip(trials, judge(trials), strict=True)] + [_untested_row(u) for u in untested]
+    rows = [{"source": source, **row} for row in sorted(rows, key=lambda row: row["feature"])]
+    clean = [{key: None if value != value else value for key, value in row.items()} for row in rows]
+    return pa.Table.from_pylist(clean, schema=scores())
+
+
+_REAL = (
+    "auroc", "low", "high", "balanced_accuracy", "accuracy", "accuracy_low", "accuracy_high", "p", "q",
+    "null_mean", "null_max", "gain", "trivial", "blank_p", "ceiling",
+)  # fmt: skip
+
+
+def _q(p: Sequence[float]) -> Floats:
+    """Benjamini & Hochberg (1995); an undefined p counts as 1."""
+    return stats.false_discovery_control(np.nan_to_num(np.array(p, dtype=np.float64), nan=1.0)) if p else np.zeros(0)
+
+
+def _judged(score: Score, q: float, controls: Iterable[Score | None]) -> Judged:
+    if score.failed > FAILED_SHARE * (score.n_pos + score.n_neg):
+        return Judged(FAILED, float(q))
+    best = max((c.area.auc for c in controls if c is not None and not np.isnan(c.area.auc)), default=-np.inf)
+    verified = q < MOST_Q and score.area.low > LEAST_LOW and score.area.auc > best
+    return Judged(VERIFIED if verified else REJECTED, float(q))
+
+
+def _draw(trials: Sequence[Trial], j: int) -> list[str]:
+    named = [t for t in trials if len(t.nulls) > j]
+    q_n = _q([t.nulls[j].p for t in named])
+    controls = [(*t.nulls[:j], *t.nulls[j + 1 :], t.trivial) for t in named]
+    return [_judged(t.nulls[j], q, c).verdict for t, q, c in zip(named, q_n, controls, strict=True)]
+
+
+def _row(t: Trial, judged: Judged) -> dict[str, Any]:
+    s, areas = t.score, [null.area.auc for null in t.nulls if not np.isnan(null.area.auc)]
+    null_mean = float(np.mean(areas)) if areas else math.nan
+    return {
+        "feature": t.feature,
+        "name": t.name,
+        "verdict": judged.verdict,
+        **{key: getattr(s, key) for key in ("n_pos", "n_neg", "failed", "low_mass")},
+        **{"auroc": s.area.auc, "low": s.area.low, "high": s.area.high},
+        **{key: getattr(s, key) for key in ("balanced_accuracy", "accuracy", "accuracy_low", "accuracy_high", "p")},
+        "q": judged.q,
+        **{"null_mean": null_mean, "null_max": max(areas, default=math.nan), "gain": s.area.auc - null_mean},
+        "trivial": None if t.trivial is None else t.trivial.area.auc,
+        **{"blank_p": t.blank_p, "ceiling": t.ceiling},
+        **{"best_label": t.label.label, "label_auroc": t.label.auroc},
+        **{"best_metadata": t.metadata.name, "metadata_auroc": t.metadata.auroc},
+        "shortcut_suspected": t.shortcut_suspected,
+    }
+
+
+def _untested_row(u: Untested) -> dict[str, Any]:
+    counts = {"n_pos": u.n_pos, "n_neg": u.n_neg, "failed": 0, "low_mass": 0}
+    return {"feature": u.feature, "name": u.name, "verdict": u.verdict, **counts, "shortcut_suspected": False}

@@ -1,0 +1,129 @@
+"""Stages `answers` and `label_answers`: is a name visible in an image? Image by image, each question once.
+
+`answers` tests the model's own names and all controls, and needs no correlation, so it runs beside the analysis.
+`label_answers` tests the labels' names afterwards; most of its questions have been answered as controls.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+from medsae_ray.config import Recipe
+from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.naming.engine import Usage
+from medsae_ray.core.naming.ledger import answers
+from medsae_ray.core.naming.pictures import BLANK
+from medsae_ray.core.naming.prompts import detection_prompt
+from medsae_ray.core.naming.questions import TRIVIAL, Addresses, Concept, Need, Plan, random_names
+from medsae_ray.core.naming.talk import addresses, detect, images_of
+from medsae_ray.stages.naming import NAMED, in_flight, ledger_of, naming_of, pictures_of
+from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.samples import DETECTION, POOL, by_feature
+from medsae_ray.stages.vlm import identity_of, session
+
+
+def concepts_of(names: pa.Table) -> dict[int, Concept]:
+    """What each named feature is tested for."""
+    rows = names.filter(pa.compute.equal(names["status"], NAMED)).select(["feature", "name", "definition"])
+    return {row["feature"]: Concept(row["name"], row["definition"]) for row in rows.to_pylist()}
+
+
+def name_needs(concept_of: dict[int, Concept], samples: dict[int, list[str]], seed: int, nulls: int) -> list[Need]:
+    """Each feature's name, and names of other features, on the feature's own images; each name on the blank image."""
+    needs = [Need(concept, [BLANK]) for concept in set(concept_of.values())]
+    for feature, concept in concept_of.items():
+        images = samples.get(feature, [])
+        asked = [concept, *random_names(concept_of, feature, seed, nulls)]
+        needs += [Need(c, images) for c in asked if images]
+    return needs
+
+
+def control_needs(samples: dict[int, list[str]], pool: list[str], labels: list[str]) -> list[Need]:
+    """The trivial name on every sample, and each label of the dataset on the pool: what the model can see at all."""
+    everywhere = sorted({image for images in samples.values() for image in images})
+    return [Need(TRIVIAL, everywhere), *(Need(Concept(label), pool) for label in labels)]
+
+
+def sample_images(samples: Artifact) -> tuple[dict[int, list[str]], list[str]]:
+    """Detection images of each feature, and the pool."""
+    table = samples.table()
+    of = {feature: [row["image_id"] for row in rows] for feature, rows in by_feature(table, DETECTION).items()}
+    return of, [row["image_id"] for row in by_feature(table, POOL).get(-1, [])]
+
+
+def _answers(run: Run, draft: Draft) -> Made:
+    of, pool = sample_images(draft.parents["samples"])
+    rules = naming_of(run)
+    concept_of = concepts_of(draft.parents["names"].table())
+    tested = {feature: images for feature, images in of.items() if feature in concept_of}
+    needs = name_needs(concept_of, of, rules.seed, rules.detection.random_names)
+    needs += control_needs(tested, pool, draft.parents["manifest"].record.metrics["labels"])
+    return ask_all(run, draft, needs)
+
+
+def _label_answers(run: Run, draft: Draft) -> Made:
+    of, _ = sample_images(draft.parents["samples"])
+    rules = naming_of(run)
+    concept_of = concepts_of(draft.parents["label_names"].table())
+    tested = {feature: images for feature, images in of.items() if feature in concept_of}
+    needs = name_needs(concept_of, of, rules.seed, rules.detection.random_names)
+    return ask_all(run, draft, [*needs, *control_needs(tested, [], [])])
+
+
+def ask_all(run: Run, draft: Draft, needs: Iterable[Need]) -> Made:
+    """Answer what is open, then write down all answers that the needs come to."""
+    needs = [need for need in needs if need.image_ids]
+    pictures = pictures_of(run, draft.parents["manifest"])
+    ledger = ledger_of(run, "answers", answers(), identity_of(run.recipe), detection_prompt())
+
+    where = asyncio.run(addresses(identity_of(run.recipe), pictures, images_of(needs)))
+    plan = Plan.of(needs, where, ledger.load().answered())
+
+    async def ask() -> Usage:
+        async with session(run) as engine:
+            return await detect(engine, plan, pictures, ledger, in_flight(run), bar.advance)
+
+    with run.bar(draft.stage, len(plan)) as bar:
+        usage = asyncio.run(ask()) if len(plan) else Usage()
+    table = _table(needs, where, {row["address"]: row for row in ledger.load().table.to_pylist()})
+    failed = table.num_rows - table["failed"].null_count
+    receipt = draft.writer(answers()).write(0, table, table.num_rows)
+    metrics = {"asked": len(plan), "unreadable": plan.unreadable, "failed": failed, "usage": usage._asdict()}
+    return Made([receipt], metrics)
+
+
+def _table(needs: Iterable[Need], where: Addresses, found: dict[str, dict[str, Any]]) -> pa.Table:
+    """One row per (image, concept). Where two images have the same bytes, each has the row of their one answer."""
+    rows: dict[tuple[str, Concept], dict[str, Any]] = {}
+    for concept, image_ids in needs:
+        for image_id in image_ids:
+            address = where.of(concept, image_id)
+            if address is not None:
+                rows[image_id, concept] = found[address] | {"image_id": image_id}
+    ordered = [rows[key] for key in sorted(rows, key=lambda key: (key[0], key[1].name, key[1].definition or ""))]
+    return pa.Table.from_pylist(ordered, schema=answers())
+
+
+def _what(run: Run) -> dict[str, Any]:
+    rules = naming_of(run)
+    return {
+        "model": identity_of(run.recipe),
+        "prompt": detection_prompt(),
+        "side": rules.image_size,
+        "random_names": rules.detection.random_names,
+        "seed": rules.seed,
+    }
+
+
+def _parents(recipe: Recipe) -> tuple[str, ...]:
+    return ("samples", "names", "manifest")
+
+
+def _label_parents(recipe: Recipe) -> tuple[str, ...]:
+    return ("samples", "label_names", "manifest")
+
+
+ANSWERS = Stage("answers", 1, _parents, _what, _answers)
+LABEL_ANSWERS = Stage("label_answers", 1, _label_parents, _what, _label_answers)

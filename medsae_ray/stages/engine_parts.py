@@ -1,0 +1,22 @@
+"""Parts put into Ray Serve LLM, so that a replica starts fewer processes. Imported only where vLLM is installed."""
+
+from typing import Any
+
+from ray.llm._internal.common.callbacks.base import CallbackBase
+from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
+
+
+class NoDownload(CallbackBase):
+    """Leaves the download of a model to vLLM, instead of to one more process on each node."""
+
+    async def on_before_node_init(self) -> None:
+        self.ctx.run_init_node = False
+
+
+class CpuEngine(VLLMEngine):
+    """Computes in the engine's own process, instead of in one more for the only device of a CPU replica."""
+
+    def _start_async_llm_engine(self, vllm_engine_args: Any, vllm_engine_config: Any, placement_group: Any) -> Any:
+        if vllm_engine_config.parallel_config.world_size == 1:
+            vllm_engine_config.parallel_config.distributed_executor_backend = "uni"
+        return super()._start_async_llm_engine(vllm_engine_args, vllm_engine_config, placement_group)

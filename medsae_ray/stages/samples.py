@@ -1,0 +1,111 @@
+"""Stage `samples`: the images that each feature is named from, and those that its name is tested on."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from scipy import sparse
+
+from medsae_ray.config import Recipe
+from medsae_ray.core import schema
+from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.encode import embedding_matrix
+from medsae_ray.core.features import activation_matrix, one_readable, readable
+from medsae_ray.core.naming.candidates import SUFFICIENT, Candidates, Sample
+from medsae_ray.core.naming.sampling import DetectionDesign, NamingDesign, detection_sample, naming_sample
+from medsae_ray.stages.run import Made, Run, Stage
+
+NAMING, DETECTION, POOL = "naming", "detection", "pool"
+METADATA = "m_"
+"""Prefix of the manifest's columns that negatives are matched on."""
+
+
+def candidates(run: Run, draft: Draft, split: str, one_each: bool) -> tuple[Candidates, np.ndarray]:
+    """The readable images of a split, and the ids of all images. `one_each` keeps one image of each patient."""
+    embeddings, activations = draft.parents["embeddings"], draft.parents["activations"]
+    manifest = draft.parents["manifest"].table()
+    ok_N = readable(embeddings)
+    chosen_N = (_array(manifest, "split") == split) & (one_readable(manifest, ok_N) if one_each else ok_N)
+    width = draft.parents["sae"].record.metrics["config"]["width"]
+    rows = np.flatnonzero(chosen_N)
+    image_N = _array(manifest, "image_id")
+    chosen = manifest.take(pa.array(rows))
+    columns = {c: chosen[c].to_pylist() for c in manifest.column_names if c.startswith(METADATA)}
+    e_ND, x_NF = _matrices(embeddings, activations, chosen_N, width)
+    naming = run.recipe.what.naming
+    assert naming is not None, "the stage is part of a naming run only"
+    return Candidates.of(rows, image_N[rows], _array(chosen, "patient_id"), e_ND, x_NF, naming.seed, columns), image_N
+
+
+def _matrices(
+    embeddings: Artifact, activations: Artifact, chosen_N: np.ndarray, width: int
+) -> tuple[np.ndarray, sparse.csr_array]:
+    """Embeddings and activations of the chosen images, read shard by shard."""
+    e, x, start = [], [], 0
+    for part in embeddings.parts:
+        chosen = chosen_N[start : start + part.rows]
+        start += part.rows
+        if chosen.any():
+            values, ok = embedding_matrix(embeddings.part(part.shard))
+            e.append(values[chosen[ok]])
+            x.append(activation_matrix(activations.part(part.shard), width)[np.flatnonzero(chosen)])
+    dim = embeddings.schema.field("x").type.list_size
+    return np.concatenate([np.empty((0, dim), np.float32), *e]), sparse.vstack([sparse.csr_array((0, width)), *x])
+
+
+def _make(run: Run, draft: Draft) -> Made:
+    rules = run.recipe.what.naming
+    assert rules is not None, "the stage is part of a naming run only"
+    top = round(rules.positives * 5 / 8)
+    naming_design = NamingDesign(top, rules.positives - top, rules.contrasts)
+    test = rules.detection
+    detection_design = DetectionDesign(test.positives, test.negatives, test.pool, test.support)
+    naming, image_N = candidates(run, draft, "naming", one_each=False)
+    detection, _ = candidates(run, draft, "detection", one_each=True)
+    features = range(detection.x_NF.shape[1])
+    samples = [(NAMING, naming_sample(naming, f, rules.seed, naming_design)) for f in features]
+    samples += [(DETECTION, detection_sample(detection, f, rules.seed, detection_design)) for f in features]
+    pool = image_N[detection.row_N[np.argsort(detection.order_N)[: test.pool]]]
+    rows = [row for purpose, sample in samples for row in _rows(purpose, sample, image_N)]
+    rows += [{"feature": -1, "purpose": POOL, "role": POOL, "image_id": image, "value": 0.0} for image in pool]
+    table = pa.Table.from_pylist(rows, schema=schema.samples())
+    lacking = {
+        purpose: {str(s.feature): [s.active, s.inactive] for p, s in samples if p == purpose and s.status != SUFFICIENT}
+        for purpose in (NAMING, DETECTION)
+    }
+    receipt = draft.writer(schema.samples()).write(0, table, table.num_rows)
+    unmatched = sum(s.unmatched for _, s in samples)
+    return Made([receipt], {"width": len(features), "insufficient": lacking, "unmatched": unmatched})
+
+
+def _rows(purpose: str, sample: Sample, image_N: np.ndarray) -> Iterator[dict[str, Any]]:
+    for row, role, value in zip(sample.row_n, sample.role_n, sample.value_n, strict=True):
+        feature = {"feature": sample.feature, "purpose": purpose, "role": role}
+        yield feature | {"image_id": image_N[row], "value": float(value)}
+
+
+def by_feature(samples: pa.Table, purpose: str) -> dict[int, list[dict[str, Any]]]:
+    """Rows of one purpose, feature by feature, in the order of the sample."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for row in samples.filter(pa.compute.equal(samples["purpose"], purpose)).to_pylist():
+        found.setdefault(row["feature"], []).append(row)
+    return found
+
+
+def _what(run: Run) -> dict[str, Any]:
+    naming = run.recipe.what.naming
+    assert naming is not None, "the stage is part of a naming run only"
+    chosen = naming.model_dump(include={"positives", "contrasts", "seed"})
+    return chosen | {"detection": naming.detection.model_dump(exclude={"random_names"})}
+
+
+def _parents(recipe: Recipe) -> tuple[str, ...]:
+    return ("manifest", "embeddings", "sae", "activations")
+
+
+def _array(table: pa.Table, column: str) -> np.ndarray:
+    return table[column].to_numpy(zero_copy_only=False)
+
+
+SAMPLES = Stage("samples", 1, _parents, _what, _make)

@@ -1,0 +1,161 @@
+"""Stage `scores`: what the answers say of every name, held against its controls."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from medsae_ray.config import Recipe
+from medsae_ray.core.artifact import Draft
+from medsae_ray.core.datasets.rows import label_matrix
+from medsae_ray.core.naming import verdict
+from medsae_ray.core.naming.metadata import best_column
+from medsae_ray.core.naming.pictures import BLANK
+from medsae_ray.core.naming.questions import TRIVIAL, Concept, plain, random_names
+from medsae_ray.core.naming.scores import Score, best_label, ceiling, control, score
+from medsae_ray.core.naming.verdict import Trial, Untested
+from medsae_ray.stages.detection import concepts_of, sample_images
+from medsae_ray.stages.naming import NAMED, naming_of
+from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.samples import DETECTION, METADATA, by_feature
+
+Answer = tuple[float, float]
+NONE: Answer = (np.nan, np.nan)
+
+
+class Bench(NamedTuple):
+    """All that a name is held against. Images are known by their id."""
+
+    rows_of: dict[int, list[dict[str, Any]]]
+    """Detection sample of each feature."""
+    answers: Mapping[tuple[str, Concept], Answer]
+    """(image, concept) -> p(yes), mass."""
+    y_of: dict[str, np.ndarray]
+    """Labels of each image, NaN = unknown."""
+    metadata: dict[str, dict[str, str | None]]
+    """Column -> image -> value."""
+    labels: list[str]
+    ceilings: dict[str, Any]
+    """Label -> AUROC of the model for it."""
+    seed: int
+    nulls: int
+
+
+def _bench(run: Run, draft: Draft, answers: pa.Table) -> Bench:
+    what, manifest = run.recipe.what, draft.parents["manifest"]
+    table, labels = manifest.table(), manifest.record.metrics["labels"]
+    images = table["image_id"].to_pylist()
+    y_NL = label_matrix(table, what.dataset.uncertain, what.dataset.blank)
+    y_of = dict(zip(images, y_NL, strict=True))
+    columns = [c for c in table.column_names if c.startswith(METADATA)]
+    metadata = {c.removeprefix(METADATA): dict(zip(images, table[c].to_pylist(), strict=True)) for c in columns}
+    found = {_key(row): (_real(row["p_yes"]), _real(row["mass"])) for row in answers.to_pylist()}
+    _, pool = sample_images(draft.parents["samples"])
+    ceilings = {
+        label: ceiling([found.get((i, Concept(label)), NONE)[0] for i in pool], [y_of[i][j] for i in pool])
+        for j, label in enumerate(labels)
+    }
+    rules = naming_of(run)
+    rows_of = by_feature(draft.parents["samples"].table(), DETECTION)
+    return Bench(rows_of, found, y_of, metadata, labels, ceilings, rules.seed, rules.detection.random_names)
+
+
+def _key(row: dict[str, Any]) -> tuple[str, Concept]:
+    return row["image_id"], Concept(row["name"], row["definition"])
+
+
+def _real(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def tested(bench: Bench, feature: int, concept_of: dict[int, Concept]) -> Trial:
+    """One name with all of its controls on the same images."""
+    images = [row["image_id"] for row in bench.rows_of[feature]]
+    y_n = np.array([row["value"] > 0 for row in bench.rows_of[feature]], dtype=np.float64)
+
+    def answered(concept: Concept) -> tuple[list[float], list[float]]:
+        pairs = [bench.answers.get((image, concept), NONE) for image in images]
+        return [p for p, _ in pairs], [mass for _, mass in pairs]
+
+    def controlled(concept: Concept) -> Score:
+        return control(answered(concept)[0], y_n)
+
+    concept = concept_of[feature]
+    p_n, mass_n = answered(concept)
+    nulls = random_names(concept_of, feature, bench.seed, bench.nulls)
+    same = next((label for label in bench.labels if plain(label) == plain(concept.name)), None)
+    blank = bench.answers.get((BLANK, concept), NONE)[0]
+    return Trial(
+        feature,
+        concept.name,
+        score(p_n, y_n, mass_n),
+        nulls=tuple(map(controlled, nulls)),
+        trivial=controlled(TRIVIAL),
+        blank_p=None if np.isnan(blank) else blank,
+        ceiling=bench.ceilings[same].auc if same else None,
+        label=best_label({n: [bench.y_of[i][j] for i in images] for j, n in enumerate(bench.labels)}, y_n),
+        metadata=best_column({n: [of[i] for i in images] for n, of in bench.metadata.items()}, y_n),
+    )
+
+
+class Source(NamedTuple):
+    """All names of one source, scored."""
+
+    table: pa.Table
+    metrics: dict[str, Any]
+
+
+def score_source(bench: Bench, source: str, names: pa.Table) -> Source:
+    """Every feature of a source: tested names with verdicts, and the others with the reason why not."""
+    concept_of = concepts_of(names)
+    done = [tested(bench, feature, concept_of) for feature in sorted(concept_of) if feature in bench.rows_of]
+    left = [
+        Untested(row["feature"], verdict.INSUFFICIENT if row["status"] == NAMED else row["status"], row["name"])
+        for row in names.select(["feature", "status", "name"]).to_pylist()
+        if row["feature"] not in concept_of or row["feature"] not in bench.rows_of
+    ]
+    table = verdict.scores_table(source, done, left)
+    chance, paper = verdict.chance_namer(done), verdict.paper_count([t.score for t in done])
+    found = table["verdict"].to_pylist()
+    metrics = {
+        "named": len(concept_of),
+        "tested": len(done),
+        **{kind: found.count(kind) for kind in verdict.VERDICTS},
+        "random_name_auroc": _number(chance.mean_auroc),
+        "expected_by_chance": _number(chance.expected_verified),
+        "paper": {key: _number(value) for key, value in paper._asdict().items()},
+    }
+    return Source(table, metrics)
+
+
+def _make(run: Run, draft: Draft) -> Made:
+    parents = draft.parents
+    bench = _bench(run, draft, pa.concat_tables([parents["answers"].table(), parents["label_answers"].table()]))
+    sources = {"vlm": parents["names"].table(), "label": parents["label_names"].table()}
+    scored = {source: score_source(bench, source, names) for source, names in sources.items()}
+    table = pa.concat_tables([s.table for s in scored.values()])
+    receipt = draft.writer(verdict.scores()).write(0, table, table.num_rows)
+    ceilings = {label: {k: _number(v) for k, v in area._asdict().items()} for label, area in bench.ceilings.items()}
+    return Made([receipt], {**{s: found.metrics for s, found in scored.items()}, "ceilings": ceilings})
+
+
+def _number(value: float | int) -> float | int | None:
+    return None if value != value else value
+
+
+def _what(run: Run) -> dict[str, Any]:
+    dataset, rules = run.recipe.what.dataset, naming_of(run)
+    return {
+        "uncertain": dataset.uncertain,
+        "blank": dataset.blank,
+        "seed": rules.seed,
+        "random_names": rules.detection.random_names,
+    }
+
+
+def _parents(recipe: Recipe) -> tuple[str, ...]:
+    return ("manifest", "samples", "names", "label_names", "answers", "label_answers")
+
+
+SCORES = Stage("scores", 1, _parents, _what, _make)

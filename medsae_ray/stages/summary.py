@@ -1,0 +1,70 @@
+"""summary.json: the run in numbers. The README says what each field means."""
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from medsae_ray.core.naming.engine import Usage, total
+from medsae_ray.stages.run import Run, StageRow
+
+NAMING = ("names", "answers")
+"""The branch that runs beside `features`."""
+
+
+def summarise(run: Run) -> dict[str, Any]:
+    """The summary of a run whose atlas is made."""
+    metrics = run.artifact("features").record.metrics
+    sae, raw = metrics["entropy"]["sae"], metrics["entropy"]["raw"]
+    keep = ("feature", "r", "auroc", "auroc_low", "auroc_high")
+    findings = {f["label"]: {("pearson" if k == "r" else k): f[k] for k in keep} for f in metrics["findings"]}
+    summary = {
+        "recipe": run.recipe.name,
+        "stages": [asdict(row) for row in run.rows],
+        "sae": {k: metrics["sae"][k] for k in ("r2", "fvu", "l0", "dead")},
+        "entropy": {
+            "sae": sae["mean"],
+            "raw": raw["mean"],
+            "null_mean": sae["null_mean"],
+            "null_sd": sae["null_sd"],
+            "raw_null_mean": raw["null_mean"],
+            "raw_null_sd": raw["null_sd"],
+        },
+        "findings": findings,
+    }
+    return summary | _of_names(run, findings) if run.recipe.what.naming else summary
+
+
+def _of_names(run: Run, findings: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What a naming run adds; `findings` gain the name of their feature and its test."""
+    scores = run.artifact("scores")
+    metrics = scores.record.metrics
+    of_feature = {row["feature"]: row for row in scores.table().to_pylist() if row["source"] == "vlm"}
+    for label, finding in findings.items():
+        row = of_feature.get(finding["feature"], {})
+        finding |= {"name": row.get("name"), "verdict": row.get("verdict"), "detection_auroc": row.get("auroc")}
+        finding |= {"low": row.get("low"), "high": row.get("high"), "ceiling": metrics["ceilings"][label]["auc"]}
+    kinds = ("named", "verified", "rejected", "abstained", "insufficient_support", "failed", "expected_by_chance")
+    names = {kind: metrics["vlm"][kind] for kind in kinds}
+    more = {"random_name_auroc": metrics["vlm"]["random_name_auroc"], "paper": metrics["vlm"]["paper"]}
+    label_names = {kind: metrics["label"][kind] for kind in ("named", "verified", "rejected")}
+    return {
+        "names": names | more,
+        "label_names": label_names,
+        "vlm": _usage(run)._asdict() | {"model": run.artifact("names").record.what["model"]},
+        "overlap": overlap(run.rows),
+    }
+
+
+def _usage(run: Run) -> Usage:
+    used = [run.artifact(stage).record.metrics["usage"] for stage in ("names", "answers", "label_answers")]
+    return total(Usage(**usage) for usage in used)
+
+
+def overlap(rows: list[StageRow]) -> dict[str, float] | None:
+    """Seconds that naming and analysis took side by side, and one after the other; None if one was there already."""
+    made = [row for row in rows if row.name in ("features", *NAMING) and row.seconds]
+    if len(made) < 1 + len(NAMING):
+        return None
+    start = min(datetime.fromisoformat(row.start) for row in made)
+    end = max(datetime.fromisoformat(row.end) for row in made)
+    return {"makespan_s": (end - start).total_seconds(), "sum_s": round(sum(row.seconds for row in made), 3)}

@@ -1,0 +1,153 @@
+"""The client of OpenAI's API against a server that plays every part: well, full, gone, refusing."""
+
+import asyncio
+import base64
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from medsae_ray.core.naming.engine import Asked
+from medsae_ray.core.naming.openai_api import OpenAiEngine
+from medsae_ray.core.naming.prompts import DETECTION
+from medsae_ray.errors import EngineError
+
+IMAGE = b"\x89PNG picture"
+
+
+def engine(serve: Callable[[httpx.Request], httpx.Response], **options: Any) -> OpenAiEngine:
+    made = OpenAiEngine("http://server/v1/", "tiny", **options)
+    made.http = httpx.AsyncClient(transport=httpx.MockTransport(serve), headers=made.http.headers)
+    return made
+
+
+def answer(request: httpx.Request, p_yes: float = 0.75) -> httpx.Response:
+    """As a server that is sure: 80 % of the mass on yes and no."""
+    likely = {"Yes": 0.8 * p_yes, " no": 0.8 * (1 - p_yes), "well": 0.2}
+    content = [{"top_logprobs": [{"token": token, "logprob": math.log(p)} for token, p in likely.items()]}]
+    usage = {"prompt_tokens": 90, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 64}}
+    choice = {"message": {"content": '{"a": 1}'}, "finish_reason": "stop", "logprobs": {"content": content}}
+    return httpx.Response(200, json={"choices": [choice], "usage": usage})
+
+
+def ask(made: OpenAiEngine, questions: int = 3) -> Asked:
+    return asyncio.run(made.ask(IMAGE, [f"question {i}?" for i in range(questions)]))
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def fast(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", fast)
+    return pauses
+
+
+def test_answers_and_costs_are_read_from_the_reply() -> None:
+    asked = ask(engine(answer))
+    assert [one.p_yes for one in asked.answers] == pytest.approx([0.75] * 3)
+    assert [one.mass for one in asked.answers] == pytest.approx([0.8] * 3)
+    assert asked.usage[:4] == (3, 270, 192, 3)
+
+
+def test_a_question_is_one_image_between_instruction_and_question_and_the_first_goes_alone() -> None:
+    bodies: list[dict[str, Any]] = []
+    open_now, most = 0, []
+
+    async def serve(request: httpx.Request) -> httpx.Response:
+        nonlocal open_now
+        open_now += 1
+        bodies.append(json.loads(request.content))
+        most.append(open_now)
+        await asyncio.sleep(0)
+        open_now -= 1
+        return answer(request)
+
+    ask(engine(serve), 4)  # type: ignore[arg-type]
+    instruction, image, question = bodies[0]["messages"][0]["content"]
+    assert (instruction["text"], question["text"]) == (DETECTION, "question 0?")
+    assert base64.b64decode(image["image_url"]["url"].removeprefix("data:image/png;base64,")) == IMAGE
+    assert (bodies[0]["temperature"], bodies[0]["max_tokens"], bodies[0]["top_logprobs"]) == (0, 1, 20)
+    assert most[:2] == [1, 1] and max(most) == 3
+
+
+def test_a_full_server_is_asked_again_when_it_says(_no_pauses: list[float]) -> None:
+    statuses = iter([429, 503, 200])
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        status = next(statuses)
+        return answer(request) if status == 200 else httpx.Response(status, headers={"Retry-After": "7"})
+
+    assert ask(engine(serve), 1).answers[0].p_yes == pytest.approx(0.75)
+    assert _no_pauses == [7.0, 7.0]
+
+
+def test_a_server_that_stays_away_is_an_error_that_names_it() -> None:
+    def serve(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("connection refused")
+
+    with pytest.raises(EngineError, match=r"http://server/v1 does not answer.*connection refused"):
+        ask(engine(serve, patience_s=-1.0))
+
+
+def test_a_refused_request_fails_alone() -> None:
+    def serve(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(400, text="too long") if b"question 1" in request.content else answer(request)
+
+    first, second, third = ask(engine(serve)).answers
+    assert math.isnan(second.p_yes) and math.isnan(second.mass)
+    assert first.p_yes == third.p_yes == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(("status", "advice"), [(401, "key is missing or wrong"), (404, "no such model")])
+def test_a_wrong_key_or_model_ends_the_run(status: int, advice: str) -> None:
+    with pytest.raises(EngineError, match=advice):
+        ask(engine(lambda request: httpx.Response(status)))
+
+
+def test_the_key_comes_from_the_named_variable_and_its_absence_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "secret")
+    seen = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["Authorization"])
+        return answer(request)
+
+    ask(engine(serve, key_variable="SOME_KEY"), 1)
+    assert seen == ["Bearer secret"]
+    with pytest.raises(EngineError, match="OTHER_KEY"):
+        OpenAiEngine("http://server/v1", "tiny", key_variable="OTHER_KEY")
+
+
+def test_the_identity_is_the_model_and_what_it_is_made_from_never_the_address() -> None:
+    cards = {"data": [{"id": "tiny", "root": "/models/tiny-0123"}, {"id": "plain"}]}
+
+    def identity(model: str) -> str:
+        made = engine(lambda request: httpx.Response(200, json=cards))
+        made.model = model
+        asyncio.run(made.connect())
+        return made.identity
+
+    assert (identity("tiny"), identity("plain")) == ("tiny:tiny-0123", "plain")
+    with pytest.raises(EngineError, match=r"no model 'other'; it has \['plain', 'tiny'\]"):
+        identity("other")
+
+
+def test_a_schema_is_sent_as_the_form_of_the_reply() -> None:
+    bodies: list[dict[str, Any]] = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        return answer(request)
+
+    wrote = asyncio.run(engine(serve).write(["Name it.", IMAGE], {"type": "object"}, 7, 0.5, 99))
+    assert wrote.written == ('{"a": 1}', "stop")
+    assert bodies[0]["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    assert (bodies[0]["seed"], bodies[0]["temperature"], bodies[0]["max_tokens"]) == (7, 0.5, 99)

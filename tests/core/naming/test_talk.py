@@ -1,0 +1,120 @@
+import asyncio
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medsae_ray.core.naming.ledger import Ledger, answers, replies
+from medsae_ray.core.naming.pictures import BLANK, Pictures
+from medsae_ray.core.naming.questions import Concept, Need, Plan
+from medsae_ray.core.naming.talk import Groups, NamingRules, addresses, at_most, detect, images_of, name_feature
+from medsae_ray.core.storage import Store
+from tests.core.naming.plain_engine import PlainEngine, brightness, reply
+
+NEEDS = [
+    Need(Concept("bright"), ["i0", "i1", "i2", BLANK]),
+    Need(Concept("left", "the left half"), ["i2", "i3"]),
+    Need(Concept("bright"), ["i3", "broken"]),
+]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Pictures:
+    for number in range(6):
+        Image.fromarray(np.full((40, 30), 40 * number, np.uint8)).save(tmp_path / f"i{number}.png")
+    (tmp_path / "broken.png").write_bytes(b"not an image")
+    uri_of = {name: f"{name}.png" for name in [*(f"i{n}" for n in range(6)), "broken"]}
+    return Pictures(Store(str(tmp_path)), uri_of, 16, 1_000_000, "depth")
+
+
+def ask(engine: PlainEngine, pictures: Pictures, ledger: Ledger, limit: int = 2) -> Plan:
+    where = asyncio.run(addresses(engine.identity, pictures, images_of(NEEDS)))
+    plan = Plan.of(NEEDS, where, ledger.load().answered())
+    asyncio.run(detect(engine, plan, pictures, ledger, limit, lambda n: None))
+    return plan
+
+
+def test_every_question_is_asked_once_and_its_answer_kept(pictures: Pictures, tmp_path: Path) -> None:
+    ledger, engine = Ledger(Store(str(tmp_path / "l")), answers()), PlainEngine()
+    plan = ask(engine, pictures, ledger)
+    assert plan.unreadable == 1 and set(engine.questions.values()) == {1} and engine.questions.total() == 7
+    rows = {(row["image_id"], row["name"]): row["p_yes"] for row in ledger.load().table.to_pylist()}
+    assert rows == {
+        **{(f"i{n}", "bright"): pytest.approx(40 * n / 255) for n in range(4)},
+        **{(f"i{n}", "left"): pytest.approx(40 * n / 255) for n in (2, 3)},
+        (BLANK, "bright"): pytest.approx(128 / 255),
+    }
+
+
+def test_what_was_answered_before_the_engine_broke_is_not_asked_again(pictures: Pictures, tmp_path: Path) -> None:
+    ledger, broken, whole = Ledger(Store(str(tmp_path / "l")), answers()), PlainEngine(break_after=3), PlainEngine()
+    with pytest.raises(ConnectionError):
+        ask(broken, pictures, ledger)
+    ask(whole, pictures, ledger)
+    assert not set(broken.questions) & set(whole.questions)
+    assert (broken.questions + whole.questions).total() == 7
+
+
+def test_another_model_is_another_address(pictures: Pictures, tmp_path: Path) -> None:
+    ledger, first, other = Ledger(Store(str(tmp_path / "l")), answers()), PlainEngine(), PlainEngine()
+    other.identity = "plain-2"
+    ask(first, pictures, ledger)
+    ask(other, pictures, ledger)
+    assert first.questions == other.questions
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_no_more_images_than_the_limit_are_under_way(pictures: Pictures, tmp_path: Path, limit: int) -> None:
+    engine = PlainEngine()
+    ask(engine, pictures, Ledger(Store(str(tmp_path / "l")), answers()), limit)
+    assert engine.most == limit
+
+
+def test_the_first_error_ends_the_other_work() -> None:
+    done: list[int] = []
+
+    async def work(item: int) -> int:
+        if item == 2:
+            raise ValueError("two")
+        await asyncio.sleep(0.01 * item)
+        return item
+
+    with pytest.raises(ValueError, match="two"):
+        asyncio.run(at_most(3, range(100), work, done.append))
+    assert len(done) < 5
+
+
+def name(engine: PlainEngine, pictures: Pictures, ledger: Ledger, **rules: Any) -> Any:
+    known = {row["address"]: row for row in ledger.load().table.to_pylist()}
+    groups = Groups(7, ["i4", "i5"], ["i0"])
+    return asyncio.run(name_feature(engine, groups, pictures, ledger, known, NamingRules(**rules)))
+
+
+def test_a_name_is_asked_for_again_until_it_fits_the_schema(pictures: Pictures, tmp_path: Path) -> None:
+    ledger = Ledger(Store(str(tmp_path / "l")), replies())
+    engine = PlainEngine(["no json", reply(name=""), reply()])
+    named = name(engine, pictures, ledger)
+    assert named.name.name == "bright image" and named.attempts == 3 and named.usage.requests == 3
+    assert engine.temperatures == [0.0, 0.7, 0.7]
+    again = name(PlainEngine(["never asked"]), pictures, ledger)
+    assert again.name == named.name and again.usage.requests == 0
+
+
+def test_a_name_that_never_fits_is_a_failure_with_its_last_reply(pictures: Pictures, tmp_path: Path) -> None:
+    ledger = Ledger(Store(str(tmp_path / "l")), replies())
+    named = name(PlainEngine(["no json"]), pictures, ledger, attempts=2)
+    assert named.name is None and named.reply == "no json" and named.attempts == 2 and "JSON" in named.problem
+    assert ledger.load().table.num_rows == 2
+
+
+def test_pictures_are_small_grey_and_free_of_metadata(tmp_path: Path) -> None:
+    image = Image.new("RGB", (300, 200), (200, 10, 10))
+    image.save(tmp_path / "a.jpg", comment=b"Jane Doe")
+    png = Pictures(Store(str(tmp_path)), {"a": "a.jpg"}, 64, 1_000_000, "depth").png("a")
+    assert png is not None and b"Jane" not in png
+    with Image.open(io.BytesIO(png)) as made:
+        assert made.size == (64, 43) and made.mode == "L" and not made.info
+    assert 0 < brightness(png) < 1
