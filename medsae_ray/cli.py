@@ -1,4 +1,4 @@
-"""The command line: medsae run | stage | show | verify."""
+"""The command line: medsae run | stage | show | verify | serve."""
 
 import argparse
 import json
@@ -34,9 +34,18 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="everything a recipe asks for, up to the report")
     stage = commands.add_parser("stage", help="one stage, with whatever it needs")
     stage.add_argument(
-        "name", metavar="NAME", help="images, manifest, embeddings, sae, activations, features, names or atlas"
+        "name", metavar="NAME", help="manifest, embeddings, sae, activations, features, names, scores, atlas, ..."
     )
-    for command, do in ((run, _run), (stage, _stage)):
+    serve = commands.add_parser("serve", help="a finished run over HTTP, until Ctrl-C")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen at; beyond this machine it needs a token")
+    serve.add_argument("--port", type=int, default=8000)
+    serve.add_argument(
+        "--token-variable",
+        default="MEDSAE_TOKEN",
+        metavar="NAME",
+        help="environment variable with the token that callers have to send",
+    )
+    for command, do in ((run, _run), (stage, _stage), (serve, _serve)):
         command.add_argument(
             "recipe", metavar="RECIPE", help="a YAML file, or the name of one that comes with the package"
         )
@@ -69,6 +78,14 @@ def _stage(chosen: argparse.Namespace) -> int:
     from medsae_ray.stages.pipeline import run_stage
 
     run_stage(load_recipe(chosen.recipe), chosen.root, chosen.name, Console())
+    return 0
+
+
+def _serve(chosen: argparse.Namespace) -> int:
+    from medsae_ray.service.command import serve_run
+
+    recipe = load_recipe(chosen.recipe)
+    serve_run(recipe, chosen.root, chosen.host, chosen.port, chosen.token_variable, Console())
     return 0
 
 

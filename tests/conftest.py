@@ -3,8 +3,12 @@
 import logging
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from medsae_ray.stages.engine import ServeEngine
 
 
 @pytest.fixture(scope="session")
@@ -13,8 +17,20 @@ def ray_cluster() -> Iterator[None]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    # One more than the engine of the naming tests and the rest need, wherever they run: it stays up once it is started.
+    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     for name in ("ray", "ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def vlm_engine(ray_cluster: None) -> "Iterator[ServeEngine]":
+    """The small model on the session's cluster, as the packaged recipe starts it."""
+    from medsae_ray.config import load_recipe
+    from medsae_ray.stages.engine import start_engine
+    from medsae_ray.stages.vlm import settings_of
+
+    with start_engine(settings_of(load_recipe("phantom"))) as engine:
+        yield engine

@@ -21,7 +21,7 @@ def findings_table(summary: dict[str, Any]) -> Table:
     """The best feature of each label, and its AUROC on test patients with its interval."""
     table = _table("label", right=("feature", "Pearson", "AUROC", "interval"))
     for label, found in summary["findings"].items():
-        interval = f"{_number(found['auroc_low'])} to {_number(found['auroc_high'])}"
+        interval = _interval(found["auroc_low"], found["auroc_high"])
         table.add_row(label, str(found["feature"]), _number(found["pearson"]), _number(found["auroc"]), interval)
     return table
 
@@ -30,7 +30,7 @@ def names_table(summary: dict[str, Any]) -> Table:
     """What the vision-language model called the best feature of each label, and how that name did on test patients."""
     table = _table("label", "name of its feature", "verdict", right=("detection AUROC", "interval", "ceiling"))
     for label, found in summary["findings"].items():
-        interval = f"{_number(found['low'])} to {_number(found['high'])}"
+        interval = _interval(found["low"], found["high"])
         detection = (_number(found["detection_auroc"]), interval, _number(found["ceiling"]))
         table.add_row(label, found["name"] or "–", (found["verdict"] or "–").replace("_", " "), *detection)
     return table
@@ -40,19 +40,29 @@ def naming_lines(summary: dict[str, Any]) -> str:
     """Counts of names, what chance would verify, and what running both branches at once saved."""
     names, vlm, beside = summary["names"], summary["vlm"], summary["overlap"]
     kinds = ("verified", "rejected", "abstained", "insufficient_support", "failed")
-    paper = names["paper"]
-    lines = [
-        f"{names['named']} features named: " + ", ".join(f"{names[k]} {k.replace('_', ' ')}" for k in kinds),
-        f"a chance namer would have {_number(names['expected_by_chance'], 1)} verified; "
-        f"random names reach an AUROC of {_number(names['random_name_auroc'])}",
-        f"accuracy of 0.70 or more, as MedSAE counts: {paper['passed']} of {paper['names']} names on {paper['n_low']} "
-        f"to {paper['n_high']} images, {_number(paper['expected_by_chance'], 1)} expected by chance",
+    lines = [f"{names['named']} features named: " + ", ".join(f"{names[k]} {k.replace('_', ' ')}" for k in kinds)]
+    if names["expected_by_chance"] is not None:
+        lines.append(
+            f"a chance namer would have {names['expected_by_chance']:.1f} verified; names of other features reach an "
+            f"AUROC of {_number(names['random_name_auroc'])}"
+        )
+    if names["paper"]["names"]:
+        lines.append(_as_the_paper_counts(names["paper"]))
+    lines.append(
         f"{vlm['requests']:,} requests to {vlm['model']}: {vlm['prompt_tokens']:,} prompt tokens, "
-        f"{vlm['cached_tokens'] / max(1, vlm['prompt_tokens']):.0%} from the cache",
-    ]
+        f"{vlm['cached_tokens'] / max(1, vlm['prompt_tokens']):.0%} of them from the cache"
+    )
     if beside:
         lines.append(f"naming beside the analysis: {beside['makespan_s']:.0f} s, one by one {beside['sum_s']:.0f} s")
     return "\n".join(lines)
+
+
+def _as_the_paper_counts(paper: dict[str, Any]) -> str:
+    images = f"{paper['n_low']} to {paper['n_high']}" if paper["n_low"] < paper["n_high"] else str(paper["n_low"])
+    return (
+        f"accuracy of 0.70 or more (MedSAE's count): {paper['passed']} of {paper['names']} names on {images} images, "
+        f"{_number(paper['expected_by_chance'], 1)} expected of coin tosses"
+    )
 
 
 def headline(summary: dict[str, Any]) -> str:
@@ -70,6 +80,10 @@ def _table(*left: str, right: tuple[str, ...]) -> Table:
     for column in right:
         table.add_column(column, justify="right")
     return table
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "–" if low is None or high is None else f"{_number(low)} to {_number(high)}"
 
 
 def _number(value: float | None, digits: int = 2) -> str:

@@ -228,8 +228,8 @@ def explain(message: str) -> str:
 
 def _stop(serve_ran: bool) -> None:
     with _quiet("ray.serve"):
+        serve.delete(APPLICATION)  # before Serve itself ends, so that the replica has time to end vLLM's processes
         if serve_ran:
-            serve.delete(APPLICATION)
             return
         with contextlib.redirect_stdout(_WithoutController(sys.stdout)):
             serve.shutdown()

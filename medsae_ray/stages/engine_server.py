@@ -10,6 +10,7 @@ import hashlib
 import io
 import logging
 import uuid
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -24,6 +25,7 @@ from medsae_ray.core.naming.engine import (
     Written,
     Wrote,
     YesNo,
+    model_identity,
     spelling,
     total,
     yes_no,
@@ -49,6 +51,12 @@ class VlmServer:
 
     async def __init__(self, settings: EngineSettings, identity: str) -> None:  # type: ignore[misc]
         self._identity = identity
+        report("checking the model")
+        if Path(settings.model).is_dir():
+            # A replica that restarts in the middle of a run must not answer with another model under the same name.
+            found = await asyncio.to_thread(model_identity, settings.model)
+            if found != identity:
+                raise EngineError(f"the files in {settings.model} changed: the run uses {identity}, there is {found}")
         report("importing vLLM")
         log = Log()
         try:

@@ -42,7 +42,7 @@ def llm_config(settings: EngineSettings, identity: str, config: Any) -> Any:
     """Ray Serve LLM's configuration of `settings`; `config` is its class."""
     return config(
         model_loading_config={"model_id": identity, "model_source": settings.model},
-        engine_kwargs=engine_arguments(settings),
+        engine_kwargs=engine_arguments(settings) | {"enable_prompt_tokens_details": True},
         placement_group_config={"bundles": bundles(settings), "strategy": "PACK"},
         callback_config={"callback_class": "medsae_ray.stages.engine_parts.NoDownload"},
         log_engine_metrics=False,
@@ -66,8 +66,9 @@ def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
         "tensor_parallel_size": settings.tensor_parallel,
         # Nothing is fetched for a caller: pictures come inside the request.
         "allowed_media_domains": ["nowhere.invalid"],
-        # A small model may write spaces for ever where the grammar allows any.
-        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        # A small model may write spaces for ever where the grammar allows any. xgrammar without them still demands one
+        # after each comma and colon, and lets control characters into strings; this backend does neither.
+        "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
     }
     if settings.gpus:
         arguments |= {"gpu_memory_utilization": settings.gpu_memory_utilization}

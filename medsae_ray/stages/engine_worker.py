@@ -7,6 +7,9 @@ inside and after its images, which share its blocks of the cache.
 Legend: B sequences, S segments.
 """
 
+import os
+import threading
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -52,9 +55,22 @@ def _as_sequences(meta: Any, cut: list[Segment]) -> Any:
     )
 
 
+def end_with_parent() -> None:
+    """End this process when its parent does: vLLM's engine would outlive a replica that was killed, memory and all."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 class ImageAwareWorker(CPUWorker):
     """Named in the engine's arguments; vLLM makes one in each of its own processes."""
 
     def init_device(self) -> None:
+        end_with_parent()
         cpu_attn.CPUAttentionBackend.get_builder_cls = staticmethod(lambda: ImageAwareBuilder)  # type: ignore
         super().init_device()

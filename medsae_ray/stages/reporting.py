@@ -11,6 +11,7 @@ from medsae_ray.config import PhantomDataset
 from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.core.report.data import EntropySummary, Finding, ReportData
 from medsae_ray.stages.datasets import image_store
+from medsae_ray.stages.reporting_names import naming_report
 from medsae_ray.stages.run import Run
 
 PHANTOM_NOTICE = "Synthetic phantom radiographs: toys for trying the software, not medical images."
@@ -48,6 +49,7 @@ def report_data(run: Run) -> ReportData:
             manifest.table(["image_id", "uri"]), image_store(run), THUMBNAIL, limits.max_pixels, limits.high_bit
         ).png,
         stages=[asdict(row) for row in run.rows],
+        naming=naming_report(run) if run.recipe.what.naming else None,
     )
 
 

@@ -50,12 +50,12 @@ def _of_names(run: Run, findings: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {
         "names": names | more,
         "label_names": label_names,
-        "vlm": _usage(run)._asdict() | {"model": run.artifact("names").record.what["model"]},
+        "vlm": usage_of(run)._asdict() | {"model": run.artifact("names").record.what["model"]},
         "overlap": overlap(run.rows),
     }
 
 
-def _usage(run: Run) -> Usage:
+def usage_of(run: Run) -> Usage:
     used = [run.artifact(stage).record.metrics["usage"] for stage in ("names", "answers", "label_answers")]
     return total(Usage(**usage) for usage in used)
 

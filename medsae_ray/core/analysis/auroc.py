@@ -158,12 +158,12 @@ def _auroc(scores: Floats, positive: np.ndarray, negative: np.ndarray, level: fl
         return Auroc(np.nan, np.nan, np.nan, m, n)
     area, z = delong(positives_U, negatives_U), float(special.ndtri(0.5 + level / 2))
     if not area.both_vary:
-        return Auroc(area.auc, *_wilson(area.auc, min(m, n), z), m, n)
+        return Auroc(area.auc, *wilson_interval(area.auc, min(m, n), z), m, n)
     centre, half = special.logit(area.auc), z * np.sqrt(area.variance) / (area.auc * (1 - area.auc))
     return Auroc(area.auc, float(special.expit(centre - half)), float(special.expit(centre + half)), m, n)
 
 
-def _wilson(p: float, n: int, z: float) -> tuple[float, float]:
+def wilson_interval(p: float, n: int, z: float) -> tuple[float, float]:
     """Wilson (1927); at p = 0 and 1 the bound is p itself, which rounding would miss."""
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))

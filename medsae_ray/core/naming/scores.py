@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special, stats
 
-from medsae_ray.core.analysis.auroc import Auroc, _wilson, auroc
+from medsae_ray.core.analysis.auroc import Auroc, auroc, wilson_interval
 from medsae_ray.core.analysis.values import Floats
 
 YES = 0.5
@@ -92,7 +92,7 @@ def rank_p(score_n: Floats, y_n: Floats) -> float:
 
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Interval of a proportion (Wilson 1927); NaN for n = 0."""
-    return _wilson(successes / n, n, float(special.ndtri(0.5 + level / 2))) if n else (np.nan, np.nan)
+    return wilson_interval(successes / n, n, float(special.ndtri(0.5 + level / 2))) if n else (np.nan, np.nan)
 
 
 def ceiling(p_N: ArrayLike, truth_N: ArrayLike) -> Auroc:

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from medsae_ray.core.analysis.auroc import Auroc
+from medsae_ray.core.naming.engine import Usage
+from medsae_ray.core.naming.verdict import PaperCount
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -49,6 +53,57 @@ class EntropySummary:
 
 
 @dataclass(frozen=True)
+class NameCounts:
+    """What came of one source's names; every feature is in one of the verdicts."""
+
+    named: int
+    tested: int
+    verified: int
+    rejected: int
+    abstained: int
+    insufficient_support: int
+    failed: int
+    expected_by_chance: float
+    """Names that would be verified if each feature had the name of another."""
+    random_name_auroc: float
+    """Mean AUROC of those names."""
+    paper: PaperCount
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model said when it was asked for one name; one entry per image of the feature's test."""
+
+    p_yes: list[float]
+    """NaN where there is no answer."""
+    y: list[int]
+    """1 where the feature is active, 0 where it is silent."""
+    role: list[str]
+    """bin0 (weakest) to bin4 (strongest activation), random, hard or matched."""
+
+
+@dataclass(frozen=True)
+class NamingReport:
+    """What a vision-language model named the features, and how these names and the labels' did in the test."""
+
+    model: str
+    """Name or id, with a content hash or commit."""
+    names: pa.Table
+    """`schema.names()`, sources "vlm" and "label"."""
+    scores: pa.Table
+    """`verdict.scores()`: one row per feature and source."""
+    counts: dict[str, NameCounts]
+    """By source."""
+    ceilings: dict[str, Auroc]
+    """Label -> AUROC of the model's own p(yes) for the label against the label, on the shared test images."""
+    answers: dict[int, Answers]
+    """Feature -> answers to the vlm's name, where there is one and it was tested."""
+    usage: Usage
+    overlap: dict[str, float] | None
+    """`makespan_s` of naming and analysis side by side, and `sum_s` one after the other; None if not both were made."""
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything on the page. `thumbnail` maps an image_id to JPEG or PNG bytes, or None if it cannot be read."""
 
@@ -77,3 +132,5 @@ class ReportData:
     thumbnail: Callable[[str], bytes | None]
     stages: list[dict[str, object]]
     """Per stage: name, artifact, rows, not_ok, seconds."""
+    naming: NamingReport | None = None
+    """None for a run without a vision-language model."""

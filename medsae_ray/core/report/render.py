@@ -7,35 +7,42 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from medsae_ray.core import schema
-from medsae_ray.core.report import charts, heatmap, text, view
+from medsae_ray.core.naming import verdict
+from medsae_ray.core.report import charts, heatmap, name_tests, names, text, view
 from medsae_ray.core.report.data import ReportData
 
 
 def render_report(data: ReportData, cards: int = 24) -> str:
     """The page for `data`, with a card for at most `cards` features.
 
-    Raises ArtifactError if the atlas does not have the schema that `data.labels` implies, or the log lacks a column.
+    Raises ArtifactError if the atlas, names or scores do not have their schema, or the log lacks a column.
     """
     schema.conform(data.atlas, schema.atlas(len(data.labels)), "the report's atlas")
+    if data.naming:
+        schema.conform(data.naming.names, schema.names(), "the report's names")
+        schema.conform(data.naming.scores, verdict.scores(), "the report's scores")
     rows = view.strongest(data)
     shown = view.carded(rows, data, cards)
     limit = view.common_limit(shown, ("r", "r_low", "r_high"))
     map_limit = view.common_limit(rows[: view.MAP_FEATURES], ("r",))
     linked = {row["feature"] for row in shown}
-    entropy = view.entropy_rows(data.entropy)
+    tests = name_tests.tests_of(data.naming, linked) if data.naming else {}
+    findings, entropy = view.finding_rows(data), view.entropy_rows(data.entropy)
+    labels = [row.label for row in findings]
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             data=data,
-            findings=view.finding_rows(data),
+            findings=findings,
+            names=names.names_section(data.naming, labels, data.findings) if data.naming else None,
             entropy=entropy,
             verdict=view.entropy_verdict(*entropy),
             panels=view.panels(data),
             label_map=view.label_map(rows, data, linked, map_limit),
             map_size=min(len(rows), view.MAP_FEATURES),
             legend=heatmap.legend(map_limit),
-            cards=[view.card(row, data.labels, limit, data.thumbnail) for row in shown],
+            cards=[view.card(row, data.labels, limit, data.thumbnail, tests.get(row["feature"], ())) for row in shown],
             ranked=len(rows),
             linked=linked,
             auroc_axis=charts.auroc_axis(),
@@ -55,8 +62,18 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        name: getattr(text, name) for name in ("known", "real", "significant", "interval", "count", "percent")
+        name: getattr(text, name)
+        for name in ("known", "real", "significant", "interval", "count", "percent", "probability")
     }
-    style = resources.files("medsae_ray.core.report").joinpath("style.css").read_text(encoding="utf-8")
-    environment.globals["style"] = Markup(style)
+    environment.globals |= {
+        "style": _style("style.css"),
+        "names_style": _style("names.css"),
+        "sources": name_tests.SOURCES,
+        "verdict_words": names.VERDICT_WORDS,
+        "rules": verdict,
+    }
     return environment
+
+
+def _style(name: str) -> Markup:
+    return Markup(resources.files("medsae_ray.core.report").joinpath(name).read_text(encoding="utf-8"))

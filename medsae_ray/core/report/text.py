@@ -43,6 +43,11 @@ def percent(share: float | None, digits: int = 1) -> str:
     return DASH if share is None or not known(share) else f"{real(100 * share, digits)}\u00a0%"
 
 
+def probability(value: float | None) -> str:
+    """`= 0.031`, or `< 0.001` for anything smaller."""
+    return "< 0.001" if value is not None and known(value) and value < 0.001 else f"= {real(value)}"
+
+
 def shorten(text: str, limit: int) -> str:
     """`text` within `limit` characters, the last one an ellipsis if any was cut."""
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"

@@ -21,6 +21,7 @@ from medsae_ray.core.report.charts import (
 )
 from medsae_ray.core.report.data import EntropySummary, Finding, ReportData
 from medsae_ray.core.report.heatmap import Column, heat_map
+from medsae_ray.core.report.name_tests import NameTest
 from medsae_ray.core.report.text import known
 from medsae_ray.core.report.thumbnails import data_url
 from medsae_ray.errors import ArtifactError
@@ -83,6 +84,13 @@ class Card(NamedTuple):
     correlations: Markup
     shown_labels: int
     auroc: Markup
+    names: Sequence[NameTest] = ()
+    """Of each source, in a run with a vision-language model."""
+
+    @property
+    def verdict(self) -> str | None:
+        """Of the name that the card is headed by, or else why the model gave none."""
+        return self.row["verdict"] or next((test.verdict for test in self.names), None)
 
 
 def finding_rows(data: ReportData) -> list[FindingRow]:
@@ -174,7 +182,13 @@ def common_limit(rows: Sequence[Row], fields: Sequence[str]) -> float:
     return min(1.0, max(0.1, math.ceil(largest * 10 - 1e-9) / 10))
 
 
-def card(row: Row, labels: Sequence[str], limit: float, thumbnail: Callable[[str], bytes | None]) -> Card:
+def card(
+    row: Row,
+    labels: Sequence[str],
+    limit: float,
+    thumbnail: Callable[[str], bytes | None],
+    names: Sequence[NameTest] = (),
+) -> Card:
     """The card of one feature; `limit` is the end of its correlation axis."""
     pairs = zip(labels, row["r"], row["r_low"], row["r_high"], strict=True)
     by_size = sorted((Correlation(*pair) for pair in pairs), key=lambda c: -_size(c.r))[:CARD_LABELS]
@@ -188,4 +202,5 @@ def card(row: Row, labels: Sequence[str], limit: float, thumbnail: Callable[[str
         correlations=correlations(by_size, limit),
         shown_labels=len(by_size),
         auroc=auroc_plot([mark] if known(mark.value) else [], width=300, height=16),
+        names=names,
     )

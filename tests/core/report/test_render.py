@@ -13,6 +13,7 @@ from medsae_ray.core.report.data import EntropySummary, Finding, ReportData
 from medsae_ray.core.report.render import render_report
 from medsae_ray.core.report.text import DASH, MINUS, count, interval, percent, real
 from medsae_ray.errors import ArtifactError
+from tests.core.report.named import full_naming, unknown, without_rows
 from tests.core.report.sample import LABELS, full, minimal, training_log
 
 VOID = {"meta", "img", "br", "link", "input"}
@@ -99,11 +100,28 @@ def whole() -> tuple[ReportData, str]:
     return data, render_report(data)
 
 
-@pytest.fixture(scope="module", params=["whole", "minimal", "hostile", "one label"])
+@pytest.fixture(scope="module")
+def named() -> tuple[ReportData, str]:
+    data = full_naming()
+    return data, render_report(data)
+
+
+PAGES = {
+    "minimal": minimal,
+    "hostile": hostile,
+    "one label": lambda: full(["Only label"], 3),
+    "names": lambda: full_naming(["Only label"], 9),
+    "names that are hostile": lambda: unknown(EVIL),
+    "names of nothing": lambda: replace(minimal(), naming=without_rows()),
+    "names all abstained": lambda: full_naming(features=12, status=lambda feature: "abstained"),
+    "names all failed": lambda: full_naming(features=12, status=lambda feature: "named", failed=lambda feature: 50),
+}
+
+
+@pytest.fixture(scope="module", params=["whole", *PAGES])
 def content(request: pytest.FixtureRequest, whole: tuple[ReportData, str]) -> str:
     """The pages on which every general promise must hold."""
-    made = {"minimal": minimal, "hostile": hostile, "one label": lambda: full(["Only label"], 3)}
-    return whole[1] if request.param == "whole" else render_report(made[request.param]())
+    return whole[1] if request.param == "whole" else render_report(PAGES[request.param]())
 
 
 def test_every_page_nests_and_its_links_lead_somewhere(content):
@@ -200,3 +218,96 @@ def test_an_atlas_of_other_labels_is_refused():
 def test_a_log_that_lacks_a_column_is_refused():
     with pytest.raises(ArtifactError, match="dead_share"):
         render_report(replace(minimal(), log=training_log(2).drop(["dead_share"])))
+
+
+def test_a_run_without_names_says_nothing_of_them(whole):
+    page = Page(whole[1])
+    assert "names" not in page.ids and "Detection AUROC" not in page.text and "details" not in page.tags
+    assert "badge" not in whole[1]
+
+
+def test_the_counts_of_both_sources_stand_with_chance_and_the_papers_count(named):
+    data, content = named
+    words = Page(content).text
+    for source, said in (("vlm", "Vision-language model"), ("label", "Label")):
+        c = data.naming.counts[source]
+        verdicts = f"{c.verified} {c.rejected} {c.abstained} {c.insufficient_support} {c.failed}"
+        chance = f"{real(c.expected_by_chance, 1)} {real(c.random_name_auroc)}"
+        paper = f"{c.paper.passed} of {c.paper.names} 50 {real(c.paper.expected_by_chance, 1)}"
+        assert f"{said} {c.named} {c.tested} {verdicts} {chance} {paper}" in words
+
+
+def test_each_label_stands_with_its_ceiling_and_its_features_name(named):
+    data, content = named
+    words = Page(content).text
+    score_of = {row["feature"]: row for row in data.naming.scores.to_pylist() if row["source"] == "vlm"}
+    for finding in data.findings:
+        area, score = data.naming.ceilings[finding.label], score_of[finding.feature]
+        assert f"{finding.label} {real(area.auc)} {interval(area.low, area.high)} 25 / 25" in words
+        if score["auroc"] is not None:
+            said = f"{finding.feature} {real(score['auroc'])} {interval(score['low'], score['high'])}"
+            assert f"{said} {score['name']} {score['verdict']}" in words
+
+
+def test_a_card_tells_the_test_of_each_name(named):
+    data, content = named
+    page = Page(content)
+    shown = {int(name.removeprefix("feature-")) for name in page.ids if name.startswith("feature-")}
+    scores = [row for row in data.naming.scores.to_pylist() if row["feature"] in shown]
+    tested = [row for row in scores if row["auroc"] is not None]
+    assert len(tested) > 30
+    for row in tested:
+        assert f"Detection AUROC {real(row['auroc'])} {interval(row['low'], row['high'])} 25 active" in page.text
+        assert f"random names {real(row['null_mean'], 2)}, at most {real(row['null_max'], 2)}" in page.text
+    by_model = sum(row["source"] == "vlm" for row in tested)
+    assert content.count('class="roc"') == content.count('class="strip"') == by_model
+    assert page.text.count("Shortcut suspected.") == sum(row["shortcut_suspected"] for row in tested)
+    assert page.text.count("What the model wrote before the name") == sum(
+        row["source"] == "vlm" and row["verdict"] in ("verified", "rejected", "abstained") for row in scores
+    )
+
+
+def test_verdicts_neither_choose_nor_order_cards(whole, named):
+    cards = [[name for name in Page(content).ids if name.startswith("feature-")] for _, content in (whole, named)]
+    assert cards[0] == cards[1]
+
+
+def test_markup_from_a_model_is_shown_and_not_obeyed():
+    page = Page(render_report(unknown(EVIL)))
+    assert "script" not in page.tags and page.text.count(EVIL) >= 50
+    assert "by the vision-language model" in page.text
+
+
+def test_markup_in_charts_of_names_is_shown_and_not_obeyed():
+    page = Page(render_report(full_naming([EVIL, "b"], 6)))
+    assert "script" not in page.tags and f"label: {EVIL}" in page.text
+
+
+def test_a_page_of_any_reply_can_be_written_down():
+    assert render_report(unknown("\\ud800 \x00 \u202e")).encode()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"status": lambda feature: "abstained"}, ["The model named no feature", "No name abstained"]),
+        (
+            {"status": lambda feature: "named", "failed": lambda feature: 50},
+            ["12 names failed", "50 questions have no answer and count as wrong"],
+        ),
+        (
+            {"status": lambda feature: "failed"},
+            ["The model gave no name that fits the schema in 2 attempts", "cut off"],
+        ),
+        ({"status": lambda feature: "insufficient_support"}, ["Too few patients to test it: 3 patients."]),
+    ],
+)
+def test_a_run_whose_names_came_to_nothing_says_so(options, said):
+    words = Page(render_report(full_naming(features=12, **options))).text
+    assert all(sentence in words for sentence in said)
+
+
+def test_names_of_another_schema_are_refused():
+    data = full_naming(features=3)
+    with pytest.raises(ArtifactError, match="names"):
+        render_report(replace(data, naming=replace(data.naming, names=data.naming.names.drop(["status"]))))

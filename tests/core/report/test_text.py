@@ -37,3 +37,11 @@ def test_numbers_are_printed_as_a_paper_prints_them(said, expected):
 def test_a_printed_number_reads_back_within_its_rounding(value, digits):
     back = float(text.real(value, digits).replace(text.MINUS, "-").replace(",", ""))
     assert abs(back - value) <= 0.5 * 10.0**-digits + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0.0314, "= 0.031"), (0.001, "= 0.001"), (0.0009, "< 0.001"), (0.0, "< 0.001"), (None, f"= {text.DASH}")],
+)
+def test_a_small_probability_is_never_printed_as_zero(value, said):
+    assert text.probability(value) == said

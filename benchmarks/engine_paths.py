@@ -1,0 +1,163 @@
+"""The engine's path through Ray Serve against plain `vllm.LLM.chat`, on the same requests, one after the other.
+
+Both run image-major with the prefix cache; then Serve once more without reading it, which costs what feature-major
+order without a cache costs. Prints JSON. Usage: python benchmarks/engine_paths.py [--images 60] [--questions 20]
+"""
+
+import argparse
+import asyncio
+import base64
+import dataclasses
+import json
+import multiprocessing
+import os
+import platform
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import medsae_ray
+from medsae_ray.core.naming.engine import Asked, EngineSettings, YesNo, spelling, total, yes_no
+from medsae_ray.core.naming.prompts import DETECTION, question
+
+MODEL = Path(medsae_ray.__file__).parent / "core" / "phantom" / "weights" / "vlm"
+
+
+def pictures(count: int) -> list[bytes]:
+    """Phantom-sized noise, different in every image, so that no two share a prefix."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    made = []
+    for seed in range(count):
+        stream = io.BytesIO()
+        pixels = np.random.default_rng(seed).integers(0, 255, (28, 28), dtype=np.uint8)
+        Image.fromarray(pixels).resize((224, 224)).save(stream, "PNG")
+        made.append(stream.getvalue())
+    return made
+
+
+def through_serve(
+    settings: EngineSettings, images: list[bytes], questions: list[str], open_images: int
+) -> dict[str, Any]:
+    import ray
+
+    from medsae_ray.stages.engine import start_engine
+
+    async def ask_all(engine: Any, reuse: bool) -> tuple[float, list[Asked]]:
+        places = asyncio.Semaphore(open_images)
+
+        async def ask(image: bytes) -> Asked:
+            async with places:
+                return await engine.ask(image, questions, reuse=reuse)
+
+        start = time.perf_counter()
+        asked = await asyncio.gather(*(ask(image) for image in images))
+        return time.perf_counter() - start, list(asked)
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False)
+    start = time.perf_counter()
+    with start_engine(settings, print) as engine:
+        started = time.perf_counter() - start
+        seconds, asked = asyncio.run(ask_all(engine, True))
+        plain_seconds, plain = asyncio.run(ask_all(engine, False))
+    ray.shutdown()
+    cached, uncached = total(one.usage for one in asked), total(one.usage for one in plain)
+    return {
+        "start_s": round(started, 1),
+        "requests_per_s": len(images) * len(questions) / seconds,
+        "requests_per_s_without_cache": len(images) * len(questions) / plain_seconds,
+        "usage": cached._asdict(),
+        "usage_without_cache": uncached._asdict(),
+        "computed_tokens_ratio": (cached.prompt_tokens - cached.cached_tokens) / uncached.prompt_tokens,
+        "p_yes": [answer.p_yes for one in asked for answer in one.answers],
+        "largest_difference_without_cache": max(
+            abs(a.p_yes - b.p_yes)
+            for one, two in zip(asked, plain, strict=True)
+            for a, b in zip(*(one[0], two[0]), strict=True)
+        ),
+    }
+
+
+def through_llm(settings: EngineSettings, images: list[bytes], questions: list[str]) -> dict[str, Any]:
+    from medsae_ray.stages.engine_vllm import engine_arguments, environment
+
+    os.environ.update(environment(settings))
+    from vllm import LLM, SamplingParams
+
+    start = time.perf_counter()
+    llm = LLM(model=settings.model, **engine_arguments(settings), disable_log_stats=True)
+    tokens = {i: word for token, i in llm.get_tokenizer().get_vocab().items() if (word := spelling(token))}
+    params = SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=list(tokens), detokenize=False)
+    warm = [_chat(images[0], question("anything"))]
+    llm.chat(warm, params, use_tqdm=False)
+    started = time.perf_counter() - start
+    start = time.perf_counter()
+    first = llm.chat([_chat(image, questions[0]) for image in images], params, use_tqdm=False)
+    rest = llm.chat([_chat(image, text) for image in images for text in questions[1:]], params, use_tqdm=False)
+    seconds = time.perf_counter() - start
+    outputs = []
+    for number, output in enumerate(first):
+        outputs += [output, *rest[number * (len(questions) - 1) : (number + 1) * (len(questions) - 1)]]
+    answers = [_answer(output.outputs[0].logprobs[0], tokens) for output in outputs]
+    return {
+        "start_s": round(started, 1),
+        "requests_per_s": len(outputs) / seconds,
+        "prompt_tokens": sum(len(output.prompt_token_ids) for output in outputs),
+        "cached_tokens": sum(output.num_cached_tokens or 0 for output in outputs),
+        "p_yes": [answer.p_yes for answer in answers],
+    }
+
+
+def _chat(image: bytes, text: str) -> list[dict[str, Any]]:
+    url = f"data:image/png;base64,{base64.b64encode(image).decode()}"
+    shown = {"type": "image_url", "image_url": {"url": url}}
+    return [{"role": "user", "content": [{"type": "text", "text": DETECTION}, shown, {"type": "text", "text": text}]}]
+
+
+def _answer(logprobs: dict[int, Any], tokens: dict[int, str]) -> YesNo:
+    return yes_no((word, logprobs[token].logprob) for token, word in tokens.items() if token in logprobs)
+
+
+def _apart(function: Any, *arguments: Any) -> dict[str, Any]:
+    """Run in a process of its own, so that one path leaves nothing behind for the other."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default=str(MODEL))
+    parser.add_argument("--images", type=int, default=60)
+    parser.add_argument("--questions", type=int, default=20)
+    parser.add_argument("--open-images", type=int, default=16)
+    parser.add_argument("--cpus", type=float, default=0.5)
+    parser.add_argument("--gpus", type=int, default=0)
+    options = parser.parse_args()
+    settings = EngineSettings(
+        options.model, dtype="bfloat16" if options.gpus else "float32", cpus=options.cpus, gpus=options.gpus
+    )
+    images = pictures(options.images)
+    questions = [question(f"finding {number}", "a thing that can be seen") for number in range(options.questions)]
+    llm = _apart(through_llm, settings, images, questions)
+    serve = through_serve(settings, images, questions, options.open_images)
+    pairs = zip(llm.pop("p_yes"), serve.pop("p_yes"), strict=True)
+    result = {
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "settings": dataclasses.asdict(settings) | {"model": Path(settings.model).name},
+        "images": options.images,
+        "questions": options.questions,
+        "llm_chat": llm,
+        "serve": serve,
+        "serve_over_llm": serve["requests_per_s"] / llm["requests_per_s"],
+        "largest_difference_of_p_yes": max(abs(a - b) for a, b in pairs),
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

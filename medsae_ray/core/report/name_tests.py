@@ -1,0 +1,156 @@
+"""The names of one feature, each with its evidence and the figures of its test."""
+
+import json
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from markupsafe import Markup
+
+from medsae_ray.core.naming.prompts import CONTROL_NAME
+from medsae_ray.core.naming.reply import one_line
+from medsae_ray.core.naming.verdict import REJECTED, VERIFIED
+from medsae_ray.core.report.charts import Mark
+from medsae_ray.core.report.data import Answers, NamingReport
+from medsae_ray.core.report.name_charts import Role, Row, auroc_rows, roc, strip
+from medsae_ray.core.report.text import interval, known, real, shorten
+
+SOURCES = {"vlm": "vision-language model", "label": "label"}
+"""Source of a name -> its words, in the order of the page."""
+ROLES = {
+    "bin4": "strongest fifth",
+    "bin3": "fourth fifth",
+    "bin2": "middle fifth",
+    "bin1": "second fifth",
+    "bin0": "weakest fifth",
+    "random": "silent, random",
+    "hard": "silent, look-alike",
+    "matched": "silent, matched",
+}
+LONGEST_EVIDENCE = 3000
+
+
+class Evidence(NamedTuple):
+    """What a source says for its name: the lists of a reply, or else its text as it is."""
+
+    per_image: list[str]
+    shared_in_a: list[str]
+    absent_in_b: list[str]
+    text: str
+
+    @property
+    def lists(self) -> bool:
+        return any((self.per_image, self.shared_in_a, self.absent_in_b))
+
+
+class NameTest(NamedTuple):
+    """One source's name of one feature, or why it has none."""
+
+    row: dict[str, Any]
+    """Of `schema.names()`."""
+    score: dict[str, Any]
+    """Of `verdict.scores()`; empty if there is none."""
+    evidence: Evidence
+    roc: Markup
+    strip: Markup
+    controls: Markup
+
+    @property
+    def verdict(self) -> str:
+        return self.score.get("verdict") or self.row["status"]
+
+    @property
+    def tested(self) -> bool:
+        """Whether questions were asked; a feature may have failed before, for want of a name."""
+        return self.verdict in (VERIFIED, REJECTED) or self.score.get("failed", 0) > 0
+
+
+def tests_of(naming: NamingReport, features: Collection[int]) -> dict[int, list[NameTest]]:
+    """The names of each feature: the model's before the label's."""
+    rows, scores = (_of(table, features) for table in (naming.names, naming.scores))
+    score_of = {(score["feature"], score["source"]): score for score in scores}
+    found: dict[int, list[NameTest]] = {feature: [] for feature in features}
+    for row in sorted(rows, key=lambda row: [*SOURCES, row["source"]].index(row["source"])):
+        answers = naming.answers.get(row["feature"]) if row["source"] == "vlm" else None
+        found[row["feature"]].append(_test(row, score_of.get((row["feature"], row["source"]), {}), answers))
+    return found
+
+
+def _of(table: pa.Table, features: Collection[int]) -> list[dict[str, Any]]:
+    wanted = pa.array(sorted(features), pa.int32())
+    return table.filter(pc.is_in(table["feature"], value_set=wanted)).to_pylist()
+
+
+def _test(row: dict[str, Any], score: dict[str, Any], answers: Answers | None) -> NameTest:
+    points = roc_points(answers) if answers else []
+    return NameTest(
+        row=row,
+        score=score,
+        evidence=read_evidence(row["evidence"]),
+        roc=roc(points, score.get("auroc")) if points else Markup(),
+        strip=strip(roles(answers)) if answers else Markup(),
+        controls=auroc_rows(_controls(score)) if known(score.get("auroc")) else Markup(),
+    )
+
+
+def read_evidence(text: str) -> Evidence:
+    """A reply's lists without any character that does not print; another text as it is, if long only its beginning."""
+    try:
+        reply = json.loads(text)
+    except (ValueError, RecursionError):
+        reply = None
+    if not isinstance(reply, dict):
+        return Evidence([], [], [], shorten(one_line(text), LONGEST_EVIDENCE))
+    return Evidence(_lines(reply, "per_image"), _lines(reply, "shared_in_a"), _lines(reply, "absent_in_b"), "")
+
+
+def _lines(reply: dict[str, Any], key: str) -> list[str]:
+    said = reply.get(key)
+    return [one_line(line) for line in said if isinstance(line, str)] if isinstance(said, list) else []
+
+
+def roles(answers: Answers) -> list[Role]:
+    """The answers by role, strongest activation first, silent images last; the page names what it knows."""
+    order = [*ROLES, *sorted(set(answers.role) - set(ROLES))]
+    triples = list(zip(answers.role, answers.y, answers.p_yes, strict=True))
+    of = {role: [(y, p) for name, y, p in triples if name == role] for role in order if role in answers.role}
+    return [Role(ROLES.get(role, role), any(y for y, _ in pairs), [p for _, p in pairs]) for role, pairs in of.items()]
+
+
+def roc_points(answers: Answers) -> list[tuple[float, float]]:
+    """(share of silent images, share of active images) at or above each p(yes), from (0, 0) to (1, 1).
+
+    As in the score, a missing answer ranks worse than any other. Empty if there are no active or no silent images.
+    """
+    p_n, y_n = np.array(answers.p_yes, dtype=np.float64), np.array(answers.y)
+    p_n = np.where(np.isnan(p_n), np.where(y_n == 1, -1.0, 2.0), p_n)
+    active, silent = (y_n == 1).sum(), (y_n == 0).sum()
+    if not active or not silent:
+        return []
+    cuts = np.unique(p_n)[::-1]
+    above = [(float((p_n[y_n == 0] >= c).sum() / silent), float((p_n[y_n == 1] >= c).sum() / active)) for c in cuts]
+    return [(0.0, 0.0), *above]
+
+
+def _controls(score: dict[str, Any]) -> list[Row]:
+    """The name, and everything that it is held against."""
+    name = Mark(score["auroc"], _real(score["low"]), _real(score["high"]), "name")
+    random = Mark(_real(score["null_mean"]), _real(score["null_mean"]), _real(score["null_max"]), "plain")
+    largest = f", max {real(score['null_max'], 2)}" if known(score["null_max"]) else ""
+    single = [
+        (f"“{CONTROL_NAME}”", score["trivial"]),
+        (f"label: {score['best_label']}" if score["best_label"] else "no label", score["label_auroc"]),
+        (f"metadata: {score['best_metadata']}" if score["best_metadata"] else "no metadata", score["metadata_auroc"]),
+        ("ceiling of this label", score["ceiling"]),
+    ]
+    return [
+        Row("this name", name, f"{real(score['auroc'], 2)} {interval(score['low'], score['high'])}"),
+        Row("random names", random, real(score["null_mean"], 2) + largest),
+        *(Row(said, Mark(_real(value), np.nan, np.nan, "plain"), real(value, 2)) for said, value in single),
+    ]
+
+
+def _real(value: float | None) -> float:
+    return np.nan if value is None else value

@@ -1,0 +1,162 @@
+"""The section on names: counts, one row per label, and in plain sentences what they mean.
+
+Nothing here chooses or orders features: that a name passed its test must not bring it to the top.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from medsae_ray.core.analysis.auroc import Auroc
+from medsae_ray.core.report.charts import Mark, auroc_plot
+from medsae_ray.core.report.data import Finding, NameCounts, NamingReport
+from medsae_ray.core.report.name_tests import tests_of
+from medsae_ray.core.report.text import count, known, percent, real
+
+VERDICT_WORDS = {
+    "verified": "verified",
+    "rejected": "rejected",
+    "abstained": "abstained",
+    "insufficient_support": "insufficient support",
+    "failed": "failed",
+}
+FAIR = (0.45, 0.55)
+"""Mean AUROC of random names that is taken for 0.5."""
+
+
+class LabelRow(NamedTuple):
+    """One label: what the model can see of it, and what it called the label's best feature."""
+
+    label: str
+    ceiling: Auroc | None
+    feature: int | None
+    name: str | None
+    verdict: str | None
+    score: dict[str, Any]
+    """Of the feature's name; empty if it was not tested."""
+    plot: Markup
+
+    @property
+    def seen(self) -> bool:
+        return self.ceiling is not None and self.ceiling.low > 0.5
+
+    @property
+    def asked(self) -> bool:
+        return self.ceiling is not None and known(self.ceiling.auc)
+
+
+class NamesSection(NamedTuple):
+    labels: list[LabelRow]
+    sentences: list[str]
+    engine: str
+
+
+def names_section(naming: NamingReport, labels: Sequence[str], findings: Sequence[Finding]) -> NamesSection:
+    """`labels` in the order of the page; `findings` are the best features."""
+    feature_of = {finding.label: finding.feature for finding in findings}
+    tests = tests_of(naming, set(feature_of.values()))
+    rows = []
+    for label in labels:
+        test = next((t for t in tests.get(feature_of.get(label, -1), []) if t.row["source"] == "vlm"), None)
+        score, ceiling = test.score if test else {}, naming.ceilings.get(label)
+        name, verdict = (test.row["name"], test.verdict) if test else (None, None)
+        rows.append(LabelRow(label, ceiling, feature_of.get(label), name, verdict, score, _plot(score, ceiling)))
+    return NamesSection(rows, sentences(naming, rows), engine_sentence(naming))
+
+
+def _plot(score: dict[str, Any], ceiling: Auroc | None) -> Markup:
+    marks = []
+    if known(score.get("auroc")):
+        low, high = (end if known(end) else math.nan for end in (score["low"], score["high"]))
+        marks.append(Mark(score["auroc"], low, high, "name"))
+    if ceiling and known(ceiling.auc):
+        marks.append(Mark(ceiling.auc, ceiling.low, ceiling.high, "plain"))
+    return auroc_plot(marks)
+
+
+def sentences(naming: NamingReport, rows: Sequence[LabelRow]) -> list[str]:
+    """What the numbers mean, the limits of the model first."""
+    counts = naming.counts.get("vlm")
+    said = [
+        _sight(rows),
+        *([] if counts is None else [_result(counts), _paper(counts), _random(counts), _failed(counts)]),
+    ]
+    return [sentence for sentence in said if sentence]
+
+
+def _sight(rows: Sequence[LabelRow]) -> str:
+    """Whether the model sees the labels at all: without that, a verdict is about the model."""
+    asked, seen = sum(row.asked for row in rows), sum(row.seen for row in rows)
+    if not asked:
+        return (
+            "No label has images with and without it in the shared test images, so what the model can see is unknown."
+        )
+    if not seen:
+        return (
+            f"Asked for the {count(asked)} labels themselves, the model tells none of them from its absence: no "
+            "ceiling's interval lies above 0.5. As far as these images show, it does not see what the labels mean, so "
+            "the verdicts say something about the model and nothing about the features."
+        )
+    return (
+        f"Asked for the {count(asked)} labels themselves, the model tells {count(seen)} from their absence (interval "
+        "above 0.5). For the others a rejected name may be the model's blindness and not the feature's fault."
+    )
+
+
+def _result(c: NameCounts) -> str:
+    if not c.named:
+        return "The model named no feature, so there was no name to test."
+    if not c.tested:
+        return f"The model named {count(c.named)} features, and none of them had enough patients to test its name."
+    first = f"Of {count(c.tested)} names tested, {count(c.verified)} are verified"
+    if not known(c.expected_by_chance):
+        return f"{first}; there are too few names to say what chance would verify."
+    chance = f"a namer that gives each feature the name of another would have {real(c.expected_by_chance, 1)} verified"
+    verdict = "That is no more than chance." if c.verified <= c.expected_by_chance else ""
+    return f"{first}; {chance}. {verdict}".strip()
+
+
+def _paper(c: NameCounts) -> str:
+    p = c.paper
+    if not p.names:
+        return ""
+    images = count(p.n_low) if p.n_low == p.n_high else f"{count(p.n_low)} to {count(p.n_high)}"
+    return (
+        f"Counted as MedSAE does, by an accuracy of at least 0.70 and nothing else, {count(p.passed)} of "
+        f"{count(p.names)} names pass on n\u00a0=\u00a0{images} images each; coin tosses would make "
+        f"{real(p.expected_by_chance, 1)} pass."
+    )
+
+
+def _random(c: NameCounts) -> str:
+    """Random names are the zero of the scale; say so where it is off."""
+    if not known(c.random_name_auroc) or FAIR[0] <= c.random_name_auroc <= FAIR[1]:
+        return ""
+    return (
+        f"Names of other features reach a mean AUROC of {real(c.random_name_auroc, 2)} and not 0.5: read each AUROC "
+        "against its random names."
+    )
+
+
+def _failed(c: NameCounts) -> str:
+    if not c.failed:
+        return ""
+    return (
+        f"{count(c.failed)} names failed: the model gave no valid name, or left more than half of the questions "
+        "unanswered. They count as not verified, and say nothing about the feature."
+    )
+
+
+def engine_sentence(naming: NamingReport) -> str:
+    """What was asked of the model, what of it came from the prefix cache, and what working side by side saved."""
+    used = naming.usage
+    cached = percent(used.cached_tokens / used.prompt_tokens) if used.prompt_tokens else "none"
+    said = (
+        f"{count(used.requests)} requests, {count(used.prompt_tokens)} prompt tokens, {cached} of them from the cache."
+    )
+    if not naming.overlap:
+        return said
+    beside, alone = (real(naming.overlap[key], 0) for key in ("makespan_s", "sum_s"))
+    return f"{said} Naming and analysis side by side took {beside} s; one after the other, {alone} s."

@@ -1,0 +1,1 @@
+"""The online endpoint: a finished run, asked one image at a time over HTTP."""

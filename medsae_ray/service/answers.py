@@ -1,0 +1,156 @@
+"""What the routes answer, as it stands in the OpenAPI description."""
+
+from pydantic import BaseModel
+
+
+class Error(BaseModel):
+    code: str
+    """Short and stable."""
+    message: str
+    where: str | None = None
+    """The part of the request that is at fault."""
+
+
+class Refusal(BaseModel):
+    error: Error
+
+
+class Live(BaseModel):
+    live: bool
+
+
+class Ready(BaseModel):
+    ready: bool
+    engine: str
+    """"ok", or "not configured" where the recipe names no vision-language model."""
+
+
+class NamedFeature(BaseModel):
+    """A feature's number, its strongest name, and that name's test on held-out patients."""
+
+    feature: int
+    name: str | None
+    name_source: str | None
+    definition: str | None
+    verdict: str | None
+    detection_auroc: float | None
+    detection_low: float | None
+    detection_high: float | None
+
+
+class ActiveFeature(NamedFeature):
+    activation: float
+
+
+class Encoded(BaseModel):
+    """An image's strongest features. `active` counts all, `named` those with a name."""
+
+    width: int
+    height: int
+    active: int
+    named: int
+    features: list[ActiveFeature]
+    sae: str
+    atlas: str
+
+
+class Feature(NamedFeature):
+    n_active: int
+    frequency: float
+    mean_active: float | None
+    max: float | None
+    entropy: float | None
+    best_label: str | None
+    best_r: float | None
+    auroc: float | None
+    detection_accuracy: float | None
+
+
+class Page(BaseModel):
+    total: int
+    page: int
+    size: int
+    features: list[Feature]
+
+
+class Correlation(BaseModel):
+    label: str
+    r: float | None
+    low: float | None
+    high: float | None
+
+
+class TopImage(BaseModel):
+    image_id: str
+    activation: float
+
+
+class WholeFeature(Feature):
+    """All evidence of one feature. `histogram` counts its non-zero activations in bins of equal log2 width."""
+
+    n_images: int
+    histogram: list[int]
+    entropy_normalised: float | None
+    best_p: float | None
+    auroc_low: float | None
+    auroc_high: float | None
+    auroc_positives: int
+    auroc_negatives: int
+    detection_null_mean: float | None
+    detection_trivial: float | None
+    detection_ceiling: float | None
+    correlations: list[Correlation]
+    top_images: list[TopImage]
+
+
+class Spent(BaseModel):
+    """Tokens that the engine took."""
+
+    requests: int
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+
+
+class Name(BaseModel):
+    """What group A shows and group B does not, by the naming schema."""
+
+    per_image: list[str]
+    shared_in_a: list[str]
+    absent_in_b: list[str]
+    category: str
+    name: str
+    definition: str
+    location: str
+    laterality: str
+    fraction_of_a: float
+    alternatives: list[str]
+    confidence: str
+    abstain: bool
+
+
+class NameAnswer(BaseModel):
+    """`status` is "named", "abstained", or "failed" if no attempt fitted the schema; `problem` then says why."""
+
+    status: str
+    name: Name | None
+    problem: str | None
+    attempts: int
+    model: str
+    usage: Spent
+
+
+class Detected(BaseModel):
+    """`p_yes` is P(yes) / (P(yes) + P(no)), `mass` the denominator; both null if the question failed."""
+
+    image: int
+    name: str
+    definition: str | None
+    p_yes: float | None
+    mass: float | None
+
+
+class DetectAnswer(BaseModel):
+    answers: list[Detected]
+    model: str
+    usage: Spent

@@ -1,0 +1,184 @@
+"""The routes. Every image is decoded and encoded in a few threads of their own, so that no caller stops the others."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi import Path as PathPart
+from fastapi.security import HTTPBearer
+
+from medsae_ray.config import Naming
+from medsae_ray.errors import ImageError
+from medsae_ray.service import answers, vlm
+from medsae_ray.service.atlas import Atlas, Sort, Verdict
+from medsae_ray.service.atlas import Query as FeatureQuery
+from medsae_ray.service.encoding import Active, ImageEncoder
+from medsae_ray.service.finished import Finished
+from medsae_ray.service.guard import Guard
+from medsae_ray.service.limits import Limits
+from medsae_ray.service.link import Link
+from medsae_ray.service.problems import Problem, install, of_image
+from medsae_ray.service.uploads import FORM, RAW, Reading, image_bytes, read_form
+
+T = TypeVar("T")
+_FILE = {"type": "string", "format": "binary"}
+
+
+class Desk:
+    """What the routes share: the models of one finished run, and the threads that use them."""
+
+    def __init__(self, run: Finished, engine: Link | None, limits: Limits) -> None:
+        self.run, self.engine, self.limits = run, engine, limits
+        self.atlas, self.encoder = Atlas(run.atlas), ImageEncoder(run)
+        images = run.recipe.what.images
+        self.reading = Reading(min(limits.pixels, images.max_pixels), images.high_bit)
+        self._threads = ThreadPoolExecutor(limits.threads, "image")
+
+    async def work(self, do: Callable[..., T], *arguments: Any) -> T:
+        """`do` in one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, do, *arguments)
+
+    def encode(self, data: bytes, top: int, named: bool) -> dict[str, Any]:
+        image = self.reading.image(data, "image")
+        try:
+            active = self.encoder.active(image)
+        except ImageError as error:
+            raise of_image(error, "image") from None
+        features = self._described(active)
+        known = [feature for feature in features if feature["name"] is not None]
+        counts = {"width": image.width, "height": image.height, "active": len(features), "named": len(known)}
+        shown = (known if named else features)[:top]
+        return counts | {"features": shown, "sae": self.run.sae.name, "atlas": self.run.atlas.name}
+
+    def pictures(self, files: list[bytes], where: str, side: int) -> list[bytes]:
+        return [vlm.picture(self.reading.image(data, f"{where}[{i}]"), side) for i, data in enumerate(files)]
+
+    def vlm(self) -> tuple[Link, Naming]:
+        naming = self.run.recipe.what.naming
+        if self.engine is None or naming is None:
+            raise Problem(503, "no_engine", "this run's recipe names no vision-language model", retry_s=3600)
+        return self.engine, naming
+
+    def _described(self, active: Active) -> list[dict[str, Any]]:
+        """Strongest first."""
+        pairs = sorted(zip(active.value, active.feature, strict=True), key=lambda pair: (-pair[0], pair[1]))
+        return [self.atlas.name(feature) | {"activation": value} for value, feature in pairs]
+
+
+def make_app(desk: Desk, token: str | None) -> FastAPI:
+    """The ASGI application. `token` is the digest of the token that callers have to send; None asks for none."""
+    security = [Depends(HTTPBearer(auto_error=False))] if token else []
+    app = FastAPI(
+        title="medsae-ray",
+        version=metadata.version("medsae-ray"),
+        redoc_url=None,
+        description="Concepts inside a medical image encoder. Not for clinical use: a feature is a correlate.",
+        responses={"default": {"model": answers.Refusal, "description": "the request is not answered"}},
+        dependencies=security,
+    )
+    install(app)
+    app.include_router(_health(desk))
+    app.include_router(_features(desk))
+    app.include_router(_images(desk))
+    app.add_middleware(Guard, token=token, limits=desk.limits)
+    return app
+
+
+def _health(desk: Desk) -> APIRouter:
+    router = APIRouter(prefix="/v1/health", tags=["health"])
+
+    @router.get("/live")
+    async def live() -> answers.Live:
+        """The process answers."""
+        return answers.Live(live=True)
+
+    @router.get("/ready")
+    async def ready() -> answers.Ready:
+        """Encoder and SAE are loaded, and the engine answers if the recipe has one; else 503."""
+        if desk.engine:
+            await desk.engine.check()
+        return answers.Ready(ready=True, engine="ok" if desk.engine else "not configured")
+
+    return router
+
+
+def _features(desk: Desk) -> APIRouter:
+    router = APIRouter(prefix="/v1/features", tags=["features"])
+
+    @router.get("", response_model=answers.Page)
+    def features(
+        page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+        size: Annotated[int, Query(ge=1, le=200)] = 50,
+        sort: Sort = "feature",
+        order: Literal["ascending", "descending"] = "ascending",
+        verdict: Verdict | None = None,
+        text: Annotated[str | None, Query(max_length=100)] = None,
+        label: Annotated[str | None, Query(max_length=100)] = None,
+    ) -> dict[str, Any]:
+        """A page of features; `text` is part of a name or definition, `label` the label correlated with most."""
+        total, rows = desk.atlas.page(FeatureQuery(page, size, sort, order == "descending", verdict, text, label))
+        return {"total": total, "page": page, "size": size, "features": rows}
+
+    @router.get("/{feature}", response_model=answers.WholeFeature)
+    def feature(feature: Annotated[int, PathPart(ge=0, lt=2**31)]) -> dict[str, Any]:
+        """One feature with its correlations, its histogram and its strongest images."""
+        return desk.atlas.one(feature)
+
+    return router
+
+
+def _images(desk: Desk) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["images"])
+
+    @router.post("/encode", response_model=answers.Encoded, openapi_extra=_body({"image": _FILE}, raw=True))
+    async def encode(
+        request: Request, top: Annotated[int, Query(ge=1, le=200)] = 10, named: bool = True
+    ) -> dict[str, Any]:
+        """The strongest features of an image, by default those with a name: a PNG or JPEG as the body, or as `image`
+        of a multipart body."""
+        data = await image_bytes(request, desk.limits)
+        return await desk.work(desk.encode, data, top, named)
+
+    @router.post(
+        "/name", response_model=answers.NameAnswer, openapi_extra=_body({"group_a": [_FILE], "group_b": [_FILE]})
+    )
+    async def name(request: Request) -> dict[str, Any]:
+        """What the images of group A show and those of group B do not."""
+        engine, rules = desk.vlm()
+        form = await read_form(request, desk.limits, files=("group_a", "group_b"))
+        a, b = form.files["group_a"], form.files["group_b"]
+        vlm.check_groups(len(a), len(b), rules)
+        pictures_a = await desk.work(desk.pictures, a, "group_a", rules.image_size)
+        pictures_b = await desk.work(desk.pictures, b, "group_b", rules.image_size)
+        return await vlm.name(engine, pictures_a, pictures_b, rules)
+
+    text = {"type": "string", "minLength": 1, "maxLength": desk.limits.text}
+    parts = {"images": [_FILE], "names": [text], "definitions": [text]}
+
+    @router.post("/detect", response_model=answers.DetectAnswer, openapi_extra=_body(parts, optional=("definitions",)))
+    async def detect(request: Request) -> dict[str, Any]:
+        """Whether each name is visible in each image: the engine's probability of yes."""
+        engine, rules = desk.vlm()
+        form = await read_form(request, desk.limits, ("images",), ("names", "definitions"))
+        files, most = form.files["images"], desk.limits.images
+        if not 1 <= len(files) <= most:
+            raise Problem(422, "invalid", f"{len(files)} images were sent, 1 to {most} are taken", "images")
+        asked = vlm.concepts(form.texts["names"], form.texts["definitions"], desk.limits)
+        return await vlm.detect(engine, await desk.work(desk.pictures, files, "images", rules.image_size), asked)
+
+    return router
+
+
+def _body(parts: dict[str, Any], optional: tuple[str, ...] = (), raw: bool = False) -> dict[str, Any]:
+    """The OpenAPI description of a body that the route reads itself; a list stands for a part that may be repeated."""
+    properties = {
+        name: {"type": "array", "items": part[0], "minItems": 1} if isinstance(part, list) else part
+        for name, part in parts.items()
+    }
+    required = [name for name in parts if name not in optional]
+    form = {"schema": {"type": "object", "properties": properties, "required": required}}
+    kinds = {kind: {"schema": _FILE} for kind in RAW} if raw else {}
+    return {"requestBody": {"required": True, "content": {FORM: form, **kinds}}}

@@ -1,0 +1,94 @@
+"""The atlas in memory: a page of features, or one feature with all its evidence."""
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import pyarrow.compute as pc
+
+from medsae_ray.core.artifact import Artifact
+from medsae_ray.service.problems import Problem
+
+Sort = Literal[
+    "feature",
+    "n_active",
+    "frequency",
+    "mean_active",
+    "max",
+    "entropy",
+    "best_r",
+    "auroc",
+    "detection_auroc",
+    "detection_accuracy",
+]
+Verdict = Literal["verified", "rejected", "insufficient_support", "abstained", "failed"]
+NAME = ["name", "name_source", "definition", "verdict", "detection_auroc", "detection_low", "detection_high"]
+NUMBERS = ["n_active", "frequency", "mean_active", "max", "entropy", "best_label", "best_r", "auroc"]
+
+
+class Query(NamedTuple):
+    """Which features, in which order."""
+
+    page: int = 1
+    size: int = 50
+    sort: Sort = "feature"
+    descending: bool = False
+    verdict: Verdict | None = None
+    text: str | None = None
+    """Part of a name or definition, in any case."""
+    label: str | None = None
+    """The dataset's label that a feature correlates with most."""
+
+
+class Atlas:
+    """Rows of the atlas artifact as plain values; NaN becomes None."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._table = artifact.table()
+        self.labels: list[str] = artifact.record.metrics["labels"]
+        self._row_of = {feature: row for row, feature in enumerate(self._table["feature"].to_pylist())}
+
+    def page(self, query: Query) -> tuple[int, list[dict[str, Any]]]:
+        """How many features fit, and those of the page. What has no value comes last."""
+        table = self._table.select(["feature", *NAME, *NUMBERS, "detection_accuracy"])
+        for condition in self._conditions(query):
+            table = table.filter(condition)
+        order = "descending" if query.descending else "ascending"
+        keys = [(query.sort, order)] + ([("feature", "ascending")] if query.sort != "feature" else [])
+        first = (query.page - 1) * query.size
+        rows = pc.sort_indices(table, sort_keys=keys)[first : first + query.size]
+        return table.num_rows, [_plain(row) for row in table.take(rows).to_pylist()]
+
+    def one(self, feature: int) -> dict[str, Any]:
+        """Everything that the atlas says of a feature. Problem if there is none of that number."""
+        if feature not in self._row_of:
+            raise Problem(404, "not_found", f"there is no feature {feature}; they are 0 to {len(self._row_of) - 1}")
+        row: dict[str, Any] = self._table.slice(self._row_of[feature], 1).to_pylist()[0]
+        per_label = zip(self.labels, row.pop("r"), row.pop("r_low"), row.pop("r_high"), strict=True)
+        tops = zip(row.pop("top_images"), row.pop("top_values"), strict=True)
+        return _plain(row) | {
+            "correlations": [_plain({"label": label, "r": r, "low": a, "high": b}) for label, r, a, b in per_label],
+            "top_images": [{"image_id": image_id, "activation": value} for image_id, value in tops],
+        }
+
+    def name(self, feature: int) -> dict[str, Any]:
+        """A feature's number, name and test."""
+        return _plain(self._table.select(["feature", *NAME]).slice(self._row_of[feature], 1).to_pylist()[0])
+
+    def _conditions(self, query: Query) -> Iterator[pc.Expression]:
+        if query.label is not None and query.label not in self.labels:
+            raise Problem(422, "invalid", f"the labels are {', '.join(self.labels)}", "query.label")
+        if query.verdict is not None:
+            yield pc.field("verdict") == query.verdict
+        if query.label is not None:
+            yield pc.field("best_label") == query.label
+        if query.text is not None:
+            name, definition = (_contains(column, query.text) for column in ("name", "definition"))
+            yield name | definition
+
+
+def _contains(column: str, text: str) -> pc.Expression:
+    return pc.match_substring(pc.field(column), text, ignore_case=True)
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: (None if isinstance(value, float) and value != value else value) for key, value in row.items()}

@@ -1,0 +1,129 @@
+"""`medsae serve`: the engine, the service and HTTP on one cluster, until Ctrl-C."""
+
+import contextlib
+import ipaddress
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+from ray import serve
+from ray.exceptions import RayError
+from rich.console import Console
+from rich.status import Status
+
+from medsae_ray.config import Recipe
+from medsae_ray.errors import MedsaeError, RecipeError
+from medsae_ray.service.deployment import deployed, quiet
+from medsae_ray.service.finished import open_run
+from medsae_ray.service.guard import digest
+from medsae_ray.service.limits import Limits
+from medsae_ray.stages.cluster import cluster
+from medsae_ray.stages.engine import start_engine
+from medsae_ray.stages.vlm import identity_of, settings_of
+
+SHORTEST_TOKEN = 16
+
+
+def serve_run(recipe: Recipe, root: str, host: str, port: int, token_variable: str, console: Console) -> None:
+    """Serve the finished run of `recipe` below `root` until the process is told to stop.
+
+    Raises ArtifactError if the run is not finished, EngineError if its engine does not start, and RecipeError for an
+    address that needs a token and has none.
+    """
+    token = token_of(token_variable, needed=not is_loopback(host))
+    run = open_run(recipe, root)
+    limits = Limits()
+    with cluster(recipe.how), http(host, port, limits), contextlib.ExitStack() as engine:
+        if run.has_engine and not (recipe.how.vlm and recipe.how.vlm.url):
+            with console.status("engine") as shown:
+                started = start_engine(settings_of(recipe), lambda text: _say(shown, text), identity_of(recipe))
+                engine.enter_context(started)
+        with deployed(run, token and digest(token), limits):
+            place = f"[{host}]" if ":" in host else host
+            console.print(f"serving {run.atlas.name} at http://{place}:{port}/docs; Ctrl-C stops it", highlight=False)
+            wait()
+
+
+def _say(shown: Status, text: str) -> None:
+    shown.update(f"engine: {text}")
+
+
+def token_of(variable: str, needed: bool) -> str | None:
+    """The token in an environment variable. RecipeError if it is needed and not there, or easily guessed."""
+    token = os.environ.get(variable)
+    if not token:
+        if needed:
+            raise RecipeError(
+                f"the environment variable {variable} is not set: whoever reaches an address beyond this machine "
+                f"could read the run. Set it to a token of {SHORTEST_TOKEN} characters or more, or use --host 127.0.0.1"
+            )
+        return None
+    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise RecipeError(
+            f"the token in {variable} has to be at least {SHORTEST_TOKEN} printable ASCII characters without spaces"
+        )
+    return token
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from its own machine only. Names other than localhost count as not."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+@contextlib.contextmanager
+def http(host: str, port: int, limits: Limits) -> Iterator[None]:
+    """Serve's HTTP proxy for the length of the block; one that runs already has to be at the same address."""
+    ran = bool(serve.status().proxies) or bool(serve.status().applications)
+    try:
+        _start_proxy(host, port, limits)
+        if ran:
+            _check_proxy(host, port)
+        yield
+    finally:
+        if not ran:
+            with quiet():
+                serve.shutdown()
+
+
+def _start_proxy(host: str, port: int, limits: Limits) -> None:
+    # On a busy machine a proxy takes longer to start than the 5 s after which Serve kills it.
+    patience = {"runtime_env": {"env_vars": {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}}}
+    try:
+        with quiet():
+            serve.start(
+                proxy_location="HeadOnly",
+                http_options={"host": host, "port": port, "request_timeout_s": limits.body_s + limits.engine_s},
+                logging_config={"log_level": "ERROR", "enable_access_log": False},
+                controller_options=patience,
+            )
+    except (RayError, TimeoutError) as error:
+        said = str(error).strip().rpartition("\n")[2]
+        raise MedsaeError(f"nothing can listen at {host}:{port}, or another program does: {said}") from error
+
+
+def _check_proxy(host: str, port: int) -> None:
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client()
+    assert client is not None, "Serve was started"
+    options = client.http_config
+    if not serve.status().proxies or (options.host, options.port) != (host, port):
+        raise MedsaeError(
+            f"Ray Serve runs on this cluster already, at {options.host}:{options.port} with "
+            f"{len(serve.status().proxies)} HTTP proxies; its address cannot change while it runs. Serve at that "
+            f"address, or wait until the run that uses it has ended"
+        )
+
+
+def wait() -> None:
+    """Until Ctrl-C or SIGTERM."""
+    stop = threading.Event()
+    before = {kind: signal.signal(kind, lambda *_: stop.set()) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        stop.wait()
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

@@ -1,0 +1,109 @@
+"""The service as a Ray Serve application: one replica that holds encoder, SAE and atlas, beside the engine's."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+
+from medsae_ray.config import Recipe
+from medsae_ray.errors import MedsaeError
+from medsae_ray.service.app import Desk, make_app
+from medsae_ray.service.finished import Finished
+from medsae_ray.service.limits import Limits
+from medsae_ray.service.link import ClusterEngine, Link, UrlEngine
+from medsae_ray.stages.cluster import own_error, require
+from medsae_ray.stages.vlm import identity_of
+
+APPLICATION = "medsae-service"
+CPUS = 0.1
+"""It waits for callers most of the time, and has to fit beside an engine on a small machine."""
+START_S = 180.0
+
+
+@serve.ingress()
+class Service:
+    """The deployment. `token` is the digest of the token that callers have to send."""
+
+    def __init__(self, run: Finished, token: str | None, limits: Limits) -> None:
+        self.desk, self.token = Desk(run, link_of(run.recipe, limits) if run.has_engine else None, limits), token
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return make_app(self.desk, self.token)
+
+
+def link_of(recipe: Recipe, limits: Limits) -> Link:
+    """The way to the recipe's engine. Nothing is asked of it yet."""
+    vlm = recipe.how.vlm
+    assert vlm is not None, "the run has an engine"
+    engine = UrlEngine(vlm, limits.engine_s) if vlm.url else ClusterEngine()
+    return Link(engine, identity_of(recipe), limits.engine_s, limits.retry_s)
+
+
+def application(run: Finished, token: str | None, limits: Limits | None = None) -> serve.Application:
+    """What `serve.run` and `serve deploy` take. The replica refuses what is too much for it before Serve does, so
+    Serve's own queue is only the second line."""
+    limits = limits or Limits()
+    deployment: Any = serve.deployment(
+        num_replicas=1,
+        ray_actor_options={"num_cpus": CPUS, "num_gpus": _gpus(run.recipe)},
+        max_ongoing_requests=4 * limits.requests,
+        max_queued_requests=4 * limits.requests,
+        max_constructor_retry_count=2,
+        graceful_shutdown_timeout_s=5,
+        logging_config={"log_level": "ERROR", "enable_access_log": False},
+    )(Service)
+    return deployment.bind(run, token, limits)
+
+
+def _gpus(recipe: Recipe) -> float:
+    """One replica holds both models."""
+    return max(recipe.how.embed.gpus, recipe.how.encode.gpus)
+
+
+@contextlib.contextmanager
+def deployed(run: Finished, token: str | None, limits: Limits | None = None) -> Iterator[None]:
+    """The service for the length of the block, on the cluster and the HTTP proxy that are there."""
+    require("embed", CPUS, _gpus(run.recipe))
+    try:
+        with quiet():
+            serve._run(application(run, token, limits), name=APPLICATION, route_prefix="/", _blocking=False)
+        _wait()
+        yield
+    finally:
+        with quiet():
+            serve.delete(APPLICATION)
+
+
+def _wait() -> None:
+    until = time.monotonic() + START_S
+    while True:
+        status, said = _status()
+        if status == "RUNNING":
+            return
+        if status == "DEPLOY_FAILED" or time.monotonic() > until:
+            raise own_error(said) or MedsaeError(f"the service does not start ({status}): {said[-600:]}")
+        time.sleep(0.2)
+
+
+def _status() -> tuple[str, str]:
+    found = serve.status().applications.get(APPLICATION)
+    if found is None:
+        return "ABSENT", ""
+    said = [found.message, *(deployment.message for deployment in found.deployments.values())]
+    return found.status.value, "\n".join(text for text in said if text)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Serve greets at length; a failure to start is an exception all the same."""
+    logger = logging.getLogger("ray.serve")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,54 @@
+"""One image -> active features, with the encoder and the SAE that the run used.
+
+Legend: D embedding dimension, M features.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from medsae_ray.config import Pool
+from medsae_ray.core.encode import load_artifact_sae
+from medsae_ray.core.encoders import load_encoder
+from medsae_ray.core.sae.sparse import sparse_rows
+from medsae_ray.core.storage import local_copy
+from medsae_ray.errors import ImageError
+from medsae_ray.service.finished import Finished
+
+
+class Active(NamedTuple):
+    """The active features of one image, as the run stores them."""
+
+    feature: list[int]
+    """Ascending."""
+    value: list[float]
+
+
+class ImageEncoder:
+    """Safe to use from several threads: both models only read."""
+
+    def __init__(self, run: Finished) -> None:
+        what, how = run.recipe.what, run.recipe.how
+        weights = local_copy(how.paths.weights) if how.paths.weights else None
+        options = what.encoder.options()
+        self._encoder = load_encoder(
+            what.encoder.kind, weights, device=_device(how.embed), threads=how.embed.threads, **options
+        )
+        self._device = _device(how.encode)
+        self._sae = load_artifact_sae(run.sae).to(self._device).eval()
+
+    @torch.no_grad()
+    def active(self, image: Image.Image) -> Active:
+        """Raises ImageError if the encoder makes no numbers of it."""
+        x_1D = self._encoder.embed(self._encoder.preprocess(image)[None])
+        if not np.isfinite(x_1D).all():
+            raise ImageError("not_finite", "the encoder's output for this image is not a number")
+        z_1M = self._sae.encode(torch.tensor(x_1D, device=self._device))
+        row = sparse_rows(z_1M)
+        return Active(row.indices.tolist(), row.values.tolist())
+
+
+def _device(pool: Pool) -> str:
+    return "cuda" if pool.gpus else "cpu"

@@ -1,0 +1,119 @@
+"""What stands before every route: who asks, how much, how slowly, and how many at once."""
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from medsae_ray.service.limits import Limits
+from medsae_ray.service.problems import Problem, unexpected
+
+OPEN = "/v1/health/live"
+"""The one path that needs no token."""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+def digest(token: str) -> str:
+    """What the service knows of its token."""
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class Guard:
+    """ASGI middleware. `token` is the token's digest; without one, only names of the loopback are answered, so that
+    no web page reaches the service by pointing its own name at this machine."""
+
+    def __init__(self, app: ASGIApp, token: str | None, limits: Limits) -> None:
+        self.app, self.token, self.limits, self.under_way = app, token, limits, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            return await send({"type": "websocket.close", "code": 1008})
+        started = False
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        try:
+            self._check(scope)
+            with self._place(scope["method"]):
+                await self.app(scope, _Body(receive, self.limits).receive, sending)
+        except Exception as error:
+            if not started:
+                problem = error if isinstance(error, Problem) else unexpected(error)
+                await problem.response()(scope, receive, sending)
+
+    def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        if self.token is None:
+            if _hostname(headers.get("host", "")) not in LOOPBACK:
+                raise Problem(403, "wrong_host", "without a token the service answers to the name localhost only")
+        elif scope["path"] != OPEN and not self._knows(headers.get("authorization", "")):
+            raise Problem(401, "unauthorized", "send the header Authorization: Bearer TOKEN")
+        length = headers.get("content-length", "0")
+        if not length.isascii() or not length.isdigit() or int(length[:20]) > self.limits.body:
+            raise _too_much(self.limits)
+
+    def _knows(self, given: str) -> bool:
+        kind, _, token = given.partition(" ")
+        right = hmac.compare_digest(digest(token), self.token or "")
+        return kind.lower() == "bearer" and right
+
+    @contextlib.contextmanager
+    def _place(self, method: str) -> Iterator[None]:
+        """One of the places for requests with a body, held until the answer is sent."""
+        if method in ("GET", "HEAD", "OPTIONS"):
+            yield
+            return
+        if self.under_way >= self.limits.requests:
+            raise Problem(429, "busy", "as many requests as can be served are under way", retry_s=self.limits.retry_s)
+        self.under_way += 1
+        try:
+            yield
+        finally:
+            self.under_way -= 1
+
+
+class _Body:
+    """A body that is refused while it arrives: once it is too long, or takes too long."""
+
+    def __init__(self, receive: Receive, limits: Limits) -> None:
+        self.next, self.limits = receive, limits
+        self.size, self.whole, self.until = 0, False, time.monotonic() + limits.body_s
+
+    async def receive(self) -> Message:
+        if self.whole:
+            return await self.next()
+        try:
+            async with asyncio.timeout(self.until - time.monotonic()):
+                message = await self.next()
+        except TimeoutError:
+            raise Problem(408, "too_slow", f"the body did not arrive within {self.limits.body_s:g} s") from None
+        if message["type"] == "http.request":
+            self.size += len(message.get("body", b""))
+            self.whole = not message.get("more_body", False)
+        if self.size > self.limits.body:
+            raise _too_much(self.limits)
+        return message
+
+
+def _too_much(limits: Limits) -> Problem:
+    return Problem(413, "too_large", f"a request may have at most {limits.body} bytes")
+
+
+def _hostname(host: str) -> str | None:
+    with contextlib.suppress(ValueError):
+        return urlsplit(f"//{host}").hostname
+    return None

@@ -1,0 +1,122 @@
+"""The engine as online requests reach it: ahead of batch work, and never waited for longer than a caller waits."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from ray import serve
+from ray.exceptions import RayError, TaskCancelledError
+from ray.serve.exceptions import BackPressureError, RayServeException
+
+from medsae_ray.config import Vlm
+from medsae_ray.core.naming.engine import ONLINE, Asked, Wrote
+from medsae_ray.core.naming.openai_api import OpenAiEngine
+from medsae_ray.core.naming.prompts import Part
+from medsae_ray.errors import EngineError
+from medsae_ray.service.problems import Problem
+from medsae_ray.stages.engine import APPLICATION
+
+READY_S = 5.0
+"""How long the engine may take to say that it is there,"""
+FRESH_S = 2.0
+"""and how long that is believed."""
+
+
+class Asker(Protocol):
+    """What both kinds of engine do when asked."""
+
+    async def ask(self, image: bytes, questions: list[str], priority: int) -> Asked: ...
+
+    async def write(
+        self, parts: list[Part], schema: dict[str, Any], seed: int, temperature: float, max_tokens: int, priority: int
+    ) -> Wrote: ...
+
+    async def answers(self) -> None:
+        """Returns if the engine is there."""
+
+
+class Link:
+    """Asks at priority ONLINE. A full, slow or lost engine is a Problem at once, and the caller comes back."""
+
+    def __init__(self, engine: Asker, identity: str, patience_s: float, retry_s: int) -> None:
+        self.engine, self.identity, self.patience_s, self.retry_s = engine, identity, patience_s, retry_s
+        self._well = -FRESH_S
+
+    async def ask(self, image: bytes, questions: list[str]) -> Asked:
+        return await self._within(self.patience_s, lambda: self.engine.ask(image, questions, ONLINE))
+
+    async def write(
+        self, parts: list[Part], schema: dict[str, Any], seed: int, temperature: float, max_tokens: int
+    ) -> Wrote:
+        return await self._within(
+            self.patience_s, lambda: self.engine.write(parts, schema, seed, temperature, max_tokens, ONLINE)
+        )
+
+    async def check(self) -> None:
+        """Problem unless the engine answers, or did a moment ago."""
+        if time.monotonic() - self._well > FRESH_S:
+            await self._within(READY_S, self.engine.answers)
+            self._well = time.monotonic()
+
+    async def _within(self, seconds: float, call: Callable[[], Awaitable[Any]]) -> Any:
+        try:
+            async with asyncio.timeout(seconds):
+                return await call()
+        except BackPressureError:
+            raise self._problem("engine_full", "the vision-language engine has as much as it can take") from None
+        except TimeoutError:
+            raise self._problem("engine_slow", f"the vision-language engine took over {seconds:g} s") from None
+        except (RayError, RayServeException, TaskCancelledError, EngineError):
+            raise self._problem("engine_lost", "the vision-language engine does not run") from None
+
+    def _problem(self, code: str, message: str) -> Problem:
+        return Problem(503, code, message, retry_s=self.retry_s)
+
+
+class ClusterEngine:
+    """The engine's application on this cluster, found when it is first needed."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    async def ask(self, image: bytes, questions: list[str], priority: int) -> Asked:
+        return await (await self._found()).ask.remote(image, questions, priority)
+
+    async def write(
+        self, parts: list[Part], schema: dict[str, Any], seed: int, temperature: float, max_tokens: int, priority: int
+    ) -> Wrote:
+        return await (await self._found()).write.remote(parts, schema, seed, temperature, max_tokens, priority)
+
+    async def answers(self) -> None:
+        await (await self._found()).identity.remote()
+
+    async def _found(self) -> Any:
+        if self._handle is None:
+            self._handle = await asyncio.to_thread(serve.get_app_handle, APPLICATION)
+        return self._handle
+
+
+class UrlEngine:
+    """The engine behind a URL. Its own patience is short here: the caller is told to come back instead."""
+
+    def __init__(self, vlm: Vlm, patience_s: float) -> None:
+        assert vlm.url is not None, "this kind of engine has one"
+        self._open = lambda: OpenAiEngine(vlm.url or "", vlm.model, vlm.key_variable, patience_s, patience_s)
+        self._engine: OpenAiEngine | None = None
+
+    async def ask(self, image: bytes, questions: list[str], priority: int) -> Asked:
+        return await self._found().ask(image, questions, priority)
+
+    async def write(
+        self, parts: list[Part], schema: dict[str, Any], seed: int, temperature: float, max_tokens: int, priority: int
+    ) -> Wrote:
+        return await self._found().write(parts, schema, seed, temperature, max_tokens, priority)
+
+    async def answers(self) -> None:
+        await self._found().connect()
+
+    def _found(self) -> OpenAiEngine:
+        if self._engine is None:
+            self._engine = self._open()
+        return self._engine

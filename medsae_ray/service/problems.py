@@ -1,0 +1,67 @@
+"""What goes wrong, in one shape: {"error": {"code", "message", "where"?}}. Nothing of a request is ever logged."""
+
+import logging
+import traceback
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from medsae_ray.errors import ImageError
+
+logger = logging.getLogger(__name__)
+
+_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
+_IMAGE_STATUS = {"not_an_image": 415, "too_large": 413}
+
+
+class Problem(Exception):
+    """A request that is not answered: HTTP status, a short stable code, and what the caller can do."""
+
+    def __init__(
+        self, status: int, code: str, message: str, where: str | None = None, retry_s: int | None = None
+    ) -> None:
+        super().__init__(code)
+        self.status, self.code, self.message, self.where, self.retry_s = status, code, message, where, retry_s
+
+    def response(self) -> JSONResponse:
+        error = {"code": self.code, "message": self.message} | ({"where": self.where} if self.where else {})
+        headers = {"Retry-After": str(self.retry_s)} if self.retry_s is not None else {}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return JSONResponse({"error": error}, self.status, headers)
+
+
+def of_image(error: ImageError, where: str) -> Problem:
+    """An image that cannot be used: the file is at fault, so the same request fails again."""
+    return Problem(_IMAGE_STATUS.get(error.reason, 422), f"image_{error.reason}", str(error), where)
+
+
+def unexpected(error: Exception) -> Problem:
+    """A fault of the service. The log has where it happened, not the values, which may come from an image."""
+    logger.error("%s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+    return Problem(500, "internal", "the service failed on this request; its log says where")
+
+
+def install(app: FastAPI) -> None:
+    """Every refusal of the framework in the service's shape."""
+
+    async def refused(request: Request, error: Any) -> JSONResponse:
+        code = _CODES.get(error.status_code, f"http_{error.status_code}")
+        response = Problem(error.status_code, code, str(error.detail)).response()
+        response.headers.update(error.headers or {})
+        return response
+
+    async def invalid(request: Request, error: Any) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        return Problem(422, "invalid", first["msg"], where).response()
+
+    async def own(request: Request, problem: Any) -> JSONResponse:
+        return problem.response()
+
+    app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Problem, own)

@@ -1,0 +1,98 @@
+"""Request bodies -> images and texts. Images come as bytes; nothing that a caller sends is taken for a path or URL."""
+
+from dataclasses import dataclass
+
+from fastapi import Request
+from PIL import Image
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from medsae_ray.core.images import read_image
+from medsae_ray.errors import ImageError
+from medsae_ray.service.limits import Limits
+from medsae_ray.service.problems import Problem, of_image
+
+RAW = ("image/png", "image/jpeg")
+FORM = "multipart/form-data"
+_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How an uploaded image is decoded: as the run decoded its own, within the service's bounds."""
+
+    max_pixels: int
+    high_bit: str
+
+    def image(self, data: bytes, where: str) -> Image.Image:
+        """Mode L or RGB. Problem for anything but a whole PNG or JPEG."""
+        if data and not data.startswith(_MAGIC):
+            raise Problem(415, "image_not_an_image", "only PNG and JPEG images are read", where)
+        try:
+            return read_image(data, max_pixels=self.max_pixels, high_bit=self.high_bit)
+        except ImageError as error:
+            raise of_image(error, where) from None
+
+
+@dataclass(frozen=True)
+class Form:
+    """A multipart body in memory: files and texts by field, in the order sent."""
+
+    files: dict[str, list[bytes]]
+    texts: dict[str, list[str]]
+
+
+class _InMemory(MultiPartParser):
+    """Patients' images are not written to a temporary file. The body is bounded already."""
+
+    spool_max_size = 2**40
+
+
+async def image_bytes(request: Request, limits: Limits) -> bytes:
+    """The one image of a request: its body, or the part `image` of a multipart body."""
+    kind = _kind(request)
+    if kind in RAW:
+        return await request.body()
+    if kind != FORM:
+        raise Problem(415, "wrong_content_type", f"Content-Type is one of {', '.join((*RAW, FORM))}")
+    form = await read_form(request, limits, files=("image",))
+    return only(form.files["image"], "image")
+
+
+async def read_form(request: Request, limits: Limits, files: tuple[str, ...] = (), texts: tuple[str, ...] = ()) -> Form:
+    """A multipart body with these fields and no others. Problem for anything else."""
+    if _kind(request) != FORM:
+        raise Problem(415, "wrong_content_type", f"Content-Type is {FORM}")
+    form = Form({name: [] for name in files}, {name: [] for name in texts})
+    for name, value in await _parse(request, limits):
+        if isinstance(value, UploadFile) and name in form.files:
+            form.files[name].append(await value.read())
+        elif isinstance(value, str) and name in form.texts:
+            form.texts[name].append(value)
+        else:
+            allowed = [*(f"{field} (a file)" for field in files), *(f"{field} (a text)" for field in texts)]
+            raise Problem(422, "unknown_part", f"the parts are {', '.join(allowed)}", "body")
+    return form
+
+
+async def _parse(request: Request, limits: Limits) -> list[tuple[str, UploadFile | str]]:
+    most = {"max_files": limits.parts, "max_fields": limits.parts, "max_part_size": 4 * limits.text}
+    try:
+        parsed = await _InMemory(request.headers, request.stream(), **most).parse()
+    except Problem:
+        raise
+    except MultiPartException as error:
+        raise Problem(400, "bad_multipart", error.message, "body") from None
+    except Exception as error:  # the parser is fed with bytes of any kind, and raises KeyError, UnicodeError, ...
+        raise Problem(400, "bad_multipart", f"the multipart body cannot be read ({type(error).__name__})") from None
+    return [(name.removesuffix("[]"), value) for name, value in parsed.multi_items()]
+
+
+def only(found: list[bytes], where: str) -> bytes:
+    if len(found) != 1:
+        raise Problem(422, "invalid", f"{len(found)} files were sent, exactly one is needed", where)
+    return found[0]
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()

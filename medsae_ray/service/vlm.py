@@ -1,0 +1,128 @@
+"""Naming and detection on a caller's own images, with the prompts and rules of the batch run."""
+
+import asyncio
+import io
+import re
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from PIL import Image
+
+from medsae_ray.config import Naming
+from medsae_ray.core.naming.engine import Asked, Usage, Wrote, total
+from medsae_ray.core.naming.prompts import Part, naming_message, naming_schema, question
+from medsae_ray.core.naming.reply import one_line, parse_name
+from medsae_ray.errors import NamingError
+from medsae_ray.service.limits import Limits
+from medsae_ray.service.problems import Problem
+
+_ANGLE = re.compile(r"[<>]")
+AT_ONCE = 4
+"""Images of one request that are with the engine at the same time."""
+
+
+class Engine(Protocol):
+    """What `Link` offers."""
+
+    identity: str
+
+    async def ask(self, image: bytes, questions: list[str]) -> Asked: ...
+
+    async def write(
+        self, parts: list[Part], schema: dict[str, Any], seed: int, temperature: float, max_tokens: int
+    ) -> Wrote: ...
+
+
+def picture(image: Image.Image, side: int) -> bytes:
+    """An image as the engine gets it: grey PNG of at most `side` pixels, as in the batch run."""
+    grey = image.convert("L")
+    grey.thumbnail((side, side), Image.Resampling.BICUBIC)
+    grey.info.clear()
+    stream = io.BytesIO()
+    grey.save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def check_groups(n_a: int, n_b: int, naming: Naming) -> None:
+    """Both groups have images, and no more of them than the engine was started for."""
+    for n, most, where in ((n_a, naming.positives, "group_a"), (n_b, naming.contrasts, "group_b")):
+        if not 1 <= n <= most:
+            raise Problem(422, "invalid", f"{n} images were sent, 1 to {most} are taken", where)
+
+
+async def name(engine: Engine, group_a: list[bytes], group_b: list[bytes], rules: Naming) -> dict[str, Any]:
+    """Ask for a name until an answer fits the schema, as often as the recipe allows."""
+    message, schema = naming_message(group_a, group_b), naming_schema(len(group_a))
+    spent: list[Usage] = []
+    for attempt in range(rules.attempts):
+        temperature = rules.temperature if attempt else 0.0
+        wrote = await engine.write(message, schema, rules.seed + attempt, temperature, rules.max_tokens)
+        spent.append(wrote.usage)
+        found, problem = _parsed(wrote, len(group_a))
+        if found:
+            break
+    status = "failed" if found is None else "abstained" if found["abstain"] else "named"
+    done = {"status": status, "name": found, "problem": problem, "attempts": len(spent)}
+    return done | {"model": engine.identity, "usage": total(spent)._asdict()}
+
+
+def _parsed(wrote: Wrote, n_a: int) -> tuple[dict[str, Any] | None, str | None]:
+    if wrote.written.finish.startswith("error"):
+        return None, "the engine could not answer"
+    try:
+        return asdict(parse_name(wrote.written.text, n_a)), None
+    except NamingError as error:
+        return None, str(error)
+
+
+Asking = tuple[str, str | None]
+"""A name and its definition."""
+
+
+def concepts(names: list[str], definitions: list[str], limits: Limits) -> list[Asking]:
+    """Names with their definitions, which come for all names or for none."""
+    if not 1 <= len(names) <= limits.names:
+        raise Problem(422, "invalid", f"{len(names)} names were sent, 1 to {limits.names} are taken", "names")
+    if definitions and len(definitions) != len(names):
+        raise Problem(
+            422, "invalid", f"{len(definitions)} definitions for {len(names)} names: send one for each", "definitions"
+        )
+    defined = [_line(text, f"definitions[{i}]", limits) or None for i, text in enumerate(definitions)]
+    named = [_line(text, f"names[{i}]", limits) for i, text in enumerate(names)]
+    if "" in named:
+        raise Problem(422, "invalid", "the name is empty", f"names[{named.index('')}]")
+    return list(zip(named, defined or [None] * len(named), strict=True))
+
+
+def _line(text: str, where: str, limits: Limits) -> str:
+    """One line without what a chat template could take for a control token."""
+    if len(text) > limits.text:
+        raise Problem(422, "invalid", f"{len(text)} characters, {limits.text} are allowed", where)
+    if _ANGLE.search(text):
+        raise Problem(422, "invalid", "angle brackets are not allowed", where)
+    return one_line(text)
+
+
+async def detect(engine: Engine, images: list[bytes], asked: list[Asking]) -> dict[str, Any]:
+    """Every question about every image; all about one image go together."""
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def about(image: bytes) -> Asked:
+        async with places:
+            return await engine.ask(image, [question(*concept) for concept in asked])
+
+    of_image = await asyncio.gather(*(about(image) for image in images))
+    answers = [
+        {"image": i, "name": name, "definition": definition, "p_yes": _real(answer.p_yes), "mass": _real(answer.mass)}
+        for i, found in enumerate(of_image)
+        for (name, definition), answer in zip(asked, found.answers, strict=True)
+    ]
+    return {
+        "answers": answers,
+        "model": engine.identity,
+        "usage": total(found.usage for found in of_image)._asdict(),
+    }
+
+
+def _real(value: float) -> float | None:
+    return None if value != value else value

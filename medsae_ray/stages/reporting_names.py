@@ -1,0 +1,69 @@
+"""What report.html says of names, from the artifacts of a naming run."""
+
+import math
+from typing import Any
+
+import pyarrow as pa
+
+from medsae_ray.core.analysis.auroc import Auroc
+from medsae_ray.core.naming.questions import Concept
+from medsae_ray.core.naming.verdict import VERDICTS, PaperCount
+from medsae_ray.core.report.data import Answers, NameCounts, NamingReport
+from medsae_ray.stages.detection import concepts_of
+from medsae_ray.stages.run import Run
+from medsae_ray.stages.samples import DETECTION, by_feature
+from medsae_ray.stages.summary import overlap, usage_of
+
+SOURCES = ("vlm", "label")
+
+
+def naming_report(run: Run) -> NamingReport:
+    """All that the report shows of names."""
+    names, label_names, scores = (run.artifact(n) for n in ("names", "label_names", "scores"))
+    metrics = scores.record.metrics
+    return NamingReport(
+        model=names.record.what["model"],
+        names=pa.concat_tables([names.table(), label_names.table()]),
+        scores=scores.table(),
+        counts={source: _counts(metrics[source]) for source in SOURCES},
+        ceilings={label: Auroc(**_known(area)) for label, area in metrics["ceilings"].items()},
+        answers=answers_of(
+            concepts_of(names.table()), run.artifact("samples").table(), run.artifact("answers").table()
+        ),
+        usage=usage_of(run),
+        overlap=overlap(run.rows),
+    )
+
+
+def answers_of(concept_of: dict[int, Concept], samples: pa.Table, answers: pa.Table) -> dict[int, Answers]:
+    """The answers to each feature's own name on its own test images; NaN where there is none."""
+    asked = set(concept_of.values())
+    columns = (answers[c].to_pylist() for c in ("image_id", "name", "definition", "p_yes"))
+    found = {
+        (image, concept): p
+        for image, name, definition, p in zip(*columns, strict=True)
+        if (concept := Concept(name, definition)) in asked
+    }
+    return {
+        feature: Answers(
+            p_yes=[_real(found.get((row["image_id"], concept_of[feature]))) for row in rows],
+            y=[int(row["value"] > 0) for row in rows],
+            role=[row["role"] for row in rows],
+        )
+        for feature, rows in by_feature(samples, DETECTION).items()
+        if feature in concept_of
+    }
+
+
+def _counts(stored: dict[str, Any]) -> NameCounts:
+    counts = {key: stored[key] for key in ("named", "tested", *VERDICTS)}
+    chance = {key: _real(stored[key]) for key in ("expected_by_chance", "random_name_auroc")}
+    return NameCounts(**counts, **chance, paper=PaperCount(**_known(stored["paper"])))
+
+
+def _known(stored: dict[str, Any]) -> dict[str, Any]:
+    return {key: _real(value) for key, value in stored.items()}
+
+
+def _real(value: Any) -> Any:
+    return math.nan if value is None else value

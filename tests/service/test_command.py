@@ -1,0 +1,77 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from ray.serve.schema import ServeDeploySchema
+
+from medsae_ray.cli import main
+from medsae_ray.errors import ArtifactError, RecipeError
+from medsae_ray.service.command import is_loopback, token_of
+from medsae_ray.service.finished import open_run
+from tests.service.conftest import Small
+
+ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "correct-horse-battery"
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        *(("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True)),
+        *(("0.0.0.0", False), ("::", False), ("192.168.1.5", False), ("example.org", False), ("", False)),
+        *(("127.0.0.1.example.org", False), ("0x7f.1", False)),
+    ],
+)
+def test_only_addresses_of_this_machine_need_no_token(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+def test_an_address_beyond_this_machine_needs_a_token(
+    small: Small, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MEDSAE_TOKEN", raising=False)
+    (tmp_path / "recipe.yaml").write_text(json.dumps(small.recipe.model_dump(mode="json", exclude_none=True)))
+    assert main(["serve", str(tmp_path / "recipe.yaml"), "--root", small.root, "--host", "0.0.0.0"]) == 1
+    assert "MEDSAE_TOKEN is not set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("token", ["short", "sixteen letters!", "sixteen-lettersé", "sixteen-letters\n"])
+def test_a_token_that_is_easily_guessed_or_cannot_be_sent_is_refused(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_TOKEN", token)
+    with pytest.raises(RecipeError, match="at least 16 printable") as refused:
+        token_of("A_TOKEN", needed=False)
+    assert token not in str(refused.value)
+
+
+def test_a_run_that_is_not_finished_is_refused_with_the_command_that_finishes_it(small: Small, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"no finished manifest-\w+.*medsae run RECIPE --root"):
+        open_run(small.recipe, str(tmp_path))
+    for folder in Path(small.root).glob("*-*"):
+        if not folder.name.startswith("atlas-"):
+            (tmp_path / folder.name).symlink_to(folder)
+    with pytest.raises(ArtifactError, match=r"no finished atlas-\w+"):
+        open_run(small.recipe, str(tmp_path))
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("atlas-")]
+
+
+def test_the_deploy_config_is_one_that_serve_takes_and_its_builder_reads(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from serve.app import Arguments, build
+
+    config = yaml.safe_load((ROOT / "serve" / "config.yaml").read_text())
+    (application,) = ServeDeploySchema.model_validate(config).applications
+    assert application.import_path == "serve.app:build" and config["http_options"]["host"] == "127.0.0.1"
+    given = Arguments(**application.args)
+    monkeypatch.delenv(given.token_variable, raising=False)
+    (tmp_path / "recipe.yaml").write_text(json.dumps(small.recipe.model_dump(mode="json", exclude_none=True)))
+    arguments = given.model_copy(update={"recipe": str(tmp_path / "recipe.yaml"), "root": small.root})
+    with pytest.raises(RecipeError, match="MEDSAE_TOKEN is not set"):
+        build(arguments)
+    monkeypatch.setenv(given.token_variable, TOKEN)
+    bound = build(arguments)
+    run, kept, _ = bound._bound_deployment.init_args
+    assert run.atlas.name == small.run.atlas.name and TOKEN not in kept
