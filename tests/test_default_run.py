@@ -16,8 +16,8 @@ from medsae_ray.core.phantom import FINDINGS
 
 @pytest.fixture(scope="module")
 def summary(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """summary.json of the packaged recipe. Shards are computed in a plain loop, which gives the same results without the
-    start-up of Ray Data and Ray Train; the model is hosted by Ray Serve and vLLM as always."""
+    """summary.json of the packaged recipe. Shards are computed in a plain loop: the same results without the start-up
+    of Ray Data and Ray Train. The model is hosted by Ray Serve and vLLM as always."""
     folder = tmp_path_factory.mktemp("phantom")
     recipe = yaml.safe_load(find_recipe("phantom").read_text())
     recipe["how"]["engine"] = "loop"
