@@ -53,6 +53,9 @@ def test_a_null_list_and_an_empty_list_have_no_null_items() -> None:
     assert conform(table.slice(1), declared, "here").num_rows == 2
 
 
-def test_the_atlas_is_the_features_with_a_name() -> None:
-    assert schema.atlas(3).names == [*schema.features(3).names, "name", "name_source"]
+def test_the_atlas_is_the_features_with_a_name_and_its_test() -> None:
+    added = schema.atlas(3).names[len(schema.features(3).names) :]
+    assert added[:4] == ["name", "name_source", "definition", "verdict"]
+    assert added[4:] == [f"detection_{column}" for column in schema.DETECTION]
+    assert schema.atlas(3).names[: -len(added)] == schema.features(3).names
     assert schema.features(3).field("r").type.list_size == 3

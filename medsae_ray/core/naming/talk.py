@@ -29,19 +29,25 @@ R = TypeVar("R")
 
 
 async def at_most(limit: int, items: Iterable[T], work: Callable[[T], Awaitable[R]], done: Callable[[R], None]) -> None:
-    """`work` on every item, `limit` at a time; `done` gets each result. The first error ends the others."""
-    source = iter(items)
+    """`work` on every item, `limit` at a time; `done` gets each result.
+
+    After an error nothing more is begun, but what is under way is finished, so that no answer is lost; then the first
+    error is raised.
+    """
+    source, errors = iter(items), list[Exception]()
 
     async def worker() -> None:
-        for item in source:
-            done(await work(item))
+        while not errors:
+            try:
+                done(await work(next(source)))
+            except StopIteration:
+                return
+            except Exception as error:
+                errors.append(error)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(limit):
-                group.create_task(worker())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+    await asyncio.gather(*(worker() for _ in range(limit)))
+    if errors:
+        raise errors[0]
 
 
 async def addresses(identity: str, pictures: Pictures, image_ids: Iterable[str], limit: int = 8) -> Addresses:
