@@ -69,7 +69,7 @@ def _run(chosen: argparse.Namespace) -> int:
     from medsae_ray.stages.pipeline import run_recipe
 
     recipe = load_recipe(chosen.recipe)
-    run_recipe(recipe, chosen.root, Console())
+    run_recipe(recipe, chosen.root, _console())
     print(f"report: {Store(chosen.root).path('report.html')}")
     return 0
 
@@ -77,7 +77,7 @@ def _run(chosen: argparse.Namespace) -> int:
 def _stage(chosen: argparse.Namespace) -> int:
     from medsae_ray.stages.pipeline import run_stage
 
-    run_stage(load_recipe(chosen.recipe), chosen.root, chosen.name, Console())
+    run_stage(load_recipe(chosen.recipe), chosen.root, chosen.name, _console())
     return 0
 
 
@@ -85,13 +85,18 @@ def _serve(chosen: argparse.Namespace) -> int:
     from medsae_ray.service.command import serve_run
 
     recipe = load_recipe(chosen.recipe)
-    serve_run(recipe, chosen.root, chosen.host, chosen.port, chosen.token_variable, Console())
+    serve_run(recipe, chosen.root, chosen.host, chosen.port, chosen.token_variable, _console())
     return 0
+
+
+def _console() -> Console:
+    """A log file has no width of its own, and Rich's 80 columns would break the tables."""
+    return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def _show(chosen: argparse.Namespace) -> int:
     artifact = open_artifact(chosen.path)
-    record, console = artifact.record, Console()
+    record, console = artifact.record, _console()
     table = Table(show_header=False, box=None)
     lines = {
         "artifact": record.name,
