@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from medsae_ray.config import Recipe
-from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.artifact import Artifact
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import ArtifactError
 from medsae_ray.stages.pipeline import STAGES
@@ -32,20 +32,17 @@ def open_run(recipe: Recipe, root: str) -> Finished:
     Raises ArtifactError that names the first artifact that is not there and the command that makes it.
     """
     with Run(recipe, Store(root), STAGES, Console(quiet=True)) as run:
-        found: dict[str, Artifact] = {}
-        return Finished(recipe, _committed(run, "sae", found), _committed(run, "atlas", found))
+        return Finished(recipe, _finished(run, "sae"), _finished(run, "atlas"))
 
 
-def _committed(run: Run, name: str, found: dict[str, Artifact]) -> Artifact:
-    if name not in found:
-        stage = run.stages[name]
-        parents = {parent: _committed(run, parent, found) for parent in stage.parents(run.recipe)}
-        draft = Draft(run.root, stage.name, stage.version, stage.what(run), parents)
-        artifact = draft.committed()
-        if artifact is None:
-            raise ArtifactError(
-                f"{run.root.uri} has no finished {draft.name}, which the service needs; "
-                f"make it with: medsae run RECIPE --root {run.root.uri}"
-            )
-        found[name] = artifact
-    return found[name]
+def _finished(run: Run, name: str) -> Artifact:
+    """Parents are looked at first, so the one that is named is the first that is missing."""
+    for parent in run.stages[name].parents(run.recipe):
+        _finished(run, parent)
+    artifact = run.committed(name)
+    if artifact is None:
+        raise ArtifactError(
+            f"{run.root.uri} has no finished {name}, which the service needs; "
+            f"make it with: medsae run RECIPE --root {run.root.uri}"
+        )
+    return artifact

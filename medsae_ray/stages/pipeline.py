@@ -38,9 +38,6 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None) -> dic
     """
     with Run(recipe, Store(root), STAGES, console or Console(quiet=True)) as run:
         if recipe.what.naming:
-            # Here, on the main thread: Ray's processes end with the thread that started them, and branches end early.
-            if recipe.how.vlm and not recipe.how.vlm.url:
-                run.connect()
             run.together("features", "answers")
         run.artifact("atlas")
         summary = summarise(run)

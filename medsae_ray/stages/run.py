@@ -87,6 +87,8 @@ class Run:
         self._artifacts: dict[str, Artifact] = {}
         self._made = defaultdict[str, threading.RLock](threading.RLock)
         self._lock, self._joining, self._starting = threading.Lock(), threading.Lock(), threading.Lock()
+        # Ray's processes end with the thread that started them, and a branch's thread ends before the run does.
+        self._home = ThreadPoolExecutor(1, "ray")
         self._on_exit = contextlib.ExitStack()
         self._connected = False
         self._engine: Engine | None = None
@@ -96,7 +98,8 @@ class Run:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._on_exit.close()
+        self._home.submit(self._on_exit.close).result()
+        self._home.shutdown()
 
     def artifact(self, name: str) -> Artifact:
         """The artifact of stage `name`: as committed, or made now with whatever it needs."""
@@ -108,6 +111,18 @@ class Run:
                 parents = {parent: self.artifact(parent) for parent in stage.parents(self.recipe)}
                 self._artifacts[name] = self._make(stage, parents)
             return self._artifacts[name]
+
+    def committed(self, name: str) -> Artifact | None:
+        """The artifact of stage `name` if it is there with all that it is made of; nothing is made."""
+        if name not in self._artifacts:
+            stage = self.stages[name]
+            parents = {parent: self.committed(parent) for parent in stage.parents(self.recipe)}
+            there = {parent: artifact for parent, artifact in parents.items() if artifact}
+            return self._draft(stage, there).committed() if len(there) == len(parents) else None
+        return self._artifacts[name]
+
+    def _draft(self, stage: Stage, parents: dict[str, Artifact]) -> Draft:
+        return Draft(self.root, stage.name, stage.version, stage.what(self), parents)
 
     def together(self, *names: str) -> None:
         """Make several artifacts at the same time, after all that more than one of them needs."""
@@ -124,10 +139,10 @@ class Run:
         return set(parents).union(*map(self._ancestors, parents))
 
     def connect(self) -> None:
-        """Join the Ray cluster, once, and only if something has to be computed on it."""
+        """Join the Ray cluster, once, and only if something has to be computed on it. Any thread may ask."""
         with self._joining:
             if not self._connected:
-                self._on_exit.enter_context(cluster(self.recipe.how))
+                self._home.submit(self._on_exit.enter_context, cluster(self.recipe.how)).result()
                 self._connected = True
 
     def engine(self) -> Engine:
@@ -161,7 +176,7 @@ class Run:
                 bar.advance()
 
     def _make(self, stage: Stage, parents: dict[str, Artifact]) -> Artifact:
-        draft = Draft(self.root, stage.name, stage.version, stage.what(self), parents)
+        draft = self._draft(stage, parents)
         start, clock = now(), time.perf_counter()
         found = draft.committed()
         if found is None:
