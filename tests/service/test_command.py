@@ -52,7 +52,7 @@ def test_a_run_that_is_not_finished_is_refused_with_the_command_that_finishes_it
     for folder in Path(small.root).glob("*-*"):
         if not folder.name.startswith("atlas-"):
             (tmp_path / folder.name).symlink_to(folder)
-    with pytest.raises(ArtifactError, match=r"no finished atlas-\w+"):
+    with pytest.raises(ArtifactError, match=r"no finished atlas"):
         open_run(small.recipe, str(tmp_path))
     assert not [path for path in tmp_path.iterdir() if path.name.startswith("atlas-")]
 
