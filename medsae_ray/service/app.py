@@ -11,6 +11,7 @@ from fastapi import Path as PathPart
 from fastapi.security import HTTPBearer
 
 from medsae_ray.config import Naming
+from medsae_ray.core.naming.pictures import picture
 from medsae_ray.errors import ImageError
 from medsae_ray.service import answers, vlm
 from medsae_ray.service.atlas import Atlas, Sort, Verdict
@@ -54,7 +55,7 @@ class Desk:
         return counts | {"features": shown, "sae": self.run.sae.name, "atlas": self.run.atlas.name}
 
     def pictures(self, files: list[bytes], where: str, side: int) -> list[bytes]:
-        return [vlm.picture(self.reading.image(data, f"{where}[{i}]"), side) for i, data in enumerate(files)]
+        return [picture(self.reading.image(data, f"{where}[{i}]"), side) for i, data in enumerate(files)]
 
     def vlm(self) -> tuple[Link, Naming]:
         naming = self.run.recipe.what.naming

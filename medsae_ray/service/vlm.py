@@ -1,12 +1,9 @@
 """Naming and detection on a caller's own images, with the prompts and rules of the batch run."""
 
 import asyncio
-import io
 import re
 from dataclasses import asdict
 from typing import Any, Protocol
-
-from PIL import Image
 
 from medsae_ray.config import Naming
 from medsae_ray.core.naming.engine import Asked, Usage, Wrote, total
@@ -31,16 +28,6 @@ class Engine(Protocol):
     async def write(
         self, parts: list[Part], schema: dict[str, Any], seed: int, temperature: float, max_tokens: int
     ) -> Wrote: ...
-
-
-def picture(image: Image.Image, side: int) -> bytes:
-    """An image as the engine gets it: grey PNG of at most `side` pixels, as in the batch run."""
-    grey = image.convert("L")
-    grey.thumbnail((side, side), Image.Resampling.BICUBIC)
-    grey.info.clear()
-    stream = io.BytesIO()
-    grey.save(stream, "PNG", compress_level=1)
-    return stream.getvalue()
 
 
 def check_groups(n_a: int, n_b: int, naming: Naming) -> None:

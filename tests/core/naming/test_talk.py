@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from medsae_ray.core.naming.ledger import Ledger, answers, replies
-from medsae_ray.core.naming.pictures import BLANK, Pictures
+from medsae_ray.core.naming.pictures import BLANK, Pictures, picture
 from medsae_ray.core.naming.questions import Concept, Need, Plan
 from medsae_ray.core.naming.talk import Groups, NamingRules, addresses, at_most, detect, images_of, name_feature
 from medsae_ray.core.storage import Store
@@ -118,3 +118,11 @@ def test_pictures_are_small_grey_and_free_of_metadata(tmp_path: Path) -> None:
     with Image.open(io.BytesIO(png)) as made:
         assert made.size == (64, 43) and made.mode == "L" and not made.info
     assert 0 < brightness(png) < 1
+
+
+def test_a_picture_leaves_the_image_that_it_is_made_of_alone() -> None:
+    for mode in ("L", "RGB"):
+        image = Image.new(mode, (300, 200))
+        image.info["comment"] = "Jane Doe"
+        assert b"Jane" not in picture(image, 64)
+        assert image.size == (300, 200) and image.info
