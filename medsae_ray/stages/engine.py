@@ -5,7 +5,6 @@ Nothing here imports vLLM or Ray Serve LLM; the replicas do.
 
 import asyncio
 import contextlib
-import logging
 import re
 import sys
 import time
@@ -23,6 +22,7 @@ from medsae_ray.errors import EngineError
 from medsae_ray.stages.cluster import require
 from medsae_ray.stages.engine_server import VlmServer
 from medsae_ray.stages.engine_vllm import PHASE, bundles, environment
+from medsae_ray.stages.serving import ABSENT, DELETING, DEPLOY_FAILED, RUNNING, quiet, status_of
 
 APPLICATION = "medsae-engine"
 POLL_S = 1.0
@@ -115,10 +115,10 @@ class ServeEngine:
         if now - self.looked < POLL_S:
             return
         self.looked = now
-        status, message = application()
-        if status == "RUNNING":
+        status, message = status_of(APPLICATION)
+        if status == RUNNING:
             self.seen_well = now
-        elif status in ("ABSENT", "DEPLOY_FAILED") or now - self.seen_well > self.patience_s:
+        elif status in (ABSENT, DEPLOY_FAILED) or now - self.seen_well > self.patience_s:
             raise EngineError(f"the engine was lost ({status}): {explain(message)}")
 
 
@@ -133,21 +133,21 @@ def start_engine(
     """
     identity = identity or model_identity(settings.model, settings.revision)
     serve_ran = bool(serve.status().proxies) or bool(serve.status().applications)
-    found = application()[0]
-    if found in ("ABSENT", "DEPLOY_FAILED", "DELETING"):
+    found = status_of(APPLICATION)[0]
+    if found in (ABSENT, DEPLOY_FAILED, DELETING):
         require("engine", settings.replicas * settings.cpus, settings.replicas * settings.gpus)
         _deploy(settings, identity, serve_ran)
-        found = "ABSENT"
+        found = ABSENT
     try:
         _wait(settings, on_progress)
-        with _quiet("ray.serve"):
+        with quiet():
             handle = serve.get_app_handle(APPLICATION)
             runs = handle.identity.remote().result(timeout_s=60)
         if runs != identity:
             raise EngineError(f"the cluster runs an engine with {runs}, not {identity}; stop that one or use its model")
         yield ServeEngine(handle, identity, settings.start_timeout_s)
     finally:
-        if found == "ABSENT":
+        if found == ABSENT:
             _stop(serve_ran)
 
 
@@ -155,7 +155,7 @@ def _deploy(settings: EngineSettings, identity: str, serve_ran: bool) -> None:
     if settings.gpus and settings.gpus != settings.tensor_parallel:
         raise EngineError(f"gpus = {settings.gpus} and tensor_parallel = {settings.tensor_parallel} must be equal")
     if not serve_ran:
-        with _quiet("ray.serve"):
+        with quiet():
             serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
     _internal_kv_del(PHASE)
     deployment = serve.deployment(
@@ -174,7 +174,7 @@ def _deploy(settings: EngineSettings, identity: str, serve_ran: bool) -> None:
         graceful_shutdown_timeout_s=5,
         logging_config={"log_level": "WARNING"},
     )(VlmServer)
-    with _quiet("ray.serve"):
+    with quiet():
         serve._run(deployment.bind(settings, identity), name=APPLICATION, route_prefix=None, _blocking=False)
 
 
@@ -182,12 +182,12 @@ def _wait(settings: EngineSettings, on_progress: Callable[[str], None]) -> None:
     start = time.monotonic()
     shown = ""
     while True:
-        status, message = application()
+        status, message = status_of(APPLICATION)
         seconds = time.monotonic() - start
-        if status == "RUNNING":
+        if status == RUNNING:
             on_progress(f"ready after {seconds:.0f} s")
             return
-        if status in ("ABSENT", "DEPLOY_FAILED") or known_cause(message):
+        if status in (ABSENT, DEPLOY_FAILED) or known_cause(message):
             raise EngineError(f"the engine with {settings.model} does not start: {explain(message)}")
         if seconds > settings.start_timeout_s:
             raise EngineError(
@@ -205,15 +205,6 @@ def _phase() -> str:
     return (_internal_kv_get(PHASE) or b"deploying").decode()
 
 
-def application() -> tuple[str, str]:
-    """Status of the engine's application, "ABSENT" if there is none, and what its deployments say."""
-    found = serve.status().applications.get(APPLICATION)
-    if found is None:
-        return "ABSENT", "it was stopped"
-    said = [found.message, *(deployment.message for deployment in found.deployments.values())]
-    return found.status.value, "\n".join(text for text in said if text)
-
-
 def known_cause(message: str) -> str | None:
     return next((advice for pattern, advice in CAUSES.items() if re.search(pattern, message)), None)
 
@@ -227,7 +218,7 @@ def explain(message: str) -> str:
 
 
 def _stop(serve_ran: bool) -> None:
-    with _quiet("ray.serve"):
+    with quiet():
         serve.delete(APPLICATION)  # before Serve itself ends, so that the replica has time to end vLLM's processes
         if serve_ran:
             return
@@ -249,14 +240,3 @@ class _WithoutController:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
-
-
-@contextlib.contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

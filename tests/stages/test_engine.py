@@ -21,8 +21,9 @@ from medsae_ray.core.naming.engine import ONLINE, EngineSettings, YesNo, spellin
 from medsae_ray.core.naming.openai_api import OpenAiEngine
 from medsae_ray.core.naming.prompts import DETECTION, naming_message, question
 from medsae_ray.errors import EngineError
-from medsae_ray.stages.engine import ServeEngine, application, explain, start_engine
+from medsae_ray.stages.engine import APPLICATION, ServeEngine, explain, start_engine
 from medsae_ray.stages.engine_vllm import Segment, segments
+from medsae_ray.stages.serving import RUNNING, status_of
 
 MODEL = Path(medsae_ray.__file__).parent / "core" / "phantom" / "weights" / "vlm"
 SETTINGS = EngineSettings(str(MODEL), dtype="float32", start_timeout_s=300)
@@ -206,7 +207,7 @@ def test_an_engine_that_runs_already_is_shared_and_left_running(engine: ServeEng
     with start_engine(SETTINGS) as shared:
         assert shared.identity == engine.identity
         answers = asyncio.run(shared.ask(picture(0), QUESTIONS)).answers
-    assert application()[0] == "RUNNING"
+    assert status_of(APPLICATION)[0] == RUNNING
     assert difference(asyncio.run(engine.ask(picture(0), QUESTIONS)).answers, answers) <= 1e-3
     with pytest.raises(EngineError, match="runs an engine with"), start_engine(SETTINGS, identity="another-model"):
         pass
