@@ -23,6 +23,7 @@ from medsae_ray.service.limits import Limits
 from medsae_ray.service.link import Link
 from medsae_ray.service.problems import Problem, install, of_image
 from medsae_ray.service.uploads import FORM, RAW, Reading, image_bytes, read_form
+from medsae_ray.stages.naming import rules_of
 
 T = TypeVar("T")
 _FILE = {"type": "string", "format": "binary"}
@@ -154,7 +155,7 @@ def _images(desk: Desk) -> APIRouter:
         vlm.check_groups(len(a), len(b), rules)
         pictures_a = await desk.work(desk.pictures, a, "group_a", rules.image_size)
         pictures_b = await desk.work(desk.pictures, b, "group_b", rules.image_size)
-        return await vlm.name(engine, pictures_a, pictures_b, rules)
+        return await vlm.name(engine, pictures_a, pictures_b, rules_of(rules))
 
     text = {"type": "string", "minLength": 1, "maxLength": desk.limits.text}
     parts = {"images": [_FILE], "names": [text], "definitions": [text]}

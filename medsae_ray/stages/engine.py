@@ -15,8 +15,7 @@ from ray.exceptions import RayError, TaskCancelledError
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from medsae_ray.core.naming.engine import BATCH, Asked, EngineSettings, Wrote, model_identity
-from medsae_ray.core.naming.prompts import Part
+from medsae_ray.core.naming.engine import BATCH, Asked, EngineSettings, Writing, Wrote, model_identity
 from medsae_ray.errors import EngineError
 from medsae_ray.stages.cluster import require
 from medsae_ray.stages.engine_causes import explain, known_cause
@@ -40,16 +39,8 @@ class ServeEngine:
     async def ask(self, image: bytes, questions: list[str], priority: int = BATCH, reuse: bool = True) -> Asked:
         return await self._call("ask", image, questions, priority, reuse)
 
-    async def write(
-        self,
-        parts: list[Part],
-        schema: dict[str, Any],
-        seed: int,
-        temperature: float,
-        max_tokens: int,
-        priority: int = BATCH,
-    ) -> Wrote:
-        return await self._call("write", parts, schema, seed, temperature, max_tokens, priority)
+    async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:
+        return await self._call("write", writing, priority)
 
     async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """A request of OpenAI's chat API: HTTP status and body."""

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 import medsae_ray
-from medsae_ray.core.naming.engine import ONLINE, EngineSettings, YesNo, spelling
+from medsae_ray.core.naming.engine import ONLINE, EngineSettings, Writing, YesNo, spelling
 from medsae_ray.core.naming.openai_api import OpenAiEngine
 from medsae_ray.core.naming.prompts import DETECTION, naming_message, question
 from medsae_ray.errors import EngineError
@@ -105,12 +105,12 @@ def test_written_text_is_json_of_the_schema_and_a_seed_repeats_it(engine: ServeE
     parts = naming_message([picture(0), picture(1)], [picture(2)])
 
     async def twice() -> None:
-        one, same = [await engine.write(parts, SCHEMA, 1, 1.0, 120, ONLINE) for _ in range(2)]
+        one, same = [await engine.write(Writing(parts, SCHEMA, 1, 1.0, 120), ONLINE) for _ in range(2)]
         assert one.written.finish == "stop"
         assert set(json.loads(one.written.text)) == {"name", "abstain"}
         assert one.written == same.written
         assert one.usage.requests == 1 and one.usage.output_tokens > 3
-        wrong = await engine.write(["word " * 5000], SCHEMA, 1, 1.0, 10)
+        wrong = await engine.write(Writing(["word " * 5000], SCHEMA, 1, 1.0, 10))
         assert wrong.written.text == "" and wrong.written.finish.startswith("error: ")
 
     asyncio.run(twice())
@@ -145,7 +145,7 @@ def test_the_openai_client_gets_the_same_answers(engine: ServeEngine) -> None:
             straight = await engine.ask(picture(0), QUESTIONS[:3])
             assert difference(answers.answers, straight.answers) < 0.01
             assert answers.usage.prompt_tokens == straight.usage.prompt_tokens
-            wrote = await client.write(["Name it.", picture(0)], SCHEMA, 1, 1.0, 120)
+            wrote = await client.write(Writing(["Name it.", picture(0)], SCHEMA, 1, 1.0, 120))
             assert set(json.loads(wrote.written.text)) == {"name", "abstain"}
 
     asyncio.run(compare())

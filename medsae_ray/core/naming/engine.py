@@ -44,6 +44,17 @@ class Asked(NamedTuple):
     usage: Usage
 
 
+class Writing(NamedTuple):
+    """A request for one free answer."""
+
+    parts: list[Part]
+    schema: dict[str, Any]
+    """JSON schema that the answer has to fit."""
+    seed: int
+    temperature: float
+    max_tokens: int
+
+
 class Written(NamedTuple):
     """One free answer."""
 
@@ -72,16 +83,8 @@ class Engine(Protocol):
     async def ask(self, image: bytes, questions: list[str], priority: int = BATCH) -> Asked:
         """p(yes) of each question about one image. The first goes alone, so that the rest find its prefix computed."""
 
-    async def write(
-        self,
-        parts: list[Part],
-        schema: dict[str, Any],
-        seed: int,
-        temperature: float,
-        max_tokens: int,
-        priority: int = BATCH,
-    ) -> Wrote:
-        """Text in the JSON `schema` about text and images."""
+    async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:
+        """Text in JSON about text and images."""
 
 
 @dataclass(frozen=True)

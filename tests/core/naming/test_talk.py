@@ -10,7 +10,8 @@ from PIL import Image
 from medsae_ray.core.naming.ledger import Ledger, answers, replies
 from medsae_ray.core.naming.pictures import BLANK, Pictures, picture
 from medsae_ray.core.naming.questions import Concept, Need, Plan
-from medsae_ray.core.naming.talk import Groups, NamingRules, addresses, at_most, detect, images_of, name_feature
+from medsae_ray.core.naming.rules import NamingRules
+from medsae_ray.core.naming.talk import Groups, addresses, at_most, detect, images_of, name_feature
 from medsae_ray.core.storage import Store
 from tests.core.naming.plain_engine import PlainEngine, brightness, reply
 
@@ -97,16 +98,16 @@ def test_a_name_is_asked_for_again_until_it_fits_the_schema(pictures: Pictures, 
     ledger = Ledger(Store(str(tmp_path / "l")), replies())
     engine = PlainEngine(["no json", reply(name=""), reply()])
     named = name(engine, pictures, ledger)
-    assert named.name.name == "bright image" and named.attempts == 3 and named.usage.requests == 3
+    assert named.tried.name.name == "bright image" and named.tried.attempts == 3 and named.usage.requests == 3
     assert engine.temperatures == [0.0, 0.7, 0.7]
     again = name(PlainEngine(["never asked"]), pictures, ledger)
-    assert again.name == named.name and again.usage.requests == 0
+    assert again.tried.name == named.tried.name and again.usage.requests == 0
 
 
 def test_a_name_that_never_fits_is_a_failure_with_its_last_reply(pictures: Pictures, tmp_path: Path) -> None:
     ledger = Ledger(Store(str(tmp_path / "l")), replies())
     named = name(PlainEngine(["no json"]), pictures, ledger, attempts=2)
-    assert named.name is None and named.reply == "no json" and named.attempts == 2 and "JSON" in named.problem
+    assert named.tried[:3] == (None, "no json", 2) and "JSON" in named.tried.problem
     assert ledger.load().table.num_rows == 2
 
 
