@@ -123,11 +123,8 @@ def start_engine(
             _stop(serve_ran)
 
 
-def _deploy(settings: EngineSettings, identity: str, serve_ran: bool) -> None:
-    if not serve_ran:
-        with quiet():
-            serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
-    _internal_kv_del(PHASE)
+def engine_application(settings: EngineSettings, identity: str) -> serve.Application:
+    """The bound deployment that hosts the model: what `serve.run` and `serve deploy` take."""
     deployment = serve.deployment(
         num_replicas=settings.replicas,
         ray_actor_options={
@@ -144,8 +141,16 @@ def _deploy(settings: EngineSettings, identity: str, serve_ran: bool) -> None:
         graceful_shutdown_timeout_s=5,
         logging_config={"log_level": "WARNING"},
     )(VlmServer)
+    return deployment.bind(settings, identity)
+
+
+def _deploy(settings: EngineSettings, identity: str, serve_ran: bool) -> None:
+    if not serve_ran:
+        with quiet():
+            serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
+    _internal_kv_del(PHASE)
     with quiet():
-        serve._run(deployment.bind(settings, identity), name=APPLICATION, route_prefix=None, _blocking=False)
+        serve._run(engine_application(settings, identity), name=APPLICATION, route_prefix=None, _blocking=False)
 
 
 def _wait(settings: EngineSettings, on_progress: Callable[[str], None]) -> None:

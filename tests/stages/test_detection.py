@@ -18,14 +18,8 @@ BARE, DEFINED = Concept("edema"), Concept("edema", "white lungs")
 def ledger(tmp_path: Path) -> Ledger:
     book = Ledger(Store(str(tmp_path)), answers())
     for p, (image, concept) in enumerate([("i1", BARE), ("i1", DEFINED), ("i2", BARE), ("i2", Concept("other"))]):
-        row = {
-            "address": WHERE.of(concept, image),
-            "image_id": image,
-            **concept._asdict(),
-            "p_yes": p / 10,
-            "mass": 1.0,
-        }
-        book.append([row])
+        asked = {"address": WHERE.of(concept, image), "image_id": image, **concept._asdict()}
+        book.append([asked | {"p_yes": p / 10, "mass": 1.0}])
     return book
 
 

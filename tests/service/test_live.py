@@ -1,0 +1,81 @@
+"""Naming and detection over HTTP on the real engine: the caller gets what a batch run would get."""
+
+import asyncio
+import io
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from PIL import Image
+
+from medsae_ray.core.naming.pictures import picture
+from medsae_ray.core.naming.prompts import question
+from medsae_ray.core.naming.reply import parse_name
+from medsae_ray.service.command import http
+from medsae_ray.stages.engine import ServeEngine
+from medsae_ray.stages.naming import rules_of
+from tests.service.conftest import Small
+from tests.service.live import PHANTOM, TOKEN, films, service
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def url(small: Small, vlm_engine: ServeEngine, http_port: int) -> Iterator[str]:
+    with service(small, http_port) as url:
+        yield url
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=url, headers={"authorization": f"Bearer {TOKEN}"}, timeout=150) as client:
+        yield client
+
+
+def as_asked(films: list[bytes]) -> list[bytes]:
+    assert PHANTOM.what.naming is not None
+    return [picture(Image.open(io.BytesIO(film)), PHANTOM.what.naming.image_size) for film in films]
+
+
+def test_the_engine_is_found_by_its_name(client: httpx.Client) -> None:
+    assert client.get("/v1/health/ready").json() == {"ready": True, "engine": "ok"}
+
+
+def test_detection_sees_what_is_there_and_says_what_a_run_would_store(
+    client: httpx.Client, vlm_engine: ServeEngine
+) -> None:
+    sent = films("Pleural Effusion", True, 3) + films("Pleural Effusion", False, 3)
+    names = {"names": ["Pleural Effusion", "Cardiomegaly"], "definitions": ["fluid in the angle", ""]}
+    answer = client.post("/v1/detect", files=[("images", film) for film in sent], data=names)
+    assert answer.status_code == 200 and answer.json()["model"] == vlm_engine.identity
+    asked = [question("Pleural Effusion", "fluid in the angle"), question("Cardiomegaly")]
+
+    async def straight() -> list[float]:
+        return [one.p_yes for film in as_asked(sent) for one in (await vlm_engine.ask(film, asked)).answers]
+
+    p_yes = [row["p_yes"] for row in answer.json()["answers"]]
+    assert p_yes == pytest.approx(asyncio.run(straight()), abs=1e-3)
+    assert min(p_yes[0:6:2]) > 0.5 > max(p_yes[6::2])
+    assert answer.json()["usage"]["requests"] == 12 and answer.json()["usage"]["cached_tokens"] > 0
+
+
+def test_a_name_is_the_one_that_a_run_would_find(client: httpx.Client, vlm_engine: ServeEngine) -> None:
+    naming = PHANTOM.what.naming
+    assert naming is not None
+    a = films("Cardiomegaly", True, naming.positives)
+    b = films("Cardiomegaly", False, naming.contrasts)
+    answer = client.post("/v1/name", files=[("group_a", film) for film in a] + [("group_b", film) for film in b])
+    assert answer.status_code == 200
+    found = answer.json()
+    assert found["status"] in ("named", "abstained") and len(found["name"]["per_image"]) == naming.positives
+    writing = rules_of(naming).writing(as_asked(a), as_asked(b), found["attempts"] - 1)
+    name = parse_name(asyncio.run(vlm_engine.write(writing)).written.text, naming.positives)
+    assert (found["name"]["name"], found["name"]["abstain"]) == (name.name, name.abstain)
+
+
+def test_the_proxy_stays_where_the_engine_needs_it(http_port: int, url: str) -> None:
+    from medsae_ray.service.limits import Limits
+
+    with http("127.0.0.1", http_port, Limits()):
+        pass
+    assert httpx.get(f"{url}/v1/health/live", timeout=60).json() == {"live": True}
