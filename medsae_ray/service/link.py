@@ -29,6 +29,8 @@ class Asker(Protocol):
 
     async def write(self, writing: Writing, priority: int) -> Wrote: ...
 
+    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]: ...
+
     async def answers(self) -> None:
         """Returns if the engine is there."""
 
@@ -45,6 +47,10 @@ class Link:
 
     async def write(self, writing: Writing) -> Wrote:
         return await self._within(self.patience_s, lambda: self.engine.write(writing, ONLINE))
+
+    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """A request of OpenAI's chat API, whose own priority is ONLINE: HTTP status and body."""
+        return await self._within(self.patience_s, lambda: self.engine.chat(body))
 
     async def check(self) -> None:
         """Problem unless the engine answers, or did a moment ago."""
@@ -79,6 +85,9 @@ class ClusterEngine:
     async def write(self, writing: Writing, priority: int) -> Wrote:
         return await (await self._found()).write.remote(writing, priority)
 
+    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        return await (await self._found()).chat.remote(body)
+
     async def answers(self) -> None:
         await (await self._found()).identity.remote()
 
@@ -101,6 +110,9 @@ class UrlEngine:
 
     async def write(self, writing: Writing, priority: int) -> Wrote:
         return await self._found().write(writing, priority)
+
+    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        return await self._found().chat(body)
 
     async def answers(self) -> None:
         await self._found().connect()

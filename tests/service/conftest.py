@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import pytest
 from fastapi.testclient import TestClient
@@ -60,6 +60,8 @@ class Scripted:
         self.texts: list[str] = []
         self.asked: list[tuple[bytes, list[str]]] = []
         self.parts: list[list[Part]] = []
+        self.chats: list[dict[str, Any]] = []
+        self.chat_answer: tuple[int, dict[str, Any]] = 200, {"object": "chat.completion"}
         self.ready = True
 
     async def ask(self, image: bytes, questions: list[str]) -> Asked:
@@ -71,6 +73,10 @@ class Scripted:
         text = self.texts.pop(0) if self.texts else "{}"
         written = Written("", text) if text.startswith("error") else Written(text, "stop")
         return Wrote(written, Usage(1, 100, 0, 50, 1.0))
+
+    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        self.chats.append(body)
+        return self.chat_answer
 
     async def check(self) -> None:
         if not self.ready:

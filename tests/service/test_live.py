@@ -2,14 +2,18 @@
 
 import asyncio
 import io
+import json
+from base64 import b64encode
 from collections.abc import Iterator
+from functools import partial
 
 import httpx
 import pytest
 from PIL import Image
 
+from medsae_ray.core.naming.engine import yes_no
 from medsae_ray.core.naming.pictures import picture
-from medsae_ray.core.naming.prompts import question
+from medsae_ray.core.naming.prompts import DETECTION, question
 from medsae_ray.core.naming.reply import parse_name
 from medsae_ray.service.command import http
 from medsae_ray.stages.engine import ServeEngine
@@ -71,6 +75,49 @@ def test_a_name_is_the_one_that_a_run_would_find(client: httpx.Client, vlm_engin
     writing = rules_of(naming).writing(as_asked(a), as_asked(b), found["attempts"] - 1)
     name = parse_name(asyncio.run(vlm_engine.write(writing)).written.text, naming.positives)
     assert (found["name"]["name"], found["name"]["abstain"]) == (name.name, name.abstain)
+
+
+def test_the_openai_package_works_as_it_is(url: str, vlm_engine: ServeEngine) -> None:
+    from openai import BadRequestError, NotFoundError, OpenAI, UnprocessableEntityError
+
+    with OpenAI(base_url=f"{url}/v1", api_key=TOKEN, max_retries=0) as client:
+        assert vlm_engine.identity in [model.id for model in client.models.list()]
+        (film,) = films("Pleural Effusion", True, 1)
+        image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{b64encode(film).decode()}"}}
+        texts = [{"type": "text", "text": text} for text in (DETECTION, question("Pleural Effusion"))]
+        ask = partial(client.chat.completions.create, model=vlm_engine.identity)
+        messages = [{"role": "user", "content": [texts[0], image, texts[1]]}]
+        reply = ask(messages=messages, max_tokens=1, temperature=0, logprobs=True, top_logprobs=20)
+        (choice,) = reply.choices
+        likely = [(one.token, one.logprob) for one in choice.logprobs.content[0].top_logprobs]
+        straight = asyncio.run(vlm_engine.ask(as_asked([film])[0], [question("Pleural Effusion")]))
+        assert yes_no(likely).p_yes == pytest.approx(straight.answers[0].p_yes, abs=1e-3)
+        assert reply.usage.prompt_tokens == straight.usage.prompt_tokens and reply.model == vlm_engine.identity
+        seen = {"type": "object", "properties": {"seen": {"type": "boolean"}}, "required": ["seen"]}
+        form = {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": seen | {"additionalProperties": False}},
+        }
+        written = ask(messages=messages, max_tokens=20, response_format=form, seed=1)
+        assert set(json.loads(written.choices[0].message.content)) == {"seen"}
+        with pytest.raises(BadRequestError, match="not streamed"):
+            ask(messages=messages, stream=True)
+        with pytest.raises(NotFoundError, match=vlm_engine.identity):
+            client.chat.completions.create(model="gpt-4o", messages=messages)
+        for where in ("http://localhost/x.png", "file:///etc/passwd"):
+            fetched = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": where}}]}]
+            with pytest.raises(UnprocessableEntityError, match="data:image/png"):
+                ask(messages=fetched)
+        with pytest.raises(BadRequestError) as error:
+            ask(messages=[{"role": "user", "content": "word " * 9000}])
+        assert error.value.code == "engine_refused"
+
+
+def test_a_chat_needs_the_token(url: str) -> None:
+    from openai import AuthenticationError, OpenAI
+
+    with OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0) as client, pytest.raises(AuthenticationError):
+        client.models.list()
 
 
 def test_the_proxy_stays_where_the_engine_needs_it(http_port: int, url: str) -> None:

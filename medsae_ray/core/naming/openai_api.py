@@ -97,6 +97,13 @@ class OpenAiEngine:
             return Wrote(Written("", f"error: {reply}"), usage)
         return Wrote(Written(reply["message"].get("content") or "", reply.get("finish_reason") or "stop"), usage)
 
+    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """A request of the API, as it is but for the model: HTTP status and body. EngineError for a wrong key."""
+        response = await self._send("POST", "/chat/completions", {**body, "model": self.model})
+        if response.status_code in REFUSED:
+            _check(response, self.url)
+        return response.status_code, response.json()
+
     async def _answer(self, parts: list[Part]) -> tuple[YesNo, Usage]:
         options = {"temperature": 0, "max_tokens": 1, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
         reply, usage = await self._chat(parts, options)
