@@ -3,9 +3,14 @@
 import asyncio
 import io
 import json
+import os
+import re
+import subprocess
 from base64 import b64encode
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,6 +25,8 @@ from medsae_ray.stages.engine import ServeEngine
 from medsae_ray.stages.naming import rules_of
 from tests.service.conftest import Small
 from tests.service.live import PHANTOM, TOKEN, films, service
+
+ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.ray
 
@@ -118,6 +125,39 @@ def test_a_chat_needs_the_token(url: str) -> None:
 
     with OpenAI(base_url=f"{url}/v1", api_key="wrong", max_retries=0) as client, pytest.raises(AuthenticationError):
         client.models.list()
+
+
+def readme_requests() -> list[str]:
+    blocks = re.findall(r"```sh\n(curl .*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    return [command.strip() for block in blocks for command in re.split(r"\n(?=curl )", block)]
+
+
+def run(command: str, url: str, folder: Path, **variables: str) -> tuple[int, Any]:
+    """Status and JSON of a command as the README has it, but for the address."""
+    there = command.replace("http://127.0.0.1:8000", url).replace("curl ", "curl -w '\\n%{http_code}' ", 1)
+    done = subprocess.run(
+        ["bash", "-c", there], cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True, timeout=150
+    )
+    assert done.returncode == 0, done.stderr
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), json.loads(body)
+
+
+def test_the_readmes_requests_are_answered(url: str, client: httpx.Client, tmp_path: Path) -> None:
+    a1, a2 = films("Cardiomegaly", True, 2)
+    (b1,) = films("Cardiomegaly", False, 1)
+    for name, film in (("image", a1), ("a1", a1), ("a2", a2), ("b1", b1)):
+        (tmp_path / f"{name}.png").write_bytes(film)
+    answers = {command: run(command, url, tmp_path, MEDSAE_TOKEN=TOKEN) for command in readme_requests()}
+    assert {command: status for command, (status, _) in answers.items() if status != 200} == {}
+    found = {command: body for command, (_, body) in answers.items()}
+    described = client.get("/openapi.json").json()["paths"]
+    shown = [re.sub(r"/features/\d+", "/features/{feature}", command) for command in found]
+    assert not [path for path in described if not any(re.search(rf"{re.escape(path)}(?![/\w])", c) for c in shown)]
+    (chat,) = (body for command, body in found.items() if "/chat/" in command)
+    assert chat["choices"][0]["message"]["role"] == "assistant" and chat["usage"]["prompt_tokens"] > 40
+    locked = [run(command, url, tmp_path, MEDSAE_TOKEN="wrong")[0] for command in found]
+    assert locked == [200] + [401] * (len(found) - 1)
 
 
 def test_the_proxy_stays_where_the_engine_needs_it(http_port: int, url: str) -> None:
