@@ -155,7 +155,8 @@ def main() -> None:
     images, questions = films(options.images), run_questions()
     llm = _apart(through_llm, settings, images, questions)
     serve = through_serve(settings, images, questions, options.open_images)
-    largest = difference(llm.pop("p_yes"), serve.pop("p_yes"))
+    answers = serve.pop("p_yes")
+    largest = difference(llm.pop("p_yes"), answers)
     result = {
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "settings": dataclasses.asdict(settings) | {"model": Path(settings.model).name},
@@ -165,6 +166,8 @@ def main() -> None:
         "serve": serve,
         "serve_over_llm": serve["requests_per_s"] / llm["requests_per_s"],
         "largest_difference_of_p_yes": largest,
+        "distinct_answers": len(set(answers)),
+        "share_between_0.01_and_0.99": float(np.mean([0.01 < p < 0.99 for p in answers])),
     }
     print(json.dumps(result, indent=2))
 

@@ -151,3 +151,17 @@ def test_a_schema_is_sent_as_the_form_of_the_reply() -> None:
     assert wrote.written == ('{"a": 1}', "stop")
     assert bodies[0]["response_format"]["json_schema"]["schema"] == {"type": "object"}
     assert (bodies[0]["seed"], bodies[0]["temperature"], bodies[0]["max_tokens"]) == (7, 0.5, 99)
+
+
+def test_a_chat_goes_through_as_it_is_but_for_the_model() -> None:
+    bodies: list[dict[str, Any]] = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        return httpx.Response(400, json={"error": {"message": "too long"}})
+
+    status, reply = asyncio.run(engine(serve).chat({"model": "alias", "messages": [], "seed": 3}))
+    assert (status, reply) == (400, {"error": {"message": "too long"}})
+    assert bodies == [{"model": "tiny", "messages": [], "seed": 3}]
+    with pytest.raises(EngineError, match="key is missing or wrong"):
+        asyncio.run(engine(lambda request: httpx.Response(401)).chat({}))
