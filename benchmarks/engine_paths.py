@@ -1,7 +1,8 @@
 """The engine's path through Ray Serve against plain `vllm.LLM.chat`, on the same requests, one after the other.
 
-Both run image-major with the prefix cache; then Serve once more without reading it, which costs what feature-major
-order without a cache costs. Prints JSON. Usage: python benchmarks/engine_paths.py [--images 60] [--questions 20]
+Phantom films, and about each the questions of a run: the names of all planted concepts with and without definition, and
+the trivial name. Both run image-major with the prefix cache; then Serve once more without reading it, which costs what
+feature-major order without a cache costs. Prints JSON. Usage: python benchmarks/engine_paths.py [--images 60]
 """
 
 import argparse
@@ -17,27 +18,33 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import medsae_ray
 from medsae_ray.core.naming.engine import Asked, EngineSettings, YesNo, spelling, total, yes_no
-from medsae_ray.core.naming.prompts import DETECTION, question
+from medsae_ray.core.naming.prompts import CONTROL_NAME, DETECTION, question
 
 MODEL = Path(medsae_ray.__file__).parent / "core" / "phantom" / "weights" / "vlm"
+SEED = 7
+"""The hospital of the packaged recipe."""
 
 
-def pictures(count: int) -> list[bytes]:
-    """Phantom-sized noise, different in every image, so that no two share a prefix."""
-    import io
-
-    import numpy as np
+def films(count: int, side: int = 224) -> list[bytes]:
+    """Films of that many patients, as a run sends them."""
     from PIL import Image
 
-    made = []
-    for seed in range(count):
-        stream = io.BytesIO()
-        pixels = np.random.default_rng(seed).integers(0, 255, (28, 28), dtype=np.uint8)
-        Image.fromarray(pixels).resize((224, 224)).save(stream, "PNG")
-        made.append(stream.getvalue())
-    return made
+    from medsae_ray.core.naming.pictures import picture
+    from medsae_ray.core.phantom.cohort import patient
+
+    return [picture(Image.fromarray(patient(SEED, number)[0].render()), side) for number in range(count)]
+
+
+def run_questions() -> list[str]:
+    """What a run asks: names with and without their definition, and the trivial name."""
+    from medsae_ray.core.phantom.vlm.concepts import CONCEPTS
+
+    bare = [question(concept.name) for concept in CONCEPTS]
+    return [*bare, *(question(concept.name, concept.definition) for concept in CONCEPTS), question(CONTROL_NAME)]
 
 
 def through_serve(
@@ -74,13 +81,18 @@ def through_serve(
         "usage": cached._asdict(),
         "usage_without_cache": uncached._asdict(),
         "computed_tokens_ratio": (cached.prompt_tokens - cached.cached_tokens) / uncached.prompt_tokens,
-        "p_yes": [answer.p_yes for one in asked for answer in one.answers],
-        "largest_difference_without_cache": max(
-            abs(a.p_yes - b.p_yes)
-            for one, two in zip(asked, plain, strict=True)
-            for a, b in zip(*(one[0], two[0]), strict=True)
-        ),
+        "p_yes": p_yes(asked),
+        "largest_difference_without_cache": difference(p_yes(asked), p_yes(plain)),
     }
+
+
+def p_yes(asked: list[Asked]) -> list[float]:
+    return [answer.p_yes for one in asked for answer in one.answers]
+
+
+def difference(some: list[float], others: list[float]) -> float:
+    """The largest; NaN if any answer is."""
+    return float(np.abs(np.subtract(some, others)).max())
 
 
 def through_llm(settings: EngineSettings, images: list[bytes], questions: list[str]) -> dict[str, Any]:
@@ -133,7 +145,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(MODEL))
     parser.add_argument("--images", type=int, default=60)
-    parser.add_argument("--questions", type=int, default=20)
     parser.add_argument("--open-images", type=int, default=16)
     parser.add_argument("--cpus", type=float, default=0.5)
     parser.add_argument("--gpus", type=int, default=0)
@@ -141,20 +152,22 @@ def main() -> None:
     settings = EngineSettings(
         options.model, dtype="bfloat16" if options.gpus else "float32", cpus=options.cpus, gpus=options.gpus
     )
-    images = pictures(options.images)
-    questions = [question(f"finding {number}", "a thing that can be seen") for number in range(options.questions)]
+    images, questions = films(options.images), run_questions()
     llm = _apart(through_llm, settings, images, questions)
     serve = through_serve(settings, images, questions, options.open_images)
-    pairs = zip(llm.pop("p_yes"), serve.pop("p_yes"), strict=True)
+    answers = serve.pop("p_yes")
+    largest = difference(llm.pop("p_yes"), answers)
     result = {
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "settings": dataclasses.asdict(settings) | {"model": Path(settings.model).name},
         "images": options.images,
-        "questions": options.questions,
+        "questions": len(questions),
         "llm_chat": llm,
         "serve": serve,
         "serve_over_llm": serve["requests_per_s"] / llm["requests_per_s"],
-        "largest_difference_of_p_yes": max(abs(a - b) for a, b in pairs),
+        "largest_difference_of_p_yes": largest,
+        "distinct_answers": len(set(answers)),
+        "share_between_0.01_and_0.99": float(np.mean([0.01 < p < 0.99 for p in answers])),
     }
     print(json.dumps(result, indent=2))
 

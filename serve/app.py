@@ -1,17 +1,32 @@
-"""The service for `serve deploy serve/config.yaml`."""
+"""The engine and the service for `serve deploy serve/config.yaml`.
+
+Two applications, so that batch runs on the same cluster find the engine and share it.
+"""
 
 from pydantic import BaseModel, ConfigDict
 from ray.serve import Application
 
 from medsae_ray.config import load_recipe
+from medsae_ray.errors import RecipeError
 from medsae_ray.service.command import token_of
 from medsae_ray.service.deployment import application
 from medsae_ray.service.finished import open_run
 from medsae_ray.service.guard import digest
+from medsae_ray.stages.engine import engine_application
+from medsae_ray.stages.vlm import identity_of, settings_of
+
+
+class Model(BaseModel):
+    """What config.yaml says under the engine's `args`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    recipe: str
+    """The recipe of the service."""
 
 
 class Arguments(BaseModel):
-    """What config.yaml says under `args`."""
+    """What config.yaml says under the service's `args`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -22,6 +37,17 @@ class Arguments(BaseModel):
     token_variable: str = "MEDSAE_TOKEN"
     """Environment variable, on the cluster, with the token that callers send. The address is Serve's to choose, so
     there is no service without one here."""
+
+
+def engine(args: Model) -> Application:
+    """The vision-language model. Raises RecipeError if the recipe has none on this cluster."""
+    recipe = load_recipe(args.recipe)
+    if recipe.what.naming is None or recipe.how.vlm is None or recipe.how.vlm.url:
+        raise RecipeError(
+            f"{args.recipe} runs no vision-language model on the cluster: delete the application medsae-engine from "
+            "the configuration"
+        )
+    return engine_application(settings_of(recipe), identity_of(recipe))
 
 
 def build(args: Arguments) -> Application:

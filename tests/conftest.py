@@ -2,7 +2,9 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,7 +28,24 @@ def ray_cluster() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def vlm_engine(ray_cluster: None) -> "Iterator[ServeEngine]":
+def http_port(ray_cluster: None) -> Iterator[int]:
+    """Ray Serve with its HTTP proxy at a free port: it cannot be had later, while an application runs."""
+    from medsae_ray.service.command import http
+    from medsae_ray.service.limits import Limits
+
+    port = free_port()
+    with http("127.0.0.1", port, Limits()):
+        yield port
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def vlm_engine(http_port: int) -> "Iterator[ServeEngine]":
     """The small model on the session's cluster, as the packaged recipe starts it."""
     from medsae_ray.config import load_recipe
     from medsae_ray.stages.engine import start_engine

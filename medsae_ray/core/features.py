@@ -51,7 +51,7 @@ class Labels:
     @classmethod
     def of(cls, manifest: pa.Table, uncertain: str, blank: str, ok_N: np.ndarray) -> Self:
         """`ok_N` says which images have an embedding (see `readable`)."""
-        split = _array(manifest, "split")
+        split = column(manifest, "split")
         one_each = one_readable(manifest, ok_N)
         return cls(
             y_NL=label_matrix(manifest, uncertain, blank),
@@ -60,9 +60,9 @@ class Labels:
             discovery_one_N=(split != "detection") & one_each,
             heldout_N=(split != "sae") & one_each,
             test_N=(split == "detection") & one_each,
-            image_N=_array(manifest, "image_id"),
-            patient_N=_array(manifest, "patient_id"),
-            shard_N=_array(manifest, "shard"),
+            image_N=column(manifest, "image_id"),
+            patient_N=column(manifest, "patient_id"),
+            shard_N=column(manifest, "shard"),
         )
 
     def discovery_patients(self) -> np.ndarray:
@@ -77,8 +77,8 @@ class Labels:
 def one_readable(manifest: pa.Table, ok_N: np.ndarray) -> np.ndarray:
     """True for one readable image of each patient that has any: the index image, else the first in the manifest."""
     rows = np.flatnonzero(ok_N)
-    index_first = np.argsort(~_array(manifest, "index_image").astype(bool)[rows], kind="stable")
-    _, first = np.unique(_array(manifest, "patient_id")[rows][index_first].astype(str), return_index=True)
+    index_first = np.argsort(~column(manifest, "index_image").astype(bool)[rows], kind="stable")
+    _, first = np.unique(column(manifest, "patient_id")[rows][index_first].astype(str), return_index=True)
     chosen_N = np.zeros(len(ok_N), dtype=bool)
     chosen_N[rows[index_first[first]]] = True
     return chosen_N
@@ -198,7 +198,7 @@ def readable(embeddings: Artifact) -> np.ndarray:
 def _ok(embeddings: Artifact, part: Receipt) -> np.ndarray:
     if not part.not_ok:
         return np.ones(part.rows, dtype=bool)
-    return _array(embeddings.part(part.shard, ["ok"]), "ok").astype(bool)
+    return column(embeddings.part(part.shard, ["ok"]), "ok").astype(bool)
 
 
 def activation_matrix(table: pa.Table, width: int) -> sparse.csr_array:
@@ -211,5 +211,6 @@ def activation_matrix(table: pa.Table, width: int) -> sparse.csr_array:
     return sparse.csr_array((values, columns, indptr), shape=(table.num_rows, width))
 
 
-def _array(table: pa.Table, column: str) -> np.ndarray:
-    return table[column].to_numpy(zero_copy_only=False)
+def column(table: pa.Table, name: str) -> np.ndarray:
+    """One column of a table as an array; texts come as objects."""
+    return table[name].to_numpy(zero_copy_only=False)

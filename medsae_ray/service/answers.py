@@ -154,3 +154,17 @@ class DetectAnswer(BaseModel):
     answers: list[Detected]
     model: str
     usage: Spent
+
+
+class Model(BaseModel):
+    id: str
+    object: str
+    created: int
+    owned_by: str
+
+
+class Models(BaseModel):
+    """In OpenAI's form."""
+
+    object: str
+    data: list[Model]

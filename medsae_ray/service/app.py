@@ -11,8 +11,9 @@ from fastapi import Path as PathPart
 from fastapi.security import HTTPBearer
 
 from medsae_ray.config import Naming
+from medsae_ray.core.naming.pictures import picture
 from medsae_ray.errors import ImageError
-from medsae_ray.service import answers, vlm
+from medsae_ray.service import answers, chat, vlm
 from medsae_ray.service.atlas import Atlas, Sort, Verdict
 from medsae_ray.service.atlas import Query as FeatureQuery
 from medsae_ray.service.encoding import Active, ImageEncoder
@@ -22,6 +23,7 @@ from medsae_ray.service.limits import Limits
 from medsae_ray.service.link import Link
 from medsae_ray.service.problems import Problem, install, of_image
 from medsae_ray.service.uploads import FORM, RAW, Reading, image_bytes, read_form
+from medsae_ray.stages.naming import rules_of
 
 T = TypeVar("T")
 _FILE = {"type": "string", "format": "binary"}
@@ -54,7 +56,13 @@ class Desk:
         return counts | {"features": shown, "sae": self.run.sae.name, "atlas": self.run.atlas.name}
 
     def pictures(self, files: list[bytes], where: str, side: int) -> list[bytes]:
-        return [vlm.picture(self.reading.image(data, f"{where}[{i}]"), side) for i, data in enumerate(files)]
+        return [picture(self.reading.image(data, f"{where}[{i}]"), side) for i, data in enumerate(files)]
+
+    def models(self) -> tuple[str, ...]:
+        """What a caller may call the engine's model: what it is, and the recipe's word for it."""
+        engine, _ = self.vlm()
+        asked = self.run.recipe.how.vlm
+        return (engine.identity, asked.model) if asked else (engine.identity,)
 
     def vlm(self) -> tuple[Link, Naming]:
         naming = self.run.recipe.what.naming
@@ -83,6 +91,7 @@ def make_app(desk: Desk, token: str | None) -> FastAPI:
     app.include_router(_health(desk))
     app.include_router(_features(desk))
     app.include_router(_images(desk))
+    app.include_router(_chat(desk))
     app.add_middleware(Guard, token=token, limits=desk.limits)
     return app
 
@@ -153,7 +162,7 @@ def _images(desk: Desk) -> APIRouter:
         vlm.check_groups(len(a), len(b), rules)
         pictures_a = await desk.work(desk.pictures, a, "group_a", rules.image_size)
         pictures_b = await desk.work(desk.pictures, b, "group_b", rules.image_size)
-        return await vlm.name(engine, pictures_a, pictures_b, rules)
+        return await vlm.name(engine, pictures_a, pictures_b, rules_of(rules))
 
     text = {"type": "string", "minLength": 1, "maxLength": desk.limits.text}
     parts = {"images": [_FILE], "names": [text], "definitions": [text]}
@@ -168,6 +177,30 @@ def _images(desk: Desk) -> APIRouter:
             raise Problem(422, "invalid", f"{len(files)} images were sent, 1 to {most} are taken", "images")
         asked = vlm.concepts(form.texts["names"], form.texts["definitions"], desk.limits)
         return await vlm.detect(engine, await desk.work(desk.pictures, files, "images", rules.image_size), asked)
+
+    return router
+
+
+def _chat(desk: Desk) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["OpenAI's API"])
+
+    @router.get("/models", response_model=answers.Models)
+    async def models() -> dict[str, Any]:
+        """The names of the engine's model; all mean the same one."""
+        cards = [{"id": name, "object": "model", "created": 0, "owned_by": "medsae-ray"} for name in desk.models()]
+        return {"object": "list", "data": cards}
+
+    @router.post("/chat/completions")
+    async def completions(request: chat.ChatRequest) -> dict[str, Any]:
+        """OpenAI's chat API without streaming. Images come as data: URLs; no other is read."""
+        engine, rules = desk.vlm()
+        chat.check(request, desk.models(), rules, desk.limits)
+
+        def draw(data: bytes, where: str) -> bytes:
+            return picture(desk.reading.image(data, where), rules.image_size)
+
+        await desk.work(chat.draw_images, request, draw)
+        return await chat.answer(engine, request, desk.limits)
 
     return router
 

@@ -14,12 +14,13 @@ from rich.status import Status
 
 from medsae_ray.config import Recipe
 from medsae_ray.errors import MedsaeError, RecipeError
-from medsae_ray.service.deployment import deployed, quiet
+from medsae_ray.service.deployment import deployed
 from medsae_ray.service.finished import open_run
 from medsae_ray.service.guard import digest
 from medsae_ray.service.limits import Limits
 from medsae_ray.stages.cluster import cluster
 from medsae_ray.stages.engine import start_engine
+from medsae_ray.stages.serving import quiet
 from medsae_ray.stages.vlm import identity_of, settings_of
 
 SHORTEST_TOKEN = 16

@@ -1,7 +1,6 @@
 """The service as a Ray Serve application: one replica that holds encoder, SAE and atlas, beside the engine's."""
 
 import contextlib
-import logging
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -16,6 +15,7 @@ from medsae_ray.service.finished import Finished
 from medsae_ray.service.limits import Limits
 from medsae_ray.service.link import ClusterEngine, Link, UrlEngine
 from medsae_ray.stages.cluster import own_error, require
+from medsae_ray.stages.serving import DEPLOY_FAILED, RUNNING, quiet, status_of
 from medsae_ray.stages.vlm import identity_of
 
 APPLICATION = "medsae-service"
@@ -81,29 +81,9 @@ def deployed(run: Finished, token: str | None, limits: Limits | None = None) -> 
 def _wait() -> None:
     until = time.monotonic() + START_S
     while True:
-        status, said = _status()
-        if status == "RUNNING":
+        status, said = status_of(APPLICATION)
+        if status == RUNNING:
             return
-        if status == "DEPLOY_FAILED" or time.monotonic() > until:
+        if status == DEPLOY_FAILED or time.monotonic() > until:
             raise own_error(said) or MedsaeError(f"the service does not start ({status}): {said[-600:]}")
         time.sleep(0.2)
-
-
-def _status() -> tuple[str, str]:
-    found = serve.status().applications.get(APPLICATION)
-    if found is None:
-        return "ABSENT", ""
-    said = [found.message, *(deployment.message for deployment in found.deployments.values())]
-    return found.status.value, "\n".join(text for text in said if text)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Serve greets at length; a failure to start is an exception all the same."""
-    logger = logging.getLogger("ray.serve")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -21,6 +21,10 @@ class Limits:
     """Names of one detection request."""
     text: int = 300
     """Characters of a name or a definition."""
+    chat_text: int = 100_000
+    """Characters of all texts of a chat request, and of the schema of its answer."""
+    tokens: int = 2048
+    """Tokens of an answer to a chat request; a quarter where none are asked for."""
     requests: int = 16
     """Requests with a body that are under way at once; the next is told to come back."""
     threads: int = 2

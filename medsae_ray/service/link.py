@@ -10,9 +10,8 @@ from ray.exceptions import RayError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from medsae_ray.config import Vlm
-from medsae_ray.core.naming.engine import ONLINE, Asked, Wrote
+from medsae_ray.core.naming.engine import ONLINE, Asked, Writing, Wrote
 from medsae_ray.core.naming.openai_api import OpenAiEngine
-from medsae_ray.core.naming.prompts import Part
 from medsae_ray.errors import EngineError
 from medsae_ray.service.problems import Problem
 from medsae_ray.stages.engine import APPLICATION
@@ -28,9 +27,9 @@ class Asker(Protocol):
 
     async def ask(self, image: bytes, questions: list[str], priority: int) -> Asked: ...
 
-    async def write(
-        self, parts: list[Part], schema: dict[str, Any], seed: int, temperature: float, max_tokens: int, priority: int
-    ) -> Wrote: ...
+    async def write(self, writing: Writing, priority: int) -> Wrote: ...
+
+    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]: ...
 
     async def answers(self) -> None:
         """Returns if the engine is there."""
@@ -46,12 +45,12 @@ class Link:
     async def ask(self, image: bytes, questions: list[str]) -> Asked:
         return await self._within(self.patience_s, lambda: self.engine.ask(image, questions, ONLINE))
 
-    async def write(
-        self, parts: list[Part], schema: dict[str, Any], seed: int, temperature: float, max_tokens: int
-    ) -> Wrote:
-        return await self._within(
-            self.patience_s, lambda: self.engine.write(parts, schema, seed, temperature, max_tokens, ONLINE)
-        )
+    async def write(self, writing: Writing) -> Wrote:
+        return await self._within(self.patience_s, lambda: self.engine.write(writing, ONLINE))
+
+    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """A request of OpenAI's chat API, whose own priority is ONLINE: HTTP status and body."""
+        return await self._within(self.patience_s, lambda: self.engine.chat(body))
 
     async def check(self) -> None:
         """Problem unless the engine answers, or did a moment ago."""
@@ -83,10 +82,11 @@ class ClusterEngine:
     async def ask(self, image: bytes, questions: list[str], priority: int) -> Asked:
         return await (await self._found()).ask.remote(image, questions, priority)
 
-    async def write(
-        self, parts: list[Part], schema: dict[str, Any], seed: int, temperature: float, max_tokens: int, priority: int
-    ) -> Wrote:
-        return await (await self._found()).write.remote(parts, schema, seed, temperature, max_tokens, priority)
+    async def write(self, writing: Writing, priority: int) -> Wrote:
+        return await (await self._found()).write.remote(writing, priority)
+
+    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        return await (await self._found()).chat.remote(body)
 
     async def answers(self) -> None:
         await (await self._found()).identity.remote()
@@ -108,10 +108,11 @@ class UrlEngine:
     async def ask(self, image: bytes, questions: list[str], priority: int) -> Asked:
         return await self._found().ask(image, questions, priority)
 
-    async def write(
-        self, parts: list[Part], schema: dict[str, Any], seed: int, temperature: float, max_tokens: int, priority: int
-    ) -> Wrote:
-        return await self._found().write(parts, schema, seed, temperature, max_tokens, priority)
+    async def write(self, writing: Writing, priority: int) -> Wrote:
+        return await self._found().write(writing, priority)
+
+    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        return await self._found().chat(body)
 
     async def answers(self) -> None:
         await self._found().connect()

@@ -1,18 +1,15 @@
 """Naming and detection on a caller's own images, with the prompts and rules of the batch run."""
 
 import asyncio
-import io
 import re
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from PIL import Image
-
 from medsae_ray.config import Naming
-from medsae_ray.core.naming.engine import Asked, Usage, Wrote, total
-from medsae_ray.core.naming.prompts import Part, naming_message, naming_schema, question
-from medsae_ray.core.naming.reply import one_line, parse_name
-from medsae_ray.errors import NamingError
+from medsae_ray.core.naming.engine import Asked, Usage, Writing, Wrote, total
+from medsae_ray.core.naming.prompts import question
+from medsae_ray.core.naming.reply import one_line
+from medsae_ray.core.naming.rules import NamingRules, Reply, until_named
 from medsae_ray.service.limits import Limits
 from medsae_ray.service.problems import Problem
 
@@ -28,19 +25,7 @@ class Engine(Protocol):
 
     async def ask(self, image: bytes, questions: list[str]) -> Asked: ...
 
-    async def write(
-        self, parts: list[Part], schema: dict[str, Any], seed: int, temperature: float, max_tokens: int
-    ) -> Wrote: ...
-
-
-def picture(image: Image.Image, side: int) -> bytes:
-    """An image as the engine gets it: grey PNG of at most `side` pixels, as in the batch run."""
-    grey = image.convert("L")
-    grey.thumbnail((side, side), Image.Resampling.BICUBIC)
-    grey.info.clear()
-    stream = io.BytesIO()
-    grey.save(stream, "PNG", compress_level=1)
-    return stream.getvalue()
+    async def write(self, writing: Writing) -> Wrote: ...
 
 
 def check_groups(n_a: int, n_b: int, naming: Naming) -> None:
@@ -50,29 +35,22 @@ def check_groups(n_a: int, n_b: int, naming: Naming) -> None:
             raise Problem(422, "invalid", f"{n} images were sent, 1 to {most} are taken", where)
 
 
-async def name(engine: Engine, group_a: list[bytes], group_b: list[bytes], rules: Naming) -> dict[str, Any]:
+async def name(engine: Engine, group_a: list[bytes], group_b: list[bytes], rules: NamingRules) -> dict[str, Any]:
     """Ask for a name until an answer fits the schema, as often as the recipe allows."""
-    message, schema = naming_message(group_a, group_b), naming_schema(len(group_a))
     spent: list[Usage] = []
-    for attempt in range(rules.attempts):
-        temperature = rules.temperature if attempt else 0.0
-        wrote = await engine.write(message, schema, rules.seed + attempt, temperature, rules.max_tokens)
+
+    async def reply_to(attempt: int) -> Reply:
+        wrote = await engine.write(rules.writing(group_a, group_b, attempt))
         spent.append(wrote.usage)
-        found, problem = _parsed(wrote, len(group_a))
-        if found:
-            break
-    status = "failed" if found is None else "abstained" if found["abstain"] else "named"
-    done = {"status": status, "name": found, "problem": problem, "attempts": len(spent)}
+        reply = Reply.of(wrote.written)
+        # What the engine says of its own failure is not the caller's business.
+        return reply._replace(failed="the engine could not answer") if reply.failed else reply
+
+    tried = await until_named(rules, len(group_a), reply_to)
+    status = "failed" if tried.name is None else "abstained" if tried.name.abstain else "named"
+    found = None if tried.name is None else asdict(tried.name)
+    done = {"status": status, "name": found, "problem": tried.problem, "attempts": tried.attempts}
     return done | {"model": engine.identity, "usage": total(spent)._asdict()}
-
-
-def _parsed(wrote: Wrote, n_a: int) -> tuple[dict[str, Any] | None, str | None]:
-    if wrote.written.finish.startswith("error"):
-        return None, "the engine could not answer"
-    try:
-        return asdict(parse_name(wrote.written.text, n_a)), None
-    except NamingError as error:
-        return None, str(error)
 
 
 Asking = tuple[str, str | None]

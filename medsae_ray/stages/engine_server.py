@@ -22,6 +22,7 @@ from medsae_ray.core.naming.engine import (
     Clock,
     EngineSettings,
     Usage,
+    Writing,
     Written,
     Wrote,
     YesNo,
@@ -30,7 +31,7 @@ from medsae_ray.core.naming.engine import (
     total,
     yes_no,
 )
-from medsae_ray.core.naming.prompts import DETECTION, Part, question
+from medsae_ray.core.naming.prompts import DETECTION, question
 from medsae_ray.errors import EngineError
 from medsae_ray.stages.engine_vllm import Apart, Log, report, start_server
 
@@ -89,28 +90,20 @@ class VlmServer:
             answers = first + await asyncio.gather(*others)
         return Asked([answer for answer, _ in answers], total(usage for _, usage in answers))
 
-    async def write(
-        self,
-        parts: list[Part],
-        schema: dict[str, Any],
-        seed: int,
-        temperature: float,
-        max_tokens: int,
-        priority: int = BATCH,
-    ) -> Wrote:
+    async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:
         """As `Engine.write`."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         params = SamplingParams(
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-            structured_outputs=StructuredOutputsParams(json=schema),
+            max_tokens=writing.max_tokens,
+            temperature=writing.temperature,
+            seed=writing.seed,
+            structured_outputs=StructuredOutputsParams(json=writing.schema),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         try:
-            content = [_content(part if isinstance(part, str) else Picture(part)) for part in parts]
+            content = [_content(part if isinstance(part, str) else Picture(part)) for part in writing.parts]
             output, usage = await self._generate(content, params, priority)
         except Exception as error:
             return Wrote(Written("", f"error: {_refusal(error)}"), Usage(requests=1))

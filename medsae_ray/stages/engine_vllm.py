@@ -63,7 +63,7 @@ def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
         "scheduling_policy": "priority",
         # The tokens of an image see each other in both directions, so they have to be computed together.
         "disable_chunked_mm_input": True,
-        "tensor_parallel_size": settings.tensor_parallel,
+        "tensor_parallel_size": max(1, settings.gpus),
         # Nothing is fetched for a caller: pictures come inside the request.
         "allowed_media_domains": ["nowhere.invalid"],
         # A small model may write spaces for ever where the grammar allows any. xgrammar without them still demands one

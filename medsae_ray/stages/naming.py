@@ -13,7 +13,8 @@ from medsae_ray.core.naming.engine import total
 from medsae_ray.core.naming.ledger import Ledger, replies
 from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.core.naming.questions import content_address
-from medsae_ray.core.naming.talk import Groups, Named, NamingRules, at_most, name_feature
+from medsae_ray.core.naming.rules import NamingRules
+from medsae_ray.core.naming.talk import Groups, Named, at_most, name_feature
 from medsae_ray.core.naming.verdict import ABSTAINED, FAILED, INSUFFICIENT
 from medsae_ray.stages.datasets import image_store
 from medsae_ray.stages.run import Made, Run, Stage
@@ -32,8 +33,7 @@ def naming_of(run: Run) -> Naming:
     return naming
 
 
-def rules_of(run: Run) -> NamingRules:
-    naming = naming_of(run)
+def rules_of(naming: Naming) -> NamingRules:
     return NamingRules(naming.attempts, naming.temperature, naming.max_tokens, naming.seed)
 
 
@@ -54,7 +54,7 @@ def in_flight(run: Run) -> int:
 
 
 def _make(run: Run, draft: Draft) -> Made:
-    rules, pictures = rules_of(run), pictures_of(run, draft.parents["manifest"])
+    rules, pictures = rules_of(naming_of(run)), pictures_of(run, draft.parents["manifest"])
     samples = by_feature(draft.parents["samples"].table(), NAMING)
     groups = [_groups(feature, rows) for feature, rows in samples.items()]
     ledger = ledger_of(run, "names", replies(), identity_of(run.recipe), rules.prompt(naming_of(run).positives))
@@ -80,7 +80,8 @@ def _make(run: Run, draft: Draft) -> Made:
     receipt = draft.writer(schema.names()).write(0, table, table.num_rows)
     counts = {status: table["status"].to_pylist().count(status) for status in (NAMED, ABSTAINED, FAILED, INSUFFICIENT)}
     usage = total(named.usage for named in done)
-    return Made([receipt], counts | {"retries": sum(max(0, n.attempts - 1) for n in done), "usage": usage._asdict()})
+    retries = sum(max(0, named.tried.attempts - 1) for named in done)
+    return Made([receipt], counts | {"retries": retries, "usage": usage._asdict()})
 
 
 def _groups(feature: int, rows: list[dict[str, Any]]) -> Groups:
@@ -89,15 +90,15 @@ def _groups(feature: int, rows: list[dict[str, Any]]) -> Groups:
 
 
 def _row(named: Named) -> dict[str, Any]:
-    base = {"feature": named.feature, "source": SOURCE, "attempts": named.attempts, "alternatives": []}
-    if named.name is None:
-        reply = f"; the last answer: {named.reply}" if named.reply else ""
-        return base | {"status": FAILED, "evidence": f"{named.problem}{reply}"}
-    name = named.name
+    name, reply, attempts, problem = named.tried
+    base = {"feature": named.feature, "source": SOURCE, "attempts": attempts, "alternatives": []}
+    if name is None:
+        said = f"; the last answer: {reply}" if reply else ""
+        return base | {"status": FAILED, "evidence": f"{problem}{said}"}
     if name.abstain:
-        return base | {"status": ABSTAINED, "evidence": named.reply or ""}
-    said = {k: v for k, v in asdict(name).items() if k in schema.names().names}
-    return base | said | {"alternatives": list(name.alternatives), "status": NAMED, "evidence": named.reply or ""}
+        return base | {"status": ABSTAINED, "evidence": reply or ""}
+    known = {k: v for k, v in asdict(name).items() if k in schema.names().names}
+    return base | known | {"alternatives": list(name.alternatives), "status": NAMED, "evidence": reply or ""}
 
 
 def _lacking_row(feature: int, counts: list[int]) -> dict[str, Any]:
@@ -114,7 +115,7 @@ def _lacking_row(feature: int, counts: list[int]) -> dict[str, Any]:
 
 def _what(run: Run) -> dict[str, Any]:
     naming = naming_of(run)
-    prompt = rules_of(run).prompt(naming.positives)
+    prompt = rules_of(naming).prompt(naming.positives)
     return {"model": identity_of(run.recipe), "prompt": prompt, "attempts": naming.attempts, "side": naming.image_size}
 
 

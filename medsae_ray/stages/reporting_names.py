@@ -57,7 +57,7 @@ def answers_of(concept_of: dict[int, Concept], samples: pa.Table, answers: pa.Ta
 
 def _counts(stored: dict[str, Any]) -> NameCounts:
     counts = {key: stored[key] for key in ("named", "tested", *VERDICTS)}
-    chance = {key: _real(stored[key]) for key in ("expected_by_chance", "random_name_auroc")}
+    chance = {key: _real(stored[key]) for key in ("expected_by_chance", "random_name_auroc", "random_name_auroc_hard")}
     return NameCounts(**counts, **chance, paper=PaperCount(**_known(stored["paper"])))
 
 

@@ -11,7 +11,7 @@ from medsae_ray.config import Recipe
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact, Draft
 from medsae_ray.core.encode import embedding_matrix
-from medsae_ray.core.features import activation_matrix, one_readable, readable
+from medsae_ray.core.features import activation_matrix, column, one_readable, readable
 from medsae_ray.core.naming.candidates import SUFFICIENT, Candidates, Sample
 from medsae_ray.core.naming.sampling import DetectionDesign, NamingDesign, detection_sample, naming_sample
 from medsae_ray.stages.run import Made, Run, Stage
@@ -26,16 +26,16 @@ def candidates(run: Run, draft: Draft, split: str, one_each: bool) -> tuple[Cand
     embeddings, activations = draft.parents["embeddings"], draft.parents["activations"]
     manifest = draft.parents["manifest"].table()
     ok_N = readable(embeddings)
-    chosen_N = (_array(manifest, "split") == split) & (one_readable(manifest, ok_N) if one_each else ok_N)
+    chosen_N = (column(manifest, "split") == split) & (one_readable(manifest, ok_N) if one_each else ok_N)
     width = draft.parents["sae"].record.metrics["config"]["width"]
     rows = np.flatnonzero(chosen_N)
-    image_N = _array(manifest, "image_id")
+    image_N = column(manifest, "image_id")
     chosen = manifest.take(pa.array(rows))
     columns = {c: chosen[c].to_pylist() for c in manifest.column_names if c.startswith(METADATA)}
     e_ND, x_NF = _matrices(embeddings, activations, chosen_N, width)
     naming = run.recipe.what.naming
     assert naming is not None, "the stage is part of a naming run only"
-    return Candidates.of(rows, image_N[rows], _array(chosen, "patient_id"), e_ND, x_NF, naming.seed, columns), image_N
+    return Candidates.of(rows, image_N[rows], column(chosen, "patient_id"), e_ND, x_NF, naming.seed, columns), image_N
 
 
 def _matrices(
@@ -102,10 +102,6 @@ def _what(run: Run) -> dict[str, Any]:
 
 def _parents(recipe: Recipe) -> tuple[str, ...]:
     return ("manifest", "embeddings", "sae", "activations")
-
-
-def _array(table: pa.Table, column: str) -> np.ndarray:
-    return table[column].to_numpy(zero_copy_only=False)
 
 
 SAMPLES = Stage("samples", 1, _parents, _what, _make)

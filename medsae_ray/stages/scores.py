@@ -1,18 +1,20 @@
 """Stage `scores`: what the answers say of every name, held against its controls."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from medsae_ray.config import Recipe
+from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifact import Draft
 from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.naming import verdict
 from medsae_ray.core.naming.metadata import best_column
 from medsae_ray.core.naming.pictures import BLANK
 from medsae_ray.core.naming.questions import TRIVIAL, Concept, plain, random_names
+from medsae_ray.core.naming.sampling import HARD
 from medsae_ray.core.naming.scores import Score, best_label, ceiling, control, score
 from medsae_ray.core.naming.verdict import Trial, Untested
 from medsae_ray.stages.detection import concepts_of, sample_images
@@ -73,6 +75,7 @@ def tested(bench: Bench, feature: int, concept_of: dict[int, Concept]) -> Trial:
     """One name with all of its controls on the same images."""
     images = [row["image_id"] for row in bench.rows_of[feature]]
     y_n = np.array([row["value"] > 0 for row in bench.rows_of[feature]], dtype=np.float64)
+    kept_n = (y_n == 1) | np.array([row["role"] == HARD for row in bench.rows_of[feature]])
 
     def answered(concept: Concept) -> tuple[list[float], list[float]]:
         pairs = [bench.answers.get((image, concept), NONE) for image in images]
@@ -80,6 +83,9 @@ def tested(bench: Bench, feature: int, concept_of: dict[int, Concept]) -> Trial:
 
     def controlled(concept: Concept) -> Score:
         return control(answered(concept)[0], y_n)
+
+    def against_hard(p_n: Sequence[float], judge: Callable[[Floats, Floats], Score]) -> float:
+        return judge(np.array(p_n)[kept_n], y_n[kept_n]).area.auc
 
     concept = concept_of[feature]
     p_n, mass_n = answered(concept)
@@ -96,6 +102,8 @@ def tested(bench: Bench, feature: int, concept_of: dict[int, Concept]) -> Trial:
         ceiling=bench.ceilings[same].auc if same else None,
         label=best_label({n: [bench.y_of[i][j] for i in images] for j, n in enumerate(bench.labels)}, y_n),
         metadata=best_column({n: [of[i] for i in images] for n, of in bench.metadata.items()}, y_n),
+        hard=against_hard(p_n, score),
+        nulls_hard=tuple(against_hard(answered(null)[0], control) for null in nulls),
     )
 
 
@@ -123,6 +131,7 @@ def score_source(bench: Bench, source: str, names: pa.Table) -> Source:
         "tested": len(done),
         **{kind: found.count(kind) for kind in verdict.VERDICTS},
         "random_name_auroc": _number(chance.mean_auroc),
+        "random_name_auroc_hard": _number(chance.mean_auroc_hard),
         "expected_by_chance": _number(chance.expected_verified),
         "paper": {key: _number(value) for key, value in paper._asdict().items()},
     }
@@ -158,4 +167,4 @@ def _parents(recipe: Recipe) -> tuple[str, ...]:
     return ("manifest", "samples", "names", "label_names", "answers", "label_answers")
 
 
-SCORES = Stage("scores", 1, _parents, _what, _make)
+SCORES = Stage("scores", 2, _parents, _what, _make)

@@ -45,7 +45,7 @@ def _of_names(run: Run, findings: dict[str, dict[str, Any]]) -> dict[str, Any]:
         finding |= {"low": row.get("low"), "high": row.get("high"), "ceiling": metrics["ceilings"][label]["auc"]}
     kinds = ("named", "verified", "rejected", "abstained", "insufficient_support", "failed", "expected_by_chance")
     names = {kind: metrics["vlm"][kind] for kind in kinds}
-    more = {"random_name_auroc": metrics["vlm"]["random_name_auroc"], "paper": metrics["vlm"]["paper"]}
+    more = {key: metrics["vlm"][key] for key in ("random_name_auroc", "random_name_auroc_hard", "paper")}
     label_names = {kind: metrics["label"][kind] for kind in ("named", "verified", "rejected")}
     return {
         "names": names | more,

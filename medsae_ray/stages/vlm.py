@@ -44,7 +44,6 @@ def settings_of(recipe: Recipe) -> EngineSettings:
         gpu_memory_utilization=vlm.gpu_memory,
         gpus=vlm.gpus,
         cpus=vlm.cpus,
-        tensor_parallel=max(1, vlm.gpus),
         model_impl=None if vlm.model_impl == "auto" else vlm.model_impl,
         enforce_eager=vlm.eager,
         replicas=vlm.replicas,

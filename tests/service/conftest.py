@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from medsae_ray.config import Naming, Recipe, parse_recipe
-from medsae_ray.core.naming.engine import FAILED, Asked, Usage, Written, Wrote, YesNo
+from medsae_ray.core.naming.engine import FAILED, Asked, Usage, Writing, Written, Wrote, YesNo
 from medsae_ray.core.naming.prompts import Part
 from medsae_ray.service.app import Desk, make_app
 from medsae_ray.service.finished import Finished, open_run
@@ -60,17 +60,23 @@ class Scripted:
         self.texts: list[str] = []
         self.asked: list[tuple[bytes, list[str]]] = []
         self.parts: list[list[Part]] = []
+        self.chats: list[dict[str, Any]] = []
+        self.chat_answer: tuple[int, dict[str, Any]] = 200, {"object": "chat.completion"}
         self.ready = True
 
     async def ask(self, image: bytes, questions: list[str]) -> Asked:
         self.asked.append((image, questions))
         return Asked([YesNo(0.25, 0.9), *[FAILED] * (len(questions) - 1)], Usage(len(questions), 10, 5, 1, 0.1))
 
-    async def write(
-        self, parts: list[Part], schema: dict[str, Any], seed: int, temperature: float, max_tokens: int
-    ) -> Wrote:
-        self.parts.append(parts)
-        return Wrote(Written(self.texts.pop(0) if self.texts else "{}", "stop"), Usage(1, 100, 0, 50, 1.0))
+    async def write(self, writing: Writing) -> Wrote:
+        self.parts.append(writing.parts)
+        text = self.texts.pop(0) if self.texts else "{}"
+        written = Written("", text) if text.startswith("error") else Written(text, "stop")
+        return Wrote(written, Usage(1, 100, 0, 50, 1.0))
+
+    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        self.chats.append(body)
+        return self.chat_answer
 
     async def check(self) -> None:
         if not self.ready:

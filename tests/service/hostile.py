@@ -1,6 +1,8 @@
 """Hand-made requests that mean harm: each a method, a path, headers and a body. Importable by the benchmark."""
 
+import base64
 import io
+import json
 import random
 import struct
 import zlib
@@ -13,6 +15,7 @@ from PIL import Image
 BOUNDARY = "b0undary"
 PATHS = [
     *("/v1/encode", "/v1/name", "/v1/detect", "/v1/features", "/v1/features/1", "/v1/health/ready"),
+    *("/v1/chat/completions", "/v1/chat/completions", "/v1/models"),
     *("/docs", "/openapi.json", "/../../etc/passwd", "/v1/features/..%2f..%2fetc%2fpasswd", "/v1//encode", "/%00"),
 ]
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "TRACE", "QUERY"]
@@ -48,13 +51,15 @@ def hostile(draw: random.Random, token: str | None, limit: int) -> Hostile:
         headers["authorization"] = draw.choice([*TEXTS, "Bearer", "Bearer x", "Basic eDp4"]).encode("utf-8", "replace")
     kind = draw.choice(KINDS)
     body = form(draw) if BOUNDARY in kind and draw.random() < 0.8 else draw.choice(BODIES)(draw)
+    if path.startswith("/v1/chat") and draw.random() < 0.7:
+        kind, body = "application/json", chat(draw)
     if draw.random() < 0.01:
         body = bytes(limit + 1)
     clean = {key: value.translate(None, b"\r\n\0") for key, value in headers.items()}
     return Hostile(method, path, clean | {"content-type": kind.encode("latin-1")}, body)
 
 
-POSTS = ("/v1/en", "/v1/na", "/v1/de")
+POSTS = ("/v1/en", "/v1/na", "/v1/de", "/v1/ch")
 
 
 def quoted(text: str) -> str:
@@ -113,6 +118,17 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
+def chat(draw: random.Random) -> bytes:
+    """A request of OpenAI's chat API, with a part of it replaced by anything."""
+    url = draw.choice([*TEXTS, "data:image/png;base64," + base64.b64encode(draw.choice([image, bomb])(draw)).decode()])
+    content = [{"type": "text", "text": draw.choice(TEXTS)}, {"type": "image_url", "image_url": {"url": url}}]
+    body = {"model": "scripted-1", "messages": [{"role": "user", "content": content}], "max_tokens": 5}
+    key = draw.choice([*body, "stream", "n", "chat_template", "response_format", "seed", "stop", "user"])
+    if draw.random() < 0.6:
+        body[key] = draw.choice([None, -1, 1e300, [], {}, [[]] * 70, {"type": "json_schema"}, True, draw.choice(TEXTS)])
+    return json.dumps(body).encode()
+
+
 BODIES: list[Callable[[random.Random], bytes]] = [
     image,
     damaged,
@@ -121,4 +137,6 @@ BODIES: list[Callable[[random.Random], bytes]] = [
     lambda draw: draw.randbytes(draw.randrange(3000)),
     lambda draw: draw.choice(TEXTS).encode("utf-8", "replace"),
     lambda draw: b"",
+    chat,
+    lambda draw: b'{"messages":' + b"[" * 20_000,
 ]

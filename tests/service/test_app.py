@@ -142,6 +142,9 @@ def test_an_answer_may_abstain_or_fail(naming_client: TestClient, engine: Script
     assert naming_client.post("/v1/name", files=groups(2, 1)).json()["status"] == "abstained"
     failed = naming_client.post("/v1/name", files=groups(2, 1)).json()
     assert failed["status"] == "failed" and failed["name"] is None and "lacks" in failed["problem"]
+    engine.texts = ["error: RuntimeError: in /a/file of the engine"] * 2
+    failed = naming_client.post("/v1/name", files=groups(2, 1)).json()
+    assert failed["status"] == "failed" and failed["problem"] == "the engine could not answer"
 
 
 @pytest.mark.parametrize(

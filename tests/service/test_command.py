@@ -6,9 +6,12 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from medsae_ray.cli import main
+from medsae_ray.config import load_recipe
 from medsae_ray.errors import ArtifactError, RecipeError
 from medsae_ray.service.command import is_loopback, token_of
 from medsae_ray.service.finished import open_run
+from medsae_ray.stages.engine import APPLICATION
+from medsae_ray.stages.vlm import identity_of, settings_of
 from tests.service.conftest import Small
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +66,7 @@ def test_the_deploy_config_is_one_that_serve_takes_and_its_builder_reads(
     from serve.app import Arguments, build
 
     config = yaml.safe_load((ROOT / "serve" / "config.yaml").read_text())
-    (application,) = ServeDeploySchema.model_validate(config).applications
+    _, application = ServeDeploySchema.model_validate(config).applications
     assert application.import_path == "serve.app:build" and config["http_options"]["host"] == "127.0.0.1"
     given = Arguments(**application.args)
     monkeypatch.delenv(given.token_variable, raising=False)
@@ -75,3 +78,18 @@ def test_the_deploy_config_is_one_that_serve_takes_and_its_builder_reads(
     bound = build(arguments)
     run, kept, _ = bound._bound_deployment.init_args
     assert run.atlas.name == small.run.atlas.name and TOKEN not in kept
+
+
+def test_the_deploy_config_brings_the_engine_that_batch_runs_find(small: Small, tmp_path: Path) -> None:
+    from serve.app import Model, engine
+
+    config = yaml.safe_load((ROOT / "serve" / "config.yaml").read_text())
+    application, _ = ServeDeploySchema.model_validate(config).applications
+    assert (application.name, application.route_prefix) == (APPLICATION, None)
+    assert application.import_path == "serve.app:engine"
+    bound = engine(Model(**application.args))._bound_deployment
+    recipe = load_recipe(application.args["recipe"])
+    assert bound.init_args == (settings_of(recipe), identity_of(recipe)) and bound.name == "VlmServer"
+    (tmp_path / "recipe.yaml").write_text(json.dumps(small.recipe.model_dump(mode="json", exclude_none=True)))
+    with pytest.raises(RecipeError, match="delete the application medsae-engine"):
+        engine(Model(recipe=str(tmp_path / "recipe.yaml")))

@@ -18,6 +18,7 @@ from medsae_ray.service.command import http
 from medsae_ray.service.deployment import deployed
 from medsae_ray.service.guard import digest
 from medsae_ray.service.limits import Limits
+from tests.conftest import free_port
 from tests.service.conftest import Small
 from tests.service.test_app import stored, uri_of
 
@@ -26,12 +27,6 @@ LIMITS = Limits(requests=4, body=2**20, body_s=3)
 HEADERS = {"authorization": f"Bearer {TOKEN}", "content-type": "image/png"}
 
 pytestmark = pytest.mark.ray
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def test_a_port_that_is_taken_is_a_clear_error(ray_cluster: None) -> None:

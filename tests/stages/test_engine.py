@@ -17,12 +17,13 @@ import torch
 from PIL import Image
 
 import medsae_ray
-from medsae_ray.core.naming.engine import ONLINE, EngineSettings, YesNo, spelling
+from medsae_ray.core.naming.engine import ONLINE, EngineSettings, Writing, YesNo, spelling
 from medsae_ray.core.naming.openai_api import OpenAiEngine
 from medsae_ray.core.naming.prompts import DETECTION, naming_message, question
 from medsae_ray.errors import EngineError
-from medsae_ray.stages.engine import ServeEngine, application, explain, start_engine
+from medsae_ray.stages.engine import APPLICATION, ServeEngine, start_engine
 from medsae_ray.stages.engine_vllm import Segment, segments
+from medsae_ray.stages.serving import RUNNING, status_of
 
 MODEL = Path(medsae_ray.__file__).parent / "core" / "phantom" / "weights" / "vlm"
 SETTINGS = EngineSettings(str(MODEL), dtype="float32", start_timeout_s=300)
@@ -104,12 +105,12 @@ def test_written_text_is_json_of_the_schema_and_a_seed_repeats_it(engine: ServeE
     parts = naming_message([picture(0), picture(1)], [picture(2)])
 
     async def twice() -> None:
-        one, same = [await engine.write(parts, SCHEMA, 1, 1.0, 120, ONLINE) for _ in range(2)]
+        one, same = [await engine.write(Writing(parts, SCHEMA, 1, 1.0, 120), ONLINE) for _ in range(2)]
         assert one.written.finish == "stop"
         assert set(json.loads(one.written.text)) == {"name", "abstain"}
         assert one.written == same.written
         assert one.usage.requests == 1 and one.usage.output_tokens > 3
-        wrong = await engine.write(["word " * 5000], SCHEMA, 1, 1.0, 10)
+        wrong = await engine.write(Writing(["word " * 5000], SCHEMA, 1, 1.0, 10))
         assert wrong.written.text == "" and wrong.written.finish.startswith("error: ")
 
     asyncio.run(twice())
@@ -144,7 +145,7 @@ def test_the_openai_client_gets_the_same_answers(engine: ServeEngine) -> None:
             straight = await engine.ask(picture(0), QUESTIONS[:3])
             assert difference(answers.answers, straight.answers) < 0.01
             assert answers.usage.prompt_tokens == straight.usage.prompt_tokens
-            wrote = await client.write(["Name it.", picture(0)], SCHEMA, 1, 1.0, 120)
+            wrote = await client.write(Writing(["Name it.", picture(0)], SCHEMA, 1, 1.0, 120))
             assert set(json.loads(wrote.written.text)) == {"name", "abstain"}
 
     asyncio.run(compare())
@@ -206,7 +207,7 @@ def test_an_engine_that_runs_already_is_shared_and_left_running(engine: ServeEng
     with start_engine(SETTINGS) as shared:
         assert shared.identity == engine.identity
         answers = asyncio.run(shared.ask(picture(0), QUESTIONS)).answers
-    assert application()[0] == "RUNNING"
+    assert status_of(APPLICATION)[0] == RUNNING
     assert difference(asyncio.run(engine.ask(picture(0), QUESTIONS)).answers, answers) <= 1e-3
     with pytest.raises(EngineError, match="runs an engine with"), start_engine(SETTINGS, identity="another-model"):
         pass
@@ -232,22 +233,6 @@ def test_answers_survive_the_death_of_the_replica(engine: ServeEngine) -> None:
     survived = asyncio.run(killed())
     for some, others in zip(survived, asyncio.run(undisturbed()), strict=True):
         assert difference(some, others) <= 1e-3
-
-
-@pytest.mark.parametrize(
-    ("message", "advice"),
-    [
-        ("huggingface_hub.errors.GatedRepoError: 401 Client Error. Cannot access gated repo", "accept the licence"),
-        ("ModuleNotFoundError: No module named 'vllm'", "vLLM is not installed"),
-        ("OSError: nobody/nothing is not a local folder and is not a valid model identifier", "no such model"),
-        ("OSError: We couldn't connect to 'https://huggingface.co' to load the files", "download them first"),
-        ("ValueError: To serve at least one request with max seq len (8192), 9 GiB KV cache is needed", "kv_cache_gb"),
-        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB", "lower gpu_memory_utilization"),
-    ],
-)
-def test_a_failure_to_start_says_what_to_do_and_what_was_said(message: str, advice: str) -> None:
-    said = explain(f"A replica failed to start with exception. Error:\nTraceback:\n  File x, line 1\n{message}\n")
-    assert advice in said and message.rpartition(": ")[2] in said
 
 
 def test_segments_cover_the_new_tokens_and_only_images_see_ahead() -> None:

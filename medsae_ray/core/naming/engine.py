@@ -44,6 +44,17 @@ class Asked(NamedTuple):
     usage: Usage
 
 
+class Writing(NamedTuple):
+    """A request for one free answer."""
+
+    parts: list[Part]
+    schema: dict[str, Any]
+    """JSON schema that the answer has to fit."""
+    seed: int
+    temperature: float
+    max_tokens: int
+
+
 class Written(NamedTuple):
     """One free answer."""
 
@@ -72,16 +83,8 @@ class Engine(Protocol):
     async def ask(self, image: bytes, questions: list[str], priority: int = BATCH) -> Asked:
         """p(yes) of each question about one image. The first goes alone, so that the rest find its prefix computed."""
 
-    async def write(
-        self,
-        parts: list[Part],
-        schema: dict[str, Any],
-        seed: int,
-        temperature: float,
-        max_tokens: int,
-        priority: int = BATCH,
-    ) -> Wrote:
-        """Text in the JSON `schema` about text and images."""
+    async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:
+        """Text in JSON about text and images."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,9 @@ class EngineSettings:
     """GiB of key-value cache on a CPU; a GPU gives what gpu_memory_utilization leaves."""
     gpu_memory_utilization: float = 0.9
     gpus: int = 0
-    """GPUs of one replica; 0 runs on the CPU."""
+    """GPUs of one replica, which share the model (tensor parallel); 0 runs on the CPU."""
     cpus: float = 0.5
     """CPUs that a replica reserves; it computes with as many threads, rounded up."""
-    tensor_parallel: int = 1
     model_impl: str | None = None
     """vLLM's implementation of the model; None is its own choice, on a CPU "transformers"."""
     enforce_eager: bool = True

@@ -57,6 +57,14 @@ class Loaded(NamedTuple):
         """Addresses that hold an answer; a failure is not one, so it is asked again."""
         return set(self.table.filter(pc.is_null(self.table["failed"]))["address"].to_pylist())
 
+    def rows(self, addresses: Sequence[str]) -> pa.Table:
+        """The rows at these addresses, in this order; an address may come twice. ArtifactError if one has no row."""
+        found = pc.index_in(pa.array(addresses, pa.string()), value_set=self.table["address"])
+        if found.null_count:
+            missing = addresses[pc.index(found.is_null(), True).as_py()]
+            raise ArtifactError(f"the ledger has no row at {found.null_count} addresses, the first is {missing}")
+        return self.table.take(found)
+
 
 @dataclass(frozen=True)
 class Ledger:

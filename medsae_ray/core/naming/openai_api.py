@@ -8,7 +8,19 @@ from typing import Any
 
 import httpx
 
-from medsae_ray.core.naming.engine import BATCH, FAILED, Asked, Clock, Usage, Written, Wrote, YesNo, total, yes_no
+from medsae_ray.core.naming.engine import (
+    BATCH,
+    FAILED,
+    Asked,
+    Clock,
+    Usage,
+    Writing,
+    Written,
+    Wrote,
+    YesNo,
+    total,
+    yes_no,
+)
 from medsae_ray.core.naming.prompts import DETECTION, Part
 from medsae_ray.errors import EngineError
 
@@ -77,21 +89,20 @@ class OpenAiEngine:
         answers = first + rest
         return Asked([answer for answer, _ in answers], total(usage for _, usage in answers))
 
-    async def write(
-        self,
-        parts: list[Part],
-        schema: dict[str, Any],
-        seed: int,
-        temperature: float,
-        max_tokens: int,
-        priority: int = BATCH,
-    ) -> Wrote:
-        form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}}
-        options = {"seed": seed, "temperature": temperature, "max_tokens": max_tokens, "response_format": form}
-        reply, usage = await self._chat(parts, options)
+    async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:
+        form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": writing.schema, "strict": True}}
+        decoding = {key: getattr(writing, key) for key in ("seed", "temperature", "max_tokens")}
+        reply, usage = await self._chat(writing.parts, decoding | {"response_format": form})
         if isinstance(reply, str):
             return Wrote(Written("", f"error: {reply}"), usage)
         return Wrote(Written(reply["message"].get("content") or "", reply.get("finish_reason") or "stop"), usage)
+
+    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """A request of the API, as it is but for the model: HTTP status and body. EngineError for a wrong key."""
+        response = await self._send("POST", "/chat/completions", {**body, "model": self.model})
+        if response.status_code in REFUSED:
+            _check(response, self.url)
+        return response.status_code, response.json()
 
     async def _answer(self, parts: list[Part]) -> tuple[YesNo, Usage]:
         options = {"temperature": 0, "max_tokens": 1, "logprobs": True, "top_logprobs": TOP_LOGPROBS}

@@ -34,14 +34,13 @@ class Pictures:
     def png(self, image_id: str) -> bytes | None:
         """The picture; None for an image that cannot be read."""
         if image_id == BLANK:
-            return _png(Image.new("L", (self.side, self.side), 128))
+            return picture(Image.new("L", (self.side, self.side), 128), self.side)
         try:
             data = fetch(self.store, self.uri_of[image_id])
-            image = read_image(data, max_pixels=self.max_pixels, high_bit=self.high_bit).convert("L")
+            image = read_image(data, max_pixels=self.max_pixels, high_bit=self.high_bit)
         except ImageError:
             return None
-        image.thumbnail((self.side, self.side), Image.Resampling.BICUBIC)
-        return _png(image)
+        return picture(image, self.side)
 
     def sha(self, image_id: str) -> str | None:
         """SHA-256 of the picture; None for an image that cannot be read."""
@@ -49,8 +48,11 @@ class Pictures:
         return None if data is None else hashlib.sha256(data).hexdigest()
 
 
-def _png(image: Image.Image) -> bytes:
-    image.info.clear()
+def picture(image: Image.Image, side: int) -> bytes:
+    """A decoded image as the model gets it: grey PNG of at most `side` x `side` pixels, its proportions kept."""
+    grey = image.convert("L")  # a copy, so the caller's image stays as it is
+    grey.thumbnail((side, side), Image.Resampling.BICUBIC)
+    grey.info.clear()
     stream = io.BytesIO()
-    image.save(stream, "PNG", compress_level=1)
+    grey.save(stream, "PNG", compress_level=1)
     return stream.getvalue()

@@ -18,6 +18,8 @@ from medsae_ray.core.naming.candidates import SUFFICIENT, Active, Candidates, Sa
 from medsae_ray.errors import ArtifactError
 
 BINS = 5
+HARD = "hard"
+"""Role of the silent images that lie nearest to active ones."""
 TOP_SHARE, TOP_FLOOR = 0.01, 15
 """The strongest images to choose from: 1 %, but at least 15 if these are no more than a quarter."""
 MIDDLE = (0.5, 0.95)
@@ -117,7 +119,7 @@ class _Negatives:
         """
         random, hard = round(RANDOM_SHARE * count), round(HARD_SHARE * count)
         drawn = [("random", place) for place in self._random(np.flatnonzero(self.free_N), random).tolist()]
-        drawn += [("hard", place) for place in self._hard(anchors, hard).tolist()]
+        drawn += [(HARD, place) for place in self._hard(anchors, hard).tolist()]
         turns = np.roll(anchors, -hard)
         for turn in range(count - random - hard):
             drawn += self._matched(turns[turn % len(turns)])

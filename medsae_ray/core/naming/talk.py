@@ -6,23 +6,14 @@ Whatever is in the ledger is not asked again, so a run that was killed goes on w
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from medsae_ray.core.naming.engine import Engine, Usage, total
 from medsae_ray.core.naming.ledger import Ledger
 from medsae_ray.core.naming.pictures import Pictures
-from medsae_ray.core.naming.prompts import (
-    Part,
-    detection_prompt,
-    naming_message,
-    naming_prompt,
-    naming_schema,
-    question,
-)
+from medsae_ray.core.naming.prompts import detection_prompt, question
 from medsae_ray.core.naming.questions import Addresses, ImageQuestions, Need, Plan, reply_address
-from medsae_ray.core.naming.reply import Name, parse_name
-from medsae_ray.errors import NamingError
+from medsae_ray.core.naming.rules import NamingRules, Reply, Tried, until_named
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -90,20 +81,6 @@ async def detect(
     return total(spent)
 
 
-@dataclass(frozen=True)
-class NamingRules:
-    """How often and how freely a name is asked for."""
-
-    attempts: int = 3
-    temperature: float = 0.7
-    """Of every attempt but the first, which is greedy."""
-    max_tokens: int = 768
-    seed: int = 0
-
-    def prompt(self, n_a: int) -> str:
-        return naming_prompt(n_a, temperature=self.temperature, max_tokens=self.max_tokens, seed=self.seed)
-
-
 class Groups(NamedTuple):
     """The images that one feature is named from."""
 
@@ -113,15 +90,10 @@ class Groups(NamedTuple):
 
 
 class Named(NamedTuple):
-    """What came of asking for a name."""
+    """What came of asking for a feature's name."""
 
     feature: int
-    name: Name | None
-    reply: str | None
-    """The last answer as it came."""
-    attempts: int
-    problem: str | None
-    """Why the last answer is not a name; None if it is one."""
+    tried: Tried
     usage: Usage
 
 
@@ -131,34 +103,22 @@ async def name_feature(
     """Ask for a name until an answer fits the schema; `known` holds rows of the ledger by address."""
     a, b = [await _pngs(pictures, group) for group in (groups.group_a, groups.group_b)]
     if not a or not b:
-        return Named(groups.feature, None, None, 0, "no image of a group can be read", Usage())
-    message, schema, spent = naming_message(a, b), naming_schema(len(a)), []
-    text, problem = None, None
-    for attempt in range(rules.attempts):
+        return Named(groups.feature, Tried(None, None, 0, "no image of a group can be read"), Usage())
+    spent: list[Usage] = []
+
+    async def reply_to(attempt: int) -> Reply:
         where = reply_address(_shas(a), _shas(b), engine.identity, rules.prompt(len(a)), attempt)
         row = known.get(where)
-        if row is None or row["failed"]:
-            row, usage = await _write(engine, message, schema, rules, attempt)
-            row |= {"address": where, "feature": groups.feature, "attempt": attempt}
-            await asyncio.to_thread(ledger.append, [row])
-            spent.append(usage)
-        text = row["text"]
-        try:
-            name = parse_name(text or "", len(a))
-            return Named(groups.feature, name, text, attempt + 1, None, total(spent))
-        except NamingError as error:
-            problem = row["failed"] or ("cut off: " if row["finish"] == "length" else "") + str(error)
-    return Named(groups.feature, None, text, rules.attempts, problem, total(spent))
+        if row is not None and not row["failed"]:
+            return Reply(row["text"], row["finish"], None)
+        wrote = await engine.write(rules.writing(a, b, attempt))
+        spent.append(wrote.usage)
+        reply = Reply.of(wrote.written)
+        row = {"address": where, "feature": groups.feature, "attempt": attempt, **reply._asdict()}
+        await asyncio.to_thread(ledger.append, [row])
+        return reply
 
-
-async def _write(
-    engine: Engine, message: list[Part], schema: dict[str, Any], rules: NamingRules, attempt: int
-) -> tuple[dict[str, Any], Usage]:
-    temperature = rules.temperature if attempt else 0.0
-    wrote = await engine.write(message, schema, rules.seed + attempt, temperature, rules.max_tokens)
-    written = wrote.written
-    failed = written.finish if written.finish.startswith("error") else None
-    return {"text": None if failed else written.text, "finish": written.finish, "failed": failed}, wrote.usage
+    return Named(groups.feature, await until_named(rules, len(a), reply_to), total(spent))
 
 
 async def _pngs(pictures: Pictures, image_ids: list[str]) -> list[bytes]:

@@ -46,6 +46,10 @@ class Trial:
     """AUROC of the model for the dataset label that the name equals."""
     label: LabelScore = field(default_factory=lambda: LabelScore(None, math.nan))
     metadata: BestColumn = field(default_factory=lambda: BestColumn(None, math.nan, False))
+    hard: float = math.nan
+    """AUROC of the name against the hard negatives alone: silent images that lie near the active ones."""
+    nulls_hard: tuple[float, ...] = ()
+    """The same of names of other features."""
 
     @property
     def shortcut_suspected(self) -> bool:
@@ -77,6 +81,9 @@ class ChanceNamer(NamedTuple):
     expected_verified: float
     """Of as many names as were tested."""
     mean_auroc: float
+    mean_auroc_hard: float
+    """Against hard negatives alone. Silent images are more often healthy, so that any finding's name tells active from
+    silent a little; hard negatives look like the active images, and are not."""
 
 
 class PaperCount(NamedTuple):
@@ -106,9 +113,15 @@ def chance_namer(trials: Sequence[Trial]) -> ChanceNamer:
     """
     draws = max((len(t.nulls) for t in trials), default=0)
     verdicts = [verdict for j in range(draws) for verdict in _draw(trials, j)]
-    areas = [null.area.auc for t in trials for null in t.nulls if not np.isnan(null.area.auc)]
     share = verdicts.count(VERIFIED) / len(verdicts) if verdicts else math.nan
-    return ChanceNamer(share, share * len(trials), float(np.mean(areas)) if areas else math.nan)
+    areas = _mean(null.area.auc for t in trials for null in t.nulls)
+    return ChanceNamer(share, share * len(trials), areas, _mean(area for t in trials for area in t.nulls_hard))
+
+
+def _mean(areas: Iterable[float]) -> float:
+    """Of those that are defined; NaN if none is."""
+    known = [area for area in areas if not np.isnan(area)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def paper_count(scores: Sequence[Score]) -> PaperCount:
@@ -149,7 +162,7 @@ def scores_table(source: str, trials: Sequence[Trial], untested: Iterable[Untest
 
 
 _REAL = (
-    "auroc", "low", "high", "balanced_accuracy", "accuracy", "accuracy_low", "accuracy_high", "p", "q",
+    "auroc", "low", "high", "auroc_hard", "balanced_accuracy", "accuracy", "accuracy_low", "accuracy_high", "p", "q",
     "null_mean", "null_max", "gain", "trivial", "blank_p", "ceiling",
 )  # fmt: skip
 
@@ -176,13 +189,13 @@ def _draw(trials: Sequence[Trial], j: int) -> list[str]:
 
 def _row(t: Trial, judged: Judged) -> dict[str, Any]:
     s, areas = t.score, [null.area.auc for null in t.nulls if not np.isnan(null.area.auc)]
-    null_mean = float(np.mean(areas)) if areas else math.nan
+    null_mean = _mean(areas)
     return {
         "feature": t.feature,
         "name": t.name,
         "verdict": judged.verdict,
         **{key: getattr(s, key) for key in ("n_pos", "n_neg", "failed", "low_mass")},
-        **{"auroc": s.area.auc, "low": s.area.low, "high": s.area.high},
+        **{"auroc": s.area.auc, "low": s.area.low, "high": s.area.high, "auroc_hard": t.hard},
         **{key: getattr(s, key) for key in ("balanced_accuracy", "accuracy", "accuracy_low", "accuracy_high", "p")},
         "q": judged.q,
         **{"null_mean": null_mean, "null_max": max(areas, default=math.nan), "gain": s.area.auc - null_mean},

@@ -66,7 +66,9 @@ class NameCounts:
     expected_by_chance: float
     """Names that would be verified if each feature had the name of another."""
     random_name_auroc: float
-    """Mean AUROC of those names."""
+    """Mean AUROC of those names,"""
+    random_name_auroc_hard: float
+    """and against the hard negatives alone."""
     paper: PaperCount
 
 

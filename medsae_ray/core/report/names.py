@@ -134,10 +134,13 @@ def _random(c: NameCounts) -> str:
     """Random names are the zero of the scale; say so where it is off."""
     if not known(c.random_name_auroc) or FAIR[0] <= c.random_name_auroc <= FAIR[1]:
         return ""
-    return (
+    said = (
         f"Names of other features reach a mean AUROC of {real(c.random_name_auroc, 2)} and not 0.5: read each AUROC "
         "against its random names."
     )
+    if not known(c.random_name_auroc_hard):
+        return said
+    return f"{said} Against silent images that look like the active ones it is {real(c.random_name_auroc_hard, 2)}."
 
 
 def _failed(c: NameCounts) -> str:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from medsae_ray.core.naming.engine import BATCH, Asked, Usage, Written, Wrote, YesNo
-from medsae_ray.core.naming.prompts import Part, naming_schema
+from medsae_ray.core.naming.engine import BATCH, Asked, Usage, Writing, Written, Wrote, YesNo
+from medsae_ray.core.naming.prompts import naming_schema
 
 
 def brightness(png: bytes) -> float:
@@ -46,15 +46,7 @@ class PlainEngine:
         self.questions.update((brightness(image), question) for question in questions)
         return Asked([YesNo(brightness(image), 1.0)] * len(questions), Usage(len(questions), 10 * len(questions)))
 
-    async def write(
-        self,
-        parts: list[Part],
-        schema: dict[str, Any],
-        seed: int,
-        temperature: float,
-        max_tokens: int,
-        priority: int = BATCH,
-    ) -> Wrote:
+    async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:
         text = self.replies[min(len(self.temperatures), len(self.replies) - 1)]
-        self.temperatures.append(temperature)
+        self.temperatures.append(writing.temperature)
         return Wrote(Written(text, "stop"), Usage(1, 100, 0, 20))

@@ -36,6 +36,16 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     assert loaded.answered() == {"a001", "a002"}
 
 
+def test_rows_are_found_by_their_address_in_the_order_asked_for(tmp_path: Path) -> None:
+    book = ledger(tmp_path)
+    book.append([answer(n, n / 10) for n in (5, 3, 1)])
+    loaded = book.load()
+    assert loaded.rows(["a003", "a001", "a003"])["p_yes"].to_pylist() == [0.3, 0.1, 0.3]
+    assert loaded.rows([]).schema == answers() and loaded.rows([]).num_rows == 0
+    with pytest.raises(ArtifactError, match="no row at 2 addresses, the first is a002"):
+        loaded.rows(["a001", "a002", "a004"])
+
+
 def test_written_replies_are_kept_too(tmp_path: Path) -> None:
     book = Ledger(Store(str(tmp_path)), replies())
     row = {"address": "a", "feature": 3, "attempt": 1, "text": "not JSON", "finish": "stop"}

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from medsae_ray.core.naming.engine import Asked
+from medsae_ray.core.naming.engine import Asked, Writing
 from medsae_ray.core.naming.openai_api import OpenAiEngine
 from medsae_ray.core.naming.prompts import DETECTION
 from medsae_ray.errors import EngineError
@@ -147,7 +147,21 @@ def test_a_schema_is_sent_as_the_form_of_the_reply() -> None:
         bodies.append(json.loads(request.content))
         return answer(request)
 
-    wrote = asyncio.run(engine(serve).write(["Name it.", IMAGE], {"type": "object"}, 7, 0.5, 99))
+    wrote = asyncio.run(engine(serve).write(Writing(["Name it.", IMAGE], {"type": "object"}, 7, 0.5, 99)))
     assert wrote.written == ('{"a": 1}', "stop")
     assert bodies[0]["response_format"]["json_schema"]["schema"] == {"type": "object"}
     assert (bodies[0]["seed"], bodies[0]["temperature"], bodies[0]["max_tokens"]) == (7, 0.5, 99)
+
+
+def test_a_chat_goes_through_as_it_is_but_for_the_model() -> None:
+    bodies: list[dict[str, Any]] = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        return httpx.Response(400, json={"error": {"message": "too long"}})
+
+    status, reply = asyncio.run(engine(serve).chat({"model": "alias", "messages": [], "seed": 3}))
+    assert (status, reply) == (400, {"error": {"message": "too long"}})
+    assert bodies == [{"model": "tiny", "messages": [], "seed": 3}]
+    with pytest.raises(EngineError, match="key is missing or wrong"):
+        asyncio.run(engine(lambda request: httpx.Response(401)).chat({}))

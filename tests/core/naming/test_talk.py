@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from medsae_ray.core.naming.ledger import Ledger, answers, replies
-from medsae_ray.core.naming.pictures import BLANK, Pictures
+from medsae_ray.core.naming.pictures import BLANK, Pictures, picture
 from medsae_ray.core.naming.questions import Concept, Need, Plan
-from medsae_ray.core.naming.talk import Groups, NamingRules, addresses, at_most, detect, images_of, name_feature
+from medsae_ray.core.naming.rules import NamingRules
+from medsae_ray.core.naming.talk import Groups, addresses, at_most, detect, images_of, name_feature
 from medsae_ray.core.storage import Store
 from tests.core.naming.plain_engine import PlainEngine, brightness, reply
 
@@ -97,16 +98,16 @@ def test_a_name_is_asked_for_again_until_it_fits_the_schema(pictures: Pictures, 
     ledger = Ledger(Store(str(tmp_path / "l")), replies())
     engine = PlainEngine(["no json", reply(name=""), reply()])
     named = name(engine, pictures, ledger)
-    assert named.name.name == "bright image" and named.attempts == 3 and named.usage.requests == 3
+    assert named.tried.name.name == "bright image" and named.tried.attempts == 3 and named.usage.requests == 3
     assert engine.temperatures == [0.0, 0.7, 0.7]
     again = name(PlainEngine(["never asked"]), pictures, ledger)
-    assert again.name == named.name and again.usage.requests == 0
+    assert again.tried.name == named.tried.name and again.usage.requests == 0
 
 
 def test_a_name_that_never_fits_is_a_failure_with_its_last_reply(pictures: Pictures, tmp_path: Path) -> None:
     ledger = Ledger(Store(str(tmp_path / "l")), replies())
     named = name(PlainEngine(["no json"]), pictures, ledger, attempts=2)
-    assert named.name is None and named.reply == "no json" and named.attempts == 2 and "JSON" in named.problem
+    assert named.tried[:3] == (None, "no json", 2) and "JSON" in named.tried.problem
     assert ledger.load().table.num_rows == 2
 
 
@@ -118,3 +119,11 @@ def test_pictures_are_small_grey_and_free_of_metadata(tmp_path: Path) -> None:
     with Image.open(io.BytesIO(png)) as made:
         assert made.size == (64, 43) and made.mode == "L" and not made.info
     assert 0 < brightness(png) < 1
+
+
+def test_a_picture_leaves_the_image_that_it_is_made_of_alone() -> None:
+    for mode in ("L", "RGB"):
+        image = Image.new(mode, (300, 200))
+        image.info["comment"] = "Jane Doe"
+        assert b"Jane" not in picture(image, 64)
+        assert image.size == (300, 200) and image.info

@@ -106,6 +106,12 @@ def test_the_chance_namer_goes_through_the_same_verdict() -> None:
     assert math.isnan(chance_namer([perfect_but(nulls=())]).expected_verified)
 
 
+def test_random_names_have_a_mean_against_hard_negatives_too() -> None:
+    some = [perfect_but(nulls_hard=(0.4, 0.5, math.nan)), perfect_but(nulls_hard=(0.75,)), perfect_but()]
+    assert chance_namer(some).mean_auroc_hard == pytest.approx(0.55)
+    assert math.isnan(chance_namer([perfect_but()]).mean_auroc_hard)
+
+
 def right(correct: int, n: int) -> Score:
     y = np.repeat([1.0, 0.0], n // 2)
     return score(np.where(np.arange(n) < correct, y, 1 - y), y)
@@ -142,6 +148,8 @@ def test_the_table_holds_every_feature_once_with_its_figures() -> None:
         ceiling=0.95,
         label=LabelScore("Edema", 0.8),
         metadata=BestColumn("view = AP", 0.97, True),
+        hard=0.7,
+        nulls_hard=(0.45, math.nan),
     )
     untested = [Untested(7, "abstained"), Untested(2, "insufficient_support", "rib", 12, 300)]
     table = schema.conform(scores_table("vlm", [full, perfect_but(feature=3)], untested), scores(), "scores")
@@ -153,6 +161,7 @@ def test_the_table_holds_every_feature_once_with_its_figures() -> None:
     assert (row["name"], row["source"], row["low_mass"], row["n_pos"]) == ("edema", "vlm", 100, 50)
     assert row["null_mean"] == pytest.approx(np.mean(nulls)) and row["null_max"] == max(nulls)
     assert row["gain"] == pytest.approx(full.score.area.auc - np.mean(nulls))
+    assert row["auroc_hard"] == 0.7 and rows[1]["auroc_hard"] is None
     assert (row["trivial"], row["blank_p"], row["ceiling"], row["label_auroc"]) == (0.5, 0.25, 0.95, 0.8)
     assert row["shortcut_suspected"] and row["best_metadata"] == "view = AP"
     assert (rows[0]["n_pos"], rows[0]["name"], rows[0]["auroc"]) == (12, "rib", None)

@@ -65,7 +65,10 @@ def trial(feature: int, name: str, labels: list[str], answers: Answers, rng: np.
     trivial, metadata = control(rng.random(len(ROLES)), answers.y), BestColumn("portable_marker = 1", 0.93, True)
     ceiling = 0.912 if feature % 2 else None
     label = LabelScore(labels[feature % len(labels)], 0.74)
-    return Trial(feature, name, score(answers.p_yes, answers.y), nulls, trivial, 0.07, ceiling, label, metadata)
+    kept = [i for i, role in enumerate(ROLES) if role.startswith("bin") or role == "hard"]
+    hard = score([answers.p_yes[i] for i in kept], [answers.y[i] for i in kept]).area.auc
+    said = score(answers.p_yes, answers.y)
+    return Trial(feature, name, said, nulls, trivial, 0.07, ceiling, label, metadata, hard, (0.5, 0.52))
 
 
 def status_of(feature: int) -> str:
@@ -111,7 +114,8 @@ def name_counts(scores: pa.Table, trials: list[Trial]) -> NameCounts:
     kinds = {kind: found.count(kind) for kind in verdict.VERDICTS}
     paper = verdict.paper_count([t.score for t in trials])
     return NameCounts(len(trials), len(trials), **kinds, expected_by_chance=chance.expected_verified,
-                      random_name_auroc=chance.mean_auroc, paper=paper)  # fmt: skip
+                      random_name_auroc=chance.mean_auroc,
+                      random_name_auroc_hard=chance.mean_auroc_hard, paper=paper)  # fmt: skip
 
 
 def with_names(data: ReportData, report: NamingReport) -> ReportData:
@@ -144,7 +148,7 @@ def unknown(say: str) -> ReportData:
          "shortcut_suspected": True}
         for row in names
     ]  # fmt: skip
-    nothing = NameCounts(3, 3, 0, 3, 0, 0, 0, math.nan, math.nan, verdict.PaperCount(0, 3, 0, 0, math.nan))
+    nothing = NameCounts(3, 3, 0, 3, 0, 0, 0, *[math.nan] * 3, verdict.PaperCount(0, 3, 0, 0, math.nan))
     report = NamingReport(
         model=say,
         names=pa.Table.from_pylist(names, schema=schema.names()),
@@ -161,6 +165,7 @@ def unknown(say: str) -> ReportData:
 def without_rows() -> NamingReport:
     """A naming run in which no feature was alive."""
     nothing = NameCounts(*[0] * 7, expected_by_chance=math.nan, random_name_auroc=math.nan,
+                         random_name_auroc_hard=math.nan,
                          paper=verdict.PaperCount(0, 0, 0, 0, 0.0))  # fmt: skip
     tables = schema.names().empty_table(), verdict.scores().empty_table()
     return NamingReport("m", *tables, {"vlm": nothing, "label": nothing}, {}, {}, Usage(), None)

@@ -12,7 +12,7 @@ from tests.core.report.named import blind, full_naming
 from tests.core.report.sample import LABELS
 
 DATA = full_naming(features=40)
-COUNTS = NameCounts(20, 18, 9, 9, 3, 2, 1, 0.4, 0.5, PaperCount(12, 18, 40, 50, 0.1))
+COUNTS = NameCounts(20, 18, 9, 9, 3, 2, 1, 0.4, 0.5, 0.5, PaperCount(12, 18, 40, 50, 0.1))
 
 
 def said(counts=COUNTS, ceilings=None):
@@ -56,6 +56,7 @@ def test_of_ceilings_that_could_not_be_measured_nothing_is_claimed():
         ({"named": 0, "tested": 0, "verified": 0}, "named no feature"),
         ({"tested": 0, "verified": 0}, "none of them had enough patients"),
         ({"random_name_auroc": 0.61}, "a mean AUROC of 0.61 and not 0.5"),
+        ({"random_name_auroc": 0.61, "random_name_auroc_hard": 0.52}, "like the active ones it is 0.52."),
         ({"failed": 4}, "4 names failed"),
     ],
 )

@@ -232,7 +232,7 @@ def test_the_counts_of_both_sources_stand_with_chance_and_the_papers_count(named
     for source, said in (("vlm", "Vision-language model"), ("label", "Label")):
         c = data.naming.counts[source]
         verdicts = f"{c.verified} {c.rejected} {c.abstained} {c.insufficient_support} {c.failed}"
-        chance = f"{real(c.expected_by_chance, 1)} {real(c.random_name_auroc)}"
+        chance = f"{real(c.expected_by_chance, 1)} {real(c.random_name_auroc)} {real(c.random_name_auroc_hard)}"
         paper = f"{c.paper.passed} of {c.paper.names} 50 {real(c.paper.expected_by_chance, 1)}"
         assert f"{said} {c.named} {c.tested} {verdicts} {chance} {paper}" in words
 

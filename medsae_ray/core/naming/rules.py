@@ -1,0 +1,67 @@
+"""How a name is asked for: how often, how freely, and until which answer. The same in a run and online."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from medsae_ray.core.naming.engine import Writing, Written
+from medsae_ray.core.naming.prompts import naming_message, naming_prompt, naming_schema
+from medsae_ray.core.naming.reply import Name, parse_name
+from medsae_ray.errors import NamingError
+
+
+@dataclass(frozen=True)
+class NamingRules:
+    """How often and how freely a name is asked for."""
+
+    attempts: int = 3
+    temperature: float = 0.7
+    """Of every attempt but the first, which is greedy."""
+    max_tokens: int = 768
+    seed: int = 0
+
+    def prompt(self, n_a: int) -> str:
+        """Identity of what is asked about groups A of `n_a` images."""
+        return naming_prompt(n_a, temperature=self.temperature, max_tokens=self.max_tokens, seed=self.seed)
+
+    def writing(self, group_a: list[bytes], group_b: list[bytes], attempt: int) -> Writing:
+        """What attempt 0, 1, ... asks about two groups of images."""
+        message, schema = naming_message(group_a, group_b), naming_schema(len(group_a))
+        return Writing(message, schema, self.seed + attempt, self.temperature if attempt else 0.0, self.max_tokens)
+
+
+class Reply(NamedTuple):
+    """What came of one attempt."""
+
+    text: str | None
+    finish: str
+    failed: str | None
+    """Why there is no text."""
+
+    @classmethod
+    def of(cls, written: Written) -> "Reply":
+        failed = written.finish if written.finish.startswith("error") else None
+        return cls(None if failed else written.text, written.finish, failed)
+
+
+class Tried(NamedTuple):
+    """What came of all attempts."""
+
+    name: Name | None
+    reply: str | None
+    """The last answer as it came."""
+    attempts: int
+    problem: str | None
+    """Why the last answer is not a name; None if it is one."""
+
+
+async def until_named(rules: NamingRules, n_a: int, reply_to: Callable[[int], Awaitable[Reply]]) -> Tried:
+    """Attempt after attempt, until an answer fits the schema for a group A of `n_a` images."""
+    reply, problem = Reply(None, "", None), "no attempt is allowed"
+    for attempt in range(rules.attempts):
+        reply = await reply_to(attempt)
+        try:
+            return Tried(parse_name(reply.text or "", n_a), reply.text, attempt + 1, None)
+        except NamingError as error:
+            problem = reply.failed or ("cut off: " if reply.finish == "length" else "") + str(error)
+    return Tried(None, reply.text, rules.attempts, problem)

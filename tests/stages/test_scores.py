@@ -1,0 +1,45 @@
+"""One name with its controls: on all of its images, and against the look-alikes alone."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medsae_ray.core.naming.pictures import BLANK
+from medsae_ray.core.naming.questions import TRIVIAL, Concept
+from medsae_ray.stages import scores
+from medsae_ray.stages.scores import NONE, Bench
+
+ROLES = ["bin0"] * 10 + ["bin4"] * 10 + ["random"] * 8 + ["hard"] * 6 + ["matched"] * 6
+OWN, OTHER = Concept("effusion"), Concept("edema", "haze")
+
+
+def bench(p_of: dict[Concept, list[float]]) -> Bench:
+    rows: list[dict[str, Any]] = [
+        {"image_id": f"i{n}", "role": role, "value": float(role.startswith("bin"))} for n, role in enumerate(ROLES)
+    ]
+    found = {
+        (row["image_id"], concept): (p, 1.0) for concept, ps in p_of.items() for row, p in zip(rows, ps, strict=True)
+    }
+    labels = {row["image_id"]: np.zeros(0) for row in rows}
+    return Bench({0: rows}, found | {(BLANK, OWN): NONE}, labels, {}, [], {}, seed=0, nulls=1)
+
+
+def area(positive: list[float], negative: list[float]) -> float:
+    return float(np.mean([(p > n) + (p == n) / 2 for p in positive for n in negative]))
+
+
+def test_look_alikes_are_scored_apart_from_random_and_matched_negatives() -> None:
+    rng = np.random.default_rng(0)
+    own, other = rng.random(40).tolist(), rng.random(40).tolist()
+    trial = scores.tested(bench({OWN: own, OTHER: other, TRIVIAL: [0.9] * 40}), 0, {0: OWN, 1: OTHER})
+    assert trial.score.area.auc == pytest.approx(area(own[:20], own[20:]))
+    assert trial.hard == pytest.approx(area(own[:20], own[28:34]))
+    assert trial.nulls_hard == pytest.approx((area(other[:20], other[28:34]),))
+
+
+def test_a_failed_answer_counts_against_a_name_and_not_for_or_against_a_control() -> None:
+    p = [0.8] * 20 + [0.1] * 8 + [0.2] * 6 + [0.1] * 6
+    lost = [*p[:28], *[float("nan")] * 3, *p[31:]]
+    trial = scores.tested(bench({OWN: lost, OTHER: lost, TRIVIAL: [0.9] * 40}), 0, {0: OWN, 1: OTHER})
+    assert trial.hard == pytest.approx(0.5) and trial.nulls_hard == pytest.approx((1.0,))
