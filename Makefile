@@ -11,7 +11,7 @@ demo: $(VENV)/.cpu
 	$(BIN)/medsae run phantom --root $(RUN)
 
 test: check
-	$(BIN)/python -m pytest tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadgroup
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,4 +1,7 @@
-"""One Ray cluster for all tests that need one; the package's own `cluster` leaves an existing one alone."""
+"""One Ray cluster for all tests that need one; the package's own `cluster` leaves an existing one alone.
+
+Two processes share the tests (pytest-xdist): one has all that need the cluster, the other the rest, file by file.
+"""
 
 import logging
 import os
@@ -11,6 +14,12 @@ import pytest
 
 if TYPE_CHECKING:
     from medsae_ray.stages.engine import ServeEngine
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        group = "ray" if "ray_cluster" in getattr(item, "fixturenames", ()) else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
