@@ -61,7 +61,7 @@ def replicas() -> list[psutil.Process]:
     """The service's replica and Serve's proxy, among the processes of this one's cluster."""
     ours = psutil.Process().children(recursive=True)
     return [
-        process for process in ours if re.match(r"ray::(ProxyActor|SERVE_REPLICA::medsae-service)", _title(process))
+        process for process in ours if re.match(r"ray::(ProxyActor|ServeReplica:medsae-service)", _title(process))
     ]
 
 

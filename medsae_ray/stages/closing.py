@@ -45,7 +45,7 @@ def naming_lines(summary: dict[str, Any]) -> str:
         lines.append(
             f"a chance namer would have {names['expected_by_chance']:.1f} verified; names of other features reach an "
             f"AUROC of {_number(names['random_name_auroc'])}, and {_number(names['random_name_auroc_hard'])} against "
-            f"silent images that look alike"
+            "look-alikes"
         )
     if names["paper"]["names"]:
         lines.append(_as_the_paper_counts(names["paper"]))
