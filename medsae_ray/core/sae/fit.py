@@ -17,6 +17,7 @@ from medsae_ray.core.sae.metrics import Reconstruction, reconstruction
 from medsae_ray.core.sae.model import SAE, Losses
 from medsae_ray.core.sae.normalise import Normalisation, check_finite
 from medsae_ray.core.sae.ranks import Ranks
+from medsae_ray.core.sae.rules import NEEDED
 from medsae_ray.errors import ArtifactError, DatasetError, RecipeError
 
 State = dict[str, Any]
@@ -74,7 +75,7 @@ def fit(
     """
     ranks = Ranks(rank, world)
     _check(config, train_ND, heldout_ND, ranks)
-    sae = build(config, Normalisation.fit(train_ND, config.whiten))
+    sae = build(config, Normalisation.fit(train_ND, config.whiten, config.normalisation))
     sae.ranks = ranks
     model = wrap(sae)
     if world > 1 and model is sae:
@@ -86,7 +87,7 @@ def fit(
         log = training.run_epoch()
         if on_epoch is not None:
             on_epoch(log, training.state)
-    sae.ranks = Ranks()
+    sae.ranks, sae.scratch = Ranks(), None
     return sae.eval()
 
 
@@ -165,7 +166,7 @@ class _Training:
         losses.total.backward()
         self.sae.project_decoder_gradient()
         self.optimiser.step()
-        self.sae.normalise_decoder()
+        self.sae.finish_step()
         return losses
 
     def _evaluate(self) -> Reconstruction:
@@ -182,7 +183,7 @@ class _Training:
         finite = torch.stack([tensor.isfinite().all() for tensor in self.sae.state_dict().values()])
         if isfinite(log.loss) and isfinite(log.fvu) and bool(finite.all()):
             return
-        sparsity = "l1" if self.config.architecture == "relu_l1" else "auxk_coefficient"
+        sparsity = next((name for name in ("l1", "l0") if name in NEEDED[self.config.architecture]), "auxk_coefficient")
         raise RecipeError(
             f"training diverged in epoch {log.epoch} (loss {log.loss:g}, held-out FVU {log.fvu:g}); "
             f"lower lr (now {self.config.lr:g}), raise warmup_fraction (now {self.config.warmup_fraction:g}) "

@@ -72,14 +72,13 @@ class Reconstruction(NamedTuple):
 def image_errors(sae: SAE, x_ND: Tensor, z_NM: Tensor) -> ImageErrors:
     """Errors of the reconstructions from activations `z_NM` of raw embeddings `x_ND`."""
     residual_ND = sae.unwhiten(sae.normalise(x_ND) - sae.reconstruct(z_NM))
-    centred_ND = (x_ND - sae.mean) * sae.scale
-    return ImageErrors(residual_ND.double().square().sum(1), centred_ND.double().square().sum(1))
+    return ImageErrors(residual_ND.double().square().sum(1), sae.centred(x_ND).double().square().sum(1))
 
 
 @torch.no_grad()
 def reconstruction(sae: SAE, x_ND: Tensor) -> Reconstruction:
     """Sums over raw embeddings, with the inference activations."""
-    total = Reconstruction(0.0, 0.0, 0, 0, torch.zeros_like(sae.b_enc, dtype=torch.bool))
+    total = Reconstruction(0.0, 0.0, 0, 0, torch.zeros(sae.width, dtype=torch.bool, device=sae.b_dec.device))
     for part in x_ND.split(_ROWS):
         z_NM = sae.encode(part)
         errors = image_errors(sae, part, z_NM)

@@ -6,7 +6,7 @@ from medsae_ray.core.sae.fit import EpochLog, State, fit, learning_rate, row_ord
 from medsae_ray.core.sae.metrics import reconstruction
 from medsae_ray.errors import ArtifactError, DatasetError, RecipeError
 from tests.core.sae import two_ranks
-from tests.core.sae.planted import BOTH, planted, relu_config, topk_config
+from tests.core.sae.planted import ALL, planted, relu_config, topk_config
 
 DATA = planted()
 SMALL = planted(rows=230, dim=32)
@@ -148,7 +148,7 @@ def test_every_epoch_has_its_own_order_of_all_rows():
     assert second.sort().values.tolist() == list(range(50))
 
 
-@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize("make", ALL)
 def test_a_state_does_not_change_as_training_goes_on(make):
     states = train(make(epochs=2))[2]
     assert not torch.equal(states[0]["model"]["W_enc"], states[1]["model"]["W_enc"])

@@ -8,19 +8,28 @@ from hypothesis import strategies as st
 from medsae_ray.core.sae.architectures import build
 from medsae_ray.core.sae.metrics import image_errors, reconstruction
 from medsae_ray.core.sae.normalise import Normalisation
-from tests.core.sae.planted import BOTH, planted, relu_config, stir
+from tests.core.sae.planted import ALL, planted, relu_config, stir, topk_config
 
 X_ND = planted(rows=200).train_ND.double()
 
 
-@pytest.mark.parametrize("make", BOTH)
-@pytest.mark.parametrize("whiten", [None, 1e-3])
-def test_figures_are_those_of_the_raw_embeddings(make, whiten):
-    sae = stir(build(make(whiten=whiten), Normalisation.fit(X_ND, whiten)))
+@pytest.mark.parametrize(
+    ("make", "other"),
+    [(make, {}) for make in ALL]
+    + [
+        (topk_config, {"whiten": 1e-3}),
+        (relu_config, {"normalisation": "none"}),
+        (relu_config, {"normalisation": "l2"}),
+    ],
+)
+def test_figures_are_those_of_what_the_sae_is_to_reconstruct(make, other):
+    config = make(**other)
+    sae = stir(build(config, Normalisation.fit(X_ND, config.whiten, config.normalisation)))
     found = reconstruction(sae, X_ND)
     z_NM = sae.encode(X_ND)
-    left = (X_ND - sae.decode(z_NM)).square().sum()
-    total = (X_ND - X_ND.mean(0)).square().sum()
+    target_ND = X_ND / X_ND.norm(dim=1, keepdim=True) if config.normalisation == "l2" else X_ND
+    left = (target_ND - sae.decode(z_NM)).square().sum()
+    total = (target_ND - target_ND.mean(0)).square().sum()
     assert found.fvu == pytest.approx((left / total).item(), rel=1e-5)
     assert found.r2 == pytest.approx(1 - found.fvu)
     assert found.l0 == pytest.approx((z_NM > 0).double().sum(1).mean().item())
