@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from medsae_ray.errors import DatasetError
 
 DESCRIPTION = {
-    "centre": "x_normalised = (x - mean) * scale, times `there` if there is one; scale = sqrt(D / E||x - mean||^2) over "
-    "the training rows; back = inverse of there",
+    "centre": "x_normalised = (x - mean) * scale, times `there` if there is one; scale = sqrt(D / E||x - mean||^2) "
+    "over the training rows; back = inverse of there",
     "none": "x_normalised = x; mean and scale, as of normalisation centre, serve to measure errors only",
     "l2": "x_normalised = x / ||x||; mean and scale, of such rows, serve to measure errors only",
 }

@@ -1,10 +1,10 @@
 """SAIL as published (github.com/pwesp/sail, src/matryoshka_sae.py), for comparisons with its results.
 
-The paper's method is matryoshka with selection per_level. The code departs from it, and so does this class:
-the decoder is the encoder's transpose and sends it no gradient; the largest h of a batch are kept even if they are
-negative; inference takes the threshold off what it keeps (z = relu(h - threshold)), and the threshold is the mean over
-all batches of the smallest positive h that was kept; nothing is done for dead features; rows have unit norm at the start
-only. Its squared error is a mean over D and not a sum, which Adam does not see.
+The method is matryoshka with selection per_level. The code departs from its paper, and so does this class: the decoder
+is the encoder's transpose and sends it no gradient; the largest h of a batch are kept even if they are negative;
+inference takes the threshold off what it keeps (z = relu(h - threshold)), and the threshold is the mean over all batches
+of the smallest positive h that was kept; nothing is done for dead features; rows have unit norm at the start only. The
+squared error is a mean over D there and a sum here, which Adam does not see.
 
 Legend: see model.py.
 """

@@ -88,9 +88,9 @@ def test_levels_that_do_not_nest_are_refused(values, message):
 def test_sail_keeps_its_normalisation_and_jumprelu_a_target_that_can_be_reached():
     with pytest.raises(RecipeError, match="normalisation 'l2', as SAIL has them"):
         sail_config(normalisation="centre")
-    with pytest.raises(RecipeError, match="target_l0 = 49.0 is above width = 48"):
+    with pytest.raises(RecipeError, match=r"target_l0 = 49\.0 is above width = 48"):
         jumprelu_config(target_l0=49.0)
-    with pytest.raises(RecipeError, match="patience has no effect .* sparsity changes as it trains"):
+    with pytest.raises(RecipeError, match=r"patience has no effect .* sparsity changes as it trains"):
         jumprelu_config(patience=3)
 
 
