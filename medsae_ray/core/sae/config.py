@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
-from medsae_ray.core.sae.rules import check
 from medsae_ray.errors import RecipeError
+from medsae_ray.sae_rules import check
 
 Architecture = Literal["relu_l1", "topk", "batch_topk", "jumprelu", "gated", "matryoshka"]
 

@@ -1,9 +1,9 @@
 """SAIL as published (github.com/pwesp/sail, src/matryoshka_sae.py), for comparisons with its results.
 
-The method is matryoshka with selection per_level. The code departs from its paper, and so does this class: the decoder
-is the encoder's transpose and sends it no gradient; the largest h of a batch are kept even if they are negative;
-inference takes the threshold off what it keeps (z = relu(h - threshold)), and the threshold is the mean over all batches
-of the smallest positive h that was kept; nothing is done for dead features; rows have unit norm at the start only. The
+The method is matryoshka with selection per_level. The code departs from its paper, and so does this class. The decoder
+is the encoder's transpose and sends it no gradient. The largest h of a batch are kept even if they are negative.
+Inference takes the threshold off what it keeps, z = relu(h - threshold); the threshold is the mean over all batches of
+the smallest positive h that was kept. Nothing is done for dead features. Rows have unit norm at the start only. The
 squared error is a mean over D there and a sum here, which Adam does not see.
 
 Legend: see model.py.

@@ -15,8 +15,8 @@ from medsae_ray.core.sae.metrics import Reconstruction, reconstruction
 from medsae_ray.core.sae.model import SAE, Losses
 from medsae_ray.core.sae.products import Dtype, bfloat16_pays
 from medsae_ray.core.sae.ranks import Ranks
-from medsae_ray.core.sae.rules import NEEDED
 from medsae_ray.errors import ArtifactError, RecipeError
+from medsae_ray.sae_rules import NEEDED
 
 State = dict[str, Any]
 

@@ -20,6 +20,7 @@ USED: dict[str, frozenset[str]] = {
     "matryoshka": frozenset({"k", "patience", "levels", "selection", "ks", "compat"}) | AUXK,
 }
 """The settings that only some architectures have, by architecture."""
+SOME = frozenset.union(*USED.values())
 
 NEEDED = {
     "relu_l1": {"l1"},
@@ -63,23 +64,28 @@ def check(config: "SAEConfig", choices: Mapping[str, tuple[Any, ...]]) -> None:
         value = getattr(config, name)
         if value is not None or name not in _OPTIONAL:
             _check_range(name, value, low, high)
-    if config.architecture == "matryoshka":
-        _check_levels(config)
-        _check_selection(config)
-    for name in ("k", "target_l0"):
-        value = getattr(config, name)
-        if value is not None and value > config.width:
-            raise RecipeError(
-                f"sae: {name} = {value} is above width = {config.width}; lower {name} or widen the dictionary"
-            )
-    if config.whiten is not None and config.normalisation != "centre":
-        raise RecipeError(
-            f"sae: whiten needs normalisation 'centre', not {config.normalisation!r}; leave one of the two out"
-        )
+    check_together(vars(config))
     if config.warmup_fraction + config.decay_fraction > 1:
         raise RecipeError(
             f"sae: warmup_fraction = {config.warmup_fraction} and decay_fraction = {config.decay_fraction} "
             "add to more than 1; lower one of them"
+        )
+
+
+def check_together(values: Mapping[str, Any]) -> None:
+    """RecipeError for settings, each in its range, that no SAE can have together. Those not given are not in use."""
+    if values["architecture"] == "matryoshka":
+        _check_levels(values)
+        _check_selection(values)
+    width = values["width"]
+    for name in ("k", "target_l0"):
+        if (values.get(name) or 0) > width:
+            raise RecipeError(
+                f"sae: {name} = {values[name]} is above width = {width}; lower {name} or widen the dictionary"
+            )
+    if values.get("whiten") is not None and values["normalisation"] != "centre":
+        raise RecipeError(
+            f"sae: whiten needs normalisation 'centre', not {values['normalisation']!r}; leave one of the two out"
         )
 
 
@@ -94,30 +100,28 @@ def _check_used(config: "SAEConfig") -> None:
     for name in sorted(needed):
         if getattr(config, name) is None:
             raise RecipeError(f"sae: architecture {config.architecture!r} needs {name}")
-    for name in sorted(frozenset.union(*USED.values()) - used):
+    for name in sorted(SOME - used):
         if getattr(config, name) != getattr(type(config), name):
             hint = "; its sparsity changes as it trains, and FVU with it" if name == "patience" else ""
             raise RecipeError(f"sae: {name} has no effect on architecture {config.architecture!r}{hint}; leave it out")
 
 
-def _check_levels(config: "SAEConfig") -> None:
-    levels = config.levels
-    assert levels is not None
+def _check_levels(values: Mapping[str, Any]) -> None:
+    levels, width = values["levels"], values["width"]
     whole = all(isinstance(level, int) and not isinstance(level, bool) and level > 0 for level in levels)
     if not levels or not whole or any(low >= high for low, high in pairwise(levels)):
         raise RecipeError(f"sae: levels = {list(levels)} are not ascending whole numbers above 0")
-    if levels[-1] != config.width:
-        raise RecipeError(f"sae: the last of levels = {list(levels)} is not width = {config.width}; make them equal")
+    if levels[-1] != width:
+        raise RecipeError(f"sae: the last of levels = {list(levels)} is not width = {width}; make them equal")
 
 
-def _check_selection(config: "SAEConfig") -> None:
-    levels, ks = config.levels, config.ks
-    assert levels is not None
-    if config.compat == "sail" and (config.selection, config.normalisation) != ("per_level", "l2"):
+def _check_selection(values: Mapping[str, Any]) -> None:
+    levels, ks, selection = values["levels"], values["ks"], values["selection"]
+    if values["compat"] == "sail" and (selection, values["normalisation"]) != ("per_level", "l2"):
         raise RecipeError("sae: compat 'sail' needs selection 'per_level' and normalisation 'l2', as SAIL has them")
-    wanted, other = ("k", "ks") if config.selection == "shared" else ("ks", "k")
-    if getattr(config, wanted) is None or getattr(config, other) is not None:
-        raise RecipeError(f"sae: selection {config.selection!r} needs {wanted} and takes no {other}")
+    wanted, other = ("k", "ks") if selection == "shared" else ("ks", "k")
+    if values[wanted] is None or values[other] is not None:
+        raise RecipeError(f"sae: selection {selection!r} needs {wanted} and takes no {other}")
     if ks is None:
         return
     if len(ks) != len(levels):
