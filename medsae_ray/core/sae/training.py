@@ -154,9 +154,7 @@ class Training:
         self.model.eval()
         mine = reconstruction(self.sae, self.heldout_ND)
         ranks = self.sae.ranks
-        sums = torch.tensor(mine[:4], dtype=torch.float64, device=self.device)
-        sq_error, sq_norm, count, nnz = ranks.sum(sums).tolist()
-        return Reconstruction(sq_error, sq_norm, int(count), int(nnz), ranks.any(mine.fired_M))
+        return Reconstruction.of_sums(ranks.sum(mine.sums.to(self.device)), ranks.any(mine.fired_M))
 
     def _refuse_divergence(self, log: EpochLog) -> None:
         """RecipeError before a NaN can reach a checkpoint; losses come before the last step, weights after it."""
