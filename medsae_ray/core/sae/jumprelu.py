@@ -11,7 +11,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from medsae_ray.core.sae.config import SAEConfig
-from medsae_ray.core.sae.model import SAE
+from medsae_ray.core.sae.model import SAE, Dead, Losses
 from medsae_ray.core.sae.normalise import Normalisation
 from medsae_ray.core.sae.select import support_of
 from medsae_ray.core.sae.support import Support
@@ -39,11 +39,13 @@ class JumpReLU(SAE):
         return support_of(h_BM > self.threshold - self.bandwidth / 2, h_BM)
 
     def code(self, h_S: Tensor, support: Support) -> Tensor:
-        return torch.as_tensor(_Jump.apply(h_S, self._thresholds(h_S, support), self.bandwidth))
+        return torch.as_tensor(_Jump.apply(h_S, support.at(self.threshold), self.bandwidth)[0])
 
-    def sparsity(self, h_S: Tensor, z_S: Tensor, support: Support) -> Tensor:
-        active_S = torch.as_tensor(_Active.apply(h_S.detach(), self._thresholds(h_S, support), self.bandwidth))
-        return active_S.sum() / support.images
+    def losses(self, x_BD: Tensor, h_S: Tensor, support: Support, dead: Dead | None) -> Losses:
+        z_S, active = _Jump.apply(h_S, support.at(self.threshold), self.bandwidth)
+        mse = (x_BD - self.decoded(z_S, support)).square().sum(1).mean()
+        l0, auxk = active / support.images, mse.new_zeros(())
+        return Losses(self.objective(mse, l0, auxk), mse, l0, auxk, support.fired(z_S.detach()))
 
     def objective(self, mse: Tensor, sparsity: Tensor, auxk: Tensor) -> Tensor:
         if self.target_l0 is None:
@@ -58,35 +60,26 @@ class JumpReLU(SAE):
         super().finish_step()
         self.threshold.clamp_(min=0)
 
-    def _thresholds(self, h_S: Tensor, support: Support) -> Tensor:
-        return support.at(self.threshold).expand_as(h_S)
-
 
 class _Jump(Function):
+    """(z at the support, the number of active entries []); thresholds are one per entry, or one per feature if the
+    support is everything."""
+
     @staticmethod
-    def forward(ctx: Any, h_S: Tensor, threshold_S: Tensor, bandwidth: float) -> Tensor:
-        ctx.save_for_backward(h_S, threshold_S)
+    def forward(ctx: Any, h_S: Tensor, threshold: Tensor, bandwidth: float) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(h_S, threshold)
         ctx.bandwidth = bandwidth
-        return h_S * (h_S > threshold_S)
+        active_S = h_S > threshold
+        return h_S * active_S, torch.count_nonzero(active_S).to(h_S.dtype)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, g_S: Tensor) -> tuple[Tensor | None, ...]:
-        h_S, threshold_S = ctx.saved_tensors
-        window_S = (h_S - threshold_S).abs() <= ctx.bandwidth / 2
-        return g_S * (h_S > threshold_S), -threshold_S / ctx.bandwidth * window_S * g_S, None
-
-
-class _Active(Function):
-    @staticmethod
-    def forward(ctx: Any, h_S: Tensor, threshold_S: Tensor, bandwidth: float) -> Tensor:
-        ctx.save_for_backward(h_S, threshold_S)
-        ctx.bandwidth = bandwidth
-        return (h_S > threshold_S).to(h_S.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g_S: Tensor) -> tuple[Tensor | None, ...]:
-        h_S, threshold_S = ctx.saved_tensors
-        window_S = (h_S - threshold_S).abs() <= ctx.bandwidth / 2
-        return None, -g_S * window_S / ctx.bandwidth, None
+    def backward(ctx: Any, g_S: Tensor, g_active: Tensor) -> tuple[Tensor | None, ...]:
+        h_S, threshold = ctx.saved_tensors
+        over_S = h_S - threshold
+        to_h_S = g_S * (over_S > 0)
+        window_S = over_S.abs_() <= ctx.bandwidth / 2
+        moved, counted = g_S * window_S, window_S
+        if threshold.shape != h_S.shape:
+            moved, counted = moved.sum(0), window_S.sum(0)
+        return to_h_S, (threshold * moved + g_active * counted) / -ctx.bandwidth, None

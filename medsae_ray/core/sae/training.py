@@ -29,11 +29,12 @@ class EpochLog(NamedTuple):
     loss: float
     """What is minimised, mean over the epoch's steps; so are the next three."""
     mse: float
-    """Squared error in normalised space, summed over D."""
+    """Squared error in normalised space, summed over D; with levels their mean."""
     sparsity: float
-    """L1 norm of a code."""
+    """L1 norm of a code; gated: of its gates; jumprelu: number of active features."""
     auxk: float
-    """Share of the residual's variance that dead features leave unexplained; 0 where none was dead."""
+    """Share of the residual's variance that dead features leave unexplained, 0 where none was dead; gated: squared
+    error of what the gates alone reconstruct."""
     r2: float
     """1 - fvu."""
     fvu: float
