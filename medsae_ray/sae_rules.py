@@ -3,12 +3,9 @@
 from collections.abc import Mapping
 from itertools import pairwise
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medsae_ray.errors import RecipeError
-
-if TYPE_CHECKING:
-    from medsae_ray.core.sae.config import SAEConfig
 
 AUXK = frozenset({"auxk", "auxk_coefficient"})
 USED: dict[str, frozenset[str]] = {
@@ -55,19 +52,18 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
 _OPTIONAL = ("k", "l1", "l0", "target_l0", "auxk", "whiten", "patience")
 
 
-def check(config: "SAEConfig", choices: Mapping[str, tuple[Any, ...]]) -> None:
+def check(values: Mapping[str, Any], choices: Mapping[str, tuple[Any, ...]], defaults: Mapping[str, Any]) -> None:
     """RecipeError for settings that are out of range or do not go together."""
     for name, known in choices.items():
-        _check_choice(name, getattr(config, name), known)
-    _check_used(config)
+        _check_choice(name, values[name], known)
+    _check_used(values, defaults)
     for name, low, high in _RANGES:
-        value = getattr(config, name)
-        if value is not None or name not in _OPTIONAL:
-            _check_range(name, value, low, high)
-    check_together(vars(config))
-    if config.warmup_fraction + config.decay_fraction > 1:
+        if values[name] is not None or name not in _OPTIONAL:
+            _check_range(name, values[name], low, high)
+    check_together(values)
+    if values["warmup_fraction"] + values["decay_fraction"] > 1:
         raise RecipeError(
-            f"sae: warmup_fraction = {config.warmup_fraction} and decay_fraction = {config.decay_fraction} "
+            f"sae: warmup_fraction = {values['warmup_fraction']} and decay_fraction = {values['decay_fraction']} "
             "add to more than 1; lower one of them"
         )
 
@@ -95,15 +91,15 @@ def _check_choice(name: str, value: Any, known: tuple[Any, ...]) -> None:
         raise RecipeError(f"sae: {name} {value!r} is unknown; known: {options}")
 
 
-def _check_used(config: "SAEConfig") -> None:
-    needed, used = NEEDED[config.architecture], USED[config.architecture]
-    for name in sorted(needed):
-        if getattr(config, name) is None:
-            raise RecipeError(f"sae: architecture {config.architecture!r} needs {name}")
-    for name in sorted(SOME - used):
-        if getattr(config, name) != getattr(type(config), name):
+def _check_used(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    architecture = values["architecture"]
+    for name in sorted(NEEDED[architecture]):
+        if values[name] is None:
+            raise RecipeError(f"sae: architecture {architecture!r} needs {name}")
+    for name in sorted(SOME - USED[architecture]):
+        if values[name] != defaults[name]:
             hint = "; its sparsity changes as it trains, and FVU with it" if name == "patience" else ""
-            raise RecipeError(f"sae: {name} has no effect on architecture {config.architecture!r}{hint}; leave it out")
+            raise RecipeError(f"sae: {name} has no effect on architecture {architecture!r}{hint}; leave it out")
 
 
 def _check_levels(values: Mapping[str, Any]) -> None:

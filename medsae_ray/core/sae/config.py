@@ -112,7 +112,7 @@ class SAEConfig:
         for name in ("levels", "ks"):
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        check(self, choices(type(self)))
+        check(vars(self), choices(type(self)), {field.name: field.default for field in fields(self)})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
