@@ -1,11 +1,14 @@
 import copy
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from medsae_ray.config import load_recipe, parse_recipe
+from medsae_ray.config import Sae, load_recipe, parse_recipe
+from medsae_ray.core.sae.config import SAEConfig, choices
 from medsae_ray.errors import RecipeError
+from medsae_ray.stages.train import sae_config
 
 GOOD: dict[str, Any] = {
     "name": "x",
@@ -37,6 +40,12 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("what.sae.k", 0, "what.sae.k: .*found 0; allowed: at least 1"),
         ("what.sae.width", "many", "what.sae.width: .*valid integer .found 'many'; allowed: at least 2"),
         ("what.sae", {"k": 100, "width": 10}, "k is 100, more than the 10 features"),
+        ("what.sae", {"architecture": "matryoshka"}, "matryoshka needs levels"),
+        ("what.sae", {"architecture": "matryoshka", "levels": [9, 8], "width": 8, "k": 2}, "not ascending"),
+        ("what.sae", {"architecture": "matryoshka", "levels": [4, 8], "width": 9, "k": 2}, "is not width = 9"),
+        ("what.sae", {"levels": [4, 8192]}, "levels has no effect on architecture batch_topk"),
+        ("what.sae", {"architecture": "relu_l1", "patience": 3}, "patience has no effect on architecture relu_l1"),
+        ("what.sae", {"whiten": 0.1, "normalisation": "l2"}, "whiten needs normalisation 'centre'"),
         ("what.encoder.kind", "medclip", "'medclip-vit', 'medclip-resnet', 'onnx'"),
         ("what.dataset.uncertain", "maybe", "'ignore', 'zero' or 'one'"),
         ("what.split", {"sae": 0.9}, "sae \\+ naming \\+ detection is 1.3"),
@@ -48,6 +57,36 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 def test_a_wrong_recipe_is_refused_with_what_is_allowed(path: str, value: Any, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         parse_recipe(changed(path, value))
+
+
+SAIL = {"selection": "per_level", "ks": [2, 4], "compat": "sail", "normalisation": "l2"}
+
+
+@pytest.mark.parametrize(
+    "sae",
+    [
+        {"architecture": "relu_l1"},
+        {"architecture": "topk"},
+        {"architecture": "batch_topk"},
+        {"architecture": "jumprelu", "target_l0": 8.0},
+        {"architecture": "gated"},
+        {"architecture": "matryoshka", "levels": [128, 8192]},
+        {"architecture": "matryoshka", "levels": [128, 8192]} | SAIL,
+    ],
+)
+def test_every_architecture_of_a_recipe_is_one_that_can_be_trained(sae: dict[str, Any]) -> None:
+    config = sae_config(parse_recipe(changed("what.sae", sae)).what.sae, 512)
+    assert config.architecture == sae["architecture"] and config.width == 8192
+    for name, value in sae.items():
+        assert getattr(config, name) == (tuple(value) if isinstance(value, list) else value)
+
+
+def test_a_recipe_and_the_sae_have_the_same_settings() -> None:
+    recipe = set(Sae.model_fields) - {"auxk"} | {"auxk_coefficient"}
+    fixed = {"d_in", "auxk", "warmup_fraction", "decay_fraction", "dead_after_epochs"}
+    assert recipe == {field.name for field in fields(SAEConfig)} - fixed
+    for name in {*choices(SAEConfig), "bandwidth", "epochs", "lr", "seed"} - {"architecture"}:
+        assert Sae.model_fields[name].default == getattr(SAEConfig, name), name
 
 
 def test_a_missing_key_is_named() -> None:

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from medsae_ray.config.base import LabelPolicy, Model, Positive, Seed
+from medsae_ray.errors import RecipeError
+from medsae_ray.sae_rules import AUXK, SOME, USED, check_together
 
 
 class PhantomDataset(Model):
@@ -107,34 +109,79 @@ class OnnxEncoder(Model):
 class Sae(Model):
     """The sparse autoencoder and how it is fitted."""
 
-    architecture: Literal["relu_l1", "batch_topk"] = "batch_topk"
-    """ReLU with an L1 penalty (MedSAE), or BatchTopK (Bussmann et al. 2024)."""
+    architecture: Literal["relu_l1", "topk", "batch_topk", "jumprelu", "gated", "matryoshka"] = "batch_topk"
+    """ReLU with an L1 penalty (MedSAE), TopK (Gao et al. 2024), BatchTopK (Bussmann et al. 2024), JumpReLU and Gated
+    (Rajamanoharan et al. 2024), or Matryoshka-BatchTopK (Bussmann et al. 2025; SAIL)."""
     width: Annotated[int, Field(ge=2, le=1_000_000)] = 8192
     """Number of features; MedSAE's example is 16 times the embedding's 512 dimensions."""
     k: Positive = 32
-    """BatchTopK: mean number of active features per image."""
+    """TopK: active features per image. BatchTopK and Matryoshka: their mean."""
     l1: Annotated[float, Field(ge=0)] = 2.0
-    """ReLU: weight of the L1 penalty, for embeddings scaled to E||x - mean||^2 = d and the squared error summed over d.
-    MedSAE does not state its own. On the phantoms (d = 128) 2 leaves 12 to 24 features active per image."""
+    """ReLU, Gated: weight of the L1 penalty, for embeddings scaled to E||x - mean||^2 = d and the squared error summed
+    over d. MedSAE does not state its own. On the phantoms (d = 128) 2 leaves 12 to 24 features active per image."""
+    l0: Annotated[float, Field(ge=0)] = 1.0
+    """JumpReLU: what one more active feature costs, in the same units; with `target_l0` the weight of
+    (L0 / target_l0 - 1)^2."""
+    target_l0: Annotated[float, Field(gt=0)] | None = None
+    """JumpReLU: mean number of active features per image to steer to."""
+    bandwidth: Annotated[float, Field(gt=0, le=10)] = 0.05
+    """JumpReLU: window about a threshold in which images move it, in standard deviations of a dimension."""
+    levels: Annotated[list[Positive], Field(min_length=1)] | None = None
+    """Matryoshka: widths of the nested dictionaries, ascending; the last is `width`."""
+    selection: Literal["shared", "per_level"] = "shared"
+    """Matryoshka: one choice of `k` features per image for all levels, or one for each level (SAIL)."""
+    ks: Annotated[list[Positive], Field(min_length=1)] | None = None
+    """Matryoshka with selection per_level: mean active features per image, for each level."""
+    compat: Literal["sail"] | None = None
+    """Matryoshka: train and encode as SAIL's published code does where it departs from its paper."""
     auxk: Annotated[float, Field(ge=0)] = 1 / 32
-    """BatchTopK: weight of the auxiliary loss that revives dead features; 0 turns it off."""
+    """TopK, BatchTopK, Matryoshka: weight of the auxiliary loss that revives dead features; 0 turns it off."""
+    normalisation: Literal["centre", "none", "l2"] = "centre"
+    """Training mean removed and E||x||^2 = d (MedSAE), embeddings as they are, or each brought to unit norm (SAIL)."""
     whiten: Annotated[float, Field(gt=0, le=1)] | None = None
     """Decorrelate embeddings first: components whose share of the variance is far below this number stay small. Null
     keeps the covariance as it is, as MedSAE does. Findings that move embeddings little get features of their own."""
+    init: Literal["random", "scaled", "data"] = "random"
+    """Where features start: random directions; the same, with the encoder's length fitted to the data; or near training
+    embeddings, with such a length."""
     epochs: Positive = 100
     """Passes over the training patients' images."""
+    patience: Positive | None = None
+    """TopK, BatchTopK, Matryoshka: stop after so many epochs without a lower held-out FVU and keep the best epoch."""
     batch_size: Positive = 4096
     """Images per optimiser step, over all workers together."""
     lr: Annotated[float, Field(gt=0, lt=1)] = 1e-3
     """Peak learning rate of Adam."""
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Of the large matrix products. auto takes bfloat16 where a measurement finds it faster: results then depend on the
+    machine."""
     seed: Seed = 0
     """Seed of the weights and of the order of the data."""
 
     @model_validator(mode="after")
-    def _k_fits(self) -> Self:
-        if self.k > self.width:
+    def _settings_go_together(self) -> Self:
+        if (self.settings().get("k") or 0) > self.width:
             raise ValueError(f"k is {self.k}, more than the {self.width} features of width")
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        # Recipes may keep a k and an l1 for both kinds of architecture; the rest is written for one kind on purpose.
+        for name in sorted(SOME - USED[self.architecture] - {"k", "l1", *AUXK}):
+            if getattr(self, name) != defaults[name]:
+                raise ValueError(f"{name} has no effect on architecture {self.architecture}; leave it out")
+        if self.architecture == "matryoshka" and self.levels is None:
+            raise ValueError("architecture matryoshka needs levels, for example [512, 2048, 8192] for a width of 8192")
+        try:
+            check_together(self.settings())
+        except RecipeError as error:
+            raise ValueError(str(error).removeprefix("sae: ")) from error
         return self
+
+    def settings(self) -> dict[str, Any]:
+        """What the architecture uses, as the SAE's own configuration calls it."""
+        values = self.model_dump()
+        values["auxk_coefficient"] = values.pop("auxk")
+        if self.selection == "per_level" and self.k == type(self).model_fields["k"].default:
+            values["k"] = None
+        return {name: value for name, value in values.items() if name not in SOME - USED[self.architecture]}
 
 
 class Features(Model):

@@ -59,7 +59,8 @@ def _provenance(run: Run) -> dict[str, str]:
     dataset = "phantom" if isinstance(what.dataset, PhantomDataset) else what.dataset.name
     artifacts = {row.name: row.artifact for row in run.rows}
     versions = " ".join(f"{name} {version}" for name, version in record.run["packages"].items())
-    sae = f"{what.sae.architecture}, {what.sae.width} features"
+    kind = f"{what.sae.architecture} as in the code of {what.sae.compat}" if what.sae.compat else what.sae.architecture
+    sae = f"{kind}, {what.sae.width} features"
     return {
         "dataset": dataset,
         "encoder": what.encoder.kind,

@@ -57,19 +57,7 @@ class Job(NamedTuple):
 
 
 def sae_config(sae: Sae, d_in: int) -> SAEConfig:
-    sparsity = {"k": sae.k} if sae.architecture == "batch_topk" else {"l1": sae.l1}
-    return SAEConfig(
-        architecture=sae.architecture,
-        d_in=d_in,
-        width=sae.width,
-        epochs=sae.epochs,
-        batch_size=sae.batch_size,
-        lr=sae.lr,
-        auxk_coefficient=sae.auxk,
-        whiten=sae.whiten,
-        seed=sae.seed,
-        **sparsity,
-    )
+    return SAEConfig.from_dict(sae.settings() | {"d_in": d_in})
 
 
 def split_matrix(embeddings: Artifact, manifest: Artifact, split: str) -> torch.Tensor:
@@ -205,7 +193,8 @@ def _make(run: Run, draft: Draft) -> Made:
         fitted = _train_on_ray(run, job)
     else:
         fitted = train_here(job, {}, None, lambda epoch, state: None)
-    last = {key: value for key, value in fitted.log[-1].items() if key != "seconds"}
+    kept = min(fitted.log, key=lambda entry: entry["fvu"]) if config.patience else fitted.log[-1]
+    last = {key: value for key, value in kept.items() if key != "seconds"}
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(fitted.log), sink)
     files = [
@@ -220,9 +209,7 @@ def _make(run: Run, draft: Draft) -> Made:
 
 
 def _what(run: Run) -> dict[str, Any]:
-    sae = run.recipe.what.sae
-    unused = {"batch_topk": {"l1"}, "relu_l1": {"k", "auxk"}}[sae.architecture]
-    return sae.model_dump(exclude=unused)
+    return run.recipe.what.sae.settings()
 
 
-SAE = Stage("sae", 1, lambda recipe: ("embeddings", "manifest"), _what, _make)
+SAE = Stage("sae", 2, lambda recipe: ("embeddings", "manifest"), _what, _make)

@@ -5,9 +5,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
+from medsae_ray.api import load_sae
 from medsae_ray.config import Recipe, parse_recipe
 from medsae_ray.core.artifact import Artifact, sha256
 from medsae_ray.core.storage import Store
@@ -57,6 +59,48 @@ def test_a_killed_training_worker_changes_nothing(ray_cluster: None, data: tuple
     killer.join()
     assert killed, "no worker was found to kill"
     assert weights(disturbed) == weights(undisturbed)
+
+
+ARCHITECTURES: list[dict[str, Any]] = [
+    {"architecture": "relu_l1", "l1": 1.0},
+    {"architecture": "topk", "k": 3, "init": "data"},
+    {"architecture": "batch_topk", "k": 3, "patience": 2},
+    {"architecture": "jumprelu", "l0": 0.5},
+    {"architecture": "gated", "l1": 1.0},
+    {"architecture": "matryoshka", "levels": [8, 16], "k": 3},
+    {"architecture": "matryoshka", "levels": [8, 16], "selection": "per_level", "ks": [2, 4]}
+    | {"compat": "sail", "normalisation": "l2"},
+]
+
+
+def with_sae(wanted: Recipe, sae: dict[str, Any]) -> Recipe:
+    data = wanted.model_dump()
+    data["what"]["sae"] = {"width": 16, "epochs": 6, "batch_size": 32} | sae
+    return parse_recipe(data)
+
+
+@pytest.mark.parametrize("sae", ARCHITECTURES, ids=lambda sae: sae.get("compat") or sae["architecture"])
+def test_every_architecture_is_trained_stored_and_read(
+    sae: dict[str, Any], data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    wanted = with_sae(recipe(data, engine="loop"), sae)
+    made = run_stage(wanted, str(tmp_path), "sae")
+    run_stage(wanted, str(tmp_path), "activations")
+    loaded = load_sae(made.store.uri)
+    x = np.random.default_rng(0).normal(size=(5, made.record.metrics["config"]["d_in"])).astype(np.float32)
+    z = loaded.encode(x)
+    assert z.shape == (5, 16) and (z >= 0).all() and np.isfinite(loaded.decode(z)).all()
+    assert made.record.metrics["config"]["architecture"] == sae["architecture"]
+    assert 0 < made.record.metrics["last_epoch"]["l0"] <= 16
+
+
+def test_two_workers_train_what_one_process_does(ray_cluster: None, data: tuple[Path, Path], tmp_path: Path) -> None:
+    """SAIL's code through Ray Train: of all architectures it has the most that ranks must agree on."""
+    found = []
+    for engine in ("loop", "ray"):
+        made = run_stage(with_sae(recipe(data, engine=engine), ARCHITECTURES[-1]), str(tmp_path / engine), "sae")
+        found.append(made.record.metrics["last_epoch"]["fvu"])
+    assert found[0] == pytest.approx(found[1], rel=5e-3)
 
 
 def test_a_batch_that_the_patients_cannot_fill_is_refused_before_any_worker_starts(

@@ -38,7 +38,8 @@ def sae_to_bytes(sae: SAE, config: SAEConfig, provenance: dict[str, Any]) -> tup
     document = {
         "format": FORMAT,
         "config": config.to_dict(),
-        "normalisation": {"description": DESCRIPTION, "scale": float(sae.scale)},
+        "normalisation": {"description": DESCRIPTION[config.normalisation], "scale": float(sae.scale)},
+        "products": str(sae.low or torch.float32).removeprefix("torch."),
         "provenance": provenance,
     }
     return save(tensors), json.dumps(document, indent=2, sort_keys=True).encode()

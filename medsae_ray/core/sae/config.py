@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
-from math import isfinite
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from medsae_ray.errors import RecipeError
+from medsae_ray.sae_rules import check
 
-Architecture = Literal["relu_l1", "batch_topk"]
+Architecture = Literal["relu_l1", "topk", "batch_topk", "jumprelu", "gated", "matryoshka"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,9 @@ class SAEConfig:
     """Settings of one sparse autoencoder, checked when it is made; RecipeError says which fields disagree."""
 
     architecture: Architecture
-    """"relu_l1" (MedSAE; sparsity set by `l1`) or "batch_topk" (Bussmann et al. 2024; sparsity set by `k`)."""
+    """"relu_l1" (MedSAE; sparsity by `l1`), "topk" (Gao et al. 2024; `k`), "batch_topk" (Bussmann et al. 2024; `k`),
+    "jumprelu" (Rajamanoharan et al. 2024b; `l0`), "gated" (Rajamanoharan et al. 2024a; `l1`) or "matryoshka"
+    (Bussmann et al. 2025; `levels` with `k` or `ks`)."""
 
     d_in: int
     """Dimension D of the embeddings; 1 or more."""
@@ -25,19 +27,56 @@ class SAEConfig:
     """Number M of features; 1 or more. MedSAE speaks of an expansion of D, e.g. 16 D."""
 
     k: int | None = None
-    """batch_topk only: active features per image, on average over a batch; 1 to `width`."""
+    """topk: active features per image, at most; batch_topk and matryoshka with shared selection: on average over a
+    batch. 1 to `width`."""
 
     l1: float | None = None
-    """relu_l1 only: weight of the mean L1 norm of the codes against the squared error summed over D; 0 or more.
-    Its meaning depends on the normalisation, which is E||x||^2 = D here."""
+    """relu_l1, gated: weight of the mean L1 norm of the codes (gated: of the gates) against the squared error summed
+    over D; 0 or more. Its meaning depends on the normalisation, which is E||x||^2 = D unless it is changed."""
+
+    l0: float | None = None
+    """jumprelu: weight of the mean number of active features against the squared error summed over D; with `target_l0`
+    of (L0 / target_l0 - 1)^2 instead. 0 or more."""
+
+    target_l0: float | None = None
+    """jumprelu: mean number of active features that training steers to; above 0, at most `width`."""
+
+    bandwidth: float = 0.05
+    """jumprelu: width of the window about its threshold in which a feature's pre-activation moves the threshold, in
+    units of the standard deviation of an embedding's dimensions; above 0. Thresholds start at its size."""
+
+    levels: tuple[int, ...] | None = None
+    """matryoshka: widths of the nested dictionaries, ascending; the last is `width`."""
+
+    selection: Literal["shared", "per_level"] = "shared"
+    """matryoshka: one BatchTopK of `k` whose codes every prefix of the dictionary decodes (Bussmann et al.), or for
+    every prefix a BatchTopK of its own (SAIL) with its own of `ks`."""
+
+    ks: tuple[int, ...] | None = None
+    """matryoshka with selection per_level: mean active features per image of every level; each 1 to its level."""
+
+    compat: Literal["sail"] | None = None
+    """matryoshka: "sail" reproduces the published code of SAIL where it departs from its paper; see sail.py."""
+
+    normalisation: Literal["centre", "none", "l2"] = "centre"
+    """Training mean removed and E||x||^2 = D (MedSAE); embeddings as they are; every embedding brought to unit norm
+    (SAIL)."""
 
     whiten: float | None = None
     """Decorrelate the embeddings first (Saraswatula & Klindt 2025, arXiv 2511.13981): every principal component gets
     the variance v / (v + whiten * total variance), so components far below this share of the total stay small. Above
-    0; None leaves the covariance as it is."""
+    0; None leaves the covariance as it is. Needs normalisation centre."""
+
+    init: Literal["random", "scaled", "data"] = "random"
+    """Where features start: random directions of unit length; the same, with the encoder's length fitted to the data;
+    or near randomly chosen training embeddings, with such a length."""
 
     epochs: int = 100
     """Passes over the training rows; 1 or more."""
+
+    patience: int | None = None
+    """Architectures with k: stop after so many epochs without a lower held-out FVU, and keep the best epoch's weights;
+    1 or more. None trains all epochs and keeps the last."""
 
     batch_size: int = 512
     """Rows of the global batch, over all workers; at most the number of training rows. An incomplete last batch of
@@ -53,43 +92,32 @@ class SAEConfig:
     """Share of all steps, at the end, in which the learning rate falls linearly to 0; 0 to 1 - `warmup_fraction`."""
 
     auxk_coefficient: float = 1 / 32
-    """batch_topk only: weight of the loss that revives dead features against the main loss, both as shares of variance
-    (Gao et al. 2024); 0 switches it off."""
+    """topk, batch_topk, matryoshka: weight of the loss that revives dead features against the main loss, both as
+    shares of variance (Gao et al. 2024); 0 switches it off."""
 
     auxk: int | None = None
-    """batch_topk only: dead features per image that try to explain the residual; 1 or more. None: D / 2, at least 1."""
+    """topk, batch_topk, matryoshka: dead features per image that try to explain the residual; 1 or more. None: D / 2,
+    at least 1."""
 
     dead_after_epochs: int = 2
     """Whole epochs without one activation after which a feature counts as dead; 1 or more."""
+
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Of the large matrix products in training; weights, sums and the optimiser are float32 always. "auto" takes
+    bfloat16 where a measurement on the spot finds it faster, so that results then depend on the machine."""
 
     seed: int = 0
     """Of the initial weights and of the order of the rows; 0 to 2^31 - 1."""
 
     def __post_init__(self) -> None:
-        self._check_choices()
-        for name, low, high in _RANGES:
-            _check_range(name, getattr(self, name), low, high)
-        if self.k is not None and self.k > self.width:
-            raise RecipeError(f"sae: k = {self.k} is above width = {self.width}; lower k or widen the dictionary")
-        if self.warmup_fraction + self.decay_fraction > 1:
-            raise RecipeError(
-                f"sae: warmup_fraction = {self.warmup_fraction} and decay_fraction = {self.decay_fraction} "
-                "add to more than 1; lower one of them"
-            )
-
-    def _check_choices(self) -> None:
-        if self.architecture not in get_args(Architecture):
-            known = ", ".join(get_args(Architecture))
-            raise RecipeError(f"sae: architecture {self.architecture!r} is unknown; known: {known}")
-        needed, foreign = ("l1", "k") if self.architecture == "relu_l1" else ("k", "l1")
-        if getattr(self, needed) is None:
-            raise RecipeError(f"sae: architecture {self.architecture!r} needs {needed}")
-        if getattr(self, foreign) is not None:
-            raise RecipeError(f"sae: {foreign} has no effect on architecture {self.architecture!r}; leave it out")
+        for name in ("levels", "ks"):
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        check(vars(self), choices(type(self)), {field.name: field.default for field in fields(self)})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        return asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -106,31 +134,11 @@ class SAEConfig:
         return cls(**values)
 
 
-_RANGES: tuple[tuple[str, float, float], ...] = (
-    ("d_in", 1, 1 << 31),
-    ("width", 1, 1 << 31),
-    ("k", 1, 1 << 31),
-    ("l1", 0.0, float("inf")),
-    ("whiten", 1e-12, 1.0),
-    ("epochs", 1, 1 << 31),
-    ("batch_size", 1, 1 << 31),
-    ("lr", 1e-12, float("inf")),
-    ("warmup_fraction", 0.0, 1.0),
-    ("decay_fraction", 0.0, 1.0),
-    ("auxk_coefficient", 0.0, float("inf")),
-    ("auxk", 1, 1 << 31),
-    ("dead_after_epochs", 1, 1 << 31),
-    ("seed", 0, (1 << 31) - 1),
-)
-"""(field, lowest, highest); a whole-number bound means that the field is a whole number."""
-
-
-def _check_range(name: str, value: float | None, low: float, high: float) -> None:
-    if value is None and name in ("k", "l1", "auxk", "whiten"):
-        return
-    whole = isinstance(low, int)
-    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-        raise RecipeError(f"sae: {name} = {value!r} is not a {'whole ' if whole else ''}number")
-    if not (isfinite(value) and low <= value <= high):
-        bounds = f"at least {low}" if high in (1 << 31, float("inf")) else f"between {low} and {high}"
-        raise RecipeError(f"sae: {name} = {value} is out of range; give a number {bounds}")
+def choices(cls: type) -> dict[str, tuple[Any, ...]]:
+    """The values that every field of a `Literal` type can have."""
+    found = {}
+    for name, hint in get_type_hints(cls).items():
+        options = [part for part in (hint, *get_args(hint)) if get_origin(part) is Literal]
+        if options:
+            found[name] = get_args(options[0]) + ((None,) if type(None) in get_args(hint) else ())
+    return found

@@ -1,51 +1,17 @@
-"""Training of one sparse autoencoder, by one process or by several that share each batch.
+"""Training of one sparse autoencoder, by one process or by several that share each batch. Legend: see training.py."""
 
-Legend: N rows, B rows of the global batch, D embedding dimension, M features, J dead features.
-"""
-
-import time
 from collections.abc import Callable
-from math import isfinite
-from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from medsae_ray.core.sae.architectures import build
 from medsae_ray.core.sae.config import SAEConfig
-from medsae_ray.core.sae.metrics import Reconstruction, reconstruction
-from medsae_ray.core.sae.model import SAE, Losses
+from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.sae.normalise import Normalisation, check_finite
 from medsae_ray.core.sae.ranks import Ranks
-from medsae_ray.errors import ArtifactError, DatasetError, RecipeError
-
-State = dict[str, Any]
-
-
-class EpochLog(NamedTuple):
-    """One epoch; the same on every rank but for `seconds`."""
-
-    epoch: int
-    """From 1."""
-    loss: float
-    """What is minimised, mean over the epoch's steps; so are the next three."""
-    mse: float
-    """Squared error in normalised space, summed over D."""
-    sparsity: float
-    """L1 norm of a code."""
-    auxk: float
-    """Share of the residual's variance that dead features leave unexplained; 0 where none was dead."""
-    r2: float
-    """1 - fvu."""
-    fvu: float
-    """Fraction of variance unexplained on the held-out rows, with inference activations, after the epoch."""
-    l0: float
-    """Mean active features on the held-out rows."""
-    dead_share: float
-    """Share of features that fired on no training row in the epoch."""
-    seconds: float
-    """Wall time, held-out rows included."""
-
+from medsae_ray.core.sae.start import start
+from medsae_ray.core.sae.training import EpochLog, State, Training
+from medsae_ray.errors import DatasetError, RecipeError
 
 OnEpoch = Callable[[EpochLog, Callable[[], State]], None]
 
@@ -67,165 +33,30 @@ def fit(
     (seed, epoch) alone. `wrap` moves the module to its device and, with several ranks, makes it average gradients
     (ray.train.torch.prepare_model, DistributedDataParallel). `on_epoch` is called on every rank with the epoch's log
     and a function that returns the state, a detached copy on the CPU; `resume` takes such a state and continues
-    exactly as if there had been no interruption.
+    exactly as if there had been no interruption. With `config.patience` the weights are those of the best epoch.
 
     RecipeError if the settings do not fit the data or the ranks, or training diverges; DatasetError on rows with NaN
     or Inf; ArtifactError if `resume` belongs to other settings or rows.
     """
     ranks = Ranks(rank, world)
     _check(config, train_ND, heldout_ND, ranks)
-    sae = build(config, Normalisation.fit(train_ND, config.whiten))
+    sae = build(config, Normalisation.fit(train_ND, config.whiten, config.normalisation))
+    if config.init != "random":
+        start(sae, train_ND, config.init, config.seed)
     sae.ranks = ranks
     model = wrap(sae)
     if world > 1 and model is sae:
         raise RecipeError(f"wrap left the module as it was, so {world} ranks would not share gradients; wrap it in DDP")
-    training = _Training(config, sae, model, train_ND, heldout_ND)
+    training = Training(config, sae, model, train_ND, heldout_ND)
     if resume is not None:
         training.load(resume)
-    while training.epoch < config.epochs:
+    while not training.done:
         log = training.run_epoch()
         if on_epoch is not None:
             on_epoch(log, training.state)
-    sae.ranks = Ranks()
+    training.keep_best()
+    sae.ranks, sae.scratch = Ranks(), None
     return sae.eval()
-
-
-def learning_rate(config: SAEConfig, step: int, steps: int) -> float:
-    """Rate of a step (from 0): linear rise from 0, `lr`, linear fall to 0."""
-    rise = (step + 1) / max(1.0, config.warmup_fraction * steps)
-    fall = (steps - step) / max(1.0, config.decay_fraction * steps)
-    return config.lr * min(1.0, rise, fall)
-
-
-def row_order(config: SAEConfig, epoch: int, rows: int) -> Tensor:
-    """The order [N] in which an epoch (from 0) sees the rows."""
-    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
-    return torch.randperm(rows, generator=generator)
-
-
-class _Training:
-    """What changes during training, and one epoch of change."""
-
-    def __init__(self, config: SAEConfig, sae: SAE, model: nn.Module, train_ND: Tensor, heldout_ND: Tensor) -> None:
-        self.config, self.sae, self.model = config, sae, model
-        self.device = sae.W_dec.device
-        self.train_ND = train_ND.to(self.device, torch.float32)
-        self.heldout_ND = heldout_ND[sae.ranks.rank :: sae.ranks.world].to(self.device, torch.float32)
-        self.steps = len(train_ND) // config.batch_size
-        fused = self.device.type in ("cpu", "cuda")
-        self.optimiser = torch.optim.Adam(sae.parameters(), lr=config.lr, fused=fused)
-        self.epoch = 0
-        self.silent_M = torch.zeros(config.width, dtype=torch.int64, device=self.device)
-        """Epochs since a feature last fired."""
-
-    def run_epoch(self) -> EpochLog:
-        started = time.perf_counter()
-        order = row_order(self.config, self.epoch, len(self.train_ND)).to(self.device)
-        # Dead features are settled once per epoch: their number decides shapes, and asking for it stalls a GPU.
-        dead_J = (self.silent_M >= self.config.dead_after_epochs).nonzero().squeeze(1)
-        parts = torch.zeros(4, device=self.device)
-        fired_M = torch.zeros_like(self.silent_M, dtype=torch.bool)
-        self.model.train()
-        for step in range(self.steps):
-            losses = self._step(self._rows(order, step), dead_J, self.epoch * self.steps + step)
-            parts += torch.stack(losses[:4]).detach()
-            fired_M |= losses.fired_M
-        ranks = self.sae.ranks
-        fired_M = ranks.any(fired_M)
-        self.silent_M = torch.where(fired_M, 0, self.silent_M + 1)
-        self.epoch += 1
-        loss, mse, sparsity, auxk = (ranks.sum(parts) / (self.steps * ranks.world)).tolist()
-        heldout = self._evaluate()
-        log = EpochLog(
-            self.epoch,
-            loss,
-            mse,
-            sparsity,
-            auxk,
-            heldout.r2,
-            heldout.fvu,
-            heldout.l0,
-            1.0 - float(fired_M.double().mean()),
-            time.perf_counter() - started,
-        )
-        self._refuse_divergence(log)
-        return log
-
-    def _rows(self, order: Tensor, step: int) -> Tensor:
-        """This rank's share of a global batch."""
-        batch = self.config.batch_size
-        ranks = self.sae.ranks
-        return self.train_ND[order[step * batch : (step + 1) * batch][ranks.rank :: ranks.world]]
-
-    def _step(self, x_BD: Tensor, dead_J: Tensor, step: int) -> Losses:
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.config, step, self.steps * self.config.epochs)
-        self.optimiser.zero_grad()
-        losses: Losses = self.model(x_BD, dead_J)
-        losses.total.backward()
-        self.sae.project_decoder_gradient()
-        self.optimiser.step()
-        self.sae.normalise_decoder()
-        return losses
-
-    def _evaluate(self) -> Reconstruction:
-        """The held-out rows of all ranks."""
-        self.model.eval()
-        mine = reconstruction(self.sae, self.heldout_ND)
-        ranks = self.sae.ranks
-        sums = torch.tensor(mine[:4], dtype=torch.float64, device=self.device)
-        sq_error, sq_norm, count, nnz = ranks.sum(sums).tolist()
-        return Reconstruction(sq_error, sq_norm, int(count), int(nnz), ranks.any(mine.fired_M))
-
-    def _refuse_divergence(self, log: EpochLog) -> None:
-        """RecipeError before a NaN can reach a checkpoint; losses come before the last step, weights after it."""
-        finite = torch.stack([tensor.isfinite().all() for tensor in self.sae.state_dict().values()])
-        if isfinite(log.loss) and isfinite(log.fvu) and bool(finite.all()):
-            return
-        sparsity = "l1" if self.config.architecture == "relu_l1" else "auxk_coefficient"
-        raise RecipeError(
-            f"training diverged in epoch {log.epoch} (loss {log.loss:g}, held-out FVU {log.fvu:g}); "
-            f"lower lr (now {self.config.lr:g}), raise warmup_fraction (now {self.config.warmup_fraction:g}) "
-            f"or lower {sparsity} (now {getattr(self.config, sparsity):g})"
-        )
-
-    def state(self) -> State:
-        """A copy that training does not change any more."""
-        return {
-            "config": self.config.to_dict(),
-            "model": _copy(self.sae.state_dict()),
-            "optimiser": _copy(self.optimiser.state_dict()),
-            "epoch": self.epoch,
-            "silent": _copy(self.silent_M),
-        }
-
-    def load(self, state: State) -> None:
-        config = self.config.to_dict()
-        other = [
-            f"{key} = {value!r}, not {config[key]!r}" for key, value in state["config"].items() if value != config[key]
-        ]
-        if other:
-            raise ArtifactError(f"the state to resume belongs to other settings: {'; '.join(other)}; start afresh")
-        for name in ("mean", "scale"):
-            if not torch.equal(state["model"][name].to(self.device), getattr(self.sae, name)):
-                raise ArtifactError(
-                    f"the state to resume belongs to other training rows ({name} differs); start afresh"
-                )
-        self.sae.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(_copy(state["optimiser"]))
-        self.epoch = state["epoch"]
-        self.silent_M = state["silent"].to(self.device)
-
-
-def _copy(value: Any) -> Any:
-    """`value` with its tensors copied to the CPU."""
-    if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_copy(item) for item in value]
-    return value
 
 
 def _check(config: SAEConfig, train_ND: Tensor, heldout_ND: Tensor, ranks: Ranks) -> None:

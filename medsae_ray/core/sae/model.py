@@ -1,6 +1,7 @@
 """The sparse autoencoder that every architecture shares.
 
-Legend: N images, B images of a batch, D embedding dimension, M features, J dead features.
+Legend: N images, B images of a batch, D embedding dimension, M features, J dead features, L levels of a Matryoshka SAE
+(no such axis elsewhere), S the entries of a code that may be non-zero (see support.py).
 Conventions are those of SAELens: h = (x - b_dec) W_enc + b_enc, x_hat = z W_dec + b_dec, on normalised x.
 """
 
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medsae_ray.core.sae.config import SAEConfig
-from medsae_ray.core.sae.normalise import Normalisation
+from medsae_ray.core.sae.normalise import Normalisation, Normaliser
+from medsae_ray.core.sae.products import Dtype, product
 from medsae_ray.core.sae.ranks import Ranks
+from medsae_ray.core.sae.support import Encoder, Support
 
 
 class Losses(NamedTuple):
@@ -22,59 +25,47 @@ class Losses(NamedTuple):
     total: Tensor
     """What is minimised []."""
     mse: Tensor
-    """Squared error in normalised space, summed over D, mean over B []."""
+    """Squared error in normalised space, summed over D, mean over B and, with levels, over L []."""
     sparsity: Tensor
-    """L1 norm of a code, mean over B []."""
+    """L1 norm of a code (gated: of its gates; jumprelu: number of active features), mean over B []."""
     auxk: Tensor
-    """Share of the residual's variance that dead features leave unexplained []; 0 where that loss is not used."""
+    """The auxiliary loss []: share of the residual's variance that dead features leave unexplained (gated: squared
+    error of what the gates alone reconstruct); 0 where none is used."""
     fired_M: Tensor
     """True where a feature is active on some row."""
 
 
-class SAE(nn.Module, ABC):
-    """Parameters W_enc [D, M], b_enc [M], W_dec [M, D], b_dec [D]; buffers mean [D], scale [] and,
-    if the embeddings are whitened, there [D, D] and its inverse back [D, D].
+class SAE(Normaliser, ABC):
+    """Parameters W_enc [D, M], b_enc [M], W_dec [M, D], b_dec [D]; for buffers see normalise.py.
 
     Rows of W_dec have unit norm, so that a feature's activation is its length in normalised space and the L1 norm
     cannot be lowered by growing the decoder. `fit` keeps them so, as the standard trainer of dictionary_learning
-    (saprmarks), which MedSAE uses, does. W_enc starts as the transpose of W_dec.
+    (saprmarks), which MedSAE uses, does. W_enc starts as the transpose of W_dec, and lies in memory feature by feature
+    as W_dec does, so that the gradient of a few features touches few places.
     """
 
     def __init__(self, config: SAEConfig, normalisation: Normalisation) -> None:
-        super().__init__()
+        super().__init__(normalisation, config.normalisation)
         generator = torch.Generator().manual_seed(config.seed)
         W_dec = F.normalize(torch.randn(config.width, config.d_in, generator=generator), dim=1)
-        self.W_enc = nn.Parameter(W_dec.T.contiguous())
-        self.b_enc = nn.Parameter(torch.zeros(config.width))
-        self.W_dec = nn.Parameter(W_dec)
+        self.width = config.width
+        self.W_enc = nn.Parameter(W_dec.clone().T)
+        self.b_enc: Tensor | None = nn.Parameter(torch.zeros(config.width))
+        self.W_dec: Tensor = nn.Parameter(W_dec)
         self.b_dec = nn.Parameter(torch.zeros(config.d_in))
-        self.mean: Tensor
-        self.scale: Tensor
-        self.register_buffer("mean", normalisation.mean_D.float())
-        self.register_buffer("scale", torch.tensor(normalisation.scale, dtype=torch.float32))
-        self.there: Tensor | None
-        self.back: Tensor | None
-        whitening = normalisation.whitening
-        self.register_buffer("there", None if whitening is None else whitening.there_DD.float())
-        self.register_buffer("back", None if whitening is None else whitening.back_DD.float())
         self.ranks = Ranks()
-
-    def normalise(self, x_ND: Tensor) -> Tensor:
-        """Raw embeddings -> normalised embeddings."""
-        scaled_ND = (x_ND - self.mean) * self.scale
-        return scaled_ND if self.there is None else scaled_ND @ self.there
-
-    def unwhiten(self, x_ND: Tensor) -> Tensor:
-        """Normalised embeddings, or differences of them -> centred and scaled only, where errors are measured."""
-        return x_ND if self.back is None else x_ND @ self.back
+        self.low: Dtype = None
+        """What the factors of large products are rounded to in training."""
+        self.scratch: Tensor | None = None
+        """Memory of the last step's h, used again: new memory of this size costs as much as filling it."""
 
     def encode(self, x_ND: Tensor) -> Tensor:
         """Raw embeddings -> activations z_NM >= 0, each row by itself."""
         return self.activate(self.pre_activations(self.normalise(x_ND)))
 
     def decode(self, z_NM: Tensor) -> Tensor:
-        """Activations -> raw embeddings."""
-        return self.unwhiten(self.reconstruct(z_NM)) / self.scale + self.mean
+        """Activations -> raw embeddings; with normalisation l2 of unit norm, as the norm is in no activation."""
+        return self.denormalise(self.reconstruct(z_NM))
 
     def forward(self, x_BD: Tensor, dead_J: Tensor | None = None) -> Losses:
         """The losses of a training batch of raw embeddings; `dead_J` holds the indices of dead features.
@@ -83,17 +74,25 @@ class SAE(nn.Module, ABC):
         ranks is that of the global batch.
         """
         x_BD = self.normalise(x_BD)
-        h_BM = self.pre_activations(x_BD)
-        z_BM = self.select(h_BM)
-        residual_BD = x_BD - self.reconstruct(z_BM)
-        mse = residual_BD.square().sum(1).mean()
-        sparsity = z_BM.sum(1).mean()
-        auxk = self.auxiliary(h_BM, residual_BD.detach(), dead_J)
-        return Losses(self.objective(mse, sparsity, auxk), mse, sparsity, auxk, (z_BM > 0).any(0))
+        with torch.no_grad():
+            h_BM = self._h(x_BD)
+            support = self.support(h_BM)
+            dead = self._dead(h_BM, dead_J)
+        h_S = support.pick(h_BM, x_BD, Encoder(self.W_enc, self.b_enc, self.b_dec), self.low)
+        return self.losses(x_BD, h_S, support, dead)
+
+    def losses(self, x_BD: Tensor, h_S: Tensor, support: Support, dead: "Dead | None") -> Losses:
+        """From the pre-activations at the support; `dead` is there if some features are dead."""
+        z_S = self.code(h_S, support)
+        residual_LBD = x_BD - self.decoded(z_S, support)
+        mse = residual_LBD.square().sum(-1).mean()
+        sparsity = self.sparsity(h_S, z_S, support)
+        auxk = self.auxiliary(x_BD, residual_LBD.detach(), dead)
+        return Losses(self.objective(mse, sparsity, auxk), mse, sparsity, auxk, support.fired(z_S.detach()))
 
     def pre_activations(self, x_ND: Tensor) -> Tensor:
         """Normalised embeddings -> h_NM. b_dec is folded into the bias: the same gradients with one product fewer."""
-        return torch.addmm(self.b_enc - self.b_dec @ self.W_enc, x_ND, self.W_enc)
+        return torch.addmm(self._bias(), x_ND, self.W_enc)
 
     def reconstruct(self, z_NM: Tensor) -> Tensor:
         """Activations -> normalised embeddings."""
@@ -103,13 +102,32 @@ class SAE(nn.Module, ABC):
     def activate(self, h_NM: Tensor) -> Tensor:
         """h -> z at inference, each row by itself."""
 
-    def select(self, h_BM: Tensor) -> Tensor:
-        """h -> z in training; may look at the whole batch."""
-        return self.activate(h_BM)
+    @abstractmethod
+    def support(self, h_BM: Tensor) -> Support:
+        """The entries of h that training needs; may look at the whole batch."""
 
-    def auxiliary(self, h_BM: Tensor, residual_BD: Tensor, dead_J: Tensor | None) -> Tensor:
-        """A loss that revives dead features; none by default. `residual_BD` carries no gradient."""
-        return h_BM.new_zeros(())
+    @abstractmethod
+    def code(self, h_S: Tensor, support: Support) -> Tensor:
+        """h -> z at the support, in training."""
+
+    def select(self, h_BM: Tensor) -> Tensor:
+        """h -> z in training, without gradients; with levels [L * B, M]."""
+        with torch.no_grad():
+            support = self.support(h_BM)
+            encoder = Encoder(self.W_enc, self.b_enc, self.b_dec)
+            return support.dense(self.code(support.pick(h_BM.clone(), h_BM, encoder), support))
+
+    def decoded(self, z_S: Tensor, support: Support) -> Tensor:
+        """z at the support -> normalised embeddings [L, B, D]."""
+        return support.decode(z_S, self.W_dec, self.low) + self.b_dec
+
+    def sparsity(self, h_S: Tensor, z_S: Tensor, support: Support) -> Tensor:
+        """The norm whose mean over B is reported, and by some architectures minimised."""
+        return z_S.sum() / support.images
+
+    def auxiliary(self, x_BD: Tensor, residual_LBD: Tensor, dead: "Dead | None") -> Tensor:
+        """A loss that revives dead features; none by default. `residual_LBD` carries no gradient."""
+        return residual_LBD.new_zeros(())
 
     @abstractmethod
     def objective(self, mse: Tensor, sparsity: Tensor, auxk: Tensor) -> Tensor:
@@ -120,9 +138,43 @@ class SAE(nn.Module, ABC):
         """Remove from each decoder row's gradient the part along the row, which `normalise_decoder` would undo."""
         gradient = self.W_dec.grad
         if gradient is not None:
-            gradient -= (gradient * self.W_dec).sum(1, keepdim=True) * self.W_dec
+            along_M = torch.linalg.vecdot(gradient, self.W_dec)
+            gradient.addcmul_(along_M[:, None], self.W_dec, value=-1)
 
     @torch.no_grad()
     def normalise_decoder(self) -> None:
         """Bring decoder rows back to unit norm."""
         self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True))
+
+    @torch.no_grad()
+    def stretch(self, factor: float) -> None:
+        """Make an untrained SAE's codes longer by a factor above 0."""
+        self.W_enc.mul_(factor)
+
+    def finish_step(self) -> None:
+        """After the optimiser's step: parameters go back to where they are allowed to be."""
+        self.normalise_decoder()
+
+    def _bias(self) -> Tensor:
+        folded_M = self.b_dec @ self.W_enc
+        return -folded_M if self.b_enc is None else self.b_enc - folded_M
+
+    def _h(self, x_BD: Tensor) -> Tensor:
+        shape = (len(x_BD), self.width)
+        if self.low is not None:
+            return product(x_BD, self.W_enc, self.low).add_(self._bias())
+        if self.scratch is None or self.scratch.shape != shape or self.scratch.dtype != x_BD.dtype:
+            self.scratch = torch.empty(shape, dtype=x_BD.dtype, device=x_BD.device)
+        return torch.addmm(self._bias(), x_BD, self.W_enc, out=self.scratch).detach()
+
+    def _dead(self, h_BM: Tensor, dead_J: Tensor | None) -> "Dead | None":
+        return None if dead_J is None or len(dead_J) == 0 else Dead(dead_J, h_BM[:, dead_J])
+
+
+class Dead(NamedTuple):
+    """Features that have been silent for long."""
+
+    dead_J: Tensor
+    """Their indices."""
+    h_BJ: Tensor
+    """Their pre-activations, without gradients."""

@@ -1,20 +1,24 @@
-"""Centring, scaling and, if wished, whitening of embeddings before a sparse autoencoder sees them.
+"""What is done to embeddings before a sparse autoencoder sees them, and undone after.
 
 Legend: N images, D embedding dimension.
 """
 
+from collections.abc import Iterator
 from math import sqrt
 from typing import NamedTuple, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from medsae_ray.errors import DatasetError
 
-DESCRIPTION = (
-    "x_normalised = (x - mean) * scale, times `there` if there is one; scale = sqrt(D / E||x - mean||^2) over the "
-    "training rows; back = inverse of there"
-)
+DESCRIPTION = {
+    "centre": "x_normalised = (x - mean) * scale, times `there` if there is one; scale = sqrt(D / E||x - mean||^2) "
+    "over the training rows; back = inverse of there",
+    "none": "x_normalised = x; mean and scale, as of normalisation centre, serve to measure errors only",
+    "l2": "x_normalised = x / ||x||; mean and scale, of such rows, serve to measure errors only",
+}
 _ROWS = 16_384
 """Rows that are held in float64 at once."""
 
@@ -53,8 +57,8 @@ class Normalisation(NamedTuple):
     whitening: Whitening | None = None
 
     @classmethod
-    def fit(cls, x_ND: Tensor, whiten: float | None = None) -> Self:
-        """Two passes in float64 over the training rows, and over nothing else.
+    def fit(cls, x_ND: Tensor, whiten: float | None = None, kind: str = "centre") -> Self:
+        """Two passes in float64 over the training rows, and over nothing else; of rows of unit norm if `kind` is l2.
 
         DatasetError if there are no rows, a row holds NaN or Inf, or all rows are equal.
         """
@@ -65,19 +69,75 @@ class Normalisation(NamedTuple):
         check_finite(x_ND, "training")
         n, d = x_ND.shape
         total_D = torch.zeros(d, dtype=torch.float64, device=x_ND.device)
-        for part in x_ND.split(_ROWS):
-            total_D += part.double().sum(0)
+        for part in _parts(x_ND, kind):
+            total_D += part.sum(0)
         mean_D = total_D / n
-        variance = sum(float((part.double() - mean_D).square().sum()) for part in x_ND.split(_ROWS)) / n
+        variance = sum(float((part - mean_D).square().sum()) for part in _parts(x_ND, kind)) / n
         # Rows that differ by rounding alone would be blown up to noise of unit variance.
         if variance <= 1e-12 * float(mean_D.square().sum()) or variance == 0:
             raise DatasetError(f"the {n} training embeddings are all equal: the encoder or its input is broken")
         if whiten is None:
             return cls(mean_D.cpu(), sqrt(d / variance))
         covariance_DD = torch.zeros(d, d, dtype=torch.float64, device=x_ND.device)
-        for part in x_ND.split(_ROWS):
-            covariance_DD += (part.double() - mean_D).T @ (part.double() - mean_D) / n
+        for part in _parts(x_ND, kind):
+            covariance_DD += (part - mean_D).T @ (part - mean_D) / n
         return cls(mean_D.cpu(), sqrt(d / variance), Whitening.of(covariance_DD.cpu(), whiten))
+
+
+class Normaliser(nn.Module):
+    """Buffers mean [D], scale [] and, if the embeddings are whitened, there [D, D] and its inverse back [D, D].
+
+    Errors are always measured on embeddings that are centred and scaled, and not whitened, so that figures of all kinds
+    compare.
+    """
+
+    def __init__(self, normalisation: Normalisation, kind: str = "centre") -> None:
+        super().__init__()
+        self.kind = kind
+        self.mean: Tensor
+        self.scale: Tensor
+        self.register_buffer("mean", normalisation.mean_D.float())
+        self.register_buffer("scale", torch.tensor(normalisation.scale, dtype=torch.float32))
+        self.there: Tensor | None
+        self.back: Tensor | None
+        whitening = normalisation.whitening
+        self.register_buffer("there", None if whitening is None else whitening.there_DD.float())
+        self.register_buffer("back", None if whitening is None else whitening.back_DD.float())
+        d_in = len(normalisation.mean_D)
+        self.variance = float(d_in) if kind == "centre" else d_in / normalisation.scale**2
+        """E||x - E x||^2 of the training rows after normalisation."""
+
+    def normalise(self, x_ND: Tensor) -> Tensor:
+        """Raw embeddings -> normalised embeddings."""
+        if self.kind != "centre":
+            return unit(x_ND) if self.kind == "l2" else x_ND
+        scaled_ND = self.centred(x_ND)
+        return scaled_ND if self.there is None else scaled_ND @ self.there
+
+    def denormalise(self, x_ND: Tensor) -> Tensor:
+        """Normalised embeddings -> raw embeddings; of unit norm if the kind is l2."""
+        return self.unwhiten(x_ND) / self.scale + self.mean if self.kind == "centre" else x_ND
+
+    def centred(self, x_ND: Tensor) -> Tensor:
+        """Raw embeddings -> what errors are measured against."""
+        return ((unit(x_ND) if self.kind == "l2" else x_ND) - self.mean) * self.scale
+
+    def unwhiten(self, x_ND: Tensor) -> Tensor:
+        """Normalised embeddings, or differences of them -> centred and scaled only, where errors are measured."""
+        if self.kind != "centre":
+            return x_ND * self.scale
+        return x_ND if self.back is None else x_ND @ self.back
+
+
+def unit(x_ND: Tensor) -> Tensor:
+    """Rows of unit norm; a row of zeros stays one."""
+    return F.normalize(x_ND, dim=1)
+
+
+def _parts(x_ND: Tensor, kind: str) -> Iterator[Tensor]:
+    """The rows in float64, some at a time."""
+    for part in x_ND.split(_ROWS):
+        yield unit(part.double()) if kind == "l2" else part.double()
 
 
 def check_finite(x_ND: Tensor, what: str) -> None:

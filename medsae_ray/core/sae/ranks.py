@@ -35,6 +35,14 @@ class Ranks(NamedTuple):
         dist.all_reduce(total)
         return total
 
+    def least(self, values: Tensor) -> Tensor:
+        """The smallest over ranks, on every rank."""
+        if self.world == 1:
+            return values
+        least = values.clone()
+        dist.all_reduce(least, dist.ReduceOp.MIN)
+        return least
+
     def any(self, flags: Tensor) -> Tensor:
         """True where some rank has True."""
         return self.sum(flags.int()) > 0

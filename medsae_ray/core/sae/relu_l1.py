@@ -5,6 +5,8 @@ from torch import Tensor
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.sae.normalise import Normalisation
+from medsae_ray.core.sae.select import support_of
+from medsae_ray.core.sae.support import Support
 
 
 class ReluL1(SAE):
@@ -17,6 +19,12 @@ class ReluL1(SAE):
 
     def activate(self, h_NM: Tensor) -> Tensor:
         return h_NM.relu()
+
+    def support(self, h_BM: Tensor) -> Support:
+        return support_of(h_BM > 0, h_BM)
+
+    def code(self, h_S: Tensor, support: Support) -> Tensor:
+        return h_S.relu_()
 
     def objective(self, mse: Tensor, sparsity: Tensor, auxk: Tensor) -> Tensor:
         return mse + self.l1 * sparsity

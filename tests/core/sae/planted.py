@@ -41,7 +41,34 @@ def topk_config(**other: object) -> SAEConfig:
     )
 
 
-BOTH = (relu_config, topk_config)
+def row_topk_config(**other: object) -> SAEConfig:
+    return topk_config(**{"architecture": "topk", **other})
+
+
+def jumprelu_config(**other: object) -> SAEConfig:
+    return relu_config(**{"architecture": "jumprelu", "l1": None, "l0": 0.3, "bandwidth": 0.5, **other})
+
+
+def gated_config(**other: object) -> SAEConfig:
+    return relu_config(**{"architecture": "gated", **other})
+
+
+def matryoshka_config(**other: object) -> SAEConfig:
+    return topk_config(**{"architecture": "matryoshka", "levels": [16, 32, 48], **other})
+
+
+def per_level_config(**other: object) -> SAEConfig:
+    return matryoshka_config(**{"selection": "per_level", "k": None, "ks": [2, 3, 4], **other})
+
+
+def sail_config(**other: object) -> SAEConfig:
+    return per_level_config(**{"compat": "sail", "normalisation": "l2", **other})
+
+
+PENALISED = (relu_config, jumprelu_config, gated_config)
+WITH_AUXK = (topk_config, row_topk_config, matryoshka_config, per_level_config)
+CENTRED = (*PENALISED, *WITH_AUXK)
+ALL = (*CENTRED, sail_config)
 
 
 def stir(sae: SAE, seed: int = 0) -> SAE:

@@ -4,8 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsae_ray.core.sae.architectures import build
-from medsae_ray.core.sae.batch_topk import BatchTopK, smallest_kept, variance
+from medsae_ray.core.sae.auxk import variance
+from medsae_ray.core.sae.batch_topk import BatchTopK
 from medsae_ray.core.sae.ranks import Ranks
+from medsae_ray.core.sae.select import smallest_kept
 from tests.core.sae.planted import normalisation, topk_config
 
 
@@ -37,7 +39,7 @@ def test_a_batch_without_positive_pre_activations_selects_nothing_and_leaves_the
 
 
 def test_entries_that_tie_with_the_smallest_are_all_kept():
-    assert smallest_kept(torch.tensor([[3.0, 1.0, 1.0, -2.0]]), 2, Ranks()) == 1.0
+    assert smallest_kept(torch.tensor([3.0, 1.0, 1.0, -2.0]), 2, Ranks()) == 1.0
     assert (make(k=2, width=4).select(torch.tensor([[3.0, 1.0, 1.0, -2.0]])) > 0).sum() == 3
 
 

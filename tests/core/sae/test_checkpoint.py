@@ -8,7 +8,7 @@ from medsae_ray.core.sae.architectures import build
 from medsae_ray.core.sae.checkpoint import load_sae_files, sae_from_bytes, sae_to_bytes
 from medsae_ray.core.sae.normalise import Normalisation
 from medsae_ray.errors import ArtifactError
-from tests.core.sae.planted import BOTH, normalisation, topk_config
+from tests.core.sae.planted import ALL, normalisation, relu_config, topk_config
 
 CONFIG = topk_config(seed=3)
 
@@ -19,11 +19,19 @@ def stored() -> tuple[bytes, bytes]:
     return sae_to_bytes(sae, CONFIG, {"encoder": "toy"})
 
 
-@pytest.mark.parametrize("make", BOTH)
-@pytest.mark.parametrize("whiten", [None, 1e-3])
-def test_a_checkpoint_encodes_raw_embeddings_as_its_writer_did(make, whiten, tmp_path):
-    settings = make(seed=3, whiten=whiten)
-    fitted = Normalisation.fit(torch.randn(50, 32) * torch.linspace(1, 3, 32), whiten)
+@pytest.mark.parametrize(
+    ("make", "other"),
+    [(make, {}) for make in ALL]
+    + [
+        (topk_config, {"whiten": 1e-3}),
+        (relu_config, {"normalisation": "none"}),
+        (relu_config, {"normalisation": "l2"}),
+    ],
+)
+def test_a_checkpoint_encodes_raw_embeddings_as_its_writer_did(make, other, tmp_path):
+    settings = make(seed=3, **other)
+    x_ND = torch.randn(50, 32) * torch.linspace(1, 3, 32)
+    fitted = Normalisation.fit(x_ND, settings.whiten, settings.normalisation)
     sae = build(settings, fitted)
     weights, config = sae_to_bytes(sae, settings, {"encoder": "toy"})
     (tmp_path / "w").write_bytes(weights)
@@ -31,6 +39,7 @@ def test_a_checkpoint_encodes_raw_embeddings_as_its_writer_did(make, whiten, tmp
     found = load_sae_files(tmp_path / "w", tmp_path / "c")
     x_ND = torch.randn(5, 32)
     assert torch.equal(found.sae.encode(x_ND), sae.encode(x_ND))
+    assert torch.equal(found.sae.decode(sae.encode(x_ND)), sae.decode(sae.encode(x_ND)))
     assert found.config == settings and found.provenance == {"encoder": "toy"}
     assert not found.sae.training
 

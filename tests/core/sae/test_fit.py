@@ -1,12 +1,32 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
 
-from medsae_ray.core.sae.fit import EpochLog, State, fit, learning_rate, row_order
+from medsae_ray.core.sae import training
+from medsae_ray.core.sae.architectures import build
+from medsae_ray.core.sae.fit import EpochLog, State, fit
 from medsae_ray.core.sae.metrics import reconstruction
+from medsae_ray.core.sae.normalise import Normalisation
+from medsae_ray.core.sae.start import start
+from medsae_ray.core.sae.training import learning_rate, row_order
 from medsae_ray.errors import ArtifactError, DatasetError, RecipeError
 from tests.core.sae import two_ranks
-from tests.core.sae.planted import BOTH, planted, relu_config, topk_config
+from tests.core.sae.planted import (
+    ALL,
+    CENTRED,
+    WITH_AUXK,
+    gated_config,
+    jumprelu_config,
+    matryoshka_config,
+    per_level_config,
+    planted,
+    relu_config,
+    row_topk_config,
+    sail_config,
+    topk_config,
+)
 
 DATA = planted()
 SMALL = planted(rows=230, dim=32)
@@ -27,13 +47,42 @@ def train(config, data=SMALL, **other):
     return sae, logs, states
 
 
-@pytest.mark.parametrize("config", [relu_config(l1=1.0, lr=3e-3, epochs=40), topk_config(lr=3e-3, epochs=40)])
+LEARNT = [
+    relu_config(l1=1.0, lr=3e-3, epochs=40),
+    gated_config(l1=1.0, lr=3e-3, epochs=40),
+    jumprelu_config(l0=0.5, lr=3e-3, epochs=40),
+    jumprelu_config(l0=4.0, target_l0=3.0, lr=3e-3, epochs=40),
+    topk_config(lr=3e-3, epochs=40),
+    topk_config(lr=3e-3, epochs=40, init="scaled"),
+    topk_config(lr=3e-3, epochs=40, init="data"),
+    topk_config(lr=3e-3, epochs=40, normalisation="none", init="data"),
+    row_topk_config(k=5, lr=3e-3, epochs=40),
+    matryoshka_config(lr=3e-3, epochs=40, k=4, levels=[40, 48]),
+    per_level_config(lr=3e-3, epochs=40, levels=[40, 48], ks=[3, 4]),
+]
+
+
+def name(config: object) -> str:
+    return f"{config.architecture}-{config.selection}-{config.normalisation}-{config.init}-{config.target_l0}"
+
+
+@pytest.mark.parametrize("config", LEARNT, ids=name)
 def test_planted_atoms_are_recovered(config):
     sae, logs, _ = train(config, DATA)
     best_A = (F.normalize(DATA.atoms_AD, dim=1) @ sae.W_dec.T).max(1).values
     assert (best_A > 0.9).float().mean() > 0.9
     assert logs[-1].fvu < 0.15 and logs[-1].fvu < logs[0].fvu
     assert logs[-1].dead_share < 0.4  # 16 of 48 features have no atom to stand for
+
+
+def test_sails_code_learns_too():
+    _, logs, _ = train(sail_config(lr=3e-3, epochs=30, ks=[4, 8, 12]), DATA)
+    assert logs[-1].fvu < 0.6 and logs[-1].fvu < 0.7 * logs[0].fvu
+
+
+def test_jumprelu_reaches_its_target():
+    _, logs, _ = train(jumprelu_config(l0=4.0, target_l0=6.0, lr=3e-3, epochs=40), DATA)
+    assert logs[-1].l0 == pytest.approx(6.0, rel=0.2)
 
 
 def test_inference_keeps_about_k_features_per_image():
@@ -47,7 +96,11 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
     assert not torch.equal(first.W_enc, other.W_enc)
 
 
-@pytest.mark.parametrize("config", [relu_config(epochs=6, batch_size=20), TOPK_AUX])
+RESUMED = [make(epochs=5, batch_size=20, lr=5e-3) for make in ALL]
+RESUMED += [TOPK_AUX, topk_config(epochs=6, patience=2, lr=0.1), relu_config(epochs=4, precision="bfloat16")]
+
+
+@pytest.mark.parametrize("config", RESUMED, ids=name)
 def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(config, tmp_path):
     sae, logs, states = train(config)
     torch.save(states[2], tmp_path / "state.pt")
@@ -65,19 +118,30 @@ def test_a_state_of_other_settings_or_rows_is_refused():
         train(relu_config(epochs=1), planted(rows=230, seed=9), resume=states[0])
 
 
+def two_ranks_configs() -> list:
+    one = [make(epochs=2, batch_size=46) for make in ALL]
+    aux = [make(k=2, width=96, lr=5e-3) for make in (row_topk_config, topk_config)]
+    aux += [matryoshka_config(width=96, levels=[40, 96], k=2, lr=5e-3)]
+    aux = [replace(config, epochs=5, dead_after_epochs=1, batch_size=46) for config in aux]
+    return [*one, jumprelu_config(l0=4.0, target_l0=3.0, epochs=2, batch_size=46), *aux]
+
+
 def test_two_ranks_train_the_sae_that_one_rank_trains(tmp_path):
-    configs = [relu_config(epochs=2, batch_size=46), TOPK_AUX]
+    """Within 1e-4: the order of sums differs, and an entry at the edge of a selection may change sides."""
+    configs = two_ranks_configs()
     torch.multiprocessing.spawn(two_ranks.train, (tmp_path, configs, SMALL), nprocs=2)
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    revived = 0
     for config, (weights, logs), (twin, twin_logs) in zip(configs, *ranks, strict=True):
         alone, alone_logs, _ = train(config)
-        for name, tensor in alone.state_dict().items():
-            torch.testing.assert_close(weights[name], tensor, rtol=1e-5, atol=1e-5)
-            assert torch.equal(weights[name], twin[name]), name
+        for key, tensor in alone.state_dict().items():
+            torch.testing.assert_close(weights[key], tensor, rtol=1e-4, atol=1e-4, msg=lambda m, c=config: f"{c}: {m}")
+            assert torch.equal(weights[key], twin[key]), key
         for log, twin_log, wanted in zip(logs, twin_logs, alone_logs, strict=True):
-            assert log[:-1] == pytest.approx(wanted[:-1], rel=1e-4)
+            assert log[:-1] == pytest.approx(wanted[:-1], rel=1e-3)
             assert log[:-1] == twin_log[:-1]
-    assert any(log.auxk > 0 for log in alone_logs)  # the last config: both kinds of collective were in use
+        revived += config.architecture != "gated" and any(log.auxk > 0 for log in alone_logs)
+    assert revived == 3  # AuxK was in use too
 
 
 def test_auxk_brings_features_back_that_selection_never_reaches():
@@ -148,9 +212,62 @@ def test_every_epoch_has_its_own_order_of_all_rows():
     assert second.sort().values.tolist() == list(range(50))
 
 
-@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize("make", ALL)
 def test_a_state_does_not_change_as_training_goes_on(make):
     states = train(make(epochs=2))[2]
     assert not torch.equal(states[0]["model"]["W_enc"], states[1]["model"]["W_enc"])
     moments = [state["optimiser"]["state"][0]["exp_avg"] for state in states]
     assert not torch.equal(*moments)
+
+
+@pytest.mark.parametrize("make", WITH_AUXK)
+def test_patience_stops_early_and_keeps_the_best_epoch(make):
+    sae, logs, _ = train(make(epochs=60, patience=3, lr=0.3, batch_size=50))
+    best = min(logs, key=lambda log: log.fvu)
+    assert len(logs) == best.epoch + 3 < 60
+    assert reconstruction(sae, SMALL.heldout_ND).fvu == pytest.approx(best.fvu)
+
+
+def test_a_start_from_data_is_near_rows_and_follows_its_seed():
+    data_ND = SMALL.train_ND
+    first, again = (fit_nothing(topk_config(init="data", width=300, seed=5)) for _ in range(2))
+    other = fit_nothing(topk_config(init="data", width=300, seed=6))
+    assert torch.equal(first.W_dec, again.W_dec) and not torch.equal(first.W_dec, other.W_dec)
+    rows_ND = F.normalize(first.normalise(data_ND), dim=1)
+    near_M = (first.W_dec @ rows_ND.T).max(1).values
+    random_M = (fit_nothing(topk_config(width=300)).W_dec @ rows_ND.T).max(1).values
+    assert near_M.min() > 0.8 > random_M.median()
+    assert torch.pdist(first.W_dec).min() > 0.05  # rows are used twice here, and their features differ
+
+
+@pytest.mark.parametrize("make", CENTRED)
+def test_a_scaled_start_has_the_length_at_which_the_first_reconstruction_is_best(make):
+    wide = {"levels": [256, 512, 1024]} if "matryoshka" in make().architecture else {}
+    saes = {init: build(make(width=1024, **wide), Normalisation.fit(DATA.train_ND)) for init in ("random", "scaled")}
+    start(saes["scaled"], DATA.train_ND, "scaled", seed=0)
+    ratio_DM = saes["scaled"].W_enc / saes["random"].W_enc
+    torch.testing.assert_close(ratio_DM, ratio_DM[0, 0].expand_as(ratio_DM))
+    assert 0 < ratio_DM[0, 0] < 1
+    errors = [saes[init].train()(DATA.train_ND).mse.item() for init in ("random", "scaled")]
+    assert errors[1] < min(errors[0], 32)  # 32 is what saying nothing costs
+    for factor in (0.8, 1 / 0.8 / 0.8) if not wide else ():  # prefixes would each have a length of their own
+        saes["scaled"].stretch(factor)
+        assert saes["scaled"](DATA.train_ND).mse.item() > errors[1]
+
+
+def fit_nothing(config):
+    """An SAE after one step that moves it next to nowhere."""
+    return train(replace(config, epochs=1, batch_size=230, lr=1e-9))[0]
+
+
+@pytest.mark.parametrize("make", CENTRED)
+def test_products_in_bfloat16_train_nearly_as_well(make):
+    exact, rounded = (train(make(epochs=10, lr=3e-3, precision=kind))[1][-1] for kind in ("float32", "bfloat16"))
+    assert rounded.fvu == pytest.approx(exact.fvu, rel=0.1)
+    assert rounded.fvu != exact.fvu
+
+
+def test_precision_auto_follows_what_was_measured(monkeypatch):
+    for pays, wanted in ((True, torch.bfloat16), (False, None)):
+        monkeypatch.setattr(training, "bfloat16_pays", lambda *_, pays=pays: pays)
+        assert fit_nothing(topk_config(precision="auto")).low == wanted

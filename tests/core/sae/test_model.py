@@ -4,60 +4,71 @@ import pytest
 import torch
 from torch import Tensor
 
+from medsae_ray.core.sae import select
 from medsae_ray.core.sae.architectures import build
+from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.model import SAE
-from tests.core.sae.planted import BOTH, normalisation, relu_config, stir, topk_config
+from tests.core.sae.plain import plain
+from tests.core.sae.planted import (
+    ALL,
+    PENALISED,
+    WITH_AUXK,
+    gated_config,
+    jumprelu_config,
+    matryoshka_config,
+    normalisation,
+    per_level_config,
+    relu_config,
+    row_topk_config,
+    sail_config,
+    stir,
+    topk_config,
+)
 
 DEAD_J = torch.tensor([1, 5, 6, 40])
 
 
-def stirred(make) -> SAE:
-    config = make(l1=0.3) if make is relu_config else make(auxk=2, auxk_coefficient=0.2)
-    return stir(build(config, normalisation()))
+def settings(make, **other: object) -> SAEConfig:
+    return make(auxk=2, auxk_coefficient=0.2, **other) if make in WITH_AUXK else make(**other)
+
+
+def stirred(make, **other: object) -> SAE:
+    return stir(build(settings(make, **other), normalisation()))
 
 
 def batch(rows: int = 20, seed: int = 1) -> Tensor:
     return torch.randn(rows, 32, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def plain_losses(
-    sae: SAE, x_BD: Tensor, dead_J: Tensor, leaves: dict[str, Tensor]
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(total, mse, sparsity, auxk) row by row and from the formulas, with nothing folded or gathered."""
-    x_BD = (x_BD - sae.mean) * sae.scale
-    h_BM = (x_BD - leaves["b_dec"]) @ leaves["W_enc"] + leaves["b_enc"]
-    z_BM = torch.where(h_BM > 0, h_BM, 0)
-    if hasattr(sae, "k"):
-        order = z_BM.detach().flatten().sort(descending=True).indices[: sae.k * len(x_BD)]
-        keep = torch.zeros(z_BM.numel(), dtype=torch.bool).index_fill(0, order, True).view_as(z_BM)
-        z_BM = torch.where(keep, z_BM, 0)
-    residual_BD = x_BD - (z_BM @ leaves["W_dec"] + leaves["b_dec"])
-    mse = sum(row @ row for row in residual_BD) / len(x_BD)
-    sparsity = sum(row.sum() for row in z_BM) / len(x_BD)
-    if not hasattr(sae, "k"):
-        return mse + 0.3 * sparsity, mse, sparsity, torch.zeros(())
-    target_BD = residual_BD.detach()
-    unexplained = torch.zeros(())
-    for h_M, target_D in zip(h_BM, target_BD, strict=True):
-        strongest = sorted(dead_J.tolist(), key=lambda j: -h_M[j].item())[: sae.auxk]
-        guess_D = sum(h_M[j].relu() * leaves["W_dec"][j] for j in strongest)
-        unexplained = unexplained + (target_D - guess_D).square().sum()
-    auxk = unexplained / (target_BD - target_BD.mean(0)).square().sum()
-    return mse + 0.2 * 32 * auxk, mse, sparsity, auxk
-
-
-@pytest.mark.parametrize("make", BOTH)
-def test_losses_and_gradients_are_those_of_the_plain_formula(make):
-    sae, x_BD = stirred(make), batch()
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize(
+    ("make", "other"),
+    [(make, {}) for make in ALL] + [(jumprelu_config, {"target_l0": 5.0}), (topk_config, {"normalisation": "none"})],
+)
+def test_losses_and_gradients_are_those_of_the_plain_formula(make, other, listed, monkeypatch):
+    monkeypatch.setattr(select, "_SPARSE", 1.0 if listed else -1.0)
+    sae, x_BD = stirred(make, **other), batch()
     losses = sae(x_BD, DEAD_J)
     losses.total.backward()
     leaves = {name: p.detach().clone().requires_grad_() for name, p in sae.named_parameters()}
-    expected = plain_losses(sae, x_BD, DEAD_J, leaves)
-    expected[0].backward()
+    expected = plain(settings(make, **other), sae, x_BD, DEAD_J, leaves)
+    expected.total.backward()
     for found, wanted in zip(losses[:4], expected, strict=True):
-        torch.testing.assert_close(found.double(), wanted.double(), rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(found.double(), wanted.double(), rtol=1e-9, atol=1e-11)
     for name, parameter in sae.named_parameters():
-        torch.testing.assert_close(parameter.grad, leaves[name].grad, rtol=1e-8, atol=1e-11)
+        torch.testing.assert_close(parameter.grad, leaves[name].grad, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("make", ALL)
+def test_in_float32_too(make, monkeypatch):
+    monkeypatch.setattr(select, "_SPARSE", 1.0)
+    sae = stirred(make).float()
+    x_BD = batch(40).float()
+    sae(x_BD, DEAD_J).total.backward()
+    leaves = {name: p.detach().clone().requires_grad_() for name, p in sae.named_parameters()}
+    plain(settings(make), sae, x_BD, DEAD_J, leaves).total.backward()
+    for name, parameter in sae.named_parameters():
+        torch.testing.assert_close(parameter.grad, leaves[name].grad, rtol=1e-4, atol=1e-5)
 
 
 def gradients(sae: SAE, loss: Tensor) -> dict[str, Tensor | None]:
@@ -65,8 +76,42 @@ def gradients(sae: SAE, loss: Tensor) -> dict[str, Tensor | None]:
     return dict(zip(names, torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True), strict=True))
 
 
-@pytest.mark.parametrize("make", BOTH)
-def test_the_error_moves_every_parameter_and_only_features_that_fired(make):
+ENCODER = {"W_enc", "b_enc", "b_dec"}
+FOUR = {*ENCODER, "W_dec"}
+GATES = {"W_enc", "b_gate", "b_dec"}
+FLOW = {
+    relu_config: {"mse": FOUR, "sparsity": ENCODER, "auxk": set(), "total": FOUR},
+    jumprelu_config: {
+        "mse": {*FOUR, "threshold"},
+        "sparsity": {"threshold"},
+        "auxk": set(),
+        "total": {*FOUR, "threshold"},
+    },
+    gated_config: {
+        "mse": {"W_enc", "W_dec", "b_dec", "r_mag", "b_mag"},
+        "sparsity": GATES,
+        "auxk": GATES,
+        "total": {*GATES, "W_dec", "r_mag", "b_mag"},
+    },
+    sail_config: {"mse": ENCODER, "sparsity": ENCODER, "auxk": set(), "total": ENCODER},
+} | {make: {"mse": FOUR, "sparsity": ENCODER, "auxk": FOUR, "total": FOUR} for make in WITH_AUXK}
+
+
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("term", ["mse", "sparsity", "auxk", "total"])
+@pytest.mark.parametrize("make", ALL)
+def test_every_loss_moves_the_parameters_that_it_should_and_no_other(make, term, listed, monkeypatch):
+    monkeypatch.setattr(select, "_SPARSE", 1.0 if listed else -1.0)
+    sae = stirred(make)
+    loss = getattr(sae(batch(), DEAD_J), term)
+    found = gradients(sae, loss) if loss.requires_grad else dict.fromkeys(dict(sae.named_parameters()))
+    moved = {name for name, gradient in found.items() if gradient is not None and gradient.abs().max() > 0}
+    assert moved == FLOW[make][term]
+    assert all(gradient.isfinite().all() for gradient in found.values() if gradient is not None)
+
+
+@pytest.mark.parametrize("make", [relu_config, topk_config, row_topk_config, matryoshka_config, per_level_config])
+def test_the_error_moves_only_features_that_fired(make):
     sae = stirred(make)
     losses = sae(batch(rows=2), None)
     fired_M = losses.fired_M
@@ -77,19 +122,9 @@ def test_the_error_moves_every_parameter_and_only_features_that_fired(make):
     assert (found["b_dec"] != 0).all()
 
 
-@pytest.mark.parametrize("make", BOTH)
-def test_the_l1_norm_moves_the_encoder_and_never_the_decoder(make):
+@pytest.mark.parametrize("make", WITH_AUXK)
+def test_auxk_moves_encoder_and_decoder_of_dead_features_and_of_no_other(make):
     sae = stirred(make)
-    losses = sae(batch(rows=2), None)
-    found = gradients(sae, losses.sparsity)
-    assert torch.equal(found["b_enc"] > 0, losses.fired_M)
-    assert torch.equal(found["W_enc"].abs().sum(0) > 0, losses.fired_M)
-    assert (found["b_dec"] != 0).all()
-    assert found["W_dec"] is None
-
-
-def test_auxk_moves_encoder_and_decoder_of_dead_features_and_of_no_other():
-    sae = stirred(topk_config)
     losses = sae(batch(), DEAD_J)
     dead_M = torch.zeros(48, dtype=torch.bool).index_fill(0, DEAD_J, True)
     found = gradients(sae, losses.auxk)
@@ -100,36 +135,47 @@ def test_auxk_moves_encoder_and_decoder_of_dead_features_and_of_no_other():
 
 @pytest.mark.parametrize(
     ("make", "dead_J"),
-    [(relu_config, DEAD_J), (topk_config, None), (topk_config, DEAD_J[:0])],
+    [(relu_config, DEAD_J), (jumprelu_config, DEAD_J), (sail_config, DEAD_J)]
+    + [(make, None) for make in WITH_AUXK]
+    + [(topk_config, DEAD_J[:0])],
 )
 def test_auxk_is_exactly_absent_where_it_has_nothing_to_do(make, dead_J):
     losses = stirred(make)(batch(), dead_J)
     assert losses.auxk == 0 and not losses.auxk.requires_grad
 
 
-def test_batch_topk_minimises_error_and_auxk_but_not_the_l1_norm():
-    losses = stirred(topk_config)(batch(), DEAD_J)
+@pytest.mark.parametrize("make", WITH_AUXK)
+def test_architectures_with_k_minimise_error_and_auxk_but_not_the_l1_norm(make):
+    losses = stirred(make)(batch(), DEAD_J)
     assert losses.auxk > 0
     torch.testing.assert_close(losses.total, losses.mse + 0.2 * 32 * losses.auxk)
 
 
-@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize("make", ALL)
 def test_encode_and_decode_work_on_raw_embeddings(make):
     sae, x_ND = stirred(make), batch()
     z_NM = sae.encode(x_ND)
-    assert (z_NM >= 0).all()
-    raw_ND = (z_NM @ sae.W_dec + sae.b_dec) / sae.scale + sae.mean
+    assert (z_NM >= 0).all() and (z_NM > 0).any()
+    raw_ND = z_NM @ sae.W_dec + sae.b_dec
+    raw_ND = raw_ND if make is sail_config else raw_ND / sae.scale + sae.mean
     torch.testing.assert_close(sae.decode(z_NM), raw_ND)
     torch.testing.assert_close(sae.encode(x_ND[3:4]), z_NM[3:4])
 
 
-@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize("make", [*PENALISED, row_topk_config])
+def test_training_and_inference_select_alike_where_rows_do_not_compete(make):
+    sae, x_ND = stirred(make), batch()
+    h_NM = sae.pre_activations(sae.normalise(x_ND))
+    torch.testing.assert_close(sae.select(h_NM), sae.activate(h_NM))
+
+
+@pytest.mark.parametrize("make", ALL)
 def test_an_untrained_sae_follows_its_seed_and_has_unit_decoder_rows_tied_to_the_encoder(make):
     first, again, other = (build(make(seed=s), normalisation()) for s in (1, 1, 2))
     assert torch.equal(first.W_dec, again.W_dec) and not torch.equal(first.W_dec, other.W_dec)
     torch.testing.assert_close(first.W_dec.norm(dim=1), torch.ones(48))
     assert torch.equal(first.W_enc, first.W_dec.T)
-    assert not first.b_enc.any() and not first.b_dec.any()
+    assert not any(p.any() for name, p in first.named_parameters() if name.startswith("b_"))
 
 
 def test_a_projected_gradient_step_keeps_decoder_rows_near_unit_norm_and_normalising_ends_it():

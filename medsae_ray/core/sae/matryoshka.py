@@ -1,0 +1,63 @@
+"""Matryoshka BatchTopK (Bussmann et al. 2025, arXiv 2503.17547): nested dictionaries, each of which reconstructs alone.
+
+Legend: see model.py; a level is a prefix of the dictionary.
+"""
+
+import torch
+from torch import Tensor
+
+from medsae_ray.core.sae.batch_topk import BatchTopK
+from medsae_ray.core.sae.config import SAEConfig
+from medsae_ray.core.sae.normalise import Normalisation
+from medsae_ray.core.sae.support import Pairs, Support
+
+
+class Matryoshka(BatchTopK):
+    """One BatchTopK, whose code every prefix decodes; mse is the mean over prefixes.
+
+    A prefix adds only its own features to the one before it, so all of them together cost one decoding. At inference
+    the code is that of BatchTopK, and a prefix of it is the code of a prefix.
+    """
+
+    def __init__(self, config: SAEConfig, normalisation: Normalisation) -> None:
+        super().__init__(config, normalisation)
+        assert config.levels is not None
+        self.levels = config.levels
+
+    def support(self, h_BM: Tensor) -> Pairs:
+        pairs = super().support(h_BM)
+        return pairs.regrouped(self._level(pairs), len(self.levels))
+
+    def decoded(self, z_S: Tensor, support: Support) -> Tensor:
+        parts_RD = support.decode(z_S, self.W_dec, self.low)
+        return parts_RD.unflatten(0, (len(self.levels), -1)).cumsum(0) + self.b_dec
+
+    def _level(self, pairs: Pairs) -> Tensor:
+        """The first level that has an entry's feature [A]."""
+        edges = torch.tensor(self.levels, device=pairs.columns_A.device)
+        return torch.bucketize(pairs.columns_A, edges, right=True)
+
+
+class MatryoshkaPerLevel(BatchTopK):
+    """Every prefix has a BatchTopK of its own with its own k, as in SAIL (Wesp et al.); mse is the mean over prefixes.
+
+    At inference the code is the last level's, with the threshold of that level.
+    """
+
+    def __init__(self, config: SAEConfig, normalisation: Normalisation) -> None:
+        super().__init__(config, normalisation)
+        assert config.levels is not None and config.ks is not None
+        self.levels, self.ks = config.levels, config.ks
+
+    def support(self, h_BM: Tensor) -> Pairs:
+        found = [self.top(h_BM[:, :level], k) for level, k in zip(self.levels, self.ks, strict=True)]
+        if self.training:
+            self.track(found[-1][1])
+        return Pairs.stacked([pairs for pairs, _ in found])
+
+    def decoded(self, z_S: Tensor, support: Support) -> Tensor:
+        return support.decode(z_S, self.W_dec, self.low).unflatten(0, (len(self.levels), -1)) + self.b_dec
+
+    def sparsity(self, h_S: Tensor, z_S: Tensor, support: Support) -> Tensor:
+        """The mean over levels."""
+        return super().sparsity(h_S, z_S, support) / len(self.levels)

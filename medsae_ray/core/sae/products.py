@@ -1,0 +1,47 @@
+"""Matrix products in float32, or in bfloat16 with float32 results.
+
+Legend: sizes as in model.py.
+"""
+
+import time
+
+import torch
+from torch import Tensor
+
+Dtype = torch.dtype | None
+"""What a product's factors are rounded to; None leaves them as they are."""
+
+
+def product(a: Tensor, b: Tensor, low: Dtype = None) -> Tensor:
+    """a b, in the dtype of `a`."""
+    if low is None:
+        return a @ b
+    if a.device.type == "cuda":
+        return torch.mm(a.to(low), b.to(low), out_dtype=a.dtype)
+    return (a.to(low) @ b.to(low)).to(a.dtype)
+
+
+def bfloat16_pays(rows: int, d_in: int, width: int, device: torch.device) -> bool:
+    """Whether a batch's product is at least 1.5 times as fast in bfloat16 on this device, rounding included.
+
+    Some processors emulate bfloat16 and are much slower in it, so the question is put to the hardware.
+    """
+    x_BD, W_DM = torch.ones(rows, d_in, device=device), torch.ones(d_in, width, device=device)
+    return _seconds(x_BD, W_DM, None) > 1.5 * _seconds(x_BD, W_DM, torch.bfloat16)
+
+
+def _seconds(x_BD: Tensor, W_DM: Tensor, low: Dtype) -> float:
+    """The shortest of three products, after one that warms up."""
+    best = float("inf")
+    for attempt in range(4):
+        _wait(x_BD.device)
+        started = time.perf_counter()
+        product(x_BD, W_DM, low)
+        _wait(x_BD.device)
+        best = min(best, time.perf_counter() - started) if attempt else best
+    return best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

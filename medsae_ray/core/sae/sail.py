@@ -1,0 +1,70 @@
+"""SAIL as published (github.com/pwesp/sail, src/matryoshka_sae.py), for comparisons with its results.
+
+The method is matryoshka with selection per_level. The code departs from its paper, and so does this class. The decoder
+is the encoder's transpose and sends it no gradient. The largest h of a batch are kept even if they are negative.
+Inference takes the threshold off what it keeps, z = relu(h - threshold); the threshold is the mean over all batches of
+the smallest positive h that was kept. Nothing is done for dead features. Rows have unit norm at the start only. The
+squared error is a mean over D there and a sum here, which Adam does not see.
+
+Legend: see model.py.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from medsae_ray.core.sae.config import SAEConfig
+from medsae_ray.core.sae.matryoshka import MatryoshkaPerLevel
+from medsae_ray.core.sae.model import Dead
+from medsae_ray.core.sae.normalise import Normalisation
+from medsae_ray.core.sae.select import largest, smallest_kept
+from medsae_ray.core.sae.support import Pairs, Support
+
+
+class Sail(MatryoshkaPerLevel):
+    """Parameters W_enc, b_enc, b_dec; buffers W_dec (a copy of W_enc's transpose), threshold and batches []."""
+
+    def __init__(self, config: SAEConfig, normalisation: Normalisation) -> None:
+        super().__init__(config, normalisation)
+        del self.W_dec
+        generator = torch.Generator().manual_seed(config.seed)
+        W_MD = F.normalize(torch.rand(config.width, config.d_in, generator=generator) * 2 - 1, dim=1)
+        self.register_buffer("W_dec", W_MD)
+        self.batches: Tensor
+        self.register_buffer("batches", torch.tensor(0.0))
+        self.W_enc.data.copy_(W_MD.T)
+
+    def activate(self, h_NM: Tensor) -> Tensor:
+        return (h_NM - self.threshold).relu()
+
+    def top(self, h_BM: Tensor, k: int) -> tuple[Pairs, Tensor]:
+        n = k * len(h_BM) * self.ranks.world
+        found = largest(h_BM, n, positive=False)
+        floor = smallest_kept(found.values_A, n, self.ranks, positive=False)
+        keep = found.values_A >= floor
+        kept_A = found.values_A[keep]
+        positive_A = torch.cat([kept_A[kept_A > 0], kept_A.new_tensor([torch.inf])])
+        smallest = self.ranks.least(positive_A.amin())
+        return Pairs(found.rows_A[keep], found.columns_A[keep], kept_A, (len(h_BM), h_BM.shape[1])), smallest
+
+    def track(self, floor: Tensor) -> None:
+        counts = floor.isfinite()
+        self.batches += counts
+        moved = self.threshold + (floor - self.threshold) / self.batches.clamp_min(1)
+        self.threshold.copy_(torch.where(counts, moved, self.threshold))
+
+    def code(self, h_S: Tensor, support: Support) -> Tensor:
+        return h_S
+
+    def objective(self, mse: Tensor, sparsity: Tensor, auxk: Tensor) -> Tensor:
+        return mse
+
+    def project_decoder_gradient(self) -> None:
+        """The decoder has none."""
+
+    @torch.no_grad()
+    def finish_step(self) -> None:
+        self.W_dec.copy_(self.W_enc.T)
+
+    def _dead(self, h_BM: Tensor, dead_J: Tensor | None) -> Dead | None:
+        return None

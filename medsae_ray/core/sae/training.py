@@ -1,0 +1,221 @@
+"""What changes while a sparse autoencoder is trained.
+
+Legend: N rows, B rows of the global batch, D embedding dimension, M features, J dead features.
+"""
+
+import time
+from math import isfinite
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from medsae_ray.core.sae.config import SAEConfig
+from medsae_ray.core.sae.metrics import Reconstruction, reconstruction
+from medsae_ray.core.sae.model import SAE, Losses
+from medsae_ray.core.sae.products import Dtype, bfloat16_pays
+from medsae_ray.core.sae.ranks import Ranks
+from medsae_ray.errors import ArtifactError, RecipeError
+from medsae_ray.sae_rules import NEEDED
+
+State = dict[str, Any]
+
+
+class EpochLog(NamedTuple):
+    """One epoch; the same on every rank but for `seconds`."""
+
+    epoch: int
+    """From 1."""
+    loss: float
+    """What is minimised, mean over the epoch's steps; so are the next three."""
+    mse: float
+    """Squared error in normalised space, summed over D; with levels their mean."""
+    sparsity: float
+    """L1 norm of a code; gated: of its gates; jumprelu: number of active features."""
+    auxk: float
+    """Share of the residual's variance that dead features leave unexplained, 0 where none was dead; gated: squared
+    error of what the gates alone reconstruct."""
+    r2: float
+    """1 - fvu."""
+    fvu: float
+    """Fraction of variance unexplained on the held-out rows, with inference activations, after the epoch."""
+    l0: float
+    """Mean active features on the held-out rows."""
+    dead_share: float
+    """Share of features that fired on no training row in the epoch."""
+    seconds: float
+    """Wall time, held-out rows included."""
+
+
+class Best(NamedTuple):
+    """The epoch of the lowest held-out FVU so far."""
+
+    epoch: int
+    fvu: float
+    model: dict[str, Tensor]
+    """Its weights, on the CPU."""
+
+
+def learning_rate(config: SAEConfig, step: int, steps: int) -> float:
+    """Rate of a step (from 0): linear rise from 0, `lr`, linear fall to 0."""
+    rise = (step + 1) / max(1.0, config.warmup_fraction * steps)
+    fall = (steps - step) / max(1.0, config.decay_fraction * steps)
+    return config.lr * min(1.0, rise, fall)
+
+
+def row_order(config: SAEConfig, epoch: int, rows: int) -> Tensor:
+    """The order [N] in which an epoch (from 0) sees the rows."""
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+    return torch.randperm(rows, generator=generator)
+
+
+class Training:
+    """What changes during training, and one epoch of change."""
+
+    def __init__(self, config: SAEConfig, sae: SAE, model: nn.Module, train_ND: Tensor, heldout_ND: Tensor) -> None:
+        self.config, self.sae, self.model = config, sae, model
+        self.device = sae.W_dec.device
+        self.train_ND = train_ND.to(self.device, torch.float32)
+        self.heldout_ND = heldout_ND[sae.ranks.rank :: sae.ranks.world].to(self.device, torch.float32)
+        self.steps = len(train_ND) // config.batch_size
+        fused = self.device.type in ("cpu", "cuda")
+        self.optimiser = torch.optim.Adam(sae.parameters(), lr=config.lr, fused=fused)
+        self.epoch = 0
+        self.silent_M = torch.zeros(config.width, dtype=torch.int64, device=self.device)
+        """Epochs since a feature last fired."""
+        self.best: Best | None = None
+        sae.low = _precision(config, sae.ranks, self.device)
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs are over, or patience is."""
+        patience = self.config.patience
+        spent = patience is not None and self.best is not None and self.epoch - self.best.epoch >= patience
+        return spent or self.epoch >= self.config.epochs
+
+    def run_epoch(self) -> EpochLog:
+        started = time.perf_counter()
+        order = row_order(self.config, self.epoch, len(self.train_ND)).to(self.device)
+        # Dead features are settled once per epoch: their number decides shapes, and asking for it stalls a GPU.
+        dead_J = (self.silent_M >= self.config.dead_after_epochs).nonzero().squeeze(1)
+        parts = torch.zeros(4, device=self.device)
+        fired_M = torch.zeros_like(self.silent_M, dtype=torch.bool)
+        self.model.train()
+        for step in range(self.steps):
+            losses = self._step(self._rows(order, step), dead_J, self.epoch * self.steps + step)
+            parts += torch.stack(losses[:4]).detach()
+            fired_M |= losses.fired_M
+        ranks = self.sae.ranks
+        fired_M = ranks.any(fired_M)
+        self.silent_M = torch.where(fired_M, 0, self.silent_M + 1)
+        self.epoch += 1
+        loss, mse, sparsity, auxk = (ranks.sum(parts) / (self.steps * ranks.world)).tolist()
+        heldout = self._evaluate()
+        log = EpochLog(
+            self.epoch,
+            loss,
+            mse,
+            sparsity,
+            auxk,
+            heldout.r2,
+            heldout.fvu,
+            heldout.l0,
+            1.0 - float(fired_M.double().mean()),
+            time.perf_counter() - started,
+        )
+        self._refuse_divergence(log)
+        if self.config.patience is not None and (self.best is None or log.fvu < self.best.fvu):
+            self.best = Best(log.epoch, log.fvu, _copy(self.sae.state_dict()))
+        return log
+
+    def keep_best(self) -> None:
+        """Go back to the best epoch's weights, if they were kept."""
+        if self.best is not None:
+            self.sae.load_state_dict(self.best.model)
+
+    def _rows(self, order: Tensor, step: int) -> Tensor:
+        """This rank's share of a global batch."""
+        batch = self.config.batch_size
+        ranks = self.sae.ranks
+        return self.train_ND[order[step * batch : (step + 1) * batch][ranks.rank :: ranks.world]]
+
+    def _step(self, x_BD: Tensor, dead_J: Tensor, step: int) -> Losses:
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.config, step, self.steps * self.config.epochs)
+        self.optimiser.zero_grad()
+        losses: Losses = self.model(x_BD, dead_J)
+        losses.total.backward()
+        self.sae.project_decoder_gradient()
+        self.optimiser.step()
+        self.sae.finish_step()
+        return losses
+
+    def _evaluate(self) -> Reconstruction:
+        """The held-out rows of all ranks."""
+        self.model.eval()
+        mine = reconstruction(self.sae, self.heldout_ND)
+        ranks = self.sae.ranks
+        return Reconstruction.of_sums(ranks.sum(mine.sums.to(self.device)), ranks.any(mine.fired_M))
+
+    def _refuse_divergence(self, log: EpochLog) -> None:
+        """RecipeError before a NaN can reach a checkpoint; losses come before the last step, weights after it."""
+        finite = torch.stack([tensor.isfinite().all() for tensor in self.sae.state_dict().values()])
+        if isfinite(log.loss) and isfinite(log.fvu) and bool(finite.all()):
+            return
+        sparsity = next((name for name in ("l1", "l0") if name in NEEDED[self.config.architecture]), "auxk_coefficient")
+        raise RecipeError(
+            f"training diverged in epoch {log.epoch} (loss {log.loss:g}, held-out FVU {log.fvu:g}); "
+            f"lower lr (now {self.config.lr:g}), raise warmup_fraction (now {self.config.warmup_fraction:g}) "
+            f"or lower {sparsity} (now {getattr(self.config, sparsity):g})"
+        )
+
+    def state(self) -> State:
+        """A copy that training does not change any more."""
+        return {
+            "config": self.config.to_dict(),
+            "model": _copy(self.sae.state_dict()),
+            "optimiser": _copy(self.optimiser.state_dict()),
+            "epoch": self.epoch,
+            "silent": _copy(self.silent_M),
+            "best": None if self.best is None else self.best._asdict(),
+            "low": None if self.sae.low is None else str(self.sae.low),
+        }
+
+    def load(self, state: State) -> None:
+        config = self.config.to_dict()
+        other = [
+            f"{key} = {value!r}, not {config[key]!r}" for key, value in state["config"].items() if value != config[key]
+        ]
+        if other:
+            raise ArtifactError(f"the state to resume belongs to other settings: {'; '.join(other)}; start afresh")
+        for name in ("mean", "scale"):
+            if not torch.equal(state["model"][name].to(self.device), getattr(self.sae, name)):
+                raise ArtifactError(
+                    f"the state to resume belongs to other training rows ({name} differs); start afresh"
+                )
+        self.sae.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(_copy(state["optimiser"]))
+        self.epoch = state["epoch"]
+        self.silent_M = state["silent"].to(self.device)
+        self.best = None if state["best"] is None else Best(**state["best"])
+        # What was measured where training began holds to its end, wherever that is.
+        self.sae.low = None if state["low"] is None else torch.bfloat16
+
+
+def _precision(config: SAEConfig, ranks: Ranks, device: torch.device) -> Dtype:
+    """What the factors of large products are rounded to; the same on every rank."""
+    if config.precision != "auto":
+        return torch.bfloat16 if config.precision == "bfloat16" else None
+    pays = bfloat16_pays(config.batch_size // ranks.world, config.d_in, config.width, device)
+    return None if bool(ranks.any(torch.tensor(not pays, device=device))) else torch.bfloat16
+
+
+def _copy(value: Any) -> Any:
+    """`value` with its tensors copied to the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copy(item) for item in value]
+    return value
