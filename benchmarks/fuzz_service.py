@@ -60,9 +60,7 @@ def small_service(port: int) -> Iterator[str]:
 def replicas() -> list[psutil.Process]:
     """The service's replica and Serve's proxy, among the processes of this one's cluster."""
     ours = psutil.Process().children(recursive=True)
-    return [
-        process for process in ours if re.match(r"ray::(ProxyActor|ServeReplica:medsae-service)", _title(process))
-    ]
+    return [process for process in ours if re.match(r"ray::(ProxyActor|ServeReplica:medsae-service)", _title(process))]
 
 
 def _title(process: psutil.Process) -> str:
