@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from medsae_ray.stages.engine import ServeEngine
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         group = "ray" if "ray_cluster" in getattr(item, "fixturenames", ()) else item.path.stem
