@@ -5,13 +5,20 @@ BIN := $(VENV)/bin
 RUN ?= runs/phantom
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test check setup clean
+.PHONY: demo test test-ray test-rest check setup clean
 
 demo: $(VENV)/.cpu
 	$(BIN)/medsae run phantom --root $(RUN)
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n 2 --dist loadgroup
+	$(MAKE) -j2 --output-sync=target --no-print-directory test-ray test-rest
+
+# Side by side: what needs the tests' own Ray cluster waits a lot.
+test-ray test-rest: export OMP_NUM_THREADS := 1
+test-ray: $(VENV)/.dev
+	$(BIN)/python -m pytest tests -m ray
+test-rest: $(VENV)/.dev
+	$(BIN)/python -m pytest tests -m "not ray"
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

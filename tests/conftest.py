@@ -1,6 +1,6 @@
 """One Ray cluster for all tests that need one; the package's own `cluster` leaves an existing one alone.
 
-Two processes share the tests (pytest-xdist): one has all that need the cluster, the other the rest, file by file.
+What needs it is marked `ray`: `make test` has one process for that and one for the rest.
 """
 
 import logging
@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from medsae_ray.stages.engine import ServeEngine
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        group = "ray" if "ray_cluster" in getattr(item, "fixturenames", ()) else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+        if "ray_cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray")
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from medsae_ray.core.sae.metrics import reconstruction
 from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.sae.normalise import Normalisation
 from medsae_ray.core.storage import Store
-from tests.core.sae.planted import BOTH, planted, stir
+from tests.core.sae.planted import CENTRED, planted, stir
 
 Make = Callable[[], SAEConfig]
 N, DIM = 120, 32
@@ -67,7 +67,7 @@ def dense(table: pa.Table, width: int) -> np.ndarray:
     return z_NM
 
 
-@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize("make", CENTRED)
 @pytest.mark.parametrize("batch_size", [7, 1024])
 def test_an_artifact_is_encoded_as_the_sae_encodes(make: Make, batch_size: int, tmp_path: Path) -> None:
     sae = trained(make)
@@ -85,7 +85,7 @@ def test_an_artifact_is_encoded_as_the_sae_encodes(make: Make, batch_size: int, 
         assert entry == sorted(set(entry))
 
 
-@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize("make", CENTRED)
 def test_lists_and_sums_are_null_exactly_where_the_image_is_not_ok(make: Make, tmp_path: Path) -> None:
     ok_N = np.random.default_rng(1).random(N) > 0.3
     found = encoded(work(tmp_path, trained(make), make(), [part(ok_N)]))
@@ -93,7 +93,7 @@ def test_lists_and_sums_are_null_exactly_where_the_image_is_not_ok(make: Make, t
         np.testing.assert_array_equal(found[column].is_valid().to_numpy(), ok_N, err_msg=column)
 
 
-@pytest.mark.parametrize("make", BOTH)
+@pytest.mark.parametrize("make", CENTRED)
 def test_sums_of_the_columns_give_the_fvu(make: Make, tmp_path: Path) -> None:
     sae = trained(make)
     ok_N = np.random.default_rng(2).random(N) > 0.3
@@ -105,15 +105,15 @@ def test_sums_of_the_columns_give_the_fvu(make: Make, tmp_path: Path) -> None:
 
 
 def test_an_image_on_which_no_feature_is_active_has_empty_lists(tmp_path: Path) -> None:
-    sae = trained(BOTH[0])
+    sae = trained(CENTRED[0])
     sae.b_enc.data.fill_(-1e6)
-    found = encoded(work(tmp_path, sae, BOTH[0](), [part(np.array([True, False]))]))
+    found = encoded(work(tmp_path, sae, CENTRED[0](), [part(np.array([True, False]))]))
     assert found["feature"].to_pylist() == found["value"].to_pylist() == [[], None]
 
 
 @pytest.mark.parametrize("rows", [0, 3])
 def test_a_shard_without_a_readable_image_has_only_nulls(rows: int, tmp_path: Path) -> None:
-    found = encoded(work(tmp_path, trained(BOTH[0]), BOTH[0](), [part(np.zeros(rows, bool))]))
+    found = encoded(work(tmp_path, trained(CENTRED[0]), CENTRED[0](), [part(np.zeros(rows, bool))]))
     assert found.num_rows == rows and found["feature"].null_count == found["sq_norm"].null_count == rows
 
 
