@@ -115,6 +115,10 @@ def _check_selection(values: Mapping[str, Any]) -> None:
     levels, ks, selection = values["levels"], values["ks"], values["selection"]
     if values["compat"] == "sail" and (selection, values["normalisation"]) != ("per_level", "l2"):
         raise RecipeError("sae: compat 'sail' needs selection 'per_level' and normalisation 'l2', as SAIL has them")
+    if values["compat"] == "sail" and values["init"] != "random":
+        raise RecipeError(
+            f"sae: compat 'sail' starts from random directions, not init {values['init']!r}; leave it out"
+        )
     wanted, other = ("k", "ks") if selection == "shared" else ("ks", "k")
     if values[wanted] is None or values[other] is not None:
         raise RecipeError(f"sae: selection {selection!r} needs {wanted} and takes no {other}")

@@ -141,8 +141,9 @@ class Sae(Model):
     whiten: Annotated[float, Field(gt=0, le=1)] | None = None
     """Decorrelate embeddings first: components whose share of the variance is far below this number stay small. Null
     keeps the covariance as it is, as MedSAE does. Findings that move embeddings little get features of their own."""
-    init: Literal["random", "data"] = "random"
-    """Where features start: random directions, or near training embeddings."""
+    init: Literal["random", "scaled", "data"] = "random"
+    """Where features start: random directions; the same, with the encoder's length fitted to the data; or near training
+    embeddings, with such a length."""
     epochs: Positive = 100
     """Passes over the training patients' images."""
     patience: Positive | None = None

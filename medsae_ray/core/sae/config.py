@@ -67,8 +67,9 @@ class SAEConfig:
     the variance v / (v + whiten * total variance), so components far below this share of the total stay small. Above
     0; None leaves the covariance as it is. Needs normalisation centre."""
 
-    init: Literal["random", "data"] = "random"
-    """Where features start: random directions, or near randomly chosen training embeddings."""
+    init: Literal["random", "scaled", "data"] = "random"
+    """Where features start: random directions of unit length; the same, with the encoder's length fitted to the data;
+    or near randomly chosen training embeddings, with such a length."""
 
     epochs: int = 100
     """Passes over the training rows; 1 or more."""

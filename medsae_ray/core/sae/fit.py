@@ -9,7 +9,7 @@ from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.sae.normalise import Normalisation, check_finite
 from medsae_ray.core.sae.ranks import Ranks
-from medsae_ray.core.sae.start import start_from_data
+from medsae_ray.core.sae.start import start
 from medsae_ray.core.sae.training import EpochLog, State, Training
 from medsae_ray.errors import DatasetError, RecipeError
 
@@ -41,8 +41,8 @@ def fit(
     ranks = Ranks(rank, world)
     _check(config, train_ND, heldout_ND, ranks)
     sae = build(config, Normalisation.fit(train_ND, config.whiten, config.normalisation))
-    if config.init == "data":
-        start_from_data(sae, train_ND, config.seed)
+    if config.init != "random":
+        start(sae, train_ND, config.init, config.seed)
     sae.ranks = ranks
     model = wrap(sae)
     if world > 1 and model is sae:

@@ -56,6 +56,11 @@ class JumpReLU(SAE):
         return mse + self.l0 * (excess.square() + slope * (sparsity - sparsity.detach()))
 
     @torch.no_grad()
+    def stretch(self, factor: float) -> None:
+        super().stretch(factor)
+        self.threshold.mul_(factor)
+
+    @torch.no_grad()
     def finish_step(self) -> None:
         super().finish_step()
         self.threshold.clamp_(min=0)

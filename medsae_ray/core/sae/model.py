@@ -146,6 +146,11 @@ class SAE(Normaliser, ABC):
         """Bring decoder rows back to unit norm."""
         self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True))
 
+    @torch.no_grad()
+    def stretch(self, factor: float) -> None:
+        """Make an untrained SAE's codes longer by a factor above 0."""
+        self.W_enc.mul_(factor)
+
     def finish_step(self) -> None:
         """After the optimiser's step: parameters go back to where they are allowed to be."""
         self.normalise_decoder()

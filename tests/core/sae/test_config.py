@@ -46,7 +46,7 @@ def test_a_config_survives_the_way_to_plain_values_and_back(make):
         ({"selection": "per_level"}, "selection has no effect"),
         ({"normalisation": "l3"}, "normalisation 'l3' is unknown; known: centre, none, l2"),
         ({"normalisation": "l2", "whiten": 0.1}, "whiten needs normalisation 'centre'"),
-        ({"init": "zeros"}, "known: random, data"),
+        ({"init": "zeros"}, "known: random, scaled, data"),
         ({"precision": "float16"}, "known: float32, bfloat16, auto"),
         ({"patience": 0}, "patience = 0 is out of range"),
     ],
@@ -88,6 +88,8 @@ def test_levels_that_do_not_nest_are_refused(values, message):
 def test_sail_keeps_its_normalisation_and_jumprelu_a_target_that_can_be_reached():
     with pytest.raises(RecipeError, match="normalisation 'l2', as SAIL has them"):
         sail_config(normalisation="centre")
+    with pytest.raises(RecipeError, match="starts from random directions, not init 'scaled'"):
+        sail_config(init="scaled")
     with pytest.raises(RecipeError, match=r"target_l0 = 49\.0 is above width = 48"):
         jumprelu_config(target_l0=49.0)
     with pytest.raises(RecipeError, match=r"patience has no effect .* sparsity changes as it trains"):

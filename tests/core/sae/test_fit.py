@@ -5,8 +5,11 @@ import torch
 from torch.nn import functional as F
 
 from medsae_ray.core.sae import training
+from medsae_ray.core.sae.architectures import build
 from medsae_ray.core.sae.fit import EpochLog, State, fit
 from medsae_ray.core.sae.metrics import reconstruction
+from medsae_ray.core.sae.normalise import Normalisation
+from medsae_ray.core.sae.start import start
 from medsae_ray.core.sae.training import learning_rate, row_order
 from medsae_ray.errors import ArtifactError, DatasetError, RecipeError
 from tests.core.sae import two_ranks
@@ -50,6 +53,7 @@ LEARNT = [
     jumprelu_config(l0=0.5, lr=3e-3, epochs=40),
     jumprelu_config(l0=4.0, target_l0=3.0, lr=3e-3, epochs=40),
     topk_config(lr=3e-3, epochs=40),
+    topk_config(lr=3e-3, epochs=40, init="scaled"),
     topk_config(lr=3e-3, epochs=40, init="data"),
     topk_config(lr=3e-3, epochs=40, normalisation="none", init="data"),
     row_topk_config(k=5, lr=3e-3, epochs=40),
@@ -234,6 +238,21 @@ def test_a_start_from_data_is_near_rows_and_follows_its_seed():
     random_M = (fit_nothing(topk_config(width=300)).W_dec @ rows_ND.T).max(1).values
     assert near_M.min() > 0.8 > random_M.median()
     assert torch.pdist(first.W_dec).min() > 0.05  # rows are used twice here, and their features differ
+
+
+@pytest.mark.parametrize("make", CENTRED)
+def test_a_scaled_start_has_the_length_at_which_the_first_reconstruction_is_best(make):
+    wide = {"levels": [256, 512, 1024]} if "matryoshka" in make().architecture else {}
+    saes = {init: build(make(width=1024, **wide), Normalisation.fit(DATA.train_ND)) for init in ("random", "scaled")}
+    start(saes["scaled"], DATA.train_ND, "scaled", seed=0)
+    ratio_DM = saes["scaled"].W_enc / saes["random"].W_enc
+    torch.testing.assert_close(ratio_DM, ratio_DM[0, 0].expand_as(ratio_DM))
+    assert 0 < ratio_DM[0, 0] < 1
+    errors = [saes[init].train()(DATA.train_ND).mse.item() for init in ("random", "scaled")]
+    assert errors[1] < min(errors[0], 32)  # 32 is what saying nothing costs
+    for factor in (0.8, 1 / 0.8 / 0.8) if not wide else ():  # prefixes would each have a length of their own
+        saes["scaled"].stretch(factor)
+        assert saes["scaled"](DATA.train_ND).mse.item() > errors[1]
 
 
 def fit_nothing(config):

@@ -1,0 +1,24 @@
+import pytest
+import torch
+
+from medsae_ray.core.sae import products
+from medsae_ray.core.sae.products import bfloat16_pays, product
+
+
+def test_products_are_exact_or_rounded_to_eight_bits():
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(9, 30, generator=generator), torch.randn(30, 7, generator=generator)
+    assert torch.equal(product(a, b), a @ b)
+    rounded = product(a, b, torch.bfloat16)
+    assert rounded.dtype == torch.float32 and not torch.equal(rounded, a @ b)
+    torch.testing.assert_close(rounded, a @ b, rtol=0.02, atol=0.1)
+
+
+@pytest.mark.parametrize(("seconds", "wanted"), [({None: 2.0, torch.bfloat16: 1.0}, True), ({None: 1.4}, False)])
+def test_bfloat16_is_taken_if_it_is_half_as_fast_again(seconds, wanted, monkeypatch):
+    monkeypatch.setattr(products, "_seconds", lambda x_BD, W_DM, low: seconds.get(low, 1.0))
+    assert bfloat16_pays(4, 3, 5, torch.device("cpu")) is wanted
+
+
+def test_the_question_is_put_to_this_machine():
+    assert bfloat16_pays(64, 32, 128, torch.device("cpu")) in (True, False)
