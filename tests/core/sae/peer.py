@@ -1,7 +1,7 @@
 """Run by a peer's own python: `peer.py LIBRARY FOLDER`.
 
 Every SAE in a subfolder ours-KIND encodes and decodes FOLDER/x.npy; into every subfolder theirs-KIND an SAE of the
-library with random weights is written, and does the same. Codes go to z.npy beside it, their reconstructions to x_hat.npy.
+library with random weights is written, and does the same. Codes go to z.npy beside it, reconstructions to x_hat.npy.
 """
 
 import json
@@ -75,6 +75,7 @@ def sparsify(folder: Path, kind: str | None) -> Any:
 
 def dictionary_learning(folder: Path, kind: str | None) -> Any:
     from dictionary_learning import dictionary, utils
+    from dictionary_learning.trainers.batch_top_k import BatchTopKSAE
     from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKSAE
     from dictionary_learning.trainers.top_k import AutoEncoderTopK
 
@@ -85,7 +86,7 @@ def dictionary_learning(folder: Path, kind: str | None) -> Any:
         else:
             sae, _ = utils.load_dictionary(str(folder), device="cpu")
         return sae.encode, sae.decode
-    classes = {"MatryoshkaBatchTopKSAE": MatryoshkaBatchTopKSAE, "AutoEncoderTopK": AutoEncoderTopK}
+    classes = {found.__name__: found for found in (AutoEncoderTopK, BatchTopKSAE, MatryoshkaBatchTopKSAE)}
     make = classes.get(kind) or getattr(dictionary, kind)
     k = {"k": K} if "TopK" in kind else {}
     groups = {"group_sizes": [16, 16, 16]} if kind == "MatryoshkaBatchTopKSAE" else {}

@@ -42,8 +42,9 @@ def peer(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         if not (ROOT / ".peers" / library / ".done").exists():
             pytest.skip(f"{library} is not there; `make bench-peers` installs it")
         if library not in asked:
-            asked[library] = tmp_path_factory.mktemp(library)
-            ask(library, asked[library])
+            folder = tmp_path_factory.mktemp(library)
+            ask(library, folder)
+            asked[library] = folder
         return asked[library]
 
     return folder_of
