@@ -99,7 +99,10 @@ def _settings(architecture: str, config: dict[str, Any], where: str) -> dict[str
         return {"k": whole_number(config, "k", where)}
     if architecture in ("batch_topk", "matryoshka"):
         # Theirs is a mean and need not be whole; at inference only the threshold counts.
-        k = {"k": max(1, round(config.get("k", 1)))}
+        mean = config.get("k")
+        if not isinstance(mean, (int, float)):
+            raise ArtifactError(f"{where}: k is {mean!r}, a number is wanted")
+        k = {"k": max(1, round(mean))}
         return k if architecture == "batch_topk" else k | {"levels": config.get("matryoshka_widths")}
     return {}
 
