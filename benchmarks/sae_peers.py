@@ -46,6 +46,8 @@ class Job:
     """Epochs of silence."""
     sparse: bool = False
     """relu_l1: start with about k active features, as training ends, and not with half of them."""
+    init: str = "random"
+    """Where ours starts."""
     lr: float = 1e-3
     seed: int = 0
     precision: str = "float32"
@@ -148,6 +150,7 @@ def ours(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
             "batch_size": job.batch,
             "epochs": job.epochs,
             "dead_after_epochs": job.dead_after,
+            "init": job.init,
             "lr": job.lr,
             "seed": job.seed,
             "precision": job.precision,

@@ -159,46 +159,57 @@ def _distance(found: Figures, k: int) -> float:
     return math.log(max(found.l0, 1e-3) / k)
 
 
+def compare(chosen: argparse.Namespace, architecture: str, folder: Path, rows: int) -> dict[str, Figures]:
+    """One architecture, by all libraries that have it and are there."""
+    found = {}
+    for library in (name for name in ARCHITECTURES[architecture] if name in chosen.libraries and python(name)):
+        job = Job(
+            library,
+            architecture,
+            chosen.m,
+            chosen.k,
+            min(chosen.batch, rows),
+            chosen.epochs,
+            init=chosen.init,
+            lr=chosen.lr,
+            seed=chosen.seed,
+        )
+        if architecture in PENALISED:
+            found[library] = search(job, folder, chosen.threads, chosen.trials)
+        else:
+            found[library] = ask(job, folder, chosen.threads)
+        print(architecture, library, found[library], flush=True)
+    return found
+
+
+def _rows(chosen: argparse.Namespace) -> Rows:
+    x_ND, atoms_AD = (
+        (np.load(chosen.data), None)
+        if chosen.data
+        else planted(chosen.n, chosen.d, chosen.atoms, chosen.k, chosen.seed)
+    )
+    if x_ND.ndim != 2 or not np.isfinite(x_ND).all():
+        raise SystemExit(f"{chosen.data} has shape {x_ND.shape}; a finite [n, D] array is wanted")
+    return split(x_ND, atoms_AD, chosen.heldout, chosen.seed)
+
+
 def main() -> None:
     chosen = _arguments()
     if chosen.worker:
         work(Job(**json.loads(chosen.worker)), Path(chosen.data), chosen.threads)
         return
-    if chosen.data:
-        x_ND, atoms_AD = np.load(chosen.data), None
-    else:
-        x_ND, atoms_AD = planted(chosen.n, chosen.d, chosen.atoms, chosen.k, chosen.seed)
-    if x_ND.ndim != 2 or not np.isfinite(x_ND).all():
-        raise SystemExit(f"{chosen.data} has shape {x_ND.shape}; a finite [n, D] array is wanted")
-    rows = split(x_ND, atoms_AD, chosen.heldout, chosen.seed)
-    found: dict[str, dict[str, dict[str, float | None]]] = {}
+    rows = _rows(chosen)
+    written: dict[str, dict[str, dict[str, float | None]]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, matrix in zip(("train", "heldout", "atoms"), rows, strict=True):
             if matrix is not None:
                 np.save(f"{folder}/{name}.npy", matrix)
         for architecture in chosen.architectures:
-            found[architecture] = {}
-            for library in (name for name in ARCHITECTURES[architecture] if name in chosen.libraries and python(name)):
-                batch = min(chosen.batch, len(rows.train_ND))
-                job = Job(
-                    library, architecture, chosen.m, chosen.k, batch, chosen.epochs, lr=chosen.lr, seed=chosen.seed
-                )
-                result = (
-                    search(job, Path(folder), chosen.threads, chosen.trials)
-                    if architecture in PENALISED
-                    else ask(job, Path(folder), chosen.threads)
-                )
-                found[architecture][library] = {
-                    key: None if value is None else round(value, 5) for key, value in result._asdict().items()
-                }
-                print(
-                    architecture,
-                    library,
-                    *(f"{key}={value}" for key, value in found[architecture][library].items()),
-                    flush=True,
-                )
-    if chosen.json:
-        Path(chosen.json).write_text(json.dumps(found, indent=1))
+            found = compare(chosen, architecture, Path(folder), len(rows.train_ND))
+            written[architecture] = {library: figures._asdict() for library, figures in found.items()}
+            if chosen.json:
+                # After each architecture, as a run can take long.
+                Path(chosen.json).write_text(json.dumps(written, indent=1))
 
 
 def _arguments() -> argparse.Namespace:
@@ -213,6 +224,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--init", default="random", help="where ours starts: random, scaled or data")
     parser.add_argument("--heldout", type=float, default=0.1, help="share of the rows")
     parser.add_argument("--trials", type=int, default=4, help="penalties that are tried")
     parser.add_argument("--seed", type=int, default=0)
