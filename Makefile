@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN ?= runs/phantom
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-ray test-rest check setup clean
+.PHONY: demo test test-ray test-rest check setup bench-peers clean
 
 demo: $(VENV)/.cpu
 	$(BIN)/medsae run phantom --root $(RUN)
@@ -40,6 +40,23 @@ $(VENV)/.cpu: pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.cpu
 	$(PIP) -e ".[cpu,dev]"
+	touch $@
+
+# Other libraries for benchmarks/sae_*.py and tests/core/sae/test_peers.py, each in an environment of its own. torch is
+# pinned for what comes after it, and the torchvision that nnsight draws in does not import beside a CPU build of torch.
+PEERS := saelens sparsify dictionary_learning
+saelens := sae-lens==6.54.12
+sparsify := eai-sparsify==1.3.3
+dictionary_learning := dictionary-learning==0.1.0
+
+bench-peers: $(PEERS:%=.peers/%/.done)
+
+.peers/%/.done:
+	test -x .peers/$*/bin/python || $(PYTHON) -m venv .peers/$*
+	.peers/$*/bin/pip install -q --disable-pip-version-check torch==2.13.0
+	echo torch==2.13.0 > .peers/$*/constraint.txt
+	.peers/$*/bin/pip install -q --disable-pip-version-check -c .peers/$*/constraint.txt $($*)
+	.peers/$*/bin/pip uninstall -q -y torchvision
 	touch $@
 
 clean:

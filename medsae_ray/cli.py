@@ -1,4 +1,4 @@
-"""The command line: medsae run | stage | show | verify | serve."""
+"""The command line: medsae run | stage | show | verify | serve | export | import."""
 
 import argparse
 import json
@@ -12,6 +12,7 @@ from medsae_ray.core.artifact import Artifact, open_artifact, verify
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import ArtifactError, MedsaeError
 
+FORMATS = "saelens, dictionary_learning, sparsify or sail"
 SHOWN = 300
 """Characters of one metric that `show` prints."""
 
@@ -53,6 +54,16 @@ def _parser() -> argparse.ArgumentParser:
             "--root", required=True, metavar="URI", help="folder for artifacts: a path, s3://..., gs://..."
         )
         command.set_defaults(do=do)
+    export = commands.add_parser("export", help="a trained SAE as the checkpoint of another library")
+    export.add_argument("sae", metavar="SAE_URI", help="a finished sae artifact")
+    export.add_argument("format", metavar="FORMAT", help=FORMATS)
+    export.add_argument("folder", metavar="FOLDER", help="where the files go: a path, s3://..., gs://...")
+    export.set_defaults(do=_export)
+    import_ = commands.add_parser("import", help="another library's checkpoint as an sae artifact")
+    import_.add_argument("format", metavar="FORMAT", help=FORMATS)
+    import_.add_argument("folder", metavar="FOLDER", help="the checkpoint's folder")
+    import_.add_argument("out", metavar="OUT", help="folder for the artifact")
+    import_.set_defaults(do=_import)
     for name, do, text in (
         ("show", _show, "what an artifact holds"),
         ("verify", _verify, "read every file of an artifact, or of all below a root, and compare with the record"),
@@ -86,6 +97,21 @@ def _serve(chosen: argparse.Namespace) -> int:
 
     recipe = load_recipe(chosen.recipe)
     serve_run(recipe, chosen.root, chosen.host, chosen.port, chosen.token_variable, _console())
+    return 0
+
+
+def _export(chosen: argparse.Namespace) -> int:
+    from medsae_ray.core.sae.formats.convert import export_sae
+
+    for name in export_sae(open_artifact(chosen.sae), chosen.format, Store(chosen.folder)):
+        print(Store(chosen.folder).path(name))
+    return 0
+
+
+def _import(chosen: argparse.Namespace) -> int:
+    from medsae_ray.core.sae.formats.convert import import_sae
+
+    print(import_sae(chosen.format, Store(chosen.folder), Store(chosen.out)).store.uri)
     return 0
 
 

@@ -1,0 +1,222 @@
+"""Training steps of this package's SAEs and of other libraries': time on the clock and on the cores, and memory.
+
+    make bench-peers
+    python benchmarks/sae_throughput.py --json result.json
+
+Writes {architecture: {library: {precision, samples_per_s, core_ms_per_step, peak_mb}}}. Every library is a process in
+its own environment; all get the same rows, batches, threads and precision, and take turns of a few steps, so that a
+machine which slows down slows all. Figures are medians over turns, without the first (compilation, first memory).
+core_ms_per_step is processor time over all threads, which other jobs on a shared machine disturb least. peak_mb is
+what training takes on top of the process with its libraries and rows; on a GPU what torch allocates. No feature is
+dead so early, so no auxiliary loss is in it. relu_l1 starts with half of all features active, relu_l1_sparse with k
+of them, where training ends.
+On a GPU box with torch and numpy alone: --device cuda --libraries ours.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sae_peers import ARCHITECTURES, LIBRARIES, Job, environment, python, train
+
+MARK = "turn:"
+"""Starts the lines that a worker means for us; libraries print as well."""
+
+
+SPARSE = "_sparse"
+
+
+class Turn(NamedTuple):
+    """One turn of a worker."""
+
+    core_s: float
+    wall_s: float
+    peak_mb: float
+
+
+class Pace:
+    """In a worker: waits for its turn, and tells how long the last one took."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.base = 0.0
+
+    def start(self) -> None:
+        self.base = _reset_peak(self.device)
+        self._wait()
+
+    def between(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        turn = Turn(time.process_time() - self.core, time.perf_counter() - self.wall, _peak(self.device) - self.base)
+        print(MARK + json.dumps(turn), flush=True)
+        self._wait()
+
+    def _wait(self) -> None:
+        if not sys.stdin.readline():
+            sys.exit()
+        self.core, self.wall = time.process_time(), time.perf_counter()
+
+
+def _reset_peak(device: str) -> float:
+    """Forget the peak so far; MB in use now."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated() / 1e6
+    clear = Path("/proc/self/clear_refs")
+    if clear.exists():
+        clear.write_text("5")
+    return _peak(device)
+
+
+def _peak(device: str) -> float:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 1e6
+    status = Path("/proc/self/status")
+    if status.exists():
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+        return int(lines["VmHWM"].split()[0]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def work(job: Job, data: str, threads: int) -> None:
+    """A worker's life: it ends when nobody asks for another turn."""
+    torch.set_num_threads(threads)
+    x_ND = torch.from_numpy(np.load(data)).to(job.device)
+    _warm(job)
+    pace = Pace(job.device)
+    pace.start()
+    train(job, x_ND, pace.between)
+
+
+def _warm(job: Job) -> None:
+    """A tiny training run imports what is imported late."""
+    small = Job(job.library, job.architecture, 64, 2, 16, 2, device=job.device, precision=job.precision)
+    train(small, torch.randn(32, 16, device=job.device), lambda: None)
+
+
+class Worker:
+    """A worker, seen from here."""
+
+    def __init__(self, job: Job, data: str, threads: int) -> None:
+        interpreter = python(job.library)
+        assert interpreter is not None
+        call = [interpreter, __file__, "--worker", json.dumps(asdict(job)), "--data", data]
+        self.turns: list[Turn] = []
+        self.process = subprocess.Popen(
+            [*call, "--threads", str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment(threads),
+        )
+
+    def turn(self) -> None:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.startswith(MARK):
+                self.turns.append(Turn(*json.loads(line.removeprefix(MARK))))
+                return
+        raise SystemExit(f"a worker ended early (status {self.process.wait()}): {self.process.args}")
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(chosen: argparse.Namespace, architecture: str, libraries: list[str], data: str) -> dict[str, Any]:
+    """One architecture, all libraries in turns."""
+    workers = {}
+    for library in libraries:
+        job = Job(
+            library,
+            architecture.removesuffix(SPARSE),
+            chosen.m,
+            chosen.k,
+            chosen.batch,
+            epochs=chosen.rounds + 3,
+            sparse=architecture.endswith(SPARSE),
+            dead_after=1_000_000,
+            precision=chosen.precision,
+            device=chosen.device,
+        )
+        workers[library] = Worker(job, data, chosen.threads)
+    for _ in range(chosen.rounds + 1):
+        for worker in workers.values():
+            worker.turn()
+    for worker in workers.values():
+        worker.close()
+    return {library: _figures(worker.turns[1:], chosen) for library, worker in workers.items()}
+
+
+def _figures(turns: list[Turn], chosen: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "precision": chosen.precision,
+        "samples_per_s": round(chosen.batch * chosen.steps / statistics.median(turn.wall_s for turn in turns), 1),
+        "core_ms_per_step": round(1e3 * statistics.median(turn.core_s for turn in turns) / chosen.steps, 1),
+        "peak_mb": round(max(turn.peak_mb for turn in turns), 1),
+    }
+
+
+def main() -> None:
+    chosen = _arguments()
+    if chosen.worker:
+        work(Job(**json.loads(chosen.worker)), chosen.data, chosen.threads)
+        return
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        data = chosen.data or f"{folder}/rows.npy"
+        if not chosen.data:
+            rng = np.random.default_rng(0)
+            np.save(data, rng.standard_normal((chosen.steps * chosen.batch, chosen.d), dtype=np.float32))
+        for architecture in chosen.architectures:
+            libraries = [
+                name
+                for name in ARCHITECTURES[architecture.removesuffix(SPARSE)]
+                if name in chosen.libraries and python(name)
+            ]
+            found[architecture] = measure(chosen, architecture, libraries, data)
+            for library, figures in found[architecture].items():
+                print(architecture, library, *(f"{key}={value}" for key, value in figures.items()), flush=True)
+    if chosen.json:
+        Path(chosen.json).write_text(json.dumps(found, indent=1))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", help="where the figures go")
+    parser.add_argument("--d", type=int, default=512, help="embedding dimension")
+    parser.add_argument("--m", type=int, default=8192, help="features")
+    parser.add_argument("--k", type=int, default=32, help="active features")
+    parser.add_argument("--batch", type=int, default=4096)
+    parser.add_argument("--steps", type=int, default=3, help="per turn")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="turns of every library, after a first that does not count"
+    )
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
+    choices = ["relu_l1", "relu_l1" + SPARSE, *(name for name in ARCHITECTURES if name != "relu_l1")]
+    parser.add_argument("--architectures", nargs="+", default=choices, choices=choices)
+    parser.add_argument("--libraries", nargs="+", default=list(LIBRARIES), choices=list(LIBRARIES))
+    parser.add_argument("--data", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

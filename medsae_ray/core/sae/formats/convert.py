@@ -1,0 +1,90 @@
+"""Export to and import from the checkpoints of other libraries.
+
+Legend: see model.py.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from medsae_ray.core.artifact import Artifact, Draft, sha256
+from medsae_ray.core.sae.checkpoint import StoredSAE, sae_from_bytes, sae_to_bytes
+from medsae_ray.core.sae.formats import dictionary_learning, saelens, sail, sparsify
+from medsae_ray.core.sae.formats.files import Files
+from medsae_ray.core.sae.formats.fold import folded
+from medsae_ray.core.storage import Store
+from medsae_ray.errors import ArtifactError, RecipeError
+
+
+class Format(NamedTuple):
+    """One library's checkpoint."""
+
+    holds: frozenset[str]
+    """The architectures that it can be written for; "sail" stands for matryoshka with compat sail."""
+    write: Callable[[StoredSAE, StoredSAE], dict[str, bytes]]
+    read: Callable[[Files, str], StoredSAE]
+
+
+FORMATS = {
+    module.NAME: Format(module.HOLDS, module.write, module.read)
+    for module in (saelens, dictionary_learning, sparsify, sail)
+}
+VERSION = 1
+"""Of imported artifacts; a change in how foreign files are understood makes new ones."""
+
+
+def exported(stored: StoredSAE, name: str) -> dict[str, bytes]:
+    """The files of one format, by name. ArtifactError if it cannot hold this SAE, with those that can."""
+    format_ = _known(name)
+    kind = stored.config.compat or stored.config.architecture
+    if kind not in format_.holds:
+        able = [other for other, found in FORMATS.items() if kind in found.holds]
+        raise ArtifactError(f"{name} cannot hold a {kind} SAE; {', '.join(able)} can")
+    return format_.write(stored if kind == "sail" else folded(stored), stored)
+
+
+def export_sae(sae: Artifact, name: str, folder: Store) -> list[str]:
+    """Write a finished `sae` artifact in another library's format; the names of the files in `folder`."""
+    stored = sae_from_bytes(sae.file("weights"), sae.file("config"), sae.store.uri)
+    files = exported(stored, name)
+    for file, content in files.items():
+        folder.write(file, content)
+    return sorted(files)
+
+
+def import_sae(name: str, folder: Store, root: Store) -> Artifact:
+    """A foreign checkpoint as a finished `sae` artifact below `root`, named by the content of its files.
+
+    ArtifactError for files that are missing, damaged, or hold what cannot be imported.
+    """
+    format_ = _known(name)
+    stored = format_.read(_Folder(folder), folder.uri)
+    weights, config = sae_to_bytes(stored.sae, stored.config, stored.provenance)
+    what = {"imported": name, "weights": sha256(weights), "config": sha256(config)}
+    draft = Draft(root, "sae", VERSION, what, {})
+    written = [draft.write_file("weights", ".safetensors", weights), draft.write_file("config", ".json", config)]
+    return draft.commit(written, {}, {})
+
+
+class _Folder(Mapping[str, bytes]):
+    """Files that are read when they are asked for: checkpoints lie beside an optimiser's state of twice their size."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def __getitem__(self, name: str) -> bytes:
+        try:
+            return self.store.read(name)
+        except FileNotFoundError:
+            raise KeyError(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.store.names())
+
+    def __len__(self) -> int:
+        return len(self.store.names())
+
+
+def _known(name: str) -> Format:
+    if name not in FORMATS:
+        raise RecipeError(f"format {name!r} is unknown; known: {', '.join(FORMATS)}")
+    return FORMATS[name]

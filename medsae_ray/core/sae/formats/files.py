@@ -1,0 +1,144 @@
+"""What the formats share: files in, checked tensors out.
+
+Legend: see model.py.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from medsae_ray.core.sae.checkpoint import FORMAT, StoredSAE, sae_from_bytes
+from medsae_ray.errors import ArtifactError
+
+Files = Mapping[str, bytes]
+"""Name within a folder -> content."""
+KEY = "medsae_ray"
+"""Where a foreign file holds what only this package knows."""
+_UNKNOWN = {"relu_l1": {"l1": 0.0}, "gated": {"l1": 0.0}, "jumprelu": {"l0": 0.0}}
+"""Weights of losses, which codes do not depend on and foreign files do not hold."""
+
+
+def about(original: StoredSAE) -> dict[str, Any]:
+    """What an exported file says of the SAE it was made from; plain values."""
+    sae, config, provenance = original
+    return {
+        "config": config.to_dict(),
+        "mean": sae.mean.tolist(),
+        "scale": float(sae.scale),
+        "provenance": provenance,
+    }
+
+
+def json_file(files: Files, name: str, where: str) -> dict[str, Any]:
+    """ArtifactError unless the file is there and holds a JSON object."""
+    try:
+        document = json.loads(_content(files, name, where))
+    except ValueError as error:
+        raise ArtifactError(f"{where}: {name} is not JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise ArtifactError(f"{where}: {name} holds a {type(document).__name__}, an object is wanted")
+    return document
+
+
+def safetensors_file(files: Files, name: str, where: str) -> dict[str, Tensor]:
+    """ArtifactError unless the file is there and whole."""
+    try:
+        return load(_content(files, name, where))
+    except SafetensorError as error:
+        raise ArtifactError(f"{where}: {name} cannot be read ({error}); it is damaged or incomplete") from error
+
+
+def torch_file(files: Files, name: str, where: str) -> dict[str, Any]:
+    """What torch.save wrote: tensors and plain values; code in a file is never run. ArtifactError otherwise."""
+    content = io.BytesIO(_content(files, name, where))
+    try:
+        found = torch.load(content, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch names no common class for what a damaged or foreign file raises
+        reason = str(error).split("\n", 1)[0][:200]
+        raise ArtifactError(
+            f"{where}: {name} cannot be read ({reason}); it is damaged, or holds more than tensors and plain values"
+        ) from error
+    if not isinstance(found, dict):
+        raise ArtifactError(f"{where}: {name} holds a {type(found).__name__}, a dictionary of tensors is wanted")
+    return found
+
+
+def torch_bytes(value: dict[str, Any]) -> bytes:
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    return stream.getvalue()
+
+
+def tensors_of(found: Mapping[str, Any], names: Mapping[str, str], where: str) -> dict[str, Tensor]:
+    """The tensors under their own names, float32; `names` maps ours to theirs. ArtifactError names what is missing."""
+    missing = sorted(theirs for theirs in names.values() if not isinstance(found.get(theirs), Tensor))
+    if missing:
+        raise ArtifactError(f"{where}: missing tensors {missing}; found {sorted(found)}")
+    return {ours: found[theirs].float() for ours, theirs in names.items()}
+
+
+def assembled(
+    architecture: str, tensors: Mapping[str, Tensor], settings: dict[str, Any], known: object, where: str, format_: str
+) -> StoredSAE:
+    """An SAE from tensors under our names and shapes; `known` is what `about` said, if this package wrote the files.
+
+    ArtifactError for tensors that do not fit together, are missing, or hold NaN or Inf.
+    """
+    W_dec_MD = tensors["W_dec"]
+    if W_dec_MD.ndim != 2 or 0 in W_dec_MD.shape:
+        raise ArtifactError(f"{where}: the decoder has shape {tuple(W_dec_MD.shape)}, features x dimensions wanted")
+    width, d_in = W_dec_MD.shape
+    mean_D, scale, provenance = _told(known, d_in, where)
+    state = {"mean": mean_D, "scale": scale, **tensors}
+    config = {
+        "architecture": architecture,
+        "d_in": d_in,
+        "width": width,
+        "normalisation": "none",
+        **_UNKNOWN.get(architecture, {}),
+        **settings,
+    }
+    document = {"format": FORMAT, "config": config, "provenance": {**provenance, "imported_from": format_}}
+    weights = save({name: tensor.contiguous() for name, tensor in state.items()})
+    return sae_from_bytes(weights, json.dumps(document).encode(), where)
+
+
+def _told(known: object, d_in: int, where: str) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """Mean, scale and provenance of what `about` wrote; embeddings of others count as centred and scaled."""
+    if known is None:
+        return torch.zeros(d_in), torch.tensor(1.0), {}
+    try:
+        mean_D = torch.tensor(known["mean"], dtype=torch.float32)  # type: ignore[index]
+        provenance = {**known["provenance"], "config": known["config"]}  # type: ignore[index]
+        return mean_D, torch.tensor(float(known["scale"])), provenance  # type: ignore[index]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{where}: what it says under {KEY!r} cannot be read ({error!r})") from error
+
+
+def refuse(values: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> None:
+    """ArtifactError for settings of a foreign SAE that ours have no counterpart of; absent ones count as wanted."""
+    for name, value in wanted.items():
+        if values.get(name, value) != value:
+            raise ArtifactError(f"{where}: {name} is {values[name]!r}; only {value!r} can be imported")
+
+
+def whole_number(values: Mapping[str, Any], name: str, where: str) -> int:
+    """ArtifactError unless it is there and a whole number."""
+    value = values.get(name)
+    value = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ArtifactError(f"{where}: {name} is {value!r}, a whole number is wanted")
+    return value
+
+
+def _content(files: Files, name: str, where: str) -> bytes:
+    try:
+        return files[name]
+    except KeyError:
+        raise ArtifactError(f"{where} has no {name}; found {', '.join(sorted(files)) or 'nothing'}") from None

@@ -1,0 +1,125 @@
+"""SAELens 6 (decoderesearch/SAELens): cfg.json and sae_weights.safetensors, as `SAE.load_from_disk` reads them.
+
+Its conventions are ours, see model.py; what it calls standard is relu_l1. BatchTopK and Matryoshka SAEs are JumpReLU
+SAEs at inference, with one threshold for all features.
+"""
+
+import json
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from medsae_ray.core.sae.checkpoint import StoredSAE
+from medsae_ray.core.sae.formats.files import (
+    KEY,
+    Files,
+    about,
+    assembled,
+    json_file,
+    refuse,
+    safetensors_file,
+    tensors_of,
+    whole_number,
+)
+from medsae_ray.errors import ArtifactError
+
+NAME = "saelens"
+WRITTEN = {
+    "relu_l1": "standard",
+    "topk": "topk",
+    "batch_topk": "jumprelu",
+    "matryoshka": "jumprelu",
+    "jumprelu": "jumprelu",
+    "gated": "gated",
+}
+HOLDS = frozenset(WRITTEN)
+_VERSION = "6.54.12"
+"""Of SAELens, whose reader takes files of an older one for something else."""
+_FOUR = {name: name for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
+_READ: dict[str, tuple[str, dict[str, str]]] = {
+    "standard": ("relu_l1", _FOUR),
+    "topk": ("topk", _FOUR),
+    "jumprelu": ("jumprelu", _FOUR | {"threshold": "threshold"}),
+    "gated": ("gated", {name: name for name in ("W_enc", "W_dec", "b_dec", "b_gate", "b_mag", "r_mag")}),
+    "batchtopk": ("batch_topk", _FOUR | {"threshold": "topk_threshold"}),
+    "matryoshka_batchtopk": ("matryoshka", _FOUR | {"threshold": "topk_threshold"}),
+}
+"""Their architecture -> ours, and our tensors' names -> theirs. The last two are what training writes."""
+_CONFIG, _WEIGHTS = "cfg.json", "sae_weights.safetensors"
+
+
+def write(plain: StoredSAE, original: StoredSAE) -> dict[str, bytes]:
+    """The files of an SAE that takes raw embeddings; `original` is what it was folded from."""
+    architecture = WRITTEN[plain.config.architecture]
+    state = plain.sae.state_dict()
+    if "threshold" in state:
+        state["threshold"] = state["threshold"].expand(plain.config.width)
+    tensors = {name: state[name].contiguous() for name in _READ[architecture][1]}
+    config: dict[str, Any] = {
+        "architecture": architecture,
+        "d_in": plain.config.d_in,
+        "d_sae": plain.config.width,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        "metadata": {"sae_lens_version": _VERSION, "sae_lens_training_version": None, KEY: about(original)},
+    }
+    if architecture == "topk":
+        config |= {"k": plain.config.k, "rescale_acts_by_decoder_norm": False}
+    return {_CONFIG: json.dumps(config, indent=1).encode(), _WEIGHTS: save(tensors)}
+
+
+def read(files: Files, where: str) -> StoredSAE:
+    """The inverse, for whatever SAELens wrote. ArtifactError for what cannot be imported."""
+    config = json_file(files, _CONFIG, where)
+    theirs = config.get("architecture")
+    if theirs not in _READ:
+        raise ArtifactError(f"{where}: architecture {theirs!r} cannot be imported; known: {', '.join(_READ)}")
+    refuse(config, {"normalize_activations": "none", "reshape_activations": "none"}, where)
+    architecture, names = _READ[theirs]
+    tensors = tensors_of(safetensors_file(files, _WEIGHTS, where), names, where)
+    settings = _settings(architecture, config, where)
+    if architecture in ("topk", "batch_topk", "matryoshka") and config.get("rescale_acts_by_decoder_norm"):
+        _unit_decoder(tensors)
+    if not config.get("apply_b_dec_to_input", True):
+        _input_as_it_is(tensors, gated=architecture == "gated")
+    if "threshold" in tensors:
+        tensors["threshold"] = tensors["threshold"].clamp_min(0)
+    metadata = config.get("metadata")
+    known = metadata.get(KEY) if isinstance(metadata, dict) else None
+    return assembled(architecture, tensors, settings, known, where, NAME)
+
+
+def _settings(architecture: str, config: dict[str, Any], where: str) -> dict[str, Any]:
+    if architecture == "topk":
+        return {"k": whole_number(config, "k", where)}
+    if architecture in ("batch_topk", "matryoshka"):
+        # Theirs is a mean and need not be whole; at inference only the threshold counts.
+        mean = config.get("k")
+        if not isinstance(mean, (int, float)):
+            raise ArtifactError(f"{where}: k is {mean!r}, a number is wanted")
+        k = {"k": max(1, round(mean))}
+        return k if architecture == "batch_topk" else k | {"levels": config.get("matryoshka_widths")}
+    return {}
+
+
+def _unit_decoder(tensors: dict[str, Tensor]) -> None:
+    """There h is multiplied by the decoder's norm and the code divided by it before it is decoded."""
+    norm_M = tensors["W_dec"].norm(dim=1)
+    tensors["W_dec"] = tensors["W_dec"] / norm_M[:, None]
+    tensors["W_enc"] = tensors["W_enc"] * norm_M
+    tensors["b_enc"] = tensors["b_enc"] * norm_M
+
+
+def _input_as_it_is(tensors: dict[str, Tensor], gated: bool) -> None:
+    """There h = x W_enc + b_enc, so our b_enc has to give back what b_dec takes."""
+    shift_M = tensors["b_dec"] @ tensors["W_enc"]
+    if gated:
+        tensors["b_gate"] = tensors["b_gate"] + shift_M
+        tensors["b_mag"] = tensors["b_mag"] + shift_M * torch.exp(tensors["r_mag"])
+    else:
+        tensors["b_enc"] = tensors["b_enc"] + shift_M

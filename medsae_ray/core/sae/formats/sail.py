@@ -1,0 +1,71 @@
+"""SAIL (pwesp/sail): one Lightning checkpoint, *.ckpt. Its SAEs take embeddings of unit norm; see sae/sail.py."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medsae_ray.core.sae.checkpoint import StoredSAE
+from medsae_ray.core.sae.formats.files import KEY, Files, about, assembled, tensors_of, torch_bytes, torch_file
+from medsae_ray.errors import ArtifactError
+
+NAME = "sail"
+HOLDS = frozenset({"sail"})
+_WEIGHTS = "sae.ckpt"
+_PREFIX = "model."
+_NAMES = {"W_enc": "encoder.weight", "b_enc": "encoder.bias", "b_dec": "bias", "threshold": "inference_threshold"}
+_COUNT, _SUM, _DECODER = "_threshold_count", "_threshold_sum", "decoder.weight"
+
+
+def write(plain: StoredSAE, original: StoredSAE) -> dict[str, bytes]:
+    """The file of an SAE with compat sail, which is not folded: both sides divide embeddings by their norm."""
+    config, state = plain.config, plain.sae.state_dict()
+    state["W_enc"] = state["W_enc"].T
+    tied = torch.equal(state["W_dec"], state["W_enc"])
+    tensors = {theirs: state[ours].contiguous() for ours, theirs in _NAMES.items()}
+    tensors[_COUNT] = state["batches"].long()
+    tensors[_SUM] = state["threshold"] * state["batches"]
+    if not tied:
+        tensors[_DECODER] = state["W_dec"].T.contiguous()
+    settings = {
+        "input_dim": config.d_in,
+        "dictionary_sizes": list(config.levels or ()),
+        "k_values": list(config.ks or ()),
+        "tied_weights": tied,
+    }
+    weights = {_PREFIX + name: tensor for name, tensor in tensors.items()}
+    return {_WEIGHTS: torch_bytes({"state_dict": weights, "hyper_parameters": settings, KEY: about(original)})}
+
+
+def read(files: Files, where: str) -> StoredSAE:
+    """The inverse, for whatever SAIL wrote. ArtifactError for what cannot be imported."""
+    names = [name for name in files if name.endswith(".ckpt")]
+    if len(names) != 1:
+        raise ArtifactError(f"{where} has {len(names)} files that end in .ckpt, one is wanted")
+    found = torch_file(files, names[0], where)
+    weights, settings = found.get("state_dict"), found.get("hyper_parameters")
+    if not isinstance(weights, dict) or not isinstance(settings, dict):
+        raise ArtifactError(
+            f"{where}: {names[0]} has no state_dict and hyper_parameters; it is no Lightning checkpoint"
+        )
+    weights = {name.removeprefix(_PREFIX): tensor for name, tensor in weights.items()}
+    tensors = tensors_of(weights, _NAMES | {"batches": _COUNT}, where)
+    decoder = weights.get(_DECODER)
+    tensors["W_dec"] = (decoder.float().T if isinstance(decoder, Tensor) else tensors["W_enc"]).contiguous()
+    tensors["W_enc"] = tensors["W_enc"].T
+    return assembled("matryoshka", tensors, _settings(settings, where), found.get(KEY), where, NAME)
+
+
+def _settings(settings: dict[str, Any], where: str) -> dict[str, Any]:
+    levels, ks = settings.get("dictionary_sizes"), settings.get("k_values")
+    if not isinstance(levels, (list, tuple)):
+        raise ArtifactError(f"{where}: hyper_parameters have no dictionary_sizes")
+    # What SAIL takes where it is told nothing.
+    ks = [max(1, int(0.05 * level)) for level in levels] if ks is None else ks
+    return {
+        "levels": list(levels),
+        "ks": list(ks),
+        "selection": "per_level",
+        "compat": "sail",
+        "normalisation": "l2",
+    }
