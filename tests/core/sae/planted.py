@@ -69,6 +69,13 @@ PENALISED = (relu_config, jumprelu_config, gated_config)
 WITH_AUXK = (topk_config, row_topk_config, matryoshka_config, per_level_config)
 CENTRED = (*PENALISED, *WITH_AUXK)
 ALL = (*CENTRED, sail_config)
+NORMALISED = [
+    *((make, {}) for make in ALL),
+    (topk_config, {"whiten": 1e-3}),
+    (relu_config, {"normalisation": "none"}),
+    (relu_config, {"normalisation": "l2"}),
+]
+"""(config, other settings): every architecture, and every normalisation."""
 
 
 def stir(sae: SAE, seed: int = 0) -> SAE:
