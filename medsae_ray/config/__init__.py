@@ -1,14 +1,13 @@
 """The recipe and its parts."""
 
+from medsae_ray.config.datasets import PhantomDataset, TableDataset
 from medsae_ray.config.how import How, Paths, Pool, Train, Vlm
 from medsae_ray.config.recipe import Recipe, find_recipe, load_recipe, parse_recipe
 from medsae_ray.config.what import (
     Detection,
     Features,
     Naming,
-    PhantomDataset,
     Sae,
-    TableDataset,
     What,
 )
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError, model_validator
 
 from medsae_ray.config.base import Model
 from medsae_ray.config.how import How, Paths
-from medsae_ray.config.what import OnnxEncoder, TableDataset, What
+from medsae_ray.config.what import OnnxEncoder, What
 from medsae_ray.errors import RecipeError
 from medsae_ray.explain import explain
 
@@ -37,13 +37,19 @@ class Recipe(Model):
 
     @model_validator(mode="after")
     def _paths_fit(self) -> Self:
-        if isinstance(self.what.dataset, TableDataset) and not self.how.paths.table:
-            raise ValueError("a table dataset needs how.paths.table, the CSV or Parquet file")
+        for key in self.what.dataset.needs:
+            if not getattr(self.how.paths, key):
+                raise ValueError(f"a {self.what.dataset.kind} dataset needs how.paths.{key}: {_purpose(key)}")
         if isinstance(self.what.encoder, OnnxEncoder) and not self.how.paths.weights:
             raise ValueError("an onnx encoder needs how.paths.weights, the .onnx file")
         if self.what.naming and not self.how.vlm:
             raise ValueError("what.naming needs how.vlm, the vision-language model that gives and tests the names")
         return self
+
+
+def _purpose(key: str) -> str:
+    """What a path is for, from its field's documentation."""
+    return (Paths.model_fields[key].description or "").rstrip(".")
 
 
 def load_recipe(path: str | Path) -> Recipe:

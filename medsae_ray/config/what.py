@@ -4,43 +4,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medsae_ray.config.base import LabelPolicy, Model, Positive, Seed
+from medsae_ray.config.base import Model, Positive, Seed
+from medsae_ray.config.datasets import Dataset
 from medsae_ray.errors import RecipeError
 from medsae_ray.sae_rules import AUXK, SOME, USED, check_together
-
-
-class PhantomDataset(Model):
-    """Synthetic chest radiographs with planted findings, drawn by the run itself: toys for trying the software."""
-
-    kind: Literal["phantom"]
-    patients: Annotated[int, Field(ge=20, le=1_000_000)] = 2000
-    """Number of patients, each with one to three studies."""
-    seed: Seed = 7
-    """Which hospital: another seed gives other patients."""
-    uncertain: LabelPolicy = "ignore"
-    """What a label of -1 counts as in the statistics."""
-    blank: LabelPolicy = "ignore"
-    """What a missing label counts as in the statistics."""
-
-
-class TableDataset(Model):
-    """A CSV or Parquet file with a row per image (its place: how.paths.table)."""
-
-    kind: Literal["table"]
-    name: str
-    """What the dataset is called in reports."""
-    image: str
-    """Column with the image's path, relative to how.paths.images."""
-    patient: str | None = None
-    """Column with the patient; without one every image counts as a patient of its own, and the record says so."""
-    labels: Annotated[list[str], Field(min_length=1)]
-    """Columns of 1 (present), 0 (absent), -1 (uncertain) or blank (not mentioned)."""
-    metadata: Annotated[list[str], Field(default_factory=list)]
-    """Further columns, kept as text: view, sex, age, device."""
-    uncertain: LabelPolicy = "ignore"
-    """What a label of -1 counts as in the statistics."""
-    blank: LabelPolicy = "ignore"
-    """What a missing label counts as in the statistics."""
 
 
 class Images(Model):
@@ -235,7 +202,7 @@ class Naming(Model):
 class What(Model):
     """All that decides the result."""
 
-    dataset: Annotated[PhantomDataset | TableDataset, Field(discriminator="kind")]
+    dataset: Dataset
     images: Images = Images()
     split: Split = Split()
     shard_rows: Annotated[int, Field(ge=1, le=100_000)] = 512

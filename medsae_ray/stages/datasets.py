@@ -7,15 +7,15 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from medsae_ray.config import PhantomDataset, Pool, Recipe, TableDataset
+from medsae_ray.config import PhantomDataset, Pool, Recipe
 from medsae_ray.core import schema
-from medsae_ray.core.artifact import Artifact, Draft, sha256
+from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.rows import Rows, label_names, to_manifest
-from medsae_ray.core.datasets.table import table_rows
 from medsae_ray.core.phantom import LABELS, METADATA, TRAINING_SEEDS, patient
 from medsae_ray.core.splits import audit
 from medsae_ray.core.storage import Store, split_uri
-from medsae_ray.errors import DatasetError, RecipeError
+from medsae_ray.errors import RecipeError
 from medsae_ray.stages.run import Made, Run, Stage
 
 PATIENTS_PER_SHARD = 64
@@ -91,28 +91,20 @@ def _phantom_rows(images: Artifact) -> Rows:
     )
 
 
-def _table_data(recipe: Recipe) -> bytes:
-    folder, name = split_uri(str(recipe.how.paths.table))
-    try:
-        return folder.read(name)
-    except OSError as error:
-        raise DatasetError(f"how.paths.table: {recipe.how.paths.table} cannot be read: {error}") from error
-
-
 def _manifest_what(run: Run) -> dict[str, Any]:
     what = run.recipe.what
     chosen: dict[str, Any] = {"split": what.split.model_dump(), "shard_rows": what.shard_rows}
-    if isinstance(what.dataset, TableDataset):
+    if what.dataset.kind in READERS:
         # The policies for -1 and blank act in the statistics: the manifest keeps what was annotated.
-        columns = what.dataset.model_dump(exclude={"uncertain", "blank"})
-        chosen |= {"dataset": columns, "table": sha256(_table_data(run.recipe))}
+        chosen["dataset"] = what.dataset.model_dump(exclude={"uncertain", "blank"})
+        chosen |= READERS[what.dataset.kind].identity(what.dataset, run.recipe.how.paths)
     return chosen
 
 
 def _manifest(run: Run, draft: Draft) -> Made:
-    what, recipe = run.recipe.what, run.recipe
-    if isinstance(what.dataset, TableDataset):
-        rows = table_rows(_table_data(recipe), str(recipe.how.paths.table), what.dataset)
+    what = run.recipe.what
+    if what.dataset.kind in READERS:
+        rows = READERS[what.dataset.kind].rows(what.dataset, run.recipe.how.paths)
     else:
         rows = _phantom_rows(draft.parents["images"])
     shares = what.split.model_dump(exclude={"salt"})
@@ -121,8 +113,7 @@ def _manifest(run: Run, draft: Draft) -> Made:
     starts = range(0, manifest.num_rows, what.shard_rows)
     parts = [manifest.slice(start, what.shard_rows) for start in starts]
     files = [writer.write(shard, part, part.num_rows) for shard, part in enumerate(parts)]
-    own_patient = isinstance(what.dataset, TableDataset) and what.dataset.patient is None
-    metrics = {"audit": audit(manifest), "labels": list(rows.labels), "patient_column": not own_patient}
+    metrics = {"audit": audit(manifest), "labels": list(rows.labels), "patient_column": rows.patients_known}
     return Made(files, metrics)
 
 

@@ -1,6 +1,8 @@
 """What a dataset delivers, and how it becomes manifest rows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +11,9 @@ import pyarrow.compute as pc
 from medsae_ray.core import schema
 from medsae_ray.core.splits import index_images, patient_splits
 from medsae_ray.errors import DatasetError
+
+if TYPE_CHECKING:
+    from medsae_ray.config import Paths
 
 LABEL_VALUES = (-1, 0, 1)
 
@@ -25,6 +30,17 @@ class Rows:
     """Label -> int8 array of 1, 0, -1 (uncertain) or null (not annotated)."""
     metadata: dict[str, pa.Array]
     """Column -> string array."""
+    patients_known: bool = True
+    """False if every image counts as a patient of its own because nothing says whose it is."""
+
+
+class Reader(NamedTuple):
+    """How a kind of dataset is read; both functions take the dataset's part of the recipe and how.paths."""
+
+    rows: "Callable[[Any, Paths], Rows]"
+    """Raises DatasetError for files that are missing or not what the kind promises."""
+    identity: "Callable[[Any, Paths], dict[str, Any]]"
+    """What the rows depend on beside the recipe: hashes of files' content, never their places."""
 
 
 def to_manifest(rows: Rows, shares: dict[str, float], salt: str, shard_rows: int) -> pa.Table:

@@ -1,18 +1,29 @@
 """Dataset `table`: a CSV or Parquet file with a row per image."""
 
 import difflib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from medsae_ray.core.datasets.rows import LABEL_VALUES, Rows
+from medsae_ray.core.artifact import sha256
+from medsae_ray.core.datasets.rows import LABEL_VALUES, Reader, Rows
+from medsae_ray.core.storage import split_uri
 from medsae_ray.errors import DatasetError
 
 if TYPE_CHECKING:
-    from medsae_ray.config import TableDataset
+    from medsae_ray.config import Paths, TableDataset
+
+
+def table_data(paths: "Paths") -> bytes:
+    """The bytes of how.paths.table. DatasetError if it cannot be read."""
+    folder, name = split_uri(str(paths.table))
+    try:
+        return folder.read(name)
+    except OSError as error:
+        raise DatasetError(f"how.paths.table: {paths.table} cannot be read: {error}") from error
 
 
 def read_table(data: bytes, name: str) -> pa.Table:
@@ -47,6 +58,7 @@ def table_rows(data: bytes, where: str, dataset: "TableDataset") -> Rows:
         uri=images.to_pylist(),
         labels={label: _label(table, label, where) for label in dataset.labels},
         metadata={column: _text(table, column, where) for column in dataset.metadata},
+        patients_known=dataset.patient is not None,
     )
 
 
@@ -92,3 +104,14 @@ def _label(table: pa.Table, name: str, where: str) -> pa.Array:
             f"{where}: label column {name!r} holds {first:g}; allowed are 1, 0, -1 (uncertain) and blank"
         )
     return pc.cast(values, pa.int8())
+
+
+def _rows(dataset: "TableDataset", paths: "Paths") -> Rows:
+    return table_rows(table_data(paths), str(paths.table), dataset)
+
+
+def _identity(dataset: "TableDataset", paths: "Paths") -> dict[str, Any]:
+    return {"table": sha256(table_data(paths))}
+
+
+TABLE = Reader(_rows, _identity)
