@@ -50,6 +50,12 @@ class Train(Model):
     """Epochs between checkpoints, from which a lost worker or a killed run goes on."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     """How often training goes on after a worker died."""
+    memory_gb: Annotated[float, Field(ge=0)] = 4.0
+    """Largest split (4 bytes a number, 10^9 bytes a GB) whose embeddings each worker holds in memory, or on its GPU. A
+    larger one lies in a file on the node's disk, and a worker holds the batch at hand: the same result to the last
+    bit. 0 puts every split in a file."""
+    scratch: str | None = None
+    """Folder on every node's own disk for such files; null takes the temporary folder (TMPDIR)."""
 
 
 class Vlm(Model):

@@ -9,10 +9,10 @@ import json
 import tempfile
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.train
@@ -22,15 +22,15 @@ from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 
 from medsae_ray.config import Sae, Train
 from medsae_ray.core.artifact import Artifact, Draft, sha256
-from medsae_ray.core.encode import embedding_matrix
 from medsae_ray.core.features import readable
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.fit import EpochLog, check_batch, fit
 from medsae_ray.core.storage import Store
-from medsae_ray.errors import DatasetError, MedsaeError
+from medsae_ray.errors import MedsaeError
 from medsae_ray.stages.cluster import own_error, require
 from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.tables import split_table
 
 ATTEMPTS = "_attempts"
 
@@ -60,19 +60,6 @@ def sae_config(sae: Sae, d_in: int) -> SAEConfig:
     return SAEConfig.from_dict(sae.settings() | {"d_in": d_in})
 
 
-def split_matrix(embeddings: Artifact, manifest: Artifact, split: str) -> torch.Tensor:
-    """Embeddings [N, D] of a split's readable images, in shard order."""
-    parts = []
-    for part in embeddings.parts:
-        x_ND, rows = embedding_matrix(embeddings.part(part.shard))
-        chosen = manifest.part(part.shard, ["split"])["split"].to_numpy(zero_copy_only=False)[rows] == split
-        parts.append(x_ND[chosen])
-    x_ND = np.concatenate(parts)
-    if not len(x_ND):
-        raise DatasetError(f"split {split!r} has no readable image; use more patients or another what.split")
-    return torch.from_numpy(x_ND)
-
-
 def train_here(job: Job, fit_with: dict[str, Any], resume: dict[str, Any] | None, save: Callable[..., None]) -> Fitted:
     """Fit in this process. `save(epoch, state, done)` is called on every rank at checkpoint epochs."""
     torch.set_num_threads(max(1, int(job.how.cpus)))
@@ -83,10 +70,10 @@ def train_here(job: Job, fit_with: dict[str, Any], resume: dict[str, Any] | None
         if entry.epoch % job.how.checkpoint_epochs == 0:
             save(entry.epoch, lambda: {"fit": state(), "log": log})
 
-    train_ND = split_matrix(job.embeddings, job.manifest, "sae")
-    heldout_ND = split_matrix(job.embeddings, job.manifest, "naming")
     state = resume["fit"] if resume else None
-    sae = fit(job.config, train_ND, heldout_ND, resume=state, on_epoch=on_epoch, **fit_with)
+    table = partial(split_table, job.embeddings, job.manifest, how=job.how)
+    with table(split="sae") as train, table(split="naming") as heldout:
+        sae = fit(job.config, train, heldout, resume=state, on_epoch=on_epoch, **fit_with)
     weights, config = sae_to_bytes(sae, job.config, job.provenance)
     return Fitted(weights, config, log, resume["fit"]["epoch"] if resume else 0)
 

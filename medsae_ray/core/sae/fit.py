@@ -10,6 +10,7 @@ from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.sae.normalise import Normalisation, check_finite
 from medsae_ray.core.sae.ranks import Ranks
 from medsae_ray.core.sae.start import start
+from medsae_ray.core.sae.table import Table
 from medsae_ray.core.sae.training import EpochLog, State, Training
 from medsae_ray.errors import DatasetError, RecipeError
 
@@ -18,8 +19,8 @@ OnEpoch = Callable[[EpochLog, Callable[[], State]], None]
 
 def fit(
     config: SAEConfig,
-    train_ND: Tensor,
-    heldout_ND: Tensor,
+    train: Tensor | Table,
+    heldout: Tensor | Table,
     *,
     rank: int = 0,
     world: int = 1,
@@ -27,27 +28,29 @@ def fit(
     resume: State | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> SAE:
-    """Train on raw embeddings; the result is in eval mode and holds its own normalisation.
+    """Train on raw embeddings [N, D]; the result is in eval mode and holds its own normalisation.
 
-    Every rank passes all rows; each trains on its share of every global batch, and the global batches depend on
-    (seed, epoch) alone. `wrap` moves the module to its device and, with several ranks, makes it average gradients
-    (ray.train.torch.prepare_model, DistributedDataParallel). `on_epoch` is called on every rank with the epoch's log
-    and a function that returns the state, a detached copy on the CPU; `resume` takes such a state and continues
-    exactly as if there had been no interruption. With `config.patience` the weights are those of the best epoch.
+    Every rank passes all rows, in memory or in a file (table.py) with the same result; each reads and trains on its
+    share of every global batch, and the global batches depend on (seed, epoch) alone. `wrap` moves the module to its
+    device and, with several ranks, makes it average gradients (ray.train.torch.prepare_model,
+    DistributedDataParallel). `on_epoch` is called on every rank with the epoch's log and a function that returns the
+    state, a detached copy on the CPU; `resume` takes such a state and continues exactly as if there had been no
+    interruption. With `config.patience` the weights are those of the best epoch.
 
     RecipeError if the settings do not fit the data or the ranks, or training diverges; DatasetError on rows with NaN
     or Inf; ArtifactError if `resume` belongs to other settings or rows.
     """
     ranks = Ranks(rank, world)
-    _check(config, train_ND, heldout_ND, ranks)
-    sae = build(config, Normalisation.fit(train_ND, config.whiten, config.normalisation))
+    train, heldout = Table.of(train), Table.of(heldout)
+    _check(config, train.x_ND, heldout.x_ND, ranks)
+    sae = build(config, Normalisation.fit(train.x_ND, config.whiten, config.normalisation))
     if config.init != "random":
-        start(sae, train_ND, config.init, config.seed)
+        start(sae, train.x_ND, config.init, config.seed)
     sae.ranks = ranks
     model = wrap(sae)
     if world > 1 and model is sae:
         raise RecipeError(f"wrap left the module as it was, so {world} ranks would not share gradients; wrap it in DDP")
-    training = Training(config, sae, model, train_ND, heldout_ND)
+    training = Training(config, sae, model, train, heldout)
     if resume is not None:
         training.load(resume)
     while not training.done:

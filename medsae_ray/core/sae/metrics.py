@@ -107,11 +107,12 @@ def image_errors(sae: SAE, x_ND: Tensor, z_NM: Tensor) -> ImageErrors:
 
 @torch.no_grad()
 def reconstruction(sae: SAE, x_ND: Tensor) -> Reconstruction:
-    """Sums over raw embeddings, with the inference activations."""
+    """Sums over raw embeddings of any dtype and device, with the inference activations."""
     nothing = torch.zeros(sae.width, dtype=torch.bool, device=sae.b_dec.device)
     total = Reconstruction.of_sums(torch.zeros(9), nothing)
     for part in x_ND.split(_ROWS):
-        total = total.merge(_sums(sae, part, sae.encode(part)))
+        x_BD = part.to(sae.b_dec)
+        total = total.merge(_sums(sae, x_BD, sae.encode(x_BD)))
     return total
 
 

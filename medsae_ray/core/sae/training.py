@@ -15,6 +15,7 @@ from medsae_ray.core.sae.metrics import Reconstruction, reconstruction
 from medsae_ray.core.sae.model import SAE, Losses
 from medsae_ray.core.sae.products import Dtype, bfloat16_pays
 from medsae_ray.core.sae.ranks import Ranks
+from medsae_ray.core.sae.table import Table
 from medsae_ray.errors import ArtifactError, RecipeError
 from medsae_ray.sae_rules import NEEDED
 
@@ -72,12 +73,12 @@ def row_order(config: SAEConfig, epoch: int, rows: int) -> Tensor:
 class Training:
     """What changes during training, and one epoch of change."""
 
-    def __init__(self, config: SAEConfig, sae: SAE, model: nn.Module, train_ND: Tensor, heldout_ND: Tensor) -> None:
+    def __init__(self, config: SAEConfig, sae: SAE, model: nn.Module, train: Table, heldout: Table) -> None:
         self.config, self.sae, self.model = config, sae, model
         self.device = sae.W_dec.device
-        self.train_ND = train_ND.to(self.device, torch.float32)
-        self.heldout_ND = heldout_ND[sae.ranks.rank :: sae.ranks.world].to(self.device, torch.float32)
-        self.steps = len(train_ND) // config.batch_size
+        self.train = train.on(self.device)
+        self.heldout_ND = heldout.on(self.device).x_ND[sae.ranks.rank :: sae.ranks.world]
+        self.steps = len(train.x_ND) // config.batch_size
         fused = self.device.type in ("cpu", "cuda")
         self.optimiser = torch.optim.Adam(sae.parameters(), lr=config.lr, fused=fused)
         self.epoch = 0
@@ -95,7 +96,7 @@ class Training:
 
     def run_epoch(self) -> EpochLog:
         started = time.perf_counter()
-        order = row_order(self.config, self.epoch, len(self.train_ND)).to(self.device)
+        order = row_order(self.config, self.epoch, len(self.train.x_ND)).to(self.train.x_ND.device)
         # Dead features are settled once per epoch: their number decides shapes, and asking for it stalls a GPU.
         dead_J = (self.silent_M >= self.config.dead_after_epochs).nonzero().squeeze(1)
         parts = torch.zeros(4, device=self.device)
@@ -134,10 +135,10 @@ class Training:
             self.sae.load_state_dict(self.best.model)
 
     def _rows(self, order: Tensor, step: int) -> Tensor:
-        """This rank's share of a global batch."""
+        """This rank's share of a global batch, and no other row."""
         batch = self.config.batch_size
         ranks = self.sae.ranks
-        return self.train_ND[order[step * batch : (step + 1) * batch][ranks.rank :: ranks.world]]
+        return self.train.rows(order[step * batch : (step + 1) * batch][ranks.rank :: ranks.world], self.device)
 
     def _step(self, x_BD: Tensor, dead_J: Tensor, step: int) -> Losses:
         for group in self.optimiser.param_groups:

@@ -1,0 +1,123 @@
+"""A split's embeddings as one table: in a worker's memory, or in a file that all workers of a node share.
+
+A file lies on the node's own disk, below `how.train.scratch`. The first worker that wants it makes it from the
+embeddings' parts, with one part in memory at a time; the others wait and open the same. Whoever uses it holds a shared
+lock on it, which ends with the process however that ends, and the last to leave deletes it. After a kill it stays, for
+the next attempt, or until another table is made.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from medsae_ray.config import Train
+from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.encode import embedding_matrix
+from medsae_ray.core.sae.table import Table, write_table
+from medsae_ray.errors import DatasetError, MedsaeError
+
+
+@contextmanager
+def split_table(embeddings: Artifact, manifest: Artifact, split: str, how: Train) -> Iterator[Table]:
+    """Embeddings [N, D] of a split's readable images, in shard order. DatasetError if there are none."""
+    d_in = embeddings.schema.field("x").type.list_size
+    images = sum(int(np.count_nonzero(_chosen(manifest, part.shard, split))) for part in manifest.parts)
+    blocks = _blocks(embeddings, manifest, split)
+    if 4 * images * d_in <= how.memory_gb * 1e9:
+        yield Table(_in_memory(blocks, images, d_in, split))
+        return
+    prints = [artifact.record.fingerprint[:12] for artifact in (embeddings, manifest)]
+    path = scratch(how) / f"{'-'.join(prints)}-{split}.npy"
+    table = _in_file(path, blocks, images, d_in, split)
+    try:
+        yield table
+    finally:
+        assert table.file is not None
+        table.file.close()
+        with _locked(path.parent):
+            _delete_unused([path])
+
+
+def scratch(how: Train) -> Path:
+    """The folder of this user's tables on this node."""
+    folder = Path(how.scratch or tempfile.gettempdir()) / f"medsae-ray-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise MedsaeError(f"{folder} belongs to another user; set how.train.scratch to a folder of your own")
+    return folder
+
+
+def _blocks(embeddings: Artifact, manifest: Artifact, split: str) -> Iterator[np.ndarray]:
+    for part in embeddings.parts:
+        x_ND, rows = embedding_matrix(embeddings.part(part.shard))
+        yield x_ND[_chosen(manifest, part.shard, split)[rows]]
+
+
+def _chosen(manifest: Artifact, shard: int, split: str) -> np.ndarray:
+    """True for the shard's images that are in the split [n]."""
+    return np.asarray(manifest.part(shard, ["split"])["split"].to_numpy(zero_copy_only=False) == split)
+
+
+def _in_memory(blocks: Iterator[np.ndarray], images: int, d_in: int, split: str) -> torch.Tensor:
+    """All rows, of which there are at most as many as images."""
+    x_ND = np.empty((images, d_in), dtype=np.float32)
+    rows = 0
+    for block in blocks:
+        x_ND[rows : rows + len(block)] = block
+        rows += len(block)
+    _check_rows(rows, split)
+    return torch.from_numpy(x_ND[:rows])
+
+
+def _in_file(path: Path, blocks: Iterator[np.ndarray], images: int, d_in: int, split: str) -> Table:
+    """The table at `path`, made now if nobody has made it, and locked against deletion."""
+    with _locked(path.parent):
+        if not path.exists():
+            _delete_unused([*path.parent.glob("*.npy"), *path.parent.glob(".*.tmp")])
+            _check_room(path.parent, 4 * images * d_in)
+            rows = write_table(path, blocks, d_in)
+            if not rows:
+                path.unlink()
+            _check_rows(rows, split)
+        table = Table.open(path)
+        assert table.file is not None
+        fcntl.flock(table.file, fcntl.LOCK_SH)
+        return table
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process of the node at a time."""
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _delete_unused(paths: Iterable[Path]) -> None:
+    """Delete those files that nobody holds a lock on."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+def _check_room(folder: Path, wanted: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if wanted > free:
+        raise MedsaeError(
+            f"{folder} has {free / 1e9:.1f} GB left, the table of embeddings takes {wanted / 1e9:.1f} GB; set "
+            "how.train.scratch to a larger disk, or raise how.train.memory_gb to train from memory"
+        )
+
+
+def _check_rows(rows: int, split: str) -> None:
+    if not rows:
+        raise DatasetError(f"split {split!r} has no readable image; use more patients or another what.split")
