@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -129,7 +130,9 @@ def two_ranks_configs() -> list:
 def test_two_ranks_train_the_sae_that_one_rank_trains(tmp_path):
     """Within 1e-4: the order of sums differs, and an entry at the edge of a selection may change sides."""
     configs = two_ranks_configs()
-    torch.multiprocessing.spawn(two_ranks.train, (tmp_path, configs, SMALL), nprocs=2)
+    for split, x_ND in (("train", SMALL.train_ND), ("heldout", SMALL.heldout_ND)):
+        np.save(tmp_path / f"{split}.npy", x_ND)
+    torch.multiprocessing.spawn(two_ranks.train, (tmp_path, configs), nprocs=2)
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     revived = 0
     for config, (weights, logs), (twin, twin_logs) in zip(configs, *ranks, strict=True):

@@ -1,4 +1,4 @@
-"""Two processes that train one SAE over gloo; a module of its own, so that spawned processes can import it."""
+"""Two processes that train one SAE from files over gloo; a module of its own, so that both can import it."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.fit import EpochLog, fit
-from tests.core.sae.planted import Planted
+from medsae_ray.core.sae.table import Table
 
 
-def train(rank: int, folder: Path, configs: list[SAEConfig], data: Planted) -> None:
-    """Writes [(weights, logs)] of every config to folder/<rank>.pt."""
+def train(rank: int, folder: Path, configs: list[SAEConfig]) -> None:
+    """Of the tables train.npy and heldout.npy; writes [(weights, logs)] of every config to folder/<rank>.pt."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=2)
     results = []
@@ -20,8 +20,8 @@ def train(rank: int, folder: Path, configs: list[SAEConfig], data: Planted) -> N
         logs: list[EpochLog] = []
         sae = fit(
             config,
-            data.train_ND,
-            data.heldout_ND,
+            Table.open(folder / "train.npy"),
+            Table.open(folder / "heldout.npy"),
             rank=rank,
             world=2,
             wrap=DistributedDataParallel,
