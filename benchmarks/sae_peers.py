@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from medsae_ray.core.sae.config import SAEConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = ("ours", "saelens", "dictionary_learning", "sparsify")
@@ -131,10 +134,8 @@ def thin(job: Job, h_NM: Tensor, bias_M: Tensor) -> None:
         bias_M -= h_NM.flatten().kthvalue(h_NM.numel() - job.k * len(h_NM)).values
 
 
-def ours(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
+def our_config(job: Job, d_in: int) -> "SAEConfig":
     from medsae_ray.core.sae.config import SAEConfig
-    from medsae_ray.core.sae.fit import fit
-    from medsae_ray.core.sae.model import SAE
 
     own: dict[str, dict[str, Any]] = {
         "relu_l1": {"l1": job.penalty},
@@ -142,10 +143,10 @@ def ours(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
         "jumprelu": {"l0": job.penalty, "target_l0": float(job.k)},
         "matryoshka": {"k": job.k, "levels": job.levels},
     }
-    config = SAEConfig.from_dict(
+    return SAEConfig.from_dict(
         {
             "architecture": job.architecture,
-            "d_in": x_ND.shape[1],
+            "d_in": d_in,
             "width": job.m,
             "batch_size": job.batch,
             "epochs": job.epochs,
@@ -158,13 +159,18 @@ def ours(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
         }
     )
 
+
+def ours(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
+    from medsae_ray.core.sae.fit import fit
+    from medsae_ray.core.sae.model import SAE
+
     def wrap(sae: SAE) -> SAE:
         if job.sparse:
             thin(job, sae.pre_activations(sae.normalise(x_ND[:256].cpu())), sae.b_enc)
         return sae.to(job.device)
 
     # Nothing is decided by held-out rows, so one is enough.
-    sae = fit(config, x_ND, x_ND[:1], wrap=wrap, on_epoch=lambda log, state: on_epoch())
+    sae = fit(our_config(job, x_ND.shape[1]), x_ND, x_ND[:1], wrap=wrap, on_epoch=lambda log, state: on_epoch())
     return Trained(sae.encode, sae.decode, sae.W_dec.detach())
 
 

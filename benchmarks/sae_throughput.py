@@ -10,7 +10,8 @@ core_ms_per_step is processor time over all threads, which other jobs on a share
 what training takes on top of the process with its libraries and rows; on a GPU what torch allocates. No feature is
 dead so early, so no auxiliary loss is in it. relu_l1 starts with half of all features active, relu_l1_sparse with k
 of them, where training ends.
-On a GPU box with torch and numpy alone: --device cuda --libraries ours.
+On a GPU box with torch and numpy alone: --device cuda --libraries ours. With --parts the figures of ours get a further
+field, `step`: see sae_parts.py.
 """
 
 import argparse
@@ -112,6 +113,7 @@ class Worker:
         interpreter = python(job.library)
         assert interpreter is not None
         call = [interpreter, __file__, "--worker", json.dumps(asdict(job)), "--data", data]
+        self.job = job
         self.turns: list[Turn] = []
         self.process = subprocess.Popen(
             [*call, "--threads", str(threads)],
@@ -160,7 +162,18 @@ def measure(chosen: argparse.Namespace, architecture: str, libraries: list[str],
             worker.turn()
     for worker in workers.values():
         worker.close()
-    return {library: _figures(worker.turns[1:], chosen) for library, worker in workers.items()}
+    found = {library: _figures(worker.turns[1:], chosen) for library, worker in workers.items()}
+    if chosen.parts and "ours" in found and not architecture.endswith(SPARSE):
+        found["ours"]["step"] = _parts(workers["ours"].job, data, chosen.threads)
+    return found
+
+
+def _parts(job: Job, data: str, threads: int) -> dict[str, Any]:
+    """What sae_parts.py says of one step of ours."""
+    script = str(Path(__file__).with_name("sae_parts.py"))
+    call = [sys.executable, script, json.dumps(asdict(job)), data, str(threads)]
+    done = subprocess.run(call, env=environment(threads), stdout=subprocess.PIPE, text=True, check=True)
+    return dict(json.loads(done.stdout))
 
 
 def _figures(turns: list[Turn], chosen: argparse.Namespace) -> dict[str, Any]:
@@ -213,6 +226,7 @@ def _arguments() -> argparse.Namespace:
     choices = ["relu_l1", "relu_l1" + SPARSE, *(name for name in ARCHITECTURES if name != "relu_l1")]
     parser.add_argument("--architectures", nargs="+", default=choices, choices=choices)
     parser.add_argument("--libraries", nargs="+", default=list(LIBRARIES), choices=list(LIBRARIES))
+    parser.add_argument("--parts", action="store_true", help="split a step of ours into its parts (sae_parts.py)")
     parser.add_argument("--data", help=argparse.SUPPRESS)
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -30,12 +30,17 @@ def run(script: str, folder: Path, *arguments: str) -> dict[str, Any]:
 def test_throughput_times_what_is_asked_for(tmp_path: Path) -> None:
     small = ("--d", "16", "--m", "64", "--k", "4", "--batch", "64", "--rounds", "1", "--threads", "1")
     asked = ("relu_l1_sparse", "matryoshka")
-    found = run("sae_throughput.py", tmp_path, *small, "--architectures", *asked)
+    found = run("sae_throughput.py", tmp_path, *small, "--parts", "--architectures", *asked)
     assert tuple(found) == asked
     for libraries in found.values():
         figures = libraries["ours"]
         assert figures["precision"] == "float32"
         assert figures["samples_per_s"] > 0 and figures["core_ms_per_step"] > 0 and figures["peak_mb"] >= 0
+    assert "step" not in found["relu_l1_sparse"]["ours"]
+    step = found["matryoshka"]["ours"]["step"]
+    assert list(step["ms"]) == ["rows", "encode", "selection", "decode", "losses", "backward", "optimiser"]
+    assert step["gflop"] == pytest.approx(2 * 65 * 16 * 64 / 1e9, abs=1e-6)  # the encoder applied to batch and b_dec
+    assert all(ms > 0 for ms in step["ms"].values()) and step["fraction_of_ceiling"] > 0
 
 
 def test_quality_finds_planted_atoms_and_searches_for_the_sparsity_asked_for(tmp_path: Path) -> None:
