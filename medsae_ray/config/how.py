@@ -54,8 +54,8 @@ class Train(Model):
     """Largest split (4 bytes a number, 10^9 bytes a GB) whose embeddings each worker holds in memory, or on its GPU. A
     larger one lies in a file on the node's disk, and a worker holds the batch at hand: the same result to the last
     bit. 0 puts every split in a file."""
-    scratch: str | None = None
-    """Folder on every node's own disk for such files; null takes the temporary folder (TMPDIR)."""
+    scratch: Annotated[str, Field(pattern="^/")] | None = None
+    """Folder on every node's own disk for such files, from the root (/); null takes the temporary folder (TMPDIR)."""
 
 
 class Vlm(Model):

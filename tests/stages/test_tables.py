@@ -20,10 +20,10 @@ Made = tuple[Artifact, Artifact]
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Embeddings, some of which could not be made, and their manifest."""
+    """Embeddings, some of which could not be made, among them all of the second shard, and their manifest."""
     folder = tmp_path_factory.mktemp("data")
     table = table_dataset(folder, 60)
-    for number in range(0, 60, 7):
+    for number in {*range(0, 60, 7), *range(8, 16)}:
         (folder / f"i{number:04d}.png").write_bytes(b"broken")
     recipe = parse_recipe(recipe_data(table, onnx_encoder(folder / "e.onnx"), engine="loop"))
     embeddings = run_stage(recipe, str(folder / "root"), "embeddings")
@@ -43,6 +43,7 @@ def test_a_file_holds_what_memory_holds(made: Made, split: str, tmp_path: Path) 
     with split_table(*made, split, Train()) as held, split_table(*made, split, on_disk(tmp_path)) as lying:
         assert held.file is None and lying.file is not None
         assert torch.equal(held.x_ND, lying.x_ND) and len(held.x_ND) > 0
+    assert made[0].parts[1].not_ok == {"not_an_image": 8}
     readable = sum(part.rows - sum(part.not_ok.values()) for part in made[0].parts)
     assert len(held.x_ND) < readable < 60
 
