@@ -59,11 +59,6 @@ class FocalGeometry:
         if not len(self.depths) == len(self.focal_levels) == len(self.focal_windows) > 0:
             raise EncoderError(f"FocalNet geometry: one number per stage is needed everywhere, found {self}")
 
-    @property
-    def dim(self) -> int:
-        """D."""
-        return self.embed_dim * 2 ** (len(self.depths) - 1)
-
 
 class BiomedParse(TorchEncoder):
     """`weights` is biomedparse_v1.pt, or a Hugging Face id of a repository that holds it.
@@ -92,12 +87,9 @@ class BiomedParse(TorchEncoder):
         self.normalisation = Normalisation(mean, std)
         self.normalisation.check(self.channels)
         path = self.locate(weights)
-        geometry = _geometry(path)
-        model = build_focalnet(geometry)
-        _load(model, path)
-        self.dim = geometry.dim
-        self._tower = model
-        self._ready(model)
+        self._tower = _load(path)
+        self.dim = self._tower.num_features
+        self._ready(self._tower)
 
     @classmethod
     def locate(cls, weights: str | None = None) -> Path:
@@ -168,16 +160,18 @@ def _geometry(path: Path) -> FocalGeometry:
         raise EncoderError(f"weights {path}: FocalNet geometry {stored} cannot be used ({error})") from error
 
 
-def _load(model: "FocalNetModel", path: Path) -> None:
+def _load(path: Path) -> "FocalNetModel":
     import torch
 
-    last = len(model.config.depths) - 1
+    geometry = _geometry(path)
+    with torch.device("meta"):  # 200 million random numbers that nobody reads would cost seconds
+        model = build_focalnet(geometry)
+    last = len(geometry.depths) - 1
     names = {key: released_name(key, last) for key in model.state_dict()}
     found = _backbone(path, last)
     check_state(path, found, {names[key]: value for key, value in model.state_dict().items()})
-    with torch.no_grad():
-        for key, value in model.state_dict().items():
-            value.copy_(found[names[key]])
+    model.load_state_dict({key: found[name].float() for key, name in names.items()}, assign=True)
+    return model
 
 
 def _backbone(path: Path, last: int) -> "dict[str, Tensor]":
