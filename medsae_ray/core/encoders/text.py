@@ -97,9 +97,10 @@ def load_text_encoder(
     if threads is not None:
         torch.set_num_threads(threads)
     path = resolve(weights or PUBLISHED[kind])
-    geometry = _geometry(path)
+    found, geometry = _text_part(path), _geometry(path)
     tower = build_text(geometry)
-    _load(tower, path)
+    check_state(path, found, tower.state_dict())
+    tower.load_state_dict(found)
     words = _tokenizer(tokenizer)
     if len(words) > geometry.vocab_size:
         raise EncoderError(
@@ -150,14 +151,13 @@ def _geometry(path: Path) -> BertGeometry:
         raise EncoderError(f"weights {path}: BERT geometry {stored} cannot be used ({error})") from error
 
 
-def _load(tower: "nn.Module", path: Path) -> None:
+def _text_part(path: Path) -> "dict[str, Tensor]":
+    """The text half of a checkpoint, without its prefix and what no forward pass here reads."""
     state = read_state(path)
     found = {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)}
     if not found:
         raise EncoderError(f"weights {path}: no text half (names that begin with {_PREFIX})")
-    found = {key: value for key, value in found.items() if not key.startswith(_UNUSED)}
-    check_state(path, found, tower.state_dict())
-    tower.load_state_dict(found)
+    return {key: value for key, value in found.items() if not key.startswith(_UNUSED)}
 
 
 def _tokenizer(name: str) -> Any:
