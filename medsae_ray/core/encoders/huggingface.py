@@ -110,7 +110,7 @@ class HuggingFace(TorchEncoder):
             return output.pooler_output.flatten(1)
         first, x_NTD, _ = _parts(output.last_hidden_state)
         if self._pool == "mean":
-            return x_NTD.mean(1)
+            return x_NTD.float().mean(1)
         if not first.shape[1]:
             raise EncoderError(f"{self._where}: the model has no class token; use pool pooler or mean")
         return first[:, 0]

@@ -32,10 +32,12 @@ def image_settings(
     """
     where = f"{folder}: preprocessor_config.json"
     stored = _stored(folder) or dict(fallback or {})
+    given = {key: value for key, value in given.items() if value is not None}
     found: dict[str, Any] = {"fit": "stretch", "resample": "bilinear"}
     if stored:
-        found = _geometry(stored, where) | _colours(stored, where)
-    given = {key: value for key, value in given.items() if value is not None}
+        _refuse_others(stored, where)
+        found = {"resample": _RESAMPLES.get(stored.get("resample", -1))} | _colours(stored, where)
+        found |= {} if {"size", "fit"} <= set(given) else _geometry(stored, where)
     if "size" in given or given.get("fit") == "pad":
         found["resize"] = None
     found.setdefault("size", model_setting(folder, "image_size"))
@@ -68,22 +70,24 @@ def _json(path: Path) -> dict[str, Any]:
         raise EncoderError(f"{path}: not a readable JSON object ({error})") from error
 
 
-def _geometry(stored: dict[str, Any], where: str) -> dict[str, Any]:
-    """size, resize, fit and resample, as far as they are stated."""
+def _refuse_others(stored: dict[str, Any], where: str) -> None:
     others = [key for key, value in stored.items() if key.startswith("do_") and value and key not in _DONE]
     others += [key for key in ("rescale_offset",) if stored.get(key)]
     if others:
         raise EncoderError(f"{where} asks for {', '.join(others)}, which is not carried out here")
-    out: dict[str, Any] = {"resample": _RESAMPLES.get(stored.get("resample", -1))}
+
+
+def _geometry(stored: dict[str, Any], where: str) -> dict[str, Any]:
+    """size, resize and fit, as far as they are stated."""
     if not stored.get("do_resize", True):
-        return out
+        return {}
     resize, fit = _resize(stored, where)
     if fit == "crop" and "crop_pct" in stored:
-        return out | _convnext(resize, stored["crop_pct"] or 224 / 256)
+        return _convnext(resize, stored["crop_pct"] or 224 / 256)
     size = _side(stored.get("crop_size"), where) if stored.get("do_center_crop") else None
     if fit == "crop" and size is None:
         raise EncoderError(f"{where} keeps the aspect of images; set the options size and fit")
-    return out | {"size": size or resize, "resize": resize if size not in (None, resize) else None, "fit": fit}
+    return {"size": size or resize, "resize": resize if size not in (None, resize) else None, "fit": fit}
 
 
 def _resize(stored: dict[str, Any], where: str) -> tuple[int, str]:

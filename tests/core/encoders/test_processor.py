@@ -97,6 +97,14 @@ def test_what_is_given_overrides_the_file(tmp_path: Path) -> None:
     assert settings(tmp_path, stored, fit="pad")[0].fit == "pad"
 
 
+def test_a_size_and_a_fit_stand_in_for_a_geometry_that_is_not_carried_out(tmp_path: Path) -> None:
+    for size in ({"shortest_edge": 32, "longest_edge": 64}, {"height": 32, "width": 48}, None):
+        preprocess = settings(tmp_path, PROCESSOR | {"size": size}, size=40, fit="pad")[0]
+        assert (preprocess.size, preprocess.fit, preprocess.resample) == (40, "pad", "bilinear")
+    native = settings(tmp_path, PROCESSOR | {"do_resize": False}, fit="crop")[0]
+    assert (native.size, native.fit) == (48, "crop")
+
+
 def test_without_a_file_the_colours_have_to_be_given(tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match=r"does not say 'mean'.*set the option mean"):
         settings(tmp_path, None)
