@@ -13,6 +13,7 @@ from medsae_ray.core.artifact import Artifact
 from medsae_ray.core.encoders import load_encoder
 from medsae_ray.core.encoders.hub import snapshot
 from medsae_ray.stages.pipeline import run_stage
+from medsae_ray.stages.reporting import encoder_name
 from tests.core.encoders.small_hub import hub
 from tests.core.encoders.small_models import saved, vision
 from tests.small import recipe_data, table_dataset
@@ -66,3 +67,18 @@ def test_other_weights_and_other_options_are_other_artifacts(data: tuple[Path, P
         embedded(table, str(folder), tmp_path / "runs", kind="dinov3", size=32),
     ]
     assert len({made.name for made in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "weights", "name"),
+    [
+        ({"kind": "huggingface"}, "owner/name@v1", "huggingface, owner/name@v1"),
+        ({"kind": "dinov3"}, None, "dinov3, facebook/dinov3-vitl16-pretrain-lvd1689m"),
+        ({"kind": "biomedparse"}, "/disk/biomedparse_v1.pt", "biomedparse, biomedparse_v1.pt"),
+        ({"kind": "onnx", "size": 16}, "/disk/e.onnx", "onnx"),
+    ],
+)
+def test_a_report_names_the_model(encoder: dict[str, Any], weights: str | None, name: str) -> None:
+    recipe = recipe_data(Path("t.csv"), Path("x"))
+    recipe["what"]["encoder"], recipe["how"]["paths"]["weights"] = encoder, weights
+    assert encoder_name(parse_recipe(recipe)) == name
