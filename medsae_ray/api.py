@@ -25,10 +25,11 @@ def run(recipe: "Recipe | str | PathLike[str]", root: str | PathLike[str]) -> di
 
 
 def load_encoder(kind: str, weights: str | None = None, **options: Any) -> "Encoder":
-    """A frozen encoder: kind is "medclip-vit", "medclip-resnet" or "onnx".
+    """A frozen encoder: kind is "medclip-vit", "medclip-resnet", "biomedparse", "dinov3", "huggingface" or "onnx".
 
-    Its `encode(images, batch_size=...)` takes paths, PIL images or arrays and returns float32 [n, D]. Raises
-    EncoderError if weights and architecture do not fit.
+    Its `encode(images, batch_size=...)` takes paths, PIL images or arrays and returns float32 [n, D];
+    `embed_tokens(pixels)` gives the patches of images that `preprocess` has made. Raises EncoderError if weights and
+    architecture do not fit.
     """
     from medsae_ray.core.encoders import load_encoder as load
 

@@ -1,11 +1,15 @@
 import copy
+import inspect
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from medsae_ray.config import Sae, load_recipe, parse_recipe
+from medsae_ray.config.encoders import Encoder
+from medsae_ray.core.encoders import ENCODERS
 from medsae_ray.core.sae.config import SAEConfig, choices
 from medsae_ray.errors import RecipeError
 from medsae_ray.stages.train import sae_config
@@ -46,7 +50,15 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("what.sae", {"levels": [4, 8192]}, "levels has no effect on architecture batch_topk"),
         ("what.sae", {"architecture": "relu_l1", "patience": 3}, "patience has no effect on architecture relu_l1"),
         ("what.sae", {"whiten": 0.1, "normalisation": "l2"}, "whiten needs normalisation 'centre'"),
-        ("what.encoder.kind", "medclip", "'medclip-vit', 'medclip-resnet', 'onnx'"),
+        (
+            "what.encoder.kind",
+            "medclip",
+            "'medclip-vit', 'medclip-resnet', 'onnx', 'huggingface', 'dinov3', 'biomedparse'",
+        ),
+        ("what.encoder", {"kind": "huggingface"}, "huggingface needs how.paths.weights, a Hugging Face id"),
+        ("what.encoder", {"kind": "biomedparse", "size": 1000}, "what.encoder.*size"),
+        ("what.encoder", {"kind": "dinov3", "pool": "max"}, "'pooler', 'cls' or 'mean'"),
+        ("what.encoder", {"kind": "dinov3", "tokens": "patch"}, "one embedding per image: tokens has to be pooled"),
         ("what.dataset.uncertain", "maybe", "'ignore', 'zero' or 'one'"),
         ("what.split", {"sae": 0.9}, "sae \\+ naming \\+ detection is 1.3"),
         ("what.encoder", {"kind": "onnx", "size": 224}, "needs how.paths.weights"),
@@ -120,6 +132,29 @@ def test_relative_paths_start_at_the_recipes_folder(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(text + "how: {paths: {table: t.csv, images: s3://bucket/x, weights: e.onnx}}\n")
     paths = load_recipe(tmp_path / "r.yaml").how.paths
     assert paths.table == str(tmp_path / "t.csv") and paths.images == "s3://bucket/x"
+
+
+def test_a_hugging_face_id_is_kept_unless_it_is_a_folder_beside_the_recipe(tmp_path: Path) -> None:
+    text = "name: x\nwhat:\n  dataset: {kind: phantom}\n  encoder: {kind: %s}\nhow: {paths: {weights: %s}}\n"
+
+    def weights(kind: str, given: str) -> str | None:
+        (tmp_path / "r.yaml").write_text(text % (kind, given))
+        return load_recipe(tmp_path / "r.yaml").how.paths.weights
+
+    assert weights("dinov3", "owner/name@v1") == "owner/name@v1"
+    assert weights("dinov3", "./owner/name") == weights("medclip-vit", "owner/name") == str(tmp_path / "owner/name")
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    assert weights("dinov3", "owner/name") == str(tmp_path / "owner/name")
+
+
+@pytest.mark.parametrize("kind", ["medclip-vit", "medclip-resnet", "onnx", "huggingface", "dinov3", "biomedparse"])
+def test_the_options_of_an_encoder_are_those_that_it_takes(kind: str) -> None:
+    size = {"size": 64} if kind == "onnx" else {}
+    model = TypeAdapter[Any](Encoder).validate_python({"kind": kind} | size)
+    parameters = inspect.signature(ENCODERS[kind]).parameters
+    assert set(type(model).model_fields) - {"kind", "tokens"} == set(parameters) - {"weights", "device", "threads"}
+    for name, value in model.options().items():
+        assert name == "size" or parameters[name].default == value, name
 
 
 def test_every_packaged_recipe_is_valid() -> None:

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from medsae_ray.cli import _parser
-from medsae_ray.config import find_recipe
+from medsae_ray.config import find_recipe, parse_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -35,6 +35,14 @@ def test_the_python_runs_on_a_small_phantom_run(tmp_path: Path, monkeypatch: pyt
     exec(code.replace('run("phantom"', 'run("small.yaml"'), shown)
     x, z = shown["x"], shown["z"]
     assert isinstance(x, np.ndarray) and isinstance(z, np.ndarray) and z.shape == (2, 32) and x.dtype == np.float32
+
+
+def test_the_encoder_of_a_recipe_is_one_that_exists() -> None:
+    (shown,) = [block for block in map(yaml.safe_load, blocks("yaml")) if "encoder" in block.get("what", {})]
+    data = yaml.safe_load(find_recipe("phantom").read_text())
+    data["what"]["encoder"] = shown["what"]["encoder"]
+    data["how"]["paths"] = shown["how"]["paths"]
+    assert parse_recipe(data).what.encoder.kind == "huggingface"
 
 
 def test_every_command_line_is_one_that_exists() -> None:

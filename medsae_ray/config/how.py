@@ -15,7 +15,7 @@ class Paths(Model):
     images: str | None = None
     """Folder that image paths start at; the table's own folder if not given."""
     weights: str | None = None
-    """The encoder's weights: a file, or builtin:phantom-encoder."""
+    """The encoder's weights: a file, builtin:phantom-encoder, or, as the kind wants, a Hugging Face id or folder."""
 
 
 class Pool(Model):

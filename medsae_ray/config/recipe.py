@@ -13,7 +13,7 @@ from pydantic import ValidationError, model_validator
 
 from medsae_ray.config.base import Model
 from medsae_ray.config.how import How, Paths
-from medsae_ray.config.what import OnnxEncoder, What
+from medsae_ray.config.what import What
 from medsae_ray.errors import RecipeError
 from medsae_ray.explain import explain
 
@@ -40,8 +40,11 @@ class Recipe(Model):
         for key in self.what.dataset.needs:
             if not getattr(self.how.paths, key):
                 raise ValueError(f"a {self.what.dataset.kind} dataset needs how.paths.{key}: {_purpose(key)}")
-        if isinstance(self.what.encoder, OnnxEncoder) and not self.how.paths.weights:
-            raise ValueError("an onnx encoder needs how.paths.weights, the .onnx file")
+        encoder = self.what.encoder
+        if encoder.weights and not self.how.paths.weights:
+            raise ValueError(f"encoder {encoder.kind} needs how.paths.weights, {encoder.weights}")
+        if getattr(encoder, "tokens", "pooled") == "patch":
+            raise ValueError("a run stores one embedding per image: tokens has to be pooled")
         if self.what.naming and not self.how.vlm:
             raise ValueError("what.naming needs how.vlm, the vision-language model that gives and tests the names")
         return self
@@ -88,6 +91,13 @@ def find_recipe(name: str) -> Path:
 
 def _absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     given = recipe.how.paths.model_dump(exclude_none=True)
-    paths = {key: value if ":" in value else str((base / value).resolve()) for key, value in given.items()}
+    ids = ("weights",) if recipe.what.encoder.takes_ids else ()
+    paths = {key: _absolute(value, base, may_be_id=key in ids) for key, value in given.items()}
     how = recipe.how.model_copy(update={"paths": Paths(**paths)})
     return recipe.model_copy(update={"how": how})
+
+
+def _absolute(value: str, base: Path, *, may_be_id: bool) -> str:
+    """A relative path from `base`; URIs, and Hugging Face ids that are no file or folder there, as they are."""
+    is_id = may_be_id and value.count("/") == 1 and value[0] not in "./~" and not (base / value).exists()
+    return value if ":" in value or is_id else str((base / value).resolve())

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from medsae_ray.config.base import Model, Positive, Seed
 from medsae_ray.config.datasets import Dataset
+from medsae_ray.config.encoders import Encoder
 from medsae_ray.errors import RecipeError
 from medsae_ray.sae_rules import AUXK, SOME, USED, check_together
 
@@ -37,40 +38,6 @@ class Split(Model):
         if abs(total - 1) > 1e-9:
             raise ValueError(f"sae + naming + detection is {total:g}, it has to be 1")
         return self
-
-
-class MedclipEncoder(Model):
-    """MedCLIP's vision half: Swin-T (vit) or ResNet-50 (resnet), 512 dimensions."""
-
-    kind: Literal["medclip-vit", "medclip-resnet"]
-
-    def options(self) -> dict[str, Any]:
-        return {}
-
-
-class OnnxEncoder(Model):
-    """An exported encoder of your own; how.paths.weights names the .onnx file."""
-
-    kind: Literal["onnx"]
-    size: Annotated[int, Field(ge=8, le=4096)]
-    """Side of the square input, in pixels."""
-    channels: Literal["L", "RGB"] = "RGB"
-    """Grey (one channel) or colour (three; grey images are repeated)."""
-    mean: float | list[float] = 0.0
-    """Subtracted after scaling pixels to 0..1, one value or one per channel."""
-    std: float | list[float] = 1.0
-    """Divides after the mean is subtracted."""
-    fit: Literal["pad", "stretch", "crop"] = "stretch"
-    """How an image becomes square: black border, resize, or centre crop."""
-    resample: Literal["bilinear", "bicubic"] = "bilinear"
-    """Interpolation of the resize."""
-    input_name: str | None = None
-    """Name of the model's input; needed only if it has several."""
-    output_name: str | None = None
-    """Name of the model's output; needed only if it has several."""
-
-    def options(self) -> dict[str, Any]:
-        return self.model_dump(exclude={"kind"}, exclude_none=True)
 
 
 class Sae(Model):
@@ -207,7 +174,7 @@ class What(Model):
     split: Split = Split()
     shard_rows: Annotated[int, Field(ge=1, le=100_000)] = 512
     """Images per shard: the unit of work, retry and resume."""
-    encoder: Annotated[MedclipEncoder | OnnxEncoder, Field(discriminator="kind")]
+    encoder: Encoder
     sae: Sae = Sae()
     features: Features = Features()
     naming: Naming | None = None

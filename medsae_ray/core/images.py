@@ -53,6 +53,8 @@ MAX_PIXELS = 100_000_000
 MAX_SIDE = 16_384  # px of a padded or resized intermediate, so that a 1 x 50,000,000 image cannot ask for a square
 
 HIGH_BIT = ("depth", "minmax")
+FITS = ("pad", "stretch", "crop")
+RESAMPLES = ("nearest", "bilinear", "bicubic", "lanczos")
 
 # The decoders are called directly: Image.open heeds the process-wide MAX_IMAGE_PIXELS and tries every format it knows.
 _OPENERS: dict[bytes, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
@@ -171,15 +173,20 @@ class Preprocess:
     fit: Literal["pad", "stretch", "crop"] = "pad"
     """pad: centred on a black square of side max(S, W, H), as MedCLIP does, then resized. stretch: resized whatever
     the aspect. crop: short side resized to S, then the centre square."""
-    resample: Literal["bicubic", "bilinear"] = "bicubic"
+    resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
+    resize: int | None = None
+    """stretch and crop: the side, or short side, to resize to before the centre S x S is cut; None: S itself."""
 
     def __post_init__(self) -> None:
-        allowed = {"channels": ("L", "RGB"), "fit": ("pad", "stretch", "crop"), "resample": ("bicubic", "bilinear")}
-        for name, values in allowed.items():
+        for name, values in (("channels", ("L", "RGB")), ("fit", FITS), ("resample", RESAMPLES)):
             if getattr(self, name) not in values:
                 raise EncoderError(f"{name} is {getattr(self, name)!r}; it may be one of {', '.join(values)}")
         if not isinstance(self.size, int) or self.size < 1:
             raise EncoderError(f"size is {self.size!r}; it must be a whole number of pixels, at least 1")
+        if self.resize is not None and (self.fit == "pad" or self.resize < self.size):
+            raise EncoderError(
+                f'resize is {self.resize!r}; with fit="stretch" or "crop" it may be a number from size = {self.size}'
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -189,11 +196,11 @@ class Preprocess:
     def __call__(self, image: Image.Image) -> np.ndarray:
         """`image` of any size and mode -> uint8 [S, S] or [S, S, 3]. ImageError where that is impossible."""
         image = eight_bit(image).convert(self.channels)
-        fitted = {"pad": self._pad, "stretch": self._resize, "crop": self._crop}[self.fit](image)
+        fitted = {"pad": self._pad, "stretch": self._stretch, "crop": self._crop}[self.fit](image)
         return np.array(fitted)
 
-    def _resize(self, image: Image.Image, size: tuple[int, int] | None = None) -> Image.Image:
-        return image.resize(size or (self.size, self.size), Image.Resampling[self.resample.upper()])
+    def _resize(self, image: Image.Image, width: int, height: int) -> Image.Image:
+        return image.resize((width, height), Image.Resampling[self.resample.upper()])
 
     def _pad(self, image: Image.Image) -> Image.Image:
         width, height = image.size
@@ -201,14 +208,21 @@ class Preprocess:
         self._refuse_long(image, side)
         square = Image.new(self.channels, (side, side))
         square.paste(image, ((side - width) // 2, (side - height) // 2))
-        return self._resize(square)
+        return self._resize(square, self.size, self.size)
+
+    def _stretch(self, image: Image.Image) -> Image.Image:
+        side = self.resize or self.size
+        return self._centre(self._resize(image, side, side))
 
     def _crop(self, image: Image.Image) -> Image.Image:
-        scale = self.size / min(image.size)
-        width, height = (max(self.size, int(n * scale)) for n in image.size)
+        short = min(image.size)
+        width, height = (int((self.resize or self.size) * n / short) for n in image.size)
         self._refuse_long(image, max(width, height))
-        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-        return self._resize(image, (width, height)).crop((left, top, left + self.size, top + self.size))
+        return self._centre(self._resize(image, width, height))
+
+    def _centre(self, image: Image.Image) -> Image.Image:
+        left, top = ((n - self.size) // 2 for n in image.size)
+        return image.crop((left, top, left + self.size, top + self.size))
 
     def _refuse_long(self, image: Image.Image, side: int) -> None:
         if side > max(MAX_SIDE, self.size):

@@ -131,12 +131,26 @@ def read_uri(base: Store, uri: str) -> bytes:
 
 @lru_cache
 def local_copy(uri: str) -> str:
-    """`uri` itself if it is a local path or on the web, else (s3://, gs://) a copy in the cache, named by content."""
+    """`uri` itself if it is a local path or on the web, else (s3://, gs://) a copy in the cache, named by content.
+
+    Of a folder, the files directly in it are copied.
+    """
     if "://" not in uri or uri.startswith(("http://", "https://")):
         return uri
     folder, name = split_uri(uri)
-    data = folder.read(name)
     cache = Store(str(Path.home() / ".cache" / "medsae_ray"))
+    if folder.opened[0].get_file_info(folder.path(name)).type != pafs.FileType.Directory:
+        return _cached(cache, name, folder.read(name))
+    files = {inner: folder.child(name).read(inner) for inner in folder.names(name)}
+    digest = hashlib.sha256(b"".join(inner.encode() + hashlib.sha256(data).digest() for inner, data in files.items()))
+    copy = cache.child(f"{digest.hexdigest()[:16]}-{name}")
+    for inner, data in files.items():
+        if not copy.exists(inner):
+            copy.write(inner, data)
+    return copy.uri
+
+
+def _cached(cache: Store, name: str, data: bytes) -> str:
     copy = f"{hashlib.sha256(data).hexdigest()[:16]}-{name}"
     if not cache.exists(copy):
         cache.write(copy, data)

@@ -5,11 +5,12 @@ from typing import Any
 
 from medsae_ray.config import Pool
 from medsae_ray.core import schema
-from medsae_ray.core.artifact import Draft, sha256
+from medsae_ray.core.artifact import Draft
 from medsae_ray.core.embed import EmbedWork
 from medsae_ray.core.encode import EncodeWork
 from medsae_ray.core.encoders import ENCODERS
-from medsae_ray.core.encoders.checkpoint import resolve
+from medsae_ray.core.encoders.checkpoint import content_hash
+from medsae_ray.core.encoders.hub import pinned
 from medsae_ray.core.storage import local_copy
 from medsae_ray.stages.datasets import image_store
 from medsae_ray.stages.run import Made, Run, Stage
@@ -21,9 +22,14 @@ def _device(pool: Pool) -> str:
 
 def _embed_what(run: Run) -> dict[str, Any]:
     what = run.recipe.what
-    weights = run.recipe.how.paths.weights or ENCODERS[what.encoder.kind].published
-    digest = sha256(resolve(local_copy(weights)).read_bytes())
+    digest = content_hash(ENCODERS[what.encoder.kind].locate(local_copy(_weights(run))))
     return {"encoder": what.encoder.model_dump(), "weights": digest, "images": what.images.model_dump()}
+
+
+def _weights(run: Run) -> str:
+    """The encoder's weights: the recipe's or the published ones, of a Hugging Face id the commit that it means now."""
+    given = run.recipe.how.paths.weights
+    return pinned(given or ENCODERS[run.recipe.what.encoder.kind].published or "")
 
 
 def _embed(run: Run, draft: Draft) -> Made:
@@ -32,7 +38,7 @@ def _embed(run: Run, draft: Draft) -> Made:
         manifest=draft.parents["manifest"],
         images=image_store(run),
         encoder=what.encoder.kind,
-        weights=how.paths.weights,
+        weights=_weights(run),
         options=what.encoder.options(),
         max_pixels=what.images.max_pixels,
         high_bit=what.images.high_bit,
@@ -58,5 +64,5 @@ def _encode(run: Run, draft: Draft) -> Made:
     return run.map(work, draft, schema.activations(), pool, "encode")
 
 
-EMBEDDINGS = Stage("embeddings", 1, lambda recipe: ("manifest",), _embed_what, _embed)
+EMBEDDINGS = Stage("embeddings", 2, lambda recipe: ("manifest",), _embed_what, _embed)
 ACTIVATIONS = Stage("activations", 1, lambda recipe: ("embeddings", "sae"), lambda run: {}, _encode)

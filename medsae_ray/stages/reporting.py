@@ -2,12 +2,15 @@
 
 import math
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medsae_ray.config import PhantomDataset
+from medsae_ray.config import PhantomDataset, Recipe
+from medsae_ray.core.encoders import ENCODERS
+from medsae_ray.core.encoders.hub import is_id
 from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.core.report.data import EntropySummary, Finding, ReportData
 from medsae_ray.stages.datasets import image_store
@@ -63,12 +66,21 @@ def _provenance(run: Run) -> dict[str, str]:
     sae = f"{kind}, {what.sae.width} features"
     return {
         "dataset": dataset,
-        "encoder": what.encoder.kind,
+        "encoder": encoder_name(run.recipe),
         "sae": sae,
         **artifacts,
         "versions": versions,
         "created": record.run["end"],
     }
+
+
+def encoder_name(recipe: Recipe) -> str:
+    """Kind of the encoder, and of one kind for many models the model: its Hugging Face id, or its folder's name."""
+    kind, weights = recipe.what.encoder.kind, recipe.how.paths.weights
+    model = weights or ENCODERS[kind].published
+    if not (recipe.what.encoder.takes_ids and model):
+        return kind
+    return f"{kind}, {model if is_id(model) else Path(model).name}"
 
 
 def _entropy(metrics: dict[str, Any]) -> EntropySummary:

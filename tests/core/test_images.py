@@ -238,7 +238,17 @@ def test_preprocess_does_not_clip_a_16_bit_image() -> None:
     np.testing.assert_array_equal(Preprocess()(Image.fromarray(grey_HW)), Preprocess()(Image.fromarray(GREY_HW)))
 
 
-@pytest.mark.parametrize("wrong", [{"size": 0}, {"channels": "BGR"}, {"fit": "squash"}, {"resample": "nearest"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"size": 0},
+        {"channels": "BGR"},
+        {"fit": "squash"},
+        {"resample": "hamming"},
+        {"resize": 256},
+        {"resize": 100, "fit": "crop"},
+    ],
+)
 def test_wrong_options_are_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(EncoderError, match=next(iter(wrong))):
         Preprocess(**wrong)

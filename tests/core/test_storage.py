@@ -68,3 +68,21 @@ def test_split_uri() -> None:
 
 def test_local_paths_and_web_addresses_are_not_copied() -> None:
     assert local_copy("/a/b") == "/a/b" and local_copy("https://h/x") == "https://h/x"
+
+
+def test_a_remote_file_and_a_remote_folder_are_copied_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    far = Store(str(tmp_path / "far"))
+    for name, data in (("model/config.json", b"{}"), ("model/model.safetensors", b"w"), ("model/.git/x", b"no")):
+        far.write(name, data)
+    local_copy.cache_clear()
+    folder, file = (Path(local_copy(f"file://{far.path(name)}")) for name in ("model", "model/model.safetensors"))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
+        "config.json": b"{}",
+        "model.safetensors": b"w",
+    }
+    assert file.read_bytes() == b"w" and file.parent == folder.parent == tmp_path / "home" / ".cache" / "medsae_ray"
+    before = folder.joinpath("config.json").stat().st_ino
+    local_copy.cache_clear()
+    assert local_copy(f"file://{far.path('model')}") == str(folder)
+    assert folder.joinpath("config.json").stat().st_ino == before

@@ -5,21 +5,24 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
-from medsae_ray.core.encoders.base import Encoder
+from medsae_ray.core.encoders.base import Encoder, Tokens
+from medsae_ray.core.encoders.biomedparse import BiomedParse
+from medsae_ray.core.encoders.huggingface import Dinov3, HuggingFace
 from medsae_ray.core.encoders.medclip import MedClipResnet, MedClipVit
 from medsae_ray.core.encoders.onnx import Onnx
 from medsae_ray.core.images import Preprocess
 from medsae_ray.errors import EncoderError
 
-ENCODERS: dict[str, type[Encoder]] = {cls.kind: cls for cls in (MedClipVit, MedClipResnet, Onnx)}
+_ALL: tuple[type[Encoder], ...] = (MedClipVit, MedClipResnet, BiomedParse, Dinov3, HuggingFace, Onnx)
+ENCODERS = {cls.kind: cls for cls in _ALL}
 
-__all__ = ["ENCODERS", "Encoder", "encoder_preprocess", "load_encoder"]
+__all__ = ["ENCODERS", "Encoder", "Tokens", "encoder_preprocess", "load_encoder"]
 
 
 def load_encoder(
     kind: str, weights: str | None = None, *, device: str = "cpu", threads: int | None = None, **options: Any
 ) -> Encoder:
-    """The encoder `kind` with `weights` (see checkpoint.py for what it may be; None: the published ones, downloaded).
+    """The encoder `kind` with `weights` (None: the published ones; checkpoint.py and hub.py say what it may be).
 
     `device` is "cpu" or "cuda"; `threads` is the number of CPU threads of one forward pass, None leaves the
     library's own choice; `options` are the kind's own. Raises EncoderError for an unknown kind or option, and where
@@ -34,7 +37,7 @@ def load_encoder(
 
 
 def encoder_preprocess(kind: str, weights: str | None = None, **options: Any) -> Preprocess:
-    """The Preprocess of that encoder. Cheap: of the weights, at most the header of a safetensors file is read."""
+    """The Preprocess of that encoder. Cheap: of the weights, at most a header or settings in JSON are read."""
     return _find(kind, options).preprocess_for(weights, **options)
 
 

@@ -1,7 +1,8 @@
 """Where an encoder's weights come from, and how they are held against the architecture they are for.
 
-A `weights` value is a local .bin (torch), .safetensors or .onnx file, a directory or .zip that holds pytorch_model.bin,
-an https URL of one of these, or "builtin:phantom-encoder", the small encoder that ships with the package.
+A `weights` value is a local .bin or .pt (torch), .safetensors or .onnx file, a directory or .zip that holds
+pytorch_model.bin, an https URL of one of these, or "builtin:phantom-encoder", the small encoder that ships with the
+package. Encoders that take Hugging Face ids and folders have hub.py for it.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,12 @@ BUILTIN = {
     "builtin:phantom-encoder": Path(__file__).parents[1] / "phantom" / "weights" / "encoder.safetensors",
 }
 _IN_DIRECTORY = ("pytorch_model.bin", "model.safetensors")
+# What transformers reads of a folder: settings, and weights in one form or the other.
+SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
+WEIGHTS = (
+    ("model*.safetensors", "model*.safetensors.index.json"),
+    ("pytorch_model*.bin", "pytorch_model*.bin.index.json"),
+)
 _TIMEOUT_S = 60
 _SHOWN = 4  # names per list in an error message
 
@@ -53,6 +60,28 @@ def resolve(weights: str) -> Path:
     if not path.is_file():
         raise EncoderError(f"weights {path}: no such file")
     return path
+
+
+def content_hash(path: Path) -> str:
+    """sha256 of a file, or of names and contents of those files of a folder that make its model: of no path."""
+    if path.is_file():
+        return _sha256(path)
+    files = [path / name for name in SETTINGS if (path / name).is_file()] + weight_files(path)
+    return hashlib.sha256("\n".join(f"{file.name} {_sha256(file)}" for file in files).encode()).hexdigest()
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of a folder that hold its weights, and their index; torch's only where there are no safetensors."""
+    for patterns in WEIGHTS:
+        found = sorted({file for pattern in patterns for file in folder.glob(pattern)})
+        if found:
+            return found
+    return []
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_state(path: Path) -> "dict[str, torch.Tensor]":
@@ -108,11 +137,13 @@ def check_state(path: Path, found: "Mapping[str, torch.Tensor]", wanted: "Mappin
         for key in wanted
         if key in found and found[key].shape != wanted[key].shape
     ]
-    problems = {
-        "missing": [key for key in wanted if key not in found],
-        "unexpected": [key for key in found if key not in wanted],
-        "of another shape": shapes,
-    }
+    missing, unexpected = [key for key in wanted if key not in found], [key for key in found if key not in wanted]
+    refuse_misfit(path, missing, unexpected, shapes)
+
+
+def refuse_misfit(path: Path, missing: Sequence[str], unexpected: Sequence[str], shapes: Sequence[str]) -> None:
+    """EncoderError that counts and names what is wrong with a checkpoint; nothing happens where nothing is."""
+    problems = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
     texts = [f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names]
     if texts:
         raise EncoderError(f"weights {path} do not fit the architecture. {'; '.join(texts)}")

@@ -1,8 +1,7 @@
 """MedCLIP's vision encoders: "medclip-vit" (Swin) and "medclip-resnet" (ResNet-50).
 
 Wang et al., "MedCLIP: Contrastive Learning from Unpaired Medical Images and Text", EMNLP 2022, and its public reference
-code. torch and transformers are imported when an encoder is built, so that a process that only decodes images, and
-needs no more than `preprocess_for`, stays light. Legend: N images, S side, D embedding dimension.
+code. Legend: N images, S side, D embedding dimension, T tokens.
 """
 
 import json
@@ -14,13 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from medsae_ray.core.encoders.base import Encoder
 from medsae_ray.core.encoders.checkpoint import read_metadata, resolve
+from medsae_ray.core.encoders.torch_encoder import Grid, Normalisation, Precision, TorchEncoder
 from medsae_ray.core.images import Preprocess
 from medsae_ray.errors import EncoderError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from medsae_ray.core.encoders.networks import Tower, VitTower
 
@@ -68,14 +67,6 @@ class SwinGeometry:
                 raise EncoderError(
                     f"Swin geometry: stage {stage} has {tokens} tokens a side, a window {self.window_size}"
                 )
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """x/255, minus `mean`, over `std` (both of grey pixels in 0..1, one number for all channels)."""
-
-    mean: float = MEAN
-    std: float = STD
 
 
 def build_vit(geometry: SwinGeometry) -> "VitTower":
@@ -132,21 +123,25 @@ def _stored_normalisation(path: Path, size: int) -> Normalisation:
     return Normalisation(float(stored.get("mean", MEAN)), float(stored.get("std", STD)))
 
 
-class MedClip(Encoder):
-    """What both towers share: grey input repeated to three channels, and one normalisation."""
+class MedClip(TorchEncoder):
+    """What both towers share: grey input repeated to three channels, and one normalisation.
+
+    The embedding is a projection of the mean token, so tokens are projected too: their mean is the embedding.
+    """
 
     published: ClassVar[str]
 
-    def __init__(self, weights: str | None = None, *, device: str = "cpu", threads: int | None = None) -> None:
-        import torch
-
-        if device == "cuda" and not torch.cuda.is_available():
-            raise EncoderError('device is "cuda", but torch finds no CUDA device here')
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self.device = device
+    def __init__(
+        self,
+        weights: str | None = None,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        precision: Precision = "float32",
+    ) -> None:
+        self._start(device, threads, precision)
         self.preprocess = self.preprocess_for(weights)
-        self._load(resolve(weights or self.published))
+        self._load(self.locate(weights))
 
     def _load(self, path: Path) -> None:
         from medsae_ray.core.encoders.networks import load_released
@@ -155,21 +150,18 @@ class MedClip(Encoder):
         load_released(tower, path)
         self.dim = tower.dim
         self.normalisation = _stored_normalisation(path, self.preprocess.size)
-        self._tower = tower.eval().requires_grad_(False).to(self.device)
+        self._tower = tower
+        self._ready(tower)
 
     @abstractmethod
     def _build(self, path: Path) -> "Tower":
         """The tower, not yet filled, that `path` is a checkpoint of."""
 
-    def _forward(self, pixels: np.ndarray) -> np.ndarray:
-        import torch
+    def _embedding(self, x_NCHW: "Tensor") -> "Tensor":
+        return self._tower(x_NCHW)
 
-        # TF32 would cost the convolutions three digits on a recent GPU.
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            x_NHW = torch.tensor(pixels).to(self.device).float() / 255
-            x_NHW = (x_NHW - self.normalisation.mean) / self.normalisation.std
-            x_NCHW = x_NHW[:, None].expand(-1, 3, -1, -1).contiguous()
-            return self._tower(x_NCHW).float().cpu().numpy()
+    def _tokens(self, x_NCHW: "Tensor") -> "tuple[Tensor, Grid]":
+        return self._tower.tokens(x_NCHW)
 
 
 class MedClipVit(MedClip):

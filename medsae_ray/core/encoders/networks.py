@@ -1,7 +1,8 @@
 """MedCLIP's two vision towers as torch modules, and the released checkpoint's names for their tensors.
 
 Wang et al., "MedCLIP: Contrastive Learning from Unpaired Medical Images and Text", EMNLP 2022. The released layout is
-that of its pytorch_model.bin without the prefix "vision_model.". Legend: N images, S side, D embedding dimension.
+that of its pytorch_model.bin without the prefix "vision_model.". Legend: N images, S side, D embedding dimension, T
+tokens.
 """
 
 import re
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from transformers import ResNetConfig, ResNetModel, SwinConfig, SwinModel
 
 from medsae_ray.core.encoders.checkpoint import check_state, read_state, vision_part
+from medsae_ray.core.encoders.torch_encoder import map_tokens, square
 
 # (transformers 5, released): the fragments in which Swin's names differ.
 _SWIN_NAMES = (
@@ -36,6 +38,10 @@ class Tower(nn.Module):
     dim: int
     """D."""
 
+    def tokens(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """pixel_values -> (projected tokens [N, T, D], their rows and columns). Their mean is the embedding."""
+        raise NotImplementedError
+
     @staticmethod
     def released_name(key: str) -> str:
         """The released checkpoint's name of the tensor that `state_dict` calls `key`."""
@@ -53,6 +59,10 @@ class VitTower(Tower):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         return self.projection_head(self.model(pixel_values).pooler_output)
+
+    def tokens(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        x_NTD = self.projection_head(self.model(pixel_values).last_hidden_state)
+        return x_NTD, square(x_NTD.shape[1])
 
     @staticmethod
     def released_name(key: str) -> str:
@@ -72,6 +82,9 @@ class ResNetTower(Tower):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         return self.projection(self.model(pixel_values).pooler_output.flatten(1))
+
+    def tokens(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        return map_tokens(self.model(pixel_values).last_hidden_state, self.projection)
 
     @staticmethod
     def released_name(key: str) -> str:

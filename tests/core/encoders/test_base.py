@@ -77,6 +77,18 @@ def test_pixels_of_another_shape_are_refused(encoder: MeanAndMax, pixels: np.nda
         encoder.embed(pixels)
 
 
+def test_an_encoder_without_patches_says_so(encoder: MeanAndMax) -> None:
+    with pytest.raises(EncoderError, match="'mean-and-max' has no patch tokens"):
+        encoder.embed_tokens(np.zeros((1, 4, 4), np.uint8))
+    with pytest.raises(EncoderError, match=r"uint8 \[N, 4, 4\] is read"):
+        encoder.embed_tokens(np.zeros((1, 5, 4), np.uint8))
+
+
+def test_an_encoder_without_published_weights_asks_for_some() -> None:
+    with pytest.raises(EncoderError, match="'mean-and-max' has no published weights"):
+        MeanAndMax.locate()
+
+
 def test_an_unknown_kind_or_option_is_answered_with_the_nearest() -> None:
     with pytest.raises(EncoderError, match="did you mean 'medclip-vit'"):
         load_encoder("medclip-vitt")

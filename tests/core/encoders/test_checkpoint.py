@@ -1,5 +1,6 @@
 """Where weights come from: files, directories, archives, downloads; and what is refused."""
 
+import hashlib
 import io
 import zipfile
 from email.message import Message
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from medsae_ray.core.encoders import checkpoint
-from medsae_ray.core.encoders.checkpoint import read_metadata, read_state, resolve, vision_part
+from medsae_ray.core.encoders.checkpoint import content_hash, read_metadata, read_state, resolve, vision_part
 from medsae_ray.errors import EncoderError
 
 
@@ -98,6 +99,30 @@ def test_text_tower_and_logit_scale_are_left_out_and_a_stranger_is_not() -> None
     keys = ("vision_model.a", "text_model.b", "logit_scale", "stranger")
     assert set(vision_part({key: torch.zeros(1) for key in keys})) == {"a", "stranger"}
     assert set(vision_part({"a": torch.zeros(1)})) == {"a"}
+
+
+def model(folder: Path, **files: str) -> str:
+    """content_hash of a model folder with these files beside its weights."""
+    folder.mkdir(parents=True)
+    for name, text in ({"config.json": "{}", "model.safetensors": "w"} | files).items():
+        (folder / name.replace("__", ".")).write_text(text)
+    return content_hash(folder)
+
+
+def test_a_folders_hash_is_of_the_content_that_makes_the_model(tmp_path: Path) -> None:
+    first = model(tmp_path / "a")
+    assert model(tmp_path / "deeper" / "b", README__md="text", pytorch_model__bin="the same again") == first
+    for number, change in enumerate(
+        ({"config.json": "{ }"}, {"model.safetensors": "v"}, {"preprocessor_config.json": "{}"})
+    ):
+        assert model(tmp_path / str(number), **change) != first
+    parts = {"model-00001-of-00002.safetensors": "w", "model-00002-of-00002.safetensors": "x"}
+    assert model(tmp_path / "parts", **parts) != first
+
+
+def test_a_files_hash_is_its_sha256(tmp_path: Path) -> None:
+    (tmp_path / "x.bin").write_bytes(b"weights")
+    assert content_hash(tmp_path / "x.bin") == hashlib.sha256(b"weights").hexdigest()
 
 
 def test_damaged_metadata_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,184 @@
+"""Kind "biomedparse": the image encoder of BiomedParse (v1), a FocalNet-L, as SAIL takes it.
+
+Zhao et al., "A foundation model for joint segmentation, detection and recognition of biomedical objects across nine
+modalities", Nature Methods 2025; Yang et al., "Focal Modulation Networks", NeurIPS 2022. The embedding is the mean of
+the last stage's tokens after their norm (`norm3`); the rest of the checkpoint, which segments, is not read. Legend: N
+images, S side, D embedding dimension, T tokens.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from medsae_ray.core.encoders.checkpoint import check_state, read_metadata, read_state, resolve
+from medsae_ray.core.encoders.hub import is_id, snapshot
+from medsae_ray.core.encoders.torch_encoder import Grid, Normalisation, Precision, TorchEncoder, square
+from medsae_ray.core.images import Preprocess
+from medsae_ray.errors import EncoderError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import FocalNetModel
+
+# What SAIL's code subtracts and divides by, of pixels in 0..255. Later configurations of BiomedParse's repository have
+# (64.284, 59.293, 59.962) and (62.484, 60.865, 59.835): the options mean and std take them, over 255.
+MEAN, STD = (123.675 / 255, 116.28 / 255, 103.53 / 255), (58.395 / 255, 57.12 / 255, 57.375 / 255)
+_FILE = "biomedparse_v1.pt"
+_FIRST = "patch_embed.proj.weight"
+# (transformers, released): the fragments in which names differ.
+_NAMES = (
+    (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+    (r"^embeddings\.norm\.", "patch_embed.norm."),
+    (r"^encoder\.stages\.(\d+)\.layers\.", r"layers.\1.blocks."),
+    (r"^encoder\.stages\.(\d+)\.downsample\.projection\.", r"layers.\1.downsample.proj."),
+    (r"^encoder\.stages\.(\d+)\.downsample\.norm\.", r"layers.\1.downsample.norm."),
+    (r"\.modulation\.projection_in\.", ".modulation.f."),
+    (r"\.modulation\.projection_context\.", ".modulation.h."),
+    (r"\.modulation\.projection_out\.", ".modulation.proj."),
+)
+
+
+@dataclass(frozen=True)
+class FocalGeometry:
+    """Shape of the FocalNet. The defaults are BiomedParse's; D is embed_dim * 2^(stages - 1)."""
+
+    embed_dim: int = 192
+    """Width of the first stage; it doubles at every further one."""
+    depths: tuple[int, ...] = (2, 2, 18, 2)
+    """Blocks per stage."""
+    focal_levels: tuple[int, ...] = (4, 4, 4, 4)
+    """Depth-wise convolutions per block, by stage."""
+    focal_windows: tuple[int, ...] = (3, 3, 3, 3)
+    """Side of the first of them, by stage; each further one is 2 wider."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self)[1:]:
+            object.__setattr__(self, field.name, tuple(int(n) for n in getattr(self, field.name)))
+        if not len(self.depths) == len(self.focal_levels) == len(self.focal_windows) > 0:
+            raise EncoderError(f"FocalNet geometry: one number per stage is needed everywhere, found {self}")
+
+
+class BiomedParse(TorchEncoder):
+    """`weights` is biomedparse_v1.pt, or a Hugging Face id of a repository that holds it.
+
+    Options: `size` (a multiple of 32), `mean` and `std` (in units of 0..1), and `channels` "L" to hand images over in
+    grey and repeat them on the device.
+    """
+
+    kind = "biomedparse"
+    published = "microsoft/BiomedParse"
+
+    def __init__(
+        self,
+        weights: str | None = None,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        precision: Precision = "float32",
+        size: int = 1024,
+        channels: Literal["L", "RGB"] = "RGB",
+        mean: float | tuple[float, ...] = MEAN,
+        std: float | tuple[float, ...] = STD,
+    ) -> None:
+        self._start(device, threads, precision)
+        self.preprocess = self.preprocess_for(weights, size=size, channels=channels)
+        self.normalisation = Normalisation(mean, std)
+        self.normalisation.check(self.channels)
+        path = self.locate(weights)
+        self._tower = _load(path)
+        self.dim = self._tower.num_features
+        self._ready(self._tower)
+
+    @classmethod
+    def locate(cls, weights: str | None = None) -> Path:
+        weights = weights or cls.published
+        if not is_id(weights):
+            return resolve(weights)
+        path = snapshot(weights, (_FILE,)) / _FILE
+        if not path.is_file():
+            raise EncoderError(f"weights {weights}: the model has no {_FILE}")
+        return path
+
+    @classmethod
+    def preprocess_for(
+        cls, weights: str | None = None, *, size: int = 1024, channels: Literal["L", "RGB"] = "RGB", **others: Any
+    ) -> Preprocess:
+        if size % 32:
+            raise EncoderError(f"size is {size}; it must be a multiple of 32")
+        return Preprocess(size, channels, "stretch", "bilinear")
+
+    def _embedding(self, x_NCHW: "Tensor") -> "Tensor":
+        return self._tower(x_NCHW).last_hidden_state.float().mean(1)
+
+    def _tokens(self, x_NCHW: "Tensor") -> "tuple[Tensor, Grid]":
+        x_NTD = self._tower(x_NCHW).last_hidden_state
+        return x_NTD, square(x_NTD.shape[1])
+
+
+def build_focalnet(geometry: FocalGeometry) -> "FocalNetModel":
+    """A randomly initialised FocalNet: normalised float [N, 3, S, S] -> last_hidden_state [N, T, D], after `norm3`."""
+    from transformers import FocalNetConfig, FocalNetModel
+
+    config = FocalNetConfig(
+        embed_dim=geometry.embed_dim,
+        depths=list(geometry.depths),
+        focal_levels=list(geometry.focal_levels),
+        focal_windows=list(geometry.focal_windows),
+        use_conv_embed=True,
+        use_layerscale=True,
+        use_post_layernorm=True,
+        normalize_modulator=True,
+    )
+    return FocalNetModel(config, add_pooling_layer=False)
+
+
+def save_focalnet(model: "FocalNetModel", geometry: FocalGeometry, path: str | Path) -> None:
+    """Write the model as safetensors in the released layout, with its geometry; the file appears by rename."""
+    from safetensors.torch import save_file
+
+    last = len(geometry.depths) - 1
+    state = {f"backbone.{released_name(key, last)}": value.contiguous() for key, value in model.state_dict().items()}
+    partial = Path(f"{path}.partial")
+    save_file(state, partial, metadata={"format": "pt", "focalnet": json.dumps(asdict(geometry))})
+    partial.replace(path)
+
+
+def released_name(key: str, last: int) -> str:
+    """The released backbone's name of the tensor that transformers calls `key`; `last` is the last stage's number."""
+    for current, released in _NAMES:
+        key = re.sub(current, released, key)
+    return re.sub(r"^layernorm\.", f"norm{last}.", key)
+
+
+def _geometry(path: Path) -> FocalGeometry:
+    stored = read_metadata(path, "focalnet")
+    try:
+        return FocalGeometry(**stored) if stored is not None else FocalGeometry()
+    except (TypeError, ValueError) as error:
+        raise EncoderError(f"weights {path}: FocalNet geometry {stored} cannot be used ({error})") from error
+
+
+def _load(path: Path) -> "FocalNetModel":
+    import torch
+
+    geometry = _geometry(path)
+    with torch.device("meta"):  # 200 million random numbers that nobody reads would cost seconds
+        model = build_focalnet(geometry)
+    last = len(geometry.depths) - 1
+    names = {key: released_name(key, last) for key in model.state_dict()}
+    found = _backbone(path, last)
+    check_state(path, found, {names[key]: value for key, value in model.state_dict().items()})
+    model.load_state_dict({key: found[name].float() for key, name in names.items()}, assign=True)
+    return model
+
+
+def _backbone(path: Path, last: int) -> "dict[str, Tensor]":
+    """The backbone's tensors without their prefix, and without the norms of earlier stages, which are not used."""
+    state = read_state(path)
+    prefixes = [key.removesuffix(_FIRST) for key in state if key.endswith(_FIRST)]
+    if len(prefixes) != 1:
+        raise EncoderError(f"weights {path}: {len(prefixes)} tensors named *{_FIRST}; a BiomedParse checkpoint has one")
+    inside = {key.removeprefix(prefixes[0]): value for key, value in state.items() if key.startswith(prefixes[0])}
+    return {key: value for key, value in inside.items() if not re.match(rf"norm[^{last}]\.", key)}

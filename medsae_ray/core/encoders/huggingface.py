@@ -1,0 +1,165 @@
+"""Kinds "huggingface", any vision model that transformers' AutoModel loads, and "dinov3".
+
+Siméoni et al., "DINOv3", arXiv 2508.10104. Of models with a text half (CLIP, SigLIP) the vision half is taken. Legend:
+N images, S side, D embedding dimension, T tokens.
+"""
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from medsae_ray.core.encoders.hub import model_folder
+from medsae_ray.core.encoders.processor import image_settings, model_setting
+from medsae_ray.core.encoders.torch_encoder import Grid, Precision, TorchEncoder, map_tokens, square
+from medsae_ray.core.images import Preprocess
+from medsae_ray.errors import EncoderError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+POOLS = ("pooler", "cls", "mean")
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class HuggingFace(TorchEncoder):
+    """`weights` is a Hugging Face id, "owner/name" or "owner/name@revision", or a folder from save_pretrained.
+
+    Options: `pool` pooler (the model's own pooler_output), cls (the first token) or mean (of the patch tokens, without
+    class and register tokens); `size`, `resize`, `fit`, `resample`, `mean`, `std` (in units of 0..1) override the
+    model's preprocessor_config.json; with `channels` "L" images are handed over in grey and repeated on the device.
+    """
+
+    kind = "huggingface"
+    fallback: ClassVar[dict[str, Any] | None] = None
+    """What stands in for a missing preprocessor_config.json."""
+    default_size: ClassVar[int | None] = None
+    """S where `size` is not given; None: what the model's files say."""
+
+    def __init__(
+        self,
+        weights: str | None = None,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        precision: Precision = "float32",
+        pool: Literal["pooler", "cls", "mean"] = "pooler",
+        size: int | None = None,
+        resize: int | None = None,
+        fit: Literal["pad", "stretch", "crop"] | None = None,
+        resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None,
+        channels: Literal["L", "RGB"] = "RGB",
+        mean: float | tuple[float, ...] | None = None,
+        std: float | tuple[float, ...] | None = None,
+    ) -> None:
+        if pool not in POOLS:
+            raise EncoderError(f"pool is {pool!r}; it may be one of {', '.join(POOLS)}")
+        self._start(device, threads, precision)
+        self._where, self._pool = self.locate(weights), pool
+        given: dict[str, Any] = {"size": size or self.default_size, "resize": resize, "fit": fit, "resample": resample}
+        given |= {"channels": channels, "mean": mean, "std": std}
+        self.preprocess, self.normalisation = image_settings(self._where, given, self.fallback)
+        self.channels = model_setting(self._where, "num_channels") or 3
+        if self.channels < len(channels):
+            raise EncoderError(f"{self._where}: the model takes {self.channels} channel; set channels to L")
+        self.normalisation.check(self.channels)
+        self._build()
+        self.dim = self._width()
+
+    @classmethod
+    def locate(cls, weights: str | None = None) -> Path:
+        if not (weights or cls.published):
+            raise EncoderError(f"encoder {cls.kind!r}: weights must name a Hugging Face id or a folder")
+        return model_folder(weights or cls.published or "")
+
+    @classmethod
+    def preprocess_for(cls, weights: str | None = None, *, channels: str = "RGB", **options: Any) -> Preprocess:
+        folder = model_folder(weights or cls.published or "", settings_only=True)
+        keys = ("size", "resize", "fit", "resample", "mean", "std")
+        given = {key: options.get(key) for key in keys} | {"channels": channels}
+        given["size"] = given["size"] or cls.default_size
+        return image_settings(folder, given, cls.fallback)[0]
+
+    def _build(self) -> None:
+        from medsae_ray.core.encoders.automodel import vision_model
+
+        tower = vision_model(self._where, pooler=self._pool == "pooler")
+        # Position embeddings that are learned for another size have to be asked to stretch.
+        stretches = "interpolate_pos_encoding" in inspect.signature(tower.forward).parameters
+        other = self.preprocess.size != model_setting(self._where, "image_size")
+        self._arguments = {"interpolate_pos_encoding": True} if stretches and other else {}
+        self._tower = tower
+        self._ready(tower)
+
+    def _width(self) -> int:
+        """D of one black image, which also shows that the model runs and has what `pool` names."""
+        black = np.zeros((1, *self.preprocess.shape), np.uint8)
+        try:
+            return self._forward(black).shape[1]
+        except EncoderError:
+            raise
+        except Exception as error:  # each model has its own for a size that it does not take
+            raise EncoderError(f"{self._where}: the model fails on {list(black.shape)} ({error})") from error
+
+    def _embedding(self, x_NCHW: "Tensor") -> "Tensor":
+        output = self._run(x_NCHW)
+        if self._pool == "pooler":
+            if getattr(output, "pooler_output", None) is None:
+                raise EncoderError(f"{self._where}: the model has no pooler_output; use pool cls or mean")
+            return output.pooler_output.flatten(1)
+        first, x_NTD, _ = _parts(output.last_hidden_state)
+        if self._pool == "mean":
+            return x_NTD.float().mean(1)
+        if not first.shape[1]:
+            raise EncoderError(f"{self._where}: the model has no class token; use pool pooler or mean")
+        return first[:, 0]
+
+    def _tokens(self, x_NCHW: "Tensor") -> "tuple[Tensor, Grid]":
+        _, x_NTD, grid = _parts(self._run(x_NCHW).last_hidden_state)
+        return x_NTD, grid
+
+    def _run(self, x_NCHW: "Tensor") -> Any:
+        return self._tower(pixel_values=x_NCHW, **self._arguments)
+
+
+class Dinov3(HuggingFace):
+    """DINOv3's ViT and ConvNeXt models: the layer-normed class token (ViT) or mean (ConvNeXt), as `pooler_output`.
+
+    Defaults are those of SAIL: ViT-L/16 on 1024 x 1024 pixels. SAIL computes in bfloat16 on a GPU; `precision` does.
+    """
+
+    kind = "dinov3"
+    default_size = 1024
+    published = "facebook/dinov3-vitl16-pretrain-lvd1689m"
+    fallback: ClassVar[dict[str, Any] | None] = {
+        "image_mean": IMAGENET_MEAN,
+        "image_std": IMAGENET_STD,
+        "resample": 2,
+        "size": 224,
+    }
+
+    def _build(self) -> None:
+        found = model_setting(self._where, "model_type")
+        if found not in ("dinov3_vit", "dinov3_convnext"):
+            raise EncoderError(f"{self._where}: a {found} model; kind dinov3 reads dinov3_vit and dinov3_convnext")
+        super()._build()
+
+    def _width(self) -> int:
+        # Known from the configuration: a black image of 1024 px costs a minute of a CPU.
+        sizes = model_setting(self._where, "hidden_sizes")
+        return sizes[-1] if sizes else model_setting(self._where, "hidden_size")
+
+
+def _parts(hidden: "Tensor") -> "tuple[Tensor, Tensor, Grid]":
+    """A model's last hidden state -> (class and register tokens [N, P, D], patch tokens [N, T, D], the grid).
+
+    Inputs are square, so patches are the largest square number of tokens, and what comes before them is none. True as
+    long as P is at most twice the grid's side.
+    """
+    if hidden.ndim == 4:
+        x_NTD, grid = map_tokens(hidden, lambda tokens: tokens)
+        return x_NTD[:, :0], x_NTD, grid
+    grid = square(hidden.shape[1])
+    patches = grid[0] * grid[1]
+    return hidden[:, : hidden.shape[1] - patches], hidden[:, hidden.shape[1] - patches :], grid

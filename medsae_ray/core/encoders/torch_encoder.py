@@ -1,0 +1,117 @@
+"""What encoders that run in torch share: device, threads, precision and normalisation.
+
+torch is imported when an encoder is built, so that a process that only decodes images, and needs no more than
+`preprocess_for`, stays light. Legend: N images, S side, C channels of the model's input, D embedding dimension, T
+tokens.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from medsae_ray.core.encoders.base import Encoder, Tokens
+from medsae_ray.errors import EncoderError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Precision = Literal["float32", "bfloat16"]
+Grid = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """x / divisor, minus `mean`, over `std`: one number for all channels, or one per channel."""
+
+    mean: float | tuple[float, ...]
+    std: float | tuple[float, ...]
+    divisor: float = 255.0
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            if isinstance(value := getattr(self, name), Sequence):
+                object.__setattr__(self, name, tuple(float(v) for v in value))
+        if np.min(self.std) <= 0:
+            raise EncoderError(f"std is {self.std}; it must be positive")
+
+    def check(self, channels: int) -> None:
+        """EncoderError where mean or std are neither one number nor `channels`."""
+        for name in ("mean", "std"):
+            if np.size(getattr(self, name)) not in (1, channels):
+                raise EncoderError(f"{name} is {getattr(self, name)}; one number is needed, or {channels}")
+
+
+class TorchEncoder(Encoder):
+    """`precision` bfloat16 holds weights and activations in 16 bits; embeddings are float32 either way."""
+
+    normalisation: Normalisation
+    channels: int = 3
+    """C; grey is repeated."""
+
+    def _start(self, device: str, threads: int | None, precision: Precision) -> None:
+        import torch
+
+        if device == "cuda" and not torch.cuda.is_available():
+            raise EncoderError('device is "cuda", but torch finds no CUDA device here')
+        if precision not in ("float32", "bfloat16"):
+            raise EncoderError(f'precision is {precision!r}; it may be "float32" or "bfloat16"')
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.device, self._dtype = device, getattr(torch, precision)
+
+    def _ready(self, tower: "nn.Module") -> None:
+        """Bring `tower` to the state that it is run in: evaluation, on the device, in the precision."""
+        tower.eval().requires_grad_(False).to(self.device, self._dtype)
+
+    @abstractmethod
+    def _embedding(self, x_NCHW: "Tensor") -> "Tensor":
+        """Normalised images -> [N, D]."""
+
+    @abstractmethod
+    def _tokens(self, x_NCHW: "Tensor") -> "tuple[Tensor, Grid]":
+        """Normalised images -> ([N, T, D], (rows, columns))."""
+
+    def _forward(self, pixels: np.ndarray) -> np.ndarray:
+        with _inference():
+            return self._embedding(self._values(pixels)).float().cpu().numpy()
+
+    def _forward_tokens(self, pixels: np.ndarray) -> Tokens:
+        with _inference():
+            x_NTD, grid = self._tokens(self._values(pixels))
+            return Tokens(x_NTD.float().cpu().numpy(), grid)
+
+    def _values(self, pixels: np.ndarray) -> "Tensor":
+        """uint8 [N, S, S] or [N, S, S, 3] -> normalised [N, C, S, S]."""
+        import torch
+
+        def column(values: float | tuple[float, ...]) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=self.device).reshape(-1, 1, 1)
+
+        x_NHWC = torch.tensor(pixels).to(self.device).reshape(*pixels.shape[:3], -1)
+        x_NCHW = x_NHWC.permute(0, 3, 1, 2).float() / self.normalisation.divisor
+        x_NCHW = (x_NCHW - column(self.normalisation.mean)) / column(self.normalisation.std)
+        return x_NCHW.expand(-1, self.channels, -1, -1).to(self._dtype).contiguous()
+
+
+@contextmanager
+def _inference() -> Iterator[None]:
+    import torch
+
+    # TF32 would cost the convolutions three digits on a recent GPU.
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
+
+
+def map_tokens(x_NCHW: "Tensor", function: "Callable[[Tensor], Tensor]") -> "tuple[Tensor, Grid]":
+    """A feature map [N, C, rows, columns] -> (`function` of its places as tokens [N, T, C], the grid)."""
+    return function(x_NCHW.flatten(2).transpose(1, 2)), (x_NCHW.shape[2], x_NCHW.shape[3])
+
+
+def square(tokens: int) -> Grid:
+    """The largest square grid of at most so many places."""
+    return (math.isqrt(tokens), math.isqrt(tokens))

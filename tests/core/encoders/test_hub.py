@@ -1,0 +1,104 @@
+"""Models by id: fetched by the real client from a hub on this machine; and what is said where that fails."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medsae_ray.core.encoders import encoder_preprocess, load_encoder
+from medsae_ray.core.encoders.checkpoint import content_hash
+from medsae_ray.core.encoders.hub import is_id, model_folder, pinned, snapshot
+from medsae_ray.errors import EncoderError
+from tests.core.encoders.small_hub import COMMIT, hub, point
+from tests.core.encoders.small_models import SIDE, saved
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    saved(tmp_path / "model", "vit")
+    (tmp_path / "model" / "README.md").write_text("not fetched")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def asked(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    snapshot.cache_clear()
+    with hub(folder, tmp_path / "cache", monkeypatch) as paths:
+        yield paths
+    snapshot.cache_clear()
+
+
+def test_a_model_by_id_is_the_model_in_the_folder(asked: list[str], folder: Path) -> None:
+    images = [np.random.default_rng(0).integers(0, 256, (50, 40, 3), dtype=np.uint8)]
+    by_id, local = (load_encoder("huggingface", weights) for weights in ("owner/open@v1", str(folder)))
+    np.testing.assert_array_equal(by_id.encode(images), local.encode(images))
+    assert content_hash(by_id.locate("owner/open@v1")) == content_hash(local.locate(str(folder)))
+    fetched = {path.rsplit("/", 1)[1] for path in asked if "/resolve/" in path}
+    assert fetched == {"config.json", "preprocessor_config.json", "model.safetensors"}
+
+
+def test_the_preprocessing_needs_no_weights(asked: list[str]) -> None:
+    assert encoder_preprocess("huggingface", "owner/open").size == SIDE
+    assert not any("safetensors" in path for path in asked)
+
+
+def test_an_id_is_pinned_to_its_commit_and_a_folder_stays(asked: list[str], folder: Path) -> None:
+    assert pinned("owner/open") == pinned("owner/open@v1") == f"owner/open@{COMMIT}"
+    assert pinned(str(folder)) == str(folder)
+
+
+def test_torch_weights_are_fetched_where_there_are_no_safetensors(asked: list[str], folder: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert (model_folder("owner/open") / "pytorch_model.bin").is_file()
+    assert load_encoder("huggingface", "owner/open").dim == 32
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("owner/gated", r"is gated\. Accept its licence at https://huggingface\.co/owner/gated, then set HF_TOKEN"),
+        ("owner/absent", "Hugging Face has no model owner/absent that this account may see"),
+        ("owner/open@v9", "owner/open has no branch, tag or commit v9"),
+    ],
+)
+def test_what_the_hub_refuses_is_said_with_what_to_do(asked: list[str], weights: str, message: str) -> None:
+    with pytest.raises(EncoderError, match=message):
+        load_encoder("huggingface", weights)
+
+
+def test_a_repository_without_the_checkpoint_is_named(asked: list[str]) -> None:
+    with pytest.raises(EncoderError, match=r"owner/open: the model has no biomedparse_v1\.pt"):
+        load_encoder("biomedparse", "owner/open", size=32)
+
+
+def test_an_id_without_a_network_is_a_readable_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot.cache_clear()
+    point("http://127.0.0.1:9", tmp_path, monkeypatch)  # the discard port: nobody listens
+    with pytest.raises(EncoderError, match=r"cannot be reached.*hf download owner/open"):
+        load_encoder("huggingface", "owner/open")
+    with pytest.raises(EncoderError, match=r"cannot be reached.*hf download facebook/dinov3-vitl16"):
+        load_encoder("dinov3")
+
+
+def test_what_is_fetched_is_found_again_without_a_network(
+    asked: list[str], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model_folder("owner/open")
+    snapshot.cache_clear()
+    point("http://127.0.0.1:9", tmp_path / "cache", monkeypatch)
+    assert content_hash(model_folder("owner/open")) == content_hash(folder)
+    assert pinned("owner/open") == f"owner/open@{COMMIT}"
+
+
+def test_paths_and_other_weights_are_no_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_id("facebook/dinov3-vitl16-pretrain-lvd1689m@main")
+    for weights in ("/a/b", "./a/b", "../b", "a", "a/b/c", "https://a/b", "builtin:phantom-encoder"):
+        assert not is_id(weights)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    assert not is_id("a/b")

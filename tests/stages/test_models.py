@@ -1,0 +1,84 @@
+"""Stage `embeddings` with a model from a folder or by id: what its artifact is named after, and what it holds."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medsae_ray.config import parse_recipe
+from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.encoders import load_encoder
+from medsae_ray.core.encoders.hub import snapshot
+from medsae_ray.stages.pipeline import run_stage
+from medsae_ray.stages.reporting import encoder_name
+from tests.core.encoders.small_hub import hub
+from tests.core.encoders.small_models import saved, vision
+from tests.small import recipe_data, table_dataset
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(table, model folder)."""
+    folder = tmp_path_factory.mktemp("data")
+    return table_dataset(folder, 12), saved(folder / "model", "dinov3-vit")
+
+
+@pytest.fixture
+def online(data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    snapshot.cache_clear()
+    with hub(data[1], tmp_path / "cache", monkeypatch):
+        yield
+    snapshot.cache_clear()
+
+
+def embedded(table: Path, weights: str, root: Path, **encoder: Any) -> Artifact:
+    """The embeddings artifact."""
+    recipe = recipe_data(table, Path("x"), engine="loop")
+    recipe["how"]["paths"]["weights"] = weights
+    recipe["what"]["encoder"] = {"kind": "huggingface"} | encoder
+    return run_stage(parse_recipe(recipe), str(root), "embeddings")
+
+
+def test_a_folder_and_the_same_model_by_id_are_one_artifact(
+    data: tuple[Path, Path], online: None, tmp_path: Path
+) -> None:
+    table, folder = data
+    made = embedded(table, str(folder), tmp_path / "runs")
+    moved = shutil.copytree(folder, tmp_path / "elsewhere")
+    assert embedded(table, str(moved), tmp_path / "runs").name == made.name
+    assert embedded(table, "owner/open@v1", tmp_path / "runs").name == made.name
+    x_ND = np.array(made.table()["x"].to_pylist(), np.float32)
+    images = [table.parent / f"i{number:04d}.png" for number in range(12)]
+    np.testing.assert_array_equal(x_ND, load_encoder("huggingface", str(folder)).encode(images, batch_size=64))
+
+
+def test_other_weights_and_other_options_are_other_artifacts(data: tuple[Path, Path], tmp_path: Path) -> None:
+    table, folder = data
+    other = shutil.copytree(folder, tmp_path / "other")
+    vision("dinov3-vit").half().save_pretrained(other)  # type: ignore[operator]
+    names = [
+        embedded(table, str(folder), tmp_path / "runs"),
+        embedded(table, str(other), tmp_path / "runs"),
+        embedded(table, str(folder), tmp_path / "runs", pool="mean"),
+        embedded(table, str(folder), tmp_path / "runs", mean=[0.5, 0.5, 0.5]),
+        embedded(table, str(folder), tmp_path / "runs", kind="dinov3", size=32),
+    ]
+    assert len({made.name for made in names}) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "weights", "name"),
+    [
+        ({"kind": "huggingface"}, "owner/name@v1", "huggingface, owner/name@v1"),
+        ({"kind": "dinov3"}, None, "dinov3, facebook/dinov3-vitl16-pretrain-lvd1689m"),
+        ({"kind": "biomedparse"}, "/disk/biomedparse_v1.pt", "biomedparse, biomedparse_v1.pt"),
+        ({"kind": "onnx", "size": 16}, "/disk/e.onnx", "onnx"),
+    ],
+)
+def test_a_report_names_the_model(encoder: dict[str, Any], weights: str | None, name: str) -> None:
+    recipe = recipe_data(Path("t.csv"), Path("x"))
+    recipe["what"]["encoder"], recipe["how"]["paths"]["weights"] = encoder, weights
+    assert encoder_name(parse_recipe(recipe)) == name
