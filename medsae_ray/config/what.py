@@ -137,7 +137,8 @@ class Detection(Model):
     positives: Annotated[int, Field(ge=10, le=1000)] = 50
     """Images on which the feature is active, the same number from each of five bins of its activation."""
     negatives: Annotated[int, Field(ge=10, le=1000)] = 50
-    """Images on which it is silent: random ones, near neighbours of the positives, and ones with equal metadata."""
+    """Images on which it is silent but others are as strong in all, near neighbours of the positives among them, and
+    ones with equal metadata."""
     support: Annotated[int, Field(ge=10)] = 30
     """A feature that is active on fewer detection patients is not tested; it is counted as insufficient_support."""
     pool: Annotated[int, Field(ge=20)] = 400

@@ -104,4 +104,4 @@ def _parents(recipe: Recipe) -> tuple[str, ...]:
     return ("manifest", "embeddings", "sae", "activations")
 
 
-SAMPLES = Stage("samples", 1, _parents, _what, _make)
+SAMPLES = Stage("samples", 2, _parents, _what, _make)

@@ -20,7 +20,7 @@ def test_each_feature_has_the_answers_to_its_own_name_on_its_own_images():
     rows = [
         sample(3, "a", "bin0", 0.4),
         sample(3, "b", "hard", 0.0),
-        sample(3, "c", "random", 0.0),
+        sample(3, "c", "equal", 0.0),
         sample(4, "a", "bin1", 2.0),
         sample(5, "a", "bin1", 2.0),
         sample(3, "z", "top", 1.0, "naming"),
@@ -39,5 +39,5 @@ def test_each_feature_has_the_answers_to_its_own_name_on_its_own_images():
     )
     assert set(found) == {3, 4}
     assert found[3].p_yes[0] == 0.9 and all(math.isnan(p) for p in found[3].p_yes[1:])
-    assert (found[3].y, found[3].role) == ([1, 0, 0], ["bin0", "hard", "random"])
+    assert (found[3].y, found[3].role) == ([1, 0, 0], ["bin0", "hard", "equal"])
     assert (found[4].p_yes, found[4].y) == ([0.3], [1])

@@ -10,7 +10,7 @@ from medsae_ray.core.naming.questions import TRIVIAL, Concept
 from medsae_ray.stages import scores
 from medsae_ray.stages.scores import NONE, Bench
 
-ROLES = ["bin0"] * 10 + ["bin4"] * 10 + ["random"] * 8 + ["hard"] * 6 + ["matched"] * 6
+ROLES = ["bin0"] * 10 + ["bin4"] * 10 + ["equal"] * 8 + ["hard"] * 6 + ["matched"] * 6
 OWN, OTHER = Concept("effusion"), Concept("edema", "haze")
 
 

@@ -24,7 +24,7 @@ TOP_SHARE, TOP_FLOOR = 0.01, 15
 """The strongest images to choose from: 1 %, but at least 15 if these are no more than a quarter."""
 MIDDLE = (0.5, 0.95)
 """Quantiles of the non-zero activations."""
-RANDOM_SHARE, HARD_SHARE = 0.4, 0.3
+EQUAL_SHARE, HARD_SHARE = 0.4, 0.3
 """Of the negatives; the rest is matched."""
 _NAMING, _DETECTION = 0, 1
 
@@ -38,7 +38,12 @@ class NamingDesign(NamedTuple):
 
 
 class DetectionDesign(NamedTuple):
-    """How many images of each role; roles "bin0" ... "bin4" (weakest to strongest), "random", "hard", "matched"."""
+    """How many images of each role; roles "bin0" ... "bin4" (weakest to strongest), and of the silent ones "equal" (in
+    strength of the whole code), "hard" (near in the encoder's space) and "matched" (in metadata, then in strength).
+
+    A silent image drawn at random is more often a healthy one, which has hardly any feature active, so that the name of
+    any finding tells it from the active ones. Equal strength leaves a name nothing but its own feature to show.
+    """
 
     positives: int = 50
     negatives: int = 50
@@ -89,7 +94,7 @@ def detection_sample(images: Candidates, feature: int, seed: int, design: Detect
     bins = _bins(images, active, design, rng)
     drawn = [(f"bin{b}", place) for b, places in enumerate(bins) for place in places.tolist()]
     anchors = np.array([p for turn in zip_longest(*(b.tolist() for b in bins)) for p in turn if p is not None])
-    negatives = _Negatives(images, design.pool, _inactive(images, active), rng)
+    negatives = _Negatives(images, design.pool, _inactive(images, active))
     drawn += negatives.draw(anchors, design.negatives)
     places = np.array([place for _, place in drawn], dtype=np.int64)
     return Sample(
@@ -107,26 +112,22 @@ def detection_sample(images: Candidates, feature: int, seed: int, design: Detect
 class _Negatives:
     """Draws images with activation 0, no image twice."""
 
-    def __init__(self, images: Candidates, pool: int, free_N: Bools, rng: Generator) -> None:
-        self.images, self.pool, self.free_N, self.rng = images, pool, free_N, rng
+    def __init__(self, images: Candidates, pool: int, free_N: Bools) -> None:
+        self.images, self.pool, self.free_N = images, pool, free_N
         self.unmatched = 0
 
     def draw(self, anchors: Ints, count: int) -> list[tuple[str, int]]:
         """(role, place) of `count` negatives; fewer if there are no more images.
 
-        `anchors` are the positives, one of each bin in turn. The random ones come first, so that they are a random
-        sample of all images with activation 0.
+        `anchors` are the positives, one of each bin in turn; each of them takes a negative in its turn.
         """
-        random, hard = round(RANDOM_SHARE * count), round(HARD_SHARE * count)
-        drawn = [("random", place) for place in self._random(np.flatnonzero(self.free_N), random).tolist()]
-        drawn += [(HARD, place) for place in self._hard(anchors, hard).tolist()]
-        turns = np.roll(anchors, -hard)
-        for turn in range(count - random - hard):
-            drawn += self._matched(turns[turn % len(turns)])
+        equal, hard = round(EQUAL_SHARE * count), round(HARD_SHARE * count)
+        turns = [int(anchors[turn % len(anchors)]) for turn in range(count)]
+        drawn = [(HARD, place) for place in self._hard(anchors, hard).tolist()]
+        drawn += [("equal", place) for anchor in turns[hard : hard + equal] for place in self._equal(anchor)]
+        for anchor in turns[hard + equal :]:
+            drawn += self._matched(anchor)
         return drawn
-
-    def _random(self, among: Ints, count: int) -> Ints:
-        return self._use(_draw(self.images, among, count, self.pool, self.rng))
 
     def _hard(self, anchors: Ints, count: int) -> Ints:
         """Neighbours of the anchors within the pool, and outside it only if the pool has too few images left."""
@@ -135,14 +136,21 @@ class _Negatives:
         more = _next(self.images, free[~inside], count - int(inside.sum()))
         return self._use(self.images.claim_neighbours(anchors, np.concatenate([free[inside], more]), count))
 
+    def _equal(self, anchor: int, among_N: Bools | bool = True) -> list[int]:
+        """The image whose code is nearest to the anchor's in strength, of the pool if it has one; none of none."""
+        free = np.flatnonzero(among_N & self.free_N)
+        inside = free[self.images.order_N[free] < self.pool]
+        choice = inside if len(inside) else free
+        away = np.abs(self.images.strength_N[choice] - self.images.strength_N[anchor])
+        return [int(place) for place in self._use(choice[np.lexsort((self.images.order_N[choice], away))[:1]])]
+
     def _matched(self, anchor: int) -> list[tuple[str, int]]:
         stratum_N = self.images.stratum_N
-        if stratum_N is not None:
-            alike = self._random(np.flatnonzero(self.free_N & (stratum_N == stratum_N[anchor])), 1)
-            if len(alike):
-                return [("matched", int(alike[0]))]
+        alike = [] if stratum_N is None else self._equal(anchor, stratum_N == stratum_N[anchor])
+        if alike:
+            return [("matched", alike[0])]
         self.unmatched += 1
-        return [("random", place) for place in self._random(np.flatnonzero(self.free_N), 1).tolist()]
+        return [("equal", place) for place in self._equal(anchor)]
 
     def _use(self, places: Ints) -> Ints:
         self.free_N[places] = False

@@ -25,7 +25,7 @@ ROLES = {
     "bin2": "middle fifth",
     "bin1": "second fifth",
     "bin0": "weakest fifth",
-    "random": "silent, random",
+    "equal": "silent, as strong",
     "hard": "silent, look-alike",
     "matched": "silent, matched",
 }

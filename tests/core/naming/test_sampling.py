@@ -140,9 +140,9 @@ def test_a_detection_sample_has_its_roles_and_no_patient_twice(
             assert (got.y_n == 1).sum() == each
         highest = [max((v for v, r in zip(got.value_n, got.role_n, strict=True) if r == b), default=0) for b in bins]
         assert highest == sorted(highest)
-        random, unmatched = got.role_n.count("random"), got.unmatched
+        equal, unmatched = got.role_n.count("equal"), got.unmatched
         if got.inactive >= each:
-            assert random == round(0.4 * each) + unmatched
+            assert equal == round(0.4 * each) + unmatched
             assert got.role_n.count("hard") == round(0.3 * each)
         pool_rows = set(images.row_N[images.order_N < pool].tolist())
         assert got.top_ups == sum(int(made["row_N"][i]) not in pool_rows for i in places)
@@ -162,7 +162,7 @@ def test_images_outside_the_pool_are_used_only_where_a_bin_has_too_few(seed: int
     inside = [int((images.order_N[part] < 400).sum()) for part in parts]
     lacking = [min(10, len(part)) - min(10, k) for part, k in zip(parts, inside, strict=True)]
     assert got.top_ups == sum(lacking)
-    assert got.unmatched == 15 and got.role_n.count("random") == 35
+    assert got.unmatched == 15 and got.role_n.count("equal") == 35
 
 
 def test_hard_negatives_are_nearer_to_the_positives_and_matched_ones_share_their_metadata() -> None:
@@ -175,20 +175,34 @@ def test_hard_negatives_are_nearer_to_the_positives_and_matched_ones_share_their
     ids = np.array([f"i{i:04d}" for i in rng.permutation(n)])
     images = Candidates.of(np.arange(n), ids, ids, e_ND, sparse.csc_array(value[:, None]), 0, metadata)
     got = detection_sample(images, 0, 0, DetectionDesign(pool=600))
-    rows = {role: got.row_n[[r == role for r in got.role_n]] for role in ("random", "hard", "matched")}
+    rows = {role: got.row_n[[r == role for r in got.role_n]] for role in ("equal", "hard", "matched")}
     assert [len(r) for r in rows.values()] == [20, 15, 15]
-    assert (rows["hard"] < 600).all() and (rows["random"] >= 600).sum() > 3
-    assert pa[rows["matched"]].all() and not pa[rows["random"]].all()
+    assert (rows["hard"] < 600).all() and (rows["equal"] >= 600).sum() > 3
+    assert pa[rows["matched"]].all() and not pa[rows["equal"]].all()
     assert got.unmatched == 0
 
 
-def test_negatives_without_a_match_are_random_and_counted() -> None:
+def test_negatives_are_as_strong_as_the_positives_where_the_pool_has_such_images() -> None:
+    """A third of the images is active in one of two features, by 2 to 3 in all; the others have a faint third."""
+    n, rng = 900, np.random.default_rng(0)
+    which = np.arange(n) % 6
+    x_NF = np.stack([which == 0, which == 1, which > 1], axis=1) * np.array([2.0, 2.0, 0.1]) + 0.0
+    x_NF[x_NF > 1] += rng.random(n)[which < 2]
+    ids = [f"i{i:04d}" for i in range(n)]
+    images = Candidates.of(np.arange(n), ids, ids, np.ones((n, 2)), sparse.csc_array(x_NF), 0, {"sex": ["F"] * n})
+    got = detection_sample(images, 0, 0, DetectionDesign(pool=900))
+    strong = x_NF[got.row_n].sum(axis=1) > 1
+    for role in ("equal", "matched"):
+        assert strong[[r == role for r in got.role_n]].all()
+
+
+def test_negatives_without_a_match_are_equal_in_strength_and_counted() -> None:
     made = cohort(3, 400, 0.3)
     active = made["x_NF"].toarray()[:, 0] > 0
     made["metadata"] = {"view": np.where(active, "PA", "AP").tolist()}
     got = detection_sample(Candidates.of(**made, seed=1), 0, 7)
     assert got.unmatched == 15
-    assert (got.role_n.count("random"), got.role_n.count("matched")) == (35, 0)
+    assert (got.role_n.count("equal"), got.role_n.count("matched")) == (35, 0)
 
 
 def test_features_reuse_the_pool() -> None:

@@ -19,7 +19,7 @@ from medsae_ray.core.naming.verdict import Trial, Untested
 from medsae_ray.core.report.data import Answers, NameCounts, NamingReport, ReportData
 from tests.core.report.sample import LABELS, full
 
-ROLES = [*(f"bin{b}" for b in range(5) for _ in range(5)), *["random"] * 10, *["hard"] * 8, *["matched"] * 7]
+ROLES = [*(f"bin{b}" for b in range(5) for _ in range(5)), *["equal"] * 10, *["hard"] * 8, *["matched"] * 7]
 TEXTS = [
     ("Blunted costophrenic angle", "Fluid level that fills the lateral recess of a lung.", "finding", "lower lung"),
     ("Pacemaker and its leads", "A metal box below the clavicle with leads to the heart.", "device", "upper chest"),
@@ -155,7 +155,7 @@ def unknown(say: str) -> ReportData:
         scores=pa.Table.from_pylist(scores, schema=verdict.scores()),
         counts={"vlm": nothing, say: nothing},
         ceilings={"a": Auroc(math.nan, math.nan, math.nan, 0, 0)},
-        answers={0: Answers([math.nan] * 3, [1, 0, 0], ["bin0", "random", say])},
+        answers={0: Answers([math.nan] * 3, [1, 0, 0], ["bin0", "equal", say])},
         usage=Usage(),
         overlap={"makespan_s": math.nan, "sum_s": math.nan},
     )

@@ -19,17 +19,17 @@ def test_a_roc_without_points_has_no_curve():
 
 
 def test_each_answer_is_a_stroke_and_a_missing_one_is_none():
-    page = name_charts.strip([Role("random", False, [0.1, math.nan, 0.5, 0.9])])
+    page = name_charts.strip([Role("equal", False, [0.1, math.nan, 0.5, 0.9])])
     assert page.count("<path") == 3
     assert "answers silent" in page and ">2 of 3<" in page
 
 
 def test_a_role_without_answers_has_a_dash():
-    assert f">{DASH}<" in name_charts.strip([Role("random", True, [math.nan])])
+    assert f">{DASH}<" in name_charts.strip([Role("equal", True, [math.nan])])
 
 
 def test_strokes_stand_at_their_p_yes():
-    page = name_charts.strip([Role("random", True, [0.0, 1.0])], width=298)
+    page = name_charts.strip([Role("equal", True, [0.0, 1.0])], width=298)
     assert re.findall(r'<path d="M([\d.]+) ', page) == ["132.0", "232.0"]
 
 
