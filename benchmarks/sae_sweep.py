@@ -4,8 +4,9 @@
 
 One by one is stage `sae` for one after another: a Ray Train worker each, with all cores (`--threads`). The sweep is
 stage `sweep`, with as many workers of one thread each as there are cores. Both run on one Ray cluster and find the
-embeddings made. The grid is cut into blocks with SAEs of all widths, a sweep and then single runs for each, so that a
-machine which slows down slows both; the sweep pays its start once per block. Rows are sums of 16 of 2048 random directions, or `--data` (.npy, float32).
+embeddings made. The grid is cut into blocks with SAEs of all widths, and each block is a sweep and then its SAEs one by
+one, so that a machine which slows down slows both; the sweep pays its start once per block. Rows are sums of 16 of 2048
+random directions, or `--data` (.npy, float32).
 """
 
 import argparse
@@ -83,7 +84,7 @@ def stages(x_ND: np.ndarray) -> dict[str, Stage]:
 def recipe(chosen: argparse.Namespace, threads: int) -> Recipe:
     data = yaml.safe_load(find_recipe("sail-sweep").read_text())
     data["what"]["sae"] |= {"epochs": chosen.epochs, "batch_size": chosen.batch, "lr": 1e-3}
-    data["how"]["train"] = {"cpus": threads}
+    data["how"] |= {"train": {"cpus": threads}, "engine": chosen.engine}
     return parse_recipe(data)
 
 
@@ -150,7 +151,8 @@ def main() -> None:
     x_ND = np.load(chosen.data) if chosen.data else rows(chosen.n, chosen.d)
     of = stages(np.ascontiguousarray(x_ND, np.float32))
     members = recipe(chosen, 1).what.members().members
-    ray.init(num_cpus=chosen.threads, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    if chosen.engine == "ray":
+        ray.init(num_cpus=chosen.threads, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     blocks: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
         for first in range(chosen.blocks)[: chosen.only]:
@@ -171,6 +173,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=2048)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of one SAE alone; workers of a sweep")
     parser.add_argument("--blocks", type=int, default=7, help="so many sweeps, each followed by its SAEs one by one")
+    parser.add_argument("--engine", default="ray", choices=("ray", "loop"))
     parser.add_argument("--only", type=int, help="stop after so many blocks")
     parser.add_argument("--folder", help="where artifacts go meanwhile")
     return parser.parse_args()
