@@ -1,4 +1,4 @@
-"""The command line: medsae run | stage | show | verify | serve | export | import."""
+"""The command line: medsae run | sweep | stage | show | verify | serve | export | import."""
 
 import argparse
 import json
@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="everything a recipe asks for, up to the report")
+    sweep = commands.add_parser("sweep", help="many SAEs on one recipe's embeddings, and how they compare")
     stage = commands.add_parser("stage", help="one stage, with whatever it needs")
     stage.add_argument(
         "name", metavar="NAME", help="manifest, embeddings, sae, activations, features, names, scores, atlas, ..."
@@ -46,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="environment variable with the token that callers have to send",
     )
-    for command, do in ((run, _run), (stage, _stage), (serve, _serve)):
+    for command, do in ((run, _run), (sweep, _sweep), (stage, _stage), (serve, _serve)):
         command.add_argument(
             "recipe", metavar="RECIPE", help="a YAML file, or the name of one that comes with the package"
         )
@@ -82,6 +83,15 @@ def _run(chosen: argparse.Namespace) -> int:
     recipe = load_recipe(chosen.recipe)
     run_recipe(recipe, chosen.root, _console())
     print(f"report: {Store(chosen.root).path('report.html')}")
+    return 0
+
+
+def _sweep(chosen: argparse.Namespace) -> int:
+    from medsae_ray.stages.pipeline import run_stage
+    from medsae_ray.stages.sweep import PAGE
+
+    run_stage(load_recipe(chosen.recipe), chosen.root, "sweep", _console())
+    print(f"page: {Store(chosen.root).path(PAGE)}")
     return 0
 
 

@@ -21,6 +21,10 @@ class ArtifactError(MedsaeError):
     """An artifact is missing, incomplete, damaged or of another schema."""
 
 
+class DivergedError(RecipeError):
+    """Training left the finite numbers; other settings, and not another attempt, may help."""
+
+
 class ImageError(MedsaeError):
     """One image cannot be used. `reason` is a short stable word that is counted; the message has the detail."""
 

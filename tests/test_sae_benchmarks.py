@@ -13,14 +13,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(script: str, folder: Path, *arguments: str) -> dict[str, Any]:
-    call = [
-        sys.executable,
-        str(ROOT / "benchmarks" / script),
-        "--json",
-        str(folder / "out.json"),
-        "--libraries",
-        "ours",
-    ]
+    call = [sys.executable, str(ROOT / "benchmarks" / script), "--json", str(folder / "out.json")]
+    if script != "sae_sweep.py":
+        call += ["--libraries", "ours"]
     done = subprocess.run([*call, *arguments], capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads((folder / "out.json").read_text())
@@ -60,3 +55,11 @@ def test_quality_takes_rows_of_ones_own(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.full((300, 8), np.nan))
     with pytest.raises(AssertionError, match="a finite"):
         run("sae_quality.py", tmp_path, *small)
+
+
+def test_a_sweep_is_held_against_its_saes_one_by_one(tmp_path: Path) -> None:
+    small = ("--n", "300", "--d", "16", "--batch", "64", "--threads", "1", "--engine", "loop")
+    found = run("sae_sweep.py", tmp_path, *small, "--blocks", "14", "--only", "1")
+    assert found["saes"] == found["equal"] == 2 and found["largest_difference"] == 0
+    assert found["ratio"] == pytest.approx(found["sweep_s"] / found["one_by_one_s"], rel=0.3)
+    assert 0 < found["training_in_sweep_s"] <= found["sweep_s"]

@@ -3,6 +3,7 @@
 from medsae_ray.config.datasets import PhantomDataset, TableDataset
 from medsae_ray.config.how import How, Paths, Pool, Train, Vlm
 from medsae_ray.config.recipe import Recipe, find_recipe, load_recipe, parse_recipe
+from medsae_ray.config.sweep import Member, Members, Sweep
 from medsae_ray.config.what import (
     Detection,
     Features,
@@ -15,12 +16,15 @@ __all__ = [
     "Detection",
     "Features",
     "How",
+    "Member",
+    "Members",
     "Naming",
     "Paths",
     "PhantomDataset",
     "Pool",
     "Recipe",
     "Sae",
+    "Sweep",
     "TableDataset",
     "Train",
     "Vlm",

@@ -41,7 +41,7 @@ class Train(Model):
     """Workers of the SAE's training."""
 
     workers: Positive = 1
-    """Data-parallel processes (DDP)."""
+    """Data-parallel processes (DDP). In a sweep every SAE has one, and as many run as the cluster has room for."""
     cpus: Annotated[float, Field(gt=0)] = 1.0
     """CPUs per worker."""
     gpus: Annotated[float, Field(ge=0)] = 0.0

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from medsae_ray.config.base import Model, Positive, Seed
 from medsae_ray.config.datasets import Dataset
 from medsae_ray.config.encoders import Encoder
+from medsae_ray.config.sweep import Members, Sweep, members_of
 from medsae_ray.errors import RecipeError
 from medsae_ray.sae_rules import AUXK, SOME, USED, check_together
 
@@ -177,6 +178,17 @@ class What(Model):
     """Images per shard: the unit of work, retry and resume."""
     encoder: Encoder
     sae: Sae = Sae()
+    sweep: Sweep | None = None
+    """Further SAEs to train and compare (medsae sweep); medsae run takes `sae` and no other."""
     features: Features = Features()
     naming: Naming | None = None
     """Leave it out for a run without a vision-language model: features then get their names from labels only."""
+
+    @model_validator(mode="after")
+    def _sweep_can_be_trained(self) -> Self:
+        self.members()
+        return self
+
+    def members(self) -> Members:
+        """The SAEs of the sweep; none without one."""
+        return members_of(self.sweep, self.sae) if self.sweep else Members([], 0)

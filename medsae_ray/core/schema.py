@@ -104,6 +104,29 @@ def features(n_labels: int) -> pa.Schema:
     )
 
 
+def sweep() -> pa.Schema:
+    """One row per SAE of a sweep, in the order of `front` (1 is the Pareto front of L0 and FVU) and L0.
+
+    `settings` (JSON) is what it changes of the recipe's what.sae, and `member` its place in the recipe. Figures are of
+    the epoch whose weights were kept, on held-out images; `dead` is the share of features that fired on no training
+    image in that epoch. An SAE that is not there has a `reason` and a `message`, and nulls.
+    """
+    measures = ("fvu", "r2", "r2_scalar", "l0", "dead", "cosine", "seconds")
+    return pa.schema(
+        [
+            _required("member", pa.int32()),
+            _required("settings", pa.string()),
+            pa.field("artifact", pa.string()),
+            pa.field("front", pa.int32()),
+            _required("pareto", pa.bool_()),
+            *(pa.field(measure, pa.float64()) for measure in measures),
+            pa.field("epochs", pa.int32()),
+            pa.field("reason", pa.string()),
+            pa.field("message", pa.string()),
+        ]
+    )
+
+
 def samples() -> pa.Schema:
     """One row per image that a feature is named from or tested on.
 

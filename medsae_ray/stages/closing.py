@@ -4,6 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
+from medsae_ray.core.sweep import settings_text
 from medsae_ray.stages.run import StageRow
 
 
@@ -64,6 +65,20 @@ def _as_the_paper_counts(paper: dict[str, Any]) -> str:
         f"accuracy of 0.70 or more (MedSAE's count): {paper['passed']} of {paper['names']} names on {images} images, "
         f"{_number(paper['expected_by_chance'], 1)} expected of coin tosses"
     )
+
+
+def sweep_table(rows: list[dict[str, Any]]) -> Table:
+    """The SAEs of a sweep, by Pareto fronts of L0 and FVU; one that failed with its reason."""
+    table = _table("settings", right=("front", "L0", "FVU", "R2", "R2 (SAIL)", "cosine", "dead", "epochs", "seconds"))
+    for row in rows:
+        said = settings_text(row["settings"])
+        if row["reason"]:
+            table.add_row(said, row["reason"], *["–"] * 8)
+            continue
+        figures = [_number(row["l0"], 1), *(_number(row[name], 3) for name in ("fvu", "r2", "r2_scalar", "cosine"))]
+        rest = (f"{row['dead']:.1%}", str(row["epochs"]), f"{row['seconds']:,.1f}")
+        table.add_row(said, str(row["front"]), *figures, *rest, style="bold" if row["pareto"] else None)
+    return table
 
 
 def headline(summary: dict[str, Any]) -> str:

@@ -21,11 +21,13 @@ from medsae_ray.stages.run import Run, Stage
 from medsae_ray.stages.samples import SAMPLES
 from medsae_ray.stages.scores import SCORES
 from medsae_ray.stages.summary import summarise
+from medsae_ray.stages.sweep import SWEEP, publish
 from medsae_ray.stages.train import SAE
 
 _STAGES = (
     *(IMAGES, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, LABEL_NAMES),
     *(SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, SCORES, ATLAS),
+    SWEEP,
 )
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _STAGES}
 
@@ -56,9 +58,13 @@ def run_stage(recipe: Recipe, root: str, name: str, console: Console | None = No
     naming = ("samples", "names", "answers", "label_answers", "scores")
     if name in naming and not recipe.what.naming:
         raise RecipeError(f"stage {name!r} needs what.naming and how.vlm, which this recipe does not have")
+    if name == "sweep" and not recipe.what.sweep:
+        raise RecipeError("a sweep needs what.sweep, the SAEs to train; this recipe does not have it")
     if name == "images" and not isinstance(recipe.what.dataset, PhantomDataset):
         raise RecipeError("stage 'images' draws phantoms; this recipe's dataset has its own images")
     with Run(recipe, Store(root), STAGES, console or Console(quiet=True)) as run:
         artifact = run.artifact(name)
+        if name == SWEEP.name:
+            publish(run, artifact.table(), artifact.record.metrics["left_out"])
         run.console.print(closing_table(run.rows))
         return artifact

@@ -182,10 +182,7 @@ class Run:
         if found is None:
             made = stage.make(self, draft)
             seconds = time.perf_counter() - clock
-            run = {"start": start, "end": now(), "seconds": round(seconds, 3), "parts_reused": made.reused}
-            found = draft.commit(
-                made.files, made.metrics, run | {"packages": packages(), "python": platform.python_version()}
-            )
+            found = commit(draft, made, start, seconds)
         else:
             seconds, start = 0.0, found.record.run["start"]
         record = found.record
@@ -193,6 +190,12 @@ class Run:
         self.rows.append(StageRow(stage.name, record.name, start, record.run["end"], record.rows, bad, seconds))
         self.console.print(f"[green]✓[/] {record.name}" + (" (already there)" if not seconds else f"  {seconds:.1f} s"))
         return found
+
+
+def commit(draft: Draft, made: Made, start: str, seconds: float) -> Artifact:
+    """Write the record of what was made since `start`, in `seconds`."""
+    run = {"start": start, "end": now(), "seconds": round(seconds, 3), "parts_reused": made.reused}
+    return draft.commit(made.files, made.metrics, run | {"packages": packages(), "python": platform.python_version()})
 
 
 def now() -> str:

@@ -9,7 +9,7 @@ import json
 import tempfile
 import uuid
 from collections.abc import Callable
-from functools import partial
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from medsae_ray.core.features import readable
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.fit import EpochLog, check_batch, fit
+from medsae_ray.core.sae.table import Table
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import MedsaeError
 from medsae_ray.stages.cluster import own_error, require
@@ -33,6 +34,8 @@ from medsae_ray.stages.run import Made, Run, Stage
 from medsae_ray.stages.tables import split_table
 
 ATTEMPTS = "_attempts"
+SPLITS = ("sae", "naming")
+"""Of the training rows and of the held-out rows."""
 
 
 class Fitted(NamedTuple):
@@ -55,14 +58,30 @@ class Job(NamedTuple):
     provenance: dict[str, Any]
     attempts: Store
 
+    @property
+    def threads(self) -> int:
+        """Of one worker's arithmetic."""
+        return max(1, int(self.how.cpus))
+
 
 def sae_config(sae: Sae, d_in: int) -> SAEConfig:
     return SAEConfig.from_dict(sae.settings() | {"d_in": d_in})
 
 
-def train_here(job: Job, fit_with: dict[str, Any], resume: dict[str, Any] | None, save: Callable[..., None]) -> Fitted:
-    """Fit in this process. `save(epoch, state, done)` is called on every rank at checkpoint epochs."""
-    torch.set_num_threads(max(1, int(job.how.cpus)))
+def _table(job: Job, split: str) -> AbstractContextManager[Table]:
+    return split_table(job.embeddings, job.manifest, split, job.how)
+
+
+def train_here(
+    job: Job,
+    fit_with: dict[str, Any],
+    resume: dict[str, Any] | None,
+    save: Callable[..., None],
+    rows: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> Fitted:
+    """Fit in this process. `save(epoch, state)` is called on every rank at checkpoint epochs; `rows` are the training
+    and held-out embeddings if somebody has read them already."""
+    torch.set_num_threads(job.threads)
     log: list[dict[str, float]] = list(resume["log"]) if resume else []
 
     def on_epoch(entry: EpochLog, state: Callable[[], dict[str, Any]]) -> None:
@@ -71,9 +90,9 @@ def train_here(job: Job, fit_with: dict[str, Any], resume: dict[str, Any] | None
             save(entry.epoch, lambda: {"fit": state(), "log": log})
 
     state = resume["fit"] if resume else None
-    table = partial(split_table, job.embeddings, job.manifest, how=job.how)
-    with table(split="sae") as train, table(split="naming") as heldout:
-        sae = fit(job.config, train, heldout, resume=state, on_epoch=on_epoch, **fit_with)
+    with ExitStack() as held:
+        tables = rows or [held.enter_context(_table(job, split)) for split in SPLITS]
+        sae = fit(job.config, *tables, resume=state, on_epoch=on_epoch, **fit_with)
     weights, config = sae_to_bytes(sae, job.config, job.provenance)
     return Fitted(weights, config, log, resume["fit"]["epoch"] if resume else 0)
 
@@ -86,12 +105,12 @@ def worker(settings: dict[str, Any]) -> None:
     resume = _read_state(Path(checkpoint.path)) if checkpoint else newest_state(job.attempts)
 
     def save(epoch: int, state: Callable[[], dict[str, Any]]) -> None:
-        files = {"state": _to_bytes(state())} if context.get_world_rank() == 0 else None
+        files = {"state": to_bytes(state())} if context.get_world_rank() == 0 else None
         _report(files, f"epoch-{epoch:06d}")
 
     place = {"rank": context.get_world_rank(), "world": context.get_world_size(), "wrap": prepare_model}
     fitted = train_here(job, place, resume, save)
-    parts = {"result": _to_bytes(fitted._asdict())} if context.get_world_rank() == 0 else None
+    parts = {"result": to_bytes(fitted._asdict())} if context.get_world_rank() == 0 else None
     _report(parts, "result")
 
 
@@ -104,14 +123,14 @@ def _report(files: dict[str, bytes] | None, name: str) -> None:
         ray.train.report({"checkpoint": name}, checkpoint=checkpoint, checkpoint_dir_name=name)
 
 
-def _to_bytes(value: Any) -> bytes:
+def to_bytes(value: Any) -> bytes:
     stream = io.BytesIO()
     torch.save(value, stream)
     return stream.getvalue()
 
 
 def _checked(name: str, data: bytes) -> Any | None:
-    """What `_to_bytes` wrote, None if the file is torn."""
+    """What `to_bytes` wrote, None if the file is torn."""
     return torch.load(io.BytesIO(data), weights_only=True) if name.endswith(sha256(data)) else None
 
 
@@ -168,18 +187,24 @@ def _train_on_ray(run: Run, job: Job) -> Fitted:
     return fitted
 
 
-def _make(run: Run, draft: Draft) -> Made:
+def job_of(sae: Sae, draft: Draft, how: Train, d_in: int) -> Job:
+    """The training of one SAE, whose artifact `draft` becomes."""
     embeddings, manifest = draft.parents["embeddings"], draft.parents["manifest"]
-    config = sae_config(run.recipe.what.sae, embeddings.schema.field("x").type.list_size)
     provenance = {"encoder": embeddings.record.what, "embeddings": embeddings.record.fingerprint}
-    job = Job(config, embeddings, manifest, run.recipe.how.train, provenance, draft.store.child(ATTEMPTS))
-    if run.recipe.how.engine == "ray":
-        # Here and not on a worker, where Ray Train would try again what can never fit.
-        training = manifest.table(["split"])["split"].to_numpy(zero_copy_only=False)[readable(embeddings)] == "sae"
-        check_batch(config, int(training.sum()), job.how.workers)
-        fitted = _train_on_ray(run, job)
-    else:
-        fitted = train_here(job, {}, None, lambda epoch, state: None)
+    return Job(sae_config(sae, d_in), embeddings, manifest, how, provenance, draft.store.child(ATTEMPTS))
+
+
+def dimension(embeddings: Artifact) -> int:
+    return int(embeddings.schema.field("x").type.list_size)
+
+
+def training_rows(embeddings: Artifact, manifest: Artifact) -> int:
+    split = manifest.table(["split"])["split"].to_numpy(zero_copy_only=False)
+    return int((split[readable(embeddings)] == SPLITS[0]).sum())
+
+
+def made_of(draft: Draft, fitted: Fitted, config: SAEConfig) -> Made:
+    """Write what training handed over."""
     kept = min(fitted.log, key=lambda entry: entry["fvu"]) if config.patience else fitted.log[-1]
     last = {key: value for key, value in kept.items() if key != "seconds"}
     sink = pa.BufferOutputStream()
@@ -195,8 +220,20 @@ def _make(run: Run, draft: Draft) -> Made:
     )
 
 
+def _make(run: Run, draft: Draft) -> Made:
+    embeddings, manifest = draft.parents["embeddings"], draft.parents["manifest"]
+    job = job_of(run.recipe.what.sae, draft, run.recipe.how.train, dimension(embeddings))
+    if run.recipe.how.engine == "ray":
+        # Here and not on a worker, where Ray Train would try again what can never fit.
+        check_batch(job.config, training_rows(embeddings, manifest), job.how.workers)
+        fitted = _train_on_ray(run, job)
+    else:
+        fitted = train_here(job, {}, None, lambda epoch, state: None)
+    return made_of(draft, fitted, job.config)
+
+
 def _what(run: Run) -> dict[str, Any]:
     return run.recipe.what.sae.settings()
 
 
-SAE = Stage("sae", 2, lambda recipe: ("embeddings", "manifest"), _what, _make)
+SAE = Stage("sae", 3, lambda recipe: ("embeddings", "manifest"), _what, _make)

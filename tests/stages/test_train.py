@@ -15,7 +15,7 @@ from medsae_ray.core.artifact import Artifact, sha256
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import RecipeError
 from medsae_ray.stages.pipeline import run_stage
-from medsae_ray.stages.train import _to_bytes, newest_state
+from medsae_ray.stages.train import newest_state, to_bytes
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 
@@ -128,7 +128,7 @@ def test_an_attempt_starts_from_the_newest_whole_checkpoint(tmp_path: Path) -> N
     assert newest_state(store) is None
     states = {"a/epoch-000010": 10, "b/epoch-000030": 30, "b/epoch-000020": 20}
     for folder, epoch in states.items():
-        data = _to_bytes({"log": [], "fit": {"epoch": epoch}})
+        data = to_bytes({"log": [], "fit": {"epoch": epoch}})
         torn = data[:-1] if epoch == 30 else data
         store.write(f"{folder}/state-{sha256(data)}", torn)
     found = newest_state(store)

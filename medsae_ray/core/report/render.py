@@ -30,7 +30,7 @@ def render_report(data: ReportData, cards: int = 24) -> str:
     findings, entropy = view.finding_rows(data), view.entropy_rows(data.entropy)
     labels = [row.label for row in findings]
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             data=data,
@@ -52,28 +52,28 @@ def render_report(data: ReportData, cards: int = 24) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
     """Autoescape is on for every template: labels, names and reasons come from other people's tables."""
-    environment = Environment(
+    found = Environment(
         loader=PackageLoader("medsae_ray.core.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    found.filters |= {
         name: getattr(text, name)
         for name in ("known", "real", "significant", "interval", "count", "percent", "probability")
     }
-    environment.globals |= {
-        "style": _style("style.css"),
-        "names_style": _style("names.css"),
+    found.globals |= {
+        "style": style("style.css"),
+        "names_style": style("names.css"),
         "sources": name_tests.SOURCES,
         "verdict_words": names.VERDICT_WORDS,
         "rules": verdict,
     }
-    return environment
+    return found
 
 
-def _style(name: str) -> Markup:
+def style(name: str) -> Markup:
     return Markup(resources.files("medsae_ray.core.report").joinpath(name).read_text(encoding="utf-8"))

@@ -27,6 +27,7 @@ def fit(
     wrap: Callable[[SAE], nn.Module] = lambda sae: sae,
     resume: State | None = None,
     on_epoch: OnEpoch | None = None,
+    normalisation: Normalisation | None = None,
 ) -> SAE:
     """Train on raw embeddings [N, D]; the result is in eval mode and holds its own normalisation.
 
@@ -35,15 +36,18 @@ def fit(
     device and, with several ranks, makes it average gradients (ray.train.torch.prepare_model,
     DistributedDataParallel). `on_epoch` is called on every rank with the epoch's log and a function that returns the
     state, a detached copy on the CPU; `resume` takes such a state and continues exactly as if there had been no
-    interruption. With `config.patience` the weights are those of the best epoch.
+    interruption. `normalisation` is what Normalisation.fit gives for these rows, if it is known: SAEs on the same rows
+    need it once. With `config.patience` the weights are those of the best epoch.
 
-    RecipeError if the settings do not fit the data or the ranks, or training diverges; DatasetError on rows with NaN
-    or Inf; ArtifactError if `resume` belongs to other settings or rows.
+    RecipeError if the settings do not fit the data or the ranks, DivergedError if training diverges; DatasetError on
+    rows with NaN or Inf; ArtifactError if `resume` belongs to other settings or rows.
     """
     ranks = Ranks(rank, world)
     train, heldout = Table.of(train), Table.of(heldout)
     _check(config, train.x_ND, heldout.x_ND, ranks)
-    sae = build(config, Normalisation.fit(train.x_ND, config.whiten, config.normalisation))
+    if normalisation is None:
+        normalisation = Normalisation.fit(train.x_ND, config.whiten, config.normalisation)
+    sae = build(config, normalisation)
     if config.init != "random":
         start(sae, train.x_ND, config.init, config.seed)
     sae.ranks = ranks

@@ -16,7 +16,7 @@ from medsae_ray.core.sae.model import SAE, Losses
 from medsae_ray.core.sae.products import Dtype, bfloat16_pays
 from medsae_ray.core.sae.ranks import Ranks
 from medsae_ray.core.sae.table import Table
-from medsae_ray.errors import ArtifactError, RecipeError
+from medsae_ray.errors import ArtifactError, DivergedError
 from medsae_ray.sae_rules import NEEDED
 
 State = dict[str, Any]
@@ -40,6 +40,10 @@ class EpochLog(NamedTuple):
     """1 - fvu."""
     fvu: float
     """Fraction of variance unexplained on the held-out rows, with inference activations, after the epoch."""
+    r2_scalar: float
+    """R2 on the held-out rows as SAIL defines it; see metrics.py."""
+    cosine: float
+    """Mean cosine between a held-out row and its reconstruction, both less the training mean."""
     l0: float
     """Mean active features on the held-out rows."""
     dead_share: float
@@ -120,6 +124,8 @@ class Training:
             auxk,
             heldout.r2,
             heldout.fvu,
+            heldout.r2_scalar,
+            heldout.cosine,
             heldout.l0,
             1.0 - float(fired_M.double().mean()),
             time.perf_counter() - started,
@@ -159,12 +165,12 @@ class Training:
         return Reconstruction.of_sums(ranks.sum(mine.sums.to(self.device)), ranks.any(mine.fired_M))
 
     def _refuse_divergence(self, log: EpochLog) -> None:
-        """RecipeError before a NaN can reach a checkpoint; losses come before the last step, weights after it."""
+        """DivergedError before a NaN can reach a checkpoint; losses come before the last step, weights after it."""
         finite = torch.stack([tensor.isfinite().all() for tensor in self.sae.state_dict().values()])
         if isfinite(log.loss) and isfinite(log.fvu) and bool(finite.all()):
             return
         sparsity = next((name for name in ("l1", "l0") if name in NEEDED[self.config.architecture]), "auxk_coefficient")
-        raise RecipeError(
+        raise DivergedError(
             f"training diverged in epoch {log.epoch} (loss {log.loss:g}, held-out FVU {log.fvu:g}); "
             f"lower lr (now {self.config.lr:g}), raise warmup_fraction (now {self.config.warmup_fraction:g}) "
             f"or lower {sparsity} (now {getattr(self.config, sparsity):g})"

@@ -12,7 +12,7 @@ from medsae_ray.core.sae.metrics import reconstruction
 from medsae_ray.core.sae.normalise import Normalisation
 from medsae_ray.core.sae.start import start
 from medsae_ray.core.sae.training import learning_rate, row_order
-from medsae_ray.errors import ArtifactError, DatasetError, RecipeError
+from medsae_ray.errors import ArtifactError, DatasetError, DivergedError, RecipeError
 from tests.core.sae import two_ranks
 from tests.core.sae.planted import (
     ALL,
@@ -170,14 +170,22 @@ def test_the_log_counts_epochs_from_one_and_agrees_with_the_final_sae():
     sae, logs, _ = train(topk_config(epochs=3))
     final = reconstruction(sae, SMALL.heldout_ND)
     assert [log.epoch for log in logs] == [1, 2, 3]
-    assert (logs[-1].fvu, logs[-1].r2, logs[-1].l0) == pytest.approx((final.fvu, final.r2, final.l0))
+    for name in ("fvu", "r2", "r2_scalar", "cosine", "l0"):
+        assert getattr(logs[-1], name) == pytest.approx(getattr(final, name))
 
 
 def test_divergence_is_refused_before_anyone_sees_the_state():
     seen = []
-    with pytest.raises(RecipeError, match=r"diverged in epoch 1 .* lower lr"):
+    with pytest.raises(DivergedError, match=r"diverged in epoch 1 .* lower lr"):
         fit(relu_config(lr=1e38, l1=1e30), SMALL.train_ND, SMALL.heldout_ND, on_epoch=lambda log, _: seen.append(log))
     assert not seen
+
+
+def test_a_normalisation_that_is_known_already_changes_nothing():
+    config = relu_config(whiten=0.1, epochs=2)
+    known = Normalisation.fit(SMALL.train_ND, config.whiten, config.normalisation)
+    one, other = train(config)[0], train(config, normalisation=known)[0]
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
 def test_embeddings_that_are_not_finite_are_refused():

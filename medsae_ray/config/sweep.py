@@ -1,0 +1,91 @@
+"""Many SAEs on the same embeddings, each as `what.sae` with some of its keys changed."""
+
+import json
+from collections.abc import Iterator
+from itertools import product
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from medsae_ray.config.base import Model
+from medsae_ray.explain import explain
+
+if TYPE_CHECKING:
+    from medsae_ray.config.what import Sae
+
+Changes = dict[str, Any]
+
+
+class Sweep(Model):
+    """Which SAEs to train."""
+
+    grid: Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(default_factory=dict)]
+    """Keys of what.sae, each with the values to try; every combination is an SAE. Where `levels` change, `width` goes
+    with the last of them."""
+    each: Annotated[list[Changes], Field(default_factory=list)]
+    """Settings that belong together, such as an architecture with its own keys; the grid is applied to each of them."""
+    invalid: Literal["refuse", "leave_out"] = "refuse"
+    """What becomes of combinations that no SAE can have, such as a k above the width. They are counted if left out."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.grid and not any(self.each):
+            raise ValueError("a sweep needs grid (keys with the values to try) or each (a list of settings)")
+        both = sorted(set(self.grid) & {key for settings in self.each for key in settings})
+        if both:
+            raise ValueError(f"{', '.join(both)} cannot be in grid and in each: leave one of the two out")
+        return self
+
+    def combinations(self) -> Iterator[Changes]:
+        """What each SAE changes, in the order of the recipe."""
+        for settings in self.each or [{}]:
+            for values in product(*self.grid.values()):
+                changes = settings | dict(zip(self.grid, values, strict=True))
+                levels = changes.get("levels")
+                yield ({"width": levels[-1]} if isinstance(levels, list) and levels else {}) | changes
+
+
+class Member(NamedTuple):
+    """One SAE of a sweep."""
+
+    changes: Changes
+    """Where it differs from what.sae, as the recipe has it."""
+    sae: "Sae"
+    """All its settings."""
+
+
+class Members(NamedTuple):
+    """The SAEs that a sweep asks for."""
+
+    members: list[Member]
+    left_out: int
+    """Combinations that no SAE can have."""
+
+
+def members_of(sweep: Sweep, base: "Sae") -> Members:
+    """The SAEs of `sweep` around the settings `base`; combinations that come to the same SAE count once.
+
+    ValueError on a wrong key or value, on a combination that no SAE can have unless those are left out, and on a value
+    of the grid that is in no combination that is left.
+    """
+    fit, problems = [], []
+    for changes in sweep.combinations():
+        try:
+            fit.append(Member(changes, type(base).model_validate(base.model_dump() | changes)))
+        except ValidationError as error:
+            problems.append(_problem(error, changes, base, sweep))
+    for key, value in ((key, value) for key, values in sweep.grid.items() for value in values):
+        if not any(member.changes[key] == value for member in fit):
+            raise ValueError(f"sweep: no SAE can have {key} = {value!r}: {problems[0]}")
+    distinct = {json.dumps(member.sae.settings(), sort_keys=True): member for member in reversed(fit)}
+    return Members(list(reversed(distinct.values())), len(problems))
+
+
+def _problem(error: ValidationError, changes: Changes, base: "Sae", sweep: Sweep) -> str:
+    """Why settings do not go together. ValueError if they are wrong by themselves, or are not to be left out."""
+    problem = f"{json.dumps(changes)}: " + "; ".join(explain(line, type(base)) for line in error.errors())
+    if any(line["loc"] for line in error.errors()):
+        raise ValueError(f"sweep: {problem}")
+    if sweep.invalid == "refuse":
+        raise ValueError(f"sweep: {problem}; change it, or set sweep.invalid to leave_out")
+    return problem

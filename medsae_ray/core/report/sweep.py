@@ -1,0 +1,30 @@
+"""The page of a sweep: one HTML file that holds its own style and figure, and asks nothing of any network."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from medsae_ray.core.report.pareto import Point, legend, pareto_plot, shade
+from medsae_ray.core.report.render import environment, style
+from medsae_ray.core.sweep import settings_text
+
+
+def render_sweep(title: str, rows: Sequence[dict[str, Any]], left_out: int) -> str:
+    """The page for the rows of a `sweep` table, in their order; `left_out` counts combinations that no SAE can have."""
+    shown = [row | {"number": i + 1, "said": settings_text(row["settings"])} for i, row in enumerate(rows)]
+    there = [row for row in shown if row["reason"] is None]
+    points = [Point(row["number"], row["said"], row["l0"], row["fvu"], row["dead"], row["pareto"]) for row in there]
+    return (
+        environment()
+        .get_template("sweep.html.j2")
+        .render(
+            title=title,
+            there=there,
+            failed=[row for row in shown if row["reason"] is not None],
+            left_out=left_out,
+            front=sum(row["pareto"] for row in there),
+            plot=pareto_plot(points),
+            legend=legend(),
+            shade=shade,
+            sweep_style=style("sweep.css"),
+        )
+    )

@@ -1,0 +1,82 @@
+"""Stage `sweep`: many SAEs on the same embeddings, and the table that compares them.
+
+Each SAE becomes the very `sae` artifact that stage `sae` makes of its settings. So a sweep goes on where it
+stopped, and a run with the settings of the winner finds its SAE there.
+"""
+
+from typing import Any
+
+import pyarrow as pa
+
+from medsae_ray.core import schema
+from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.report.sweep import render_sweep
+from medsae_ray.core.sae.fit import check_batch
+from medsae_ray.core.sweep import DIED, ranked, result_row
+from medsae_ray.errors import MedsaeError
+from medsae_ray.stages.closing import sweep_table
+from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.sweep_tasks import Task, train_all
+from medsae_ray.stages.train import SAE, dimension, job_of, training_rows
+
+PAGE = "sweep.html"
+
+
+def publish(run: Run, table: pa.Table, left_out: int) -> None:
+    """Print the table, and write the page that shows it."""
+    rows = table.to_pylist()
+    run.root.write(PAGE, render_sweep(run.recipe.name, rows, left_out).encode())
+    run.console.print(sweep_table(rows), end="\n\n")
+
+
+def _make(run: Run, draft: Draft) -> Made:
+    found = run.recipe.what.members()
+    tasks = _tasks(run, draft)
+    todo = [task for task in tasks if not task.draft.committed()]
+    failures = {
+        task.draft.name: failure
+        for task, failure in run.track(train_all(run, todo), "sweep", len(todo))
+        if failure is not None
+    }
+    results = []
+    for place, (member, task) in enumerate(zip(found.members, tasks, strict=True)):
+        outcome = failures.get(task.draft.name) or _committed(task.draft).record
+        results.append(result_row(place, member.changes, outcome))
+    table = ranked(results)
+    died = [row["settings"] for row in results if row["reason"] == DIED]
+    if died:
+        # Another attempt may have more luck or memory, so nothing is committed that would stand in its way.
+        publish(run, table, found.left_out)
+        raise MedsaeError(
+            f"the workers of {len(died)} of {len(results)} SAEs died, often for want of memory: {'; '.join(died)}. "
+            "The others are kept: run the sweep again, or without these"
+        )
+    receipt = draft.writer(schema.sweep()).write(0, table, len(results))
+    metrics = {"members": len(results), "left_out": found.left_out, "pareto": sum(table["pareto"].to_pylist())}
+    return Made([receipt], metrics, len(tasks) - len(todo))
+
+
+def _tasks(run: Run, draft: Draft) -> list[Task]:
+    """Every SAE, with the artifact that stage `sae` would make of it. RecipeError for a batch that cannot be filled."""
+    embeddings, manifest = draft.parents["embeddings"], draft.parents["manifest"]
+    d_in, rows, how = dimension(embeddings), training_rows(embeddings, manifest), run.recipe.how.train
+    tasks = []
+    for member in run.recipe.what.members().members:
+        of = Draft(run.root, SAE.name, SAE.version, member.sae.settings(), draft.parents)
+        tasks.append(Task(job_of(member.sae, of, how, d_in), of))
+        check_batch(tasks[-1].job.config, rows, 1)
+    return tasks
+
+
+def _committed(draft: Draft) -> Artifact:
+    artifact = draft.committed()
+    assert artifact is not None, "what did not fail is there"
+    return artifact
+
+
+def _what(run: Run) -> dict[str, Any]:
+    members = run.recipe.what.members().members
+    return {"sae": SAE.version, "members": [{"changes": m.changes, "settings": m.sae.settings()} for m in members]}
+
+
+SWEEP = Stage("sweep", 1, lambda recipe: ("embeddings", "manifest"), _what, _make)

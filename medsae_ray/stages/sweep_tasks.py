@@ -1,0 +1,151 @@
+"""The training of a sweep's SAEs: one Ray task each, or one after another in this process.
+
+The embeddings lie once in each node's object store, where every task reads them without a copy, and their normalisation
+is fitted once. As many tasks run at once as the cluster has room for, and a worker goes on to the next task without a
+new start. A worker that dies takes along only the SAE that it was training, which another one takes up from its newest
+checkpoint.
+"""
+
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import ray
+import torch
+from ray.exceptions import RayError, RayTaskError
+
+from medsae_ray.core.artifact import Draft, sha256
+from medsae_ray.core.sae.normalise import Normalisation
+from medsae_ray.core.sweep import DIED, Failure
+from medsae_ray.errors import DivergedError, MedsaeError
+from medsae_ray.stages.cluster import own_error, require
+from medsae_ray.stages.run import Run, commit, now
+from medsae_ray.stages.tables import split_table
+from medsae_ray.stages.train import SPLITS, Job, made_of, newest_state, to_bytes, train_here
+
+
+class Task(NamedTuple):
+    """One SAE to train."""
+
+    job: Job
+    draft: Draft
+    """Its artifact."""
+
+    @property
+    def kind(self) -> tuple[str, float | None]:
+        """What its normalisation depends on, besides the rows."""
+        return self.job.config.normalisation, self.job.config.whiten
+
+    @property
+    def cost(self) -> int:
+        """Grows with the time that it takes."""
+        return self.job.config.width * self.job.config.epochs
+
+
+Ended = Iterator[tuple[Task, Failure | None]]
+
+
+def train_all(run: Run, tasks: list[Task]) -> Ended:
+    """Train and commit all SAEs, the longest first so that none is left over at the end; yields each as it ends."""
+    tasks = sorted(tasks, key=lambda task: -task.cost)
+    return _on_ray(run, tasks) if run.recipe.how.engine == "ray" and tasks else _loop(tasks)
+
+
+def _loop(tasks: list[Task]) -> Ended:
+    rows: list[np.ndarray] = []
+    fitted: dict[Any, Normalisation] = {}
+    for task in tasks:
+        rows = rows or [_rows(task.job, split) for split in SPLITS]
+        if task.kind not in fitted:
+            fitted[task.kind] = _normalisation(rows[0], task.kind, task.job.threads)
+        yield task, _train(task, rows[0], rows[1], fitted[task.kind])
+
+
+def _on_ray(run: Run, tasks: list[Task]) -> Ended:
+    run.connect()
+    job = tasks[0].job
+    how = job.how
+    require("train", how.cpus, how.gpus)
+    remote = ray.remote(num_cpus=how.cpus, max_retries=how.retries)
+    rows = [remote(_rows).remote(job, split) for split in SPLITS]
+    kinds = {task.kind for task in tasks}
+    fitted = {kind: remote(_normalisation).remote(rows[0], kind, job.threads) for kind in kinds}
+    train: Any = remote(_train).options(num_gpus=how.gpus)
+    running: dict[Any, Task] = {}
+    try:
+        ray.get(list(fitted.values()))  # what is wrong with the rows is no fault of an SAE
+        running = {train.remote(task, *rows, fitted[task.kind]): task for task in tasks}
+        while running:
+            (ended,), _ = ray.wait(list(running))
+            yield running.pop(ended), _outcome(ended, how.retries)
+    except RayTaskError as error:
+        raise own_error(str(error)) or MedsaeError(f"a worker of the sweep failed: {error}") from error
+    finally:
+        for left in running:
+            ray.cancel(left, force=True)
+
+
+def _outcome(ended: Any, retries: int) -> Failure | None:
+    try:
+        return ray.get(ended)  # type: ignore[no-any-return]
+    except RayTaskError:
+        raise
+    except RayError as error:
+        cause = str(error).strip().splitlines()[0]
+        return Failure(DIED, f"its worker died {retries + 1} times (how.train.retries is {retries}): {cause}")
+
+
+def _rows(job: Job, split: str) -> np.ndarray:
+    with split_table(job.embeddings, job.manifest, split, job.how) as table:
+        return np.array(table.x_ND)
+
+
+def _normalisation(x_ND: np.ndarray, kind: tuple[str, float | None], threads: int) -> Normalisation:
+    torch.set_num_threads(threads)
+    return Normalisation.fit(_tensor(x_ND), kind[1], kind[0])
+
+
+def _train(task: Task, x_ND: np.ndarray, heldout_ND: np.ndarray, normalisation: Normalisation) -> Failure | None:
+    """Train and commit one SAE in this process, from the newest checkpoint that an earlier attempt left."""
+    start, clock = now(), time.perf_counter()
+    job, draft = task
+    if draft.committed():
+        return None
+    attempt = f"attempt-{uuid.uuid4().hex[:12]}"
+    fit_with = {"normalisation": normalisation, "wrap": lambda sae: sae.to("cuda" if job.how.gpus else "cpu")}
+    rows = _tensor(x_ND), _tensor(heldout_ND)
+    try:
+        fitted = train_here(job, fit_with, newest_state(job.attempts), _saver(job, attempt), rows)
+    except DivergedError as error:
+        return Failure("diverged", str(error))
+    except torch.OutOfMemoryError as error:
+        return Failure("memory", str(error))
+    commit(draft, made_of(draft, fitted, job.config), start, time.perf_counter() - clock)
+    job.attempts.delete_folder(attempt)
+    return None
+
+
+def _saver(job: Job, attempt: str) -> Callable[..., None]:
+    """Keeps the newest checkpoint of an attempt, where `newest_state` finds it."""
+    kept: list[str] = []
+
+    def save(epoch: int, state: Callable[[], dict[str, Any]]) -> None:
+        if epoch == job.config.epochs:
+            return
+        data, folder = to_bytes(state()), f"{attempt}/epoch-{epoch:06d}"
+        job.attempts.write(f"{folder}/state-{sha256(data)}", data)
+        kept.append(folder)
+        if len(kept) > 1:
+            job.attempts.delete_folder(kept.pop(0))
+
+    return save
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    with warnings.catch_warnings():
+        # What lies in the object store cannot be written to, and nobody does.
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(values)
