@@ -23,7 +23,7 @@ def blocks(language: str) -> list[str]:
 def test_the_python_runs_on_a_small_phantom_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = yaml.safe_load(find_recipe("phantom").read_text())
     recipe["what"]["dataset"]["patients"] = 60
-    recipe["what"]["sae"] |= {"epochs": 3, "batch_size": 16, "width": 32}
+    recipe["what"]["sae"] |= {"epochs": 3, "batch_size": 16}
     del recipe["what"]["naming"], recipe["how"]["vlm"]
     recipe["how"]["engine"] = "loop"
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(recipe))
