@@ -129,6 +129,11 @@ def test_every_packaged_recipe_is_valid() -> None:
     assert recipes and all(load_recipe(recipe).name for recipe in recipes)
 
 
+@pytest.mark.parametrize("kind", ["chexpert", "mimic-cxr-jpg", "nih-cxr14", "vindr-cxr"])
+def test_every_public_dataset_has_a_packaged_recipe(kind: str) -> None:
+    assert load_recipe(f"{kind.removesuffix('-jpg')}-medclip").what.dataset.kind == kind
+
+
 @pytest.mark.parametrize(("text", "message"), [("- 1", "holds list"), ("a: [", "is not YAML")])
 def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "r.yaml").write_text(text)

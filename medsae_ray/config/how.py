@@ -11,7 +11,11 @@ class Paths(Model):
     """Where files lie. Relative paths start at the recipe's folder; URIs (s3://...) are taken as they are."""
 
     table: str | None = None
-    """CSV or Parquet file of a table dataset."""
+    """CSV or Parquet file with the dataset's labels."""
+    metadata: str | None = None
+    """MIMIC-CXR-JPG: its -metadata.csv.gz."""
+    split: str | None = None
+    """MIMIC-CXR-JPG: its -split.csv.gz."""
     images: str | None = None
     """Folder that image paths start at; the table's own folder if not given."""
     weights: str | None = None

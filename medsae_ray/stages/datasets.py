@@ -1,15 +1,17 @@
 """Stages `images` (phantoms only) and `manifest`: from a dataset to rows with patients, labels and splits."""
 
+import json
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from medsae_ray.config import PhantomDataset, Pool, Recipe
 from medsae_ray.core import schema
-from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.artifact import Artifact, Draft, Receipt
 from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.rows import Rows, label_names, to_manifest
 from medsae_ray.core.phantom import LABELS, METADATA, TRAINING_SEEDS, patient
@@ -113,8 +115,20 @@ def _manifest(run: Run, draft: Draft) -> Made:
     starts = range(0, manifest.num_rows, what.shard_rows)
     parts = [manifest.slice(start, what.shard_rows) for start in starts]
     files = [writer.write(shard, part, part.num_rows) for shard, part in enumerate(parts)]
-    metrics = {"audit": audit(manifest), "labels": list(rows.labels), "patient_column": rows.patients_known}
-    return Made(files, metrics)
+    return Made([*files, _audit_file(draft, files)], _manifest_metrics(manifest, rows))
+
+
+def _manifest_metrics(manifest: pa.Table, rows: Rows) -> dict[str, Any]:
+    labels = {"labels": list(rows.labels), "patient_column": rows.patients_known}
+    return {"audit": audit(manifest), **labels, **({"notes": rows.notes} if rows.notes else {})}
+
+
+def _audit_file(draft: Draft, files: list[Receipt]) -> Receipt:
+    """audit-<hash>.json: patients, images and overlap of the splits, counted in the parts as they were written."""
+    columns = ["patient_id", "split"]
+    parts = [pq.read_table(pa.BufferReader(draft.store.read(file.name)), columns=columns) for file in files]
+    parts = [part.replace_schema_metadata(None) for part in parts]
+    return draft.write_file("audit", ".json", json.dumps(audit(pa.concat_tables(parts)), indent=1).encode())
 
 
 def _phantom_what(run: Run) -> dict[str, Any]:
