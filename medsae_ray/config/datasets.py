@@ -21,6 +21,12 @@ class PhantomDataset(Model):
     """Number of patients, each with one to three studies."""
     seed: Seed = 7
     """Which hospital: another seed gives other patients."""
+    prevalence: Annotated[float, Field(gt=0, le=2)] = 1.0
+    """Factor on the probability of every finding."""
+    film: Literal["standard", "soft"] = "standard"
+    """Look of the films; soft is flatter and darker."""
+    marker: Literal["devices", "random", "never"] = "devices"
+    """What the word PORTABLE that is burned into films goes with: support devices (a planted shortcut), or nothing."""
     uncertain: LabelPolicy = "ignore"
     """What a label of -1 counts as in the statistics."""
     blank: LabelPolicy = "ignore"

@@ -1,8 +1,8 @@
 """What decides only where and how fast. Nothing here enters an artifact's name."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medsae_ray.config.base import Model, Positive
 
@@ -20,6 +20,14 @@ class Paths(Model):
     """Folder that image paths start at; the table's own folder if not given."""
     weights: str | None = None
     """The encoder's weights: a file, or builtin:phantom-encoder."""
+    datasets: dict[str, "Paths"] = Field(default_factory=dict)
+    """The files of each of several datasets, by its name."""
+
+    @model_validator(mode="after")
+    def _one_level(self) -> Self:
+        if any(paths.weights or paths.datasets for paths in self.datasets.values()):
+            raise ValueError("how.paths.datasets holds a dataset's files; `weights` belong beside it")
+        return self
 
 
 class Pool(Model):

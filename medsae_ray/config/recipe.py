@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from medsae_ray.config.base import Model
+from medsae_ray.config.datasets import Dataset
 from medsae_ray.config.how import How, Paths
 from medsae_ray.config.what import OnnxEncoder, What
 from medsae_ray.errors import RecipeError
@@ -37,14 +38,22 @@ class Recipe(Model):
 
     @model_validator(mode="after")
     def _paths_fit(self) -> Self:
-        for key in self.what.dataset.needs:
-            if not getattr(self.how.paths, key):
-                raise ValueError(f"a {self.what.dataset.kind} dataset needs how.paths.{key}: {_purpose(key)}")
+        for source in self.what.sources:
+            for key in source.needs:
+                if not getattr(self.paths_of(source), key):
+                    place = key if self.what.dataset else f"datasets.{source.name}.{key}"
+                    raise ValueError(f"a {source.kind} dataset needs how.paths.{place}: {_purpose(key)}")
+        if strange := sorted(set(self.how.paths.datasets) - {source.name for source in self.what.sources}):
+            raise ValueError(f"how.paths.datasets names {strange[0]!r}, which what.datasets does not have")
         if isinstance(self.what.encoder, OnnxEncoder) and not self.how.paths.weights:
             raise ValueError("an onnx encoder needs how.paths.weights, the .onnx file")
         if self.what.naming and not self.how.vlm:
             raise ValueError("what.naming needs how.vlm, the vision-language model that gives and tests the names")
         return self
+
+    def paths_of(self, source: Dataset) -> Paths:
+        """Where the files of one of the run's datasets lie."""
+        return self.how.paths if self.what.dataset else self.how.paths.datasets.get(source.name, Paths())
 
 
 def _purpose(key: str) -> str:
@@ -87,7 +96,11 @@ def find_recipe(name: str) -> Path:
 
 
 def _absolute_paths(recipe: Recipe, base: Path) -> Recipe:
-    given = recipe.how.paths.model_dump(exclude_none=True)
-    paths = {key: value if ":" in value else str((base / value).resolve()) for key, value in given.items()}
-    how = recipe.how.model_copy(update={"paths": Paths(**paths)})
+    how = recipe.how.model_copy(update={"paths": _absolute(recipe.how.paths, base)})
     return recipe.model_copy(update={"how": how})
+
+
+def _absolute(paths: Paths, base: Path) -> Paths:
+    given = paths.model_dump(exclude_none=True, exclude={"datasets"})
+    found = {key: value if ":" in value else str((base / value).resolve()) for key, value in given.items()}
+    return Paths(**found, datasets={name: _absolute(inner, base) for name, inner in paths.datasets.items()})

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medsae_ray.config.base import Model, Positive, Seed
+from medsae_ray.config.base import LabelPolicy, Model, Positive, Seed
 from medsae_ray.config.datasets import Dataset
 from medsae_ray.errors import RecipeError
 from medsae_ray.sae_rules import AUXK, SOME, USED, check_together
@@ -199,10 +199,31 @@ class Naming(Model):
     detection: Detection = Detection()
 
 
+class Replication(Model):
+    """With several datasets: when a correlation of a feature with a label, selected in one dataset, holds in others."""
+
+    q: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """False discovery rate (Benjamini-Hochberg): over all pairs where they are selected, over those selected where
+    they are looked for."""
+    min_r: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """A pair with a weaker correlation is not selected, however many patients stand behind it."""
+    keep: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the selecting correlation that the other dataset's interval has to reach."""
+    distance: Annotated[int, Field(ge=0, le=8)] = 4
+    """Bits of 64 in which the fingerprints of two images may differ that are reported as near-duplicates."""
+
+
 class What(Model):
     """All that decides the result."""
 
-    dataset: Dataset
+    dataset: Dataset | None = None
+    """The dataset, or `datasets` for several."""
+    datasets: Annotated[list[Dataset], Field(min_length=2)] | None = None
+    """Several datasets, each under a name of its own. One SAE learns from all, and what it finds in one is looked for
+    in the others. Patients of two datasets count as different people."""
+    labels: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """With several datasets: label -> name of a dataset -> what the label is called there. A label that is not named
+    here stays apart, as dataset/label."""
     images: Images = Images()
     split: Split = Split()
     shard_rows: Annotated[int, Field(ge=1, le=100_000)] = 512
@@ -212,3 +233,33 @@ class What(Model):
     features: Features = Features()
     naming: Naming | None = None
     """Leave it out for a run without a vision-language model: features then get their names from labels only."""
+    replication: Replication = Replication()
+
+    @model_validator(mode="after")
+    def _datasets_fit(self) -> Self:
+        if (self.dataset is None) == (self.datasets is None):
+            raise ValueError("exactly one of what.dataset (one) and what.datasets (a list of several) is needed")
+        names = [source.name for source in self.sources]
+        if len(set(names)) < len(names):
+            raise ValueError(f"what.datasets has names {', '.join(names)}; each needs a `name` of its own")
+        if self.datasets is None and self.labels:
+            raise ValueError("what.labels maps the labels of what.datasets; a single dataset keeps its own")
+        named = {name for mapping in self.labels.values() for name in mapping}
+        if strange := sorted(named - set(names)):
+            raise ValueError(f"what.labels names dataset {strange[0]!r}; what.datasets has {', '.join(names)}")
+        return self
+
+    @property
+    def sources(self) -> tuple[Dataset, ...]:
+        """The run's datasets, one or several."""
+        return tuple(self.datasets or ()) if self.dataset is None else (self.dataset,)
+
+    @property
+    def uncertain(self) -> LabelPolicy | dict[str, LabelPolicy]:
+        """What -1 counts as: in all images, or by dataset."""
+        return self.dataset.uncertain if self.dataset else {source.name: source.uncertain for source in self.sources}
+
+    @property
+    def blank(self) -> LabelPolicy | dict[str, LabelPolicy]:
+        """What a missing label counts as: in all images, or by dataset."""
+        return self.dataset.blank if self.dataset else {source.name: source.blank for source in self.sources}

@@ -13,7 +13,7 @@ from medsae_ray.core.artifact import Artifact
 from medsae_ray.core.encoders import encoder_preprocess, load_encoder
 from medsae_ray.core.encoders.base import Encoder
 from medsae_ray.core.images import Preprocess, read_image
-from medsae_ray.core.storage import Store, local_copy, read_uri
+from medsae_ray.core.storage import Images, local_copy, read_uri
 from medsae_ray.errors import ImageError
 
 
@@ -22,7 +22,7 @@ class EmbedWork:
     """Reads a shard's images, brings them to the encoder's input grid, and embeds them."""
 
     manifest: Artifact
-    images: Store
+    images: Images
     """Where relative image paths start."""
     encoder: str
     weights: str | None
@@ -81,7 +81,7 @@ class EmbedWork:
             return None, error.reason
 
 
-def fetch(images: Store, uri: str) -> bytes:
+def fetch(images: Images, uri: str) -> bytes:
     """The bytes of one image. Raises ImageError for what is the image's fault, OSError for what is the store's."""
     try:
         return read_uri(images, uri)

@@ -39,7 +39,7 @@ def _features(run: Run, draft: Draft) -> Made:
     what = run.recipe.what
     manifest = draft.parents["manifest"]
     usable = readable(draft.parents["embeddings"])
-    labels = Labels.of(manifest.table(), what.dataset.uncertain, what.dataset.blank, usable)
+    labels = Labels.of(manifest.table(), what.uncertain, what.blank, usable)
     work = FeatureWork(
         embeddings=draft.parents["embeddings"],
         activations=draft.parents["activations"],
@@ -81,8 +81,8 @@ def _number(value: float) -> float | None:
 
 
 def _features_what(run: Run) -> dict[str, Any]:
-    dataset = run.recipe.what.dataset
-    return run.recipe.what.features.model_dump() | {"uncertain": dataset.uncertain, "blank": dataset.blank}
+    what = run.recipe.what
+    return what.features.model_dump() | {"uncertain": what.uncertain, "blank": what.blank}
 
 
 def _label_names(run: Run, draft: Draft) -> Made:

@@ -5,17 +5,18 @@ from typing import Any
 
 from rich.console import Console
 
-from medsae_ray.config import PhantomDataset, Recipe
+from medsae_ray.config import Recipe
 from medsae_ray.core.artifact import Artifact
 from medsae_ray.core.report.render import render_report
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import RecipeError
 from medsae_ray.stages.closing import closing_table, findings_table, headline, names_table, naming_lines
-from medsae_ray.stages.datasets import IMAGES, MANIFEST
+from medsae_ray.stages.datasets import MANIFEST
 from medsae_ray.stages.detection import ANSWERS, LABEL_ANSWERS
 from medsae_ray.stages.features import ATLAS, FEATURES, LABEL_NAMES
 from medsae_ray.stages.models import ACTIVATIONS, EMBEDDINGS
 from medsae_ray.stages.naming import NAMES
+from medsae_ray.stages.phantoms import IMAGES, hospitals
 from medsae_ray.stages.reporting import report_data
 from medsae_ray.stages.run import Run, Stage
 from medsae_ray.stages.samples import SAMPLES
@@ -56,7 +57,7 @@ def run_stage(recipe: Recipe, root: str, name: str, console: Console | None = No
     naming = ("samples", "names", "answers", "label_answers", "scores")
     if name in naming and not recipe.what.naming:
         raise RecipeError(f"stage {name!r} needs what.naming and how.vlm, which this recipe does not have")
-    if name == "images" and not isinstance(recipe.what.dataset, PhantomDataset):
+    if name == "images" and not hospitals(recipe):
         raise RecipeError("stage 'images' draws phantoms; this recipe's dataset has its own images")
     with Run(recipe, Store(root), STAGES, console or Console(quiet=True)) as run:
         artifact = run.artifact(name)

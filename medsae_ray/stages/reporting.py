@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medsae_ray.config import PhantomDataset
 from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.core.report.data import EntropySummary, Finding, ReportData
 from medsae_ray.stages.datasets import image_store
+from medsae_ray.stages.phantoms import hospitals
 from medsae_ray.stages.reporting_names import naming_report
 from medsae_ray.stages.run import Run
 
@@ -23,7 +23,7 @@ def report_data(run: Run) -> ReportData:
     manifest, embeddings, features = (run.artifact(n) for n in ("manifest", "embeddings", "features"))
     audit, metrics = manifest.record.metrics["audit"], features.record.metrics
     usable = embeddings.record.rows - sum(embeddings.record.not_ok.values())
-    phantom = isinstance(run.recipe.what.dataset, PhantomDataset)
+    phantom = bool(hospitals(run.recipe))
     limits = run.recipe.what.images
     log = pq.read_table(pa.BufferReader(run.artifact("sae").file("log")))
     return ReportData(
@@ -56,13 +56,12 @@ def report_data(run: Run) -> ReportData:
 def _provenance(run: Run) -> dict[str, str]:
     what = run.recipe.what
     record = run.artifact("atlas").record
-    dataset = "phantom" if isinstance(what.dataset, PhantomDataset) else what.dataset.name
     artifacts = {row.name: row.artifact for row in run.rows}
     versions = " ".join(f"{name} {version}" for name, version in record.run["packages"].items())
     kind = f"{what.sae.architecture} as in the code of {what.sae.compat}" if what.sae.compat else what.sae.architecture
     sae = f"{kind}, {what.sae.width} features"
     return {
-        "dataset": dataset,
+        "dataset": ", ".join(source.name for source in what.sources),
         "encoder": what.encoder.kind,
         "sae": sae,
         **artifacts,
