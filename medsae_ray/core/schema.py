@@ -109,6 +109,47 @@ def features(n_labels: int) -> pa.Schema:
     )
 
 
+def fingerprints() -> pa.Schema:
+    """One row per image: its perceptual hashes of 64 and 256 bits, null with a reason if it could not be read."""
+    return pa.schema(
+        [
+            _required("image_id", pa.string()),
+            pa.field("coarse", pa.uint64()),
+            pa.field("detail", pa.binary(32)),
+            pa.field("reason", pa.string()),
+        ]
+    )
+
+
+def duplicates() -> pa.Schema:
+    """One row per pair of near-duplicate images of two datasets; `distance` bits of their 64 differ."""
+    text = [_required(f"{column}_{side}", pa.string()) for side in "ab" for column in ("dataset", "image_id", "split")]
+    return pa.schema([*text, _required("distance", pa.int32())])
+
+
+def replication() -> pa.Schema:
+    """One row per (source, feature, label, dataset): a pair selected in `source`, and what it is in `dataset`.
+
+    `verdict` is that of the pair: "replicated", "not_replicated" or "untested". In the source's own row `q` and `holds`
+    are null; so they are where the dataset cannot tell.
+    """
+    return pa.schema(
+        [
+            _required("source", pa.string()),
+            _required("feature", pa.int32()),
+            _required("label", pa.string()),
+            _required("dataset", pa.string()),
+            pa.field("r", pa.float64()),
+            pa.field("r_low", pa.float64()),
+            pa.field("r_high", pa.float64()),
+            _required("patients", pa.int64()),
+            pa.field("q", pa.float64()),
+            pa.field("holds", pa.bool_()),
+            _required("verdict", pa.string()),
+        ]
+    )
+
+
 def samples() -> pa.Schema:
     """One row per image that a feature is named from or tested on.
 
