@@ -101,6 +101,16 @@ class Vlm(Model):
     """Images per replica whose questions are under way at once; each is held in memory."""
 
 
+class IdKey(Model):
+    """The key that identifiers are hashed with (what.privacy). Without file and variable each root has a key of its
+    own, in its file id-key: keep it to find a patient again, delete it to make that impossible."""
+
+    file: str | None = None
+    """File with the key: 16 bytes or more, better 32 random ones as hex."""
+    variable: str | None = None
+    """Environment variable with the key, if there is no file."""
+
+
 class How(Model):
     """All that decides only where and how fast."""
 
@@ -111,6 +121,7 @@ class How(Model):
     """CPUs of a local cluster; null takes all."""
     engine: Literal["ray", "loop"] = "ray"
     """Ray, or a plain loop in this process for looking into a stage. Both write the same bytes."""
+    id_key: IdKey = IdKey()
     embed: Pool = Pool()
     encode: Pool = Pool()
     train: Train = Train()

@@ -96,11 +96,17 @@ def find_recipe(name: str) -> Path:
 
 
 def _absolute_paths(recipe: Recipe, base: Path) -> Recipe:
-    how = recipe.how.model_copy(update={"paths": _absolute(recipe.how.paths, base)})
+    file = recipe.how.id_key.file
+    id_key = recipe.how.id_key.model_copy(update={"file": file and _absolute_uri(file, base)})
+    how = recipe.how.model_copy(update={"paths": _absolute(recipe.how.paths, base), "id_key": id_key})
     return recipe.model_copy(update={"how": how})
 
 
 def _absolute(paths: Paths, base: Path) -> Paths:
     given = paths.model_dump(exclude_none=True, exclude={"datasets"})
-    found = {key: value if ":" in value else str((base / value).resolve()) for key, value in given.items()}
+    found = {key: _absolute_uri(value, base) for key, value in given.items()}
     return Paths(**found, datasets={name: _absolute(inner, base) for name, inner in paths.datasets.items()})
+
+
+def _absolute_uri(value: str, base: Path) -> str:
+    return value if ":" in value else str((base / value).resolve())

@@ -199,6 +199,18 @@ class Naming(Model):
     detection: Detection = Detection()
 
 
+class Privacy(Model):
+    """What becomes of the identifiers of patients, studies and images."""
+
+    hash_ids: bool | None = None
+    """Replace them by a keyed hash (how.id_key) in the manifest and all that follows. Null: for kinds whose files carry
+    a hospital's own identifiers (dicom), and for no others."""
+
+
+HASHED_KINDS = ("dicom",)
+"""Kinds of datasets whose identifiers are hashed unless the recipe says otherwise."""
+
+
 class Replication(Model):
     """With several datasets: when a correlation of a feature with a label, selected in one dataset, holds in others."""
 
@@ -233,6 +245,7 @@ class What(Model):
     features: Features = Features()
     naming: Naming | None = None
     """Leave it out for a run without a vision-language model: features then get their names from labels only."""
+    privacy: Privacy = Privacy()
     replication: Replication = Replication()
 
     @model_validator(mode="after")
@@ -253,6 +266,12 @@ class What(Model):
     def sources(self) -> tuple[Dataset, ...]:
         """The run's datasets, one or several."""
         return tuple(self.datasets or ()) if self.dataset is None else (self.dataset,)
+
+    @property
+    def hashed(self) -> list[str]:
+        """Names of the datasets whose identifiers are hashed."""
+        chosen = self.privacy.hash_ids
+        return [s.name for s in self.sources if chosen or (chosen is None and s.kind in HASHED_KINDS)]
 
     @property
     def uncertain(self) -> LabelPolicy | dict[str, LabelPolicy]:

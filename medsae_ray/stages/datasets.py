@@ -11,6 +11,7 @@ from medsae_ray.config.datasets import Dataset
 from medsae_ray.core.artifact import Draft, Receipt
 from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.combine import combine
+from medsae_ray.core.datasets.privacy import find_key, hash_ids, key_check
 from medsae_ray.core.datasets.rows import Rows, to_manifest
 from medsae_ray.core.splits import audit
 from medsae_ray.core.storage import Folders, Images, Store, split_uri
@@ -21,6 +22,8 @@ from medsae_ray.stages.run import Made, Run, Stage
 def _what(run: Run) -> dict[str, Any]:
     what = run.recipe.what
     chosen: dict[str, Any] = {"split": what.split.model_dump(), "shard_rows": what.shard_rows}
+    if what.hashed:
+        chosen["privacy"] = {"hashed": what.hashed, "key_check": key_check(_key(run))}
     if what.datasets is not None:
         several = [_identity(run.recipe, source) | {"name": source.name} for source in what.sources]
         return chosen | {"datasets": several, "labels": what.labels}
@@ -28,6 +31,11 @@ def _what(run: Run) -> dict[str, Any]:
     if isinstance(source, PhantomDataset):  # its parent, the drawn images, says the rest
         return chosen | source.model_dump(exclude_defaults=True, include={"name"})
     return chosen | _identity(run.recipe, source)
+
+
+def _key(run: Run) -> bytes:
+    chosen = run.recipe.how.id_key
+    return find_key(run.root, chosen.file, chosen.variable)
 
 
 def _identity(recipe: Recipe, source: Dataset) -> dict[str, Any]:
@@ -50,6 +58,8 @@ def _manifest(run: Run, draft: Draft) -> Made:
     found = [_rows(run, draft, source) for source in what.sources]
     rows = found[0] if what.dataset else combine(found, what.labels)
     manifest = to_manifest(rows, what.split.model_dump(exclude={"salt"}), what.split.salt, what.shard_rows)
+    if what.hashed:
+        manifest = hash_ids(manifest, _key(run), what.hashed)
     writer = draft.writer(manifest.schema)
     starts = range(0, manifest.num_rows, what.shard_rows)
     parts = [manifest.slice(start, what.shard_rows) for start in starts]
