@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medsae_ray.core.naming.pictures import Pictures
-from medsae_ray.core.report.data import EntropySummary, Finding, ReportData
+from medsae_ray.core.report.data import EntropySummary, Finding, ReplicationReport, ReportData
 from medsae_ray.stages.datasets import image_store
 from medsae_ray.stages.phantoms import hospitals
 from medsae_ray.stages.reporting_names import naming_report
@@ -24,7 +24,8 @@ def report_data(run: Run) -> ReportData:
     audit, metrics = manifest.record.metrics["audit"], features.record.metrics
     usable = embeddings.record.rows - sum(embeddings.record.not_ok.values())
     phantom = bool(hospitals(run.recipe))
-    limits = run.recipe.what.images
+    what = run.recipe.what
+    limits = what.images
     log = pq.read_table(pa.BufferReader(run.artifact("sae").file("log")))
     return ReportData(
         title=run.recipe.name,
@@ -49,8 +50,15 @@ def report_data(run: Run) -> ReportData:
             manifest.table(["image_id", "uri"]), image_store(run), THUMBNAIL, limits.max_pixels, limits.high_bit
         ).png,
         stages=[asdict(row) for row in run.rows],
-        naming=naming_report(run) if run.recipe.what.naming else None,
+        naming=naming_report(run) if what.naming else None,
+        replication=_replication(run) if what.datasets else None,
     )
+
+
+def _replication(run: Run) -> ReplicationReport:
+    found, images = (run.artifact(name).record.metrics for name in ("replication", "duplicates"))
+    counts = {"duplicates": images["pairs"], "in_different_splits": images["in_different_splits"]}
+    return ReplicationReport(**{key: found[key] for key in ("datasets", "findings", "pairs")}, **counts)
 
 
 def _provenance(run: Run) -> dict[str, str]:
