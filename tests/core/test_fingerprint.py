@@ -1,14 +1,19 @@
 import io
 from itertools import product
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medsae_ray.core.fingerprint import Prints, duplicates, fingerprint, near_pairs
+from medsae_ray.core.datasets.rows import Rows, to_manifest
+from medsae_ray.core.fingerprint import FingerprintWork, Prints, duplicates, fingerprint, near_pairs
 from medsae_ray.core.phantom import patient
+from medsae_ray.core.storage import Store
+from tests.core.made import SHARES, artifact
 from tests.shared import SHARED, needs_shared
 
 
@@ -61,3 +66,15 @@ def test_no_two_of_150_real_patients_are_near() -> None:
     files = sorted((SHARED / "data/nih621/images").iterdir())[:150]
     found = prints([Image.open(file) for file in files])
     assert len(near_pairs(found.coarse_N, found.coarse_N, 6)) == len(duplicates(found, found, 8)) == 150
+
+
+def test_an_image_that_cannot_be_read_is_a_row_with_a_reason(tmp_path: Path) -> None:
+    film = Image.fromarray(patient(7, 0)[0].render())
+    film.save(tmp_path / "i0.png")
+    y = {"a": pa.array([1, 0], pa.int8())}
+    rows = Rows("d", ["i0.png", "i1.png"], ["p0", "p1"], ["i0.png", "i1.png"], y, {})
+    manifest = artifact(tmp_path, "manifest", [to_manifest(rows, SHARES, "s", 2)])
+    work = FingerprintWork(manifest, Store(str(tmp_path)), 10**6, "depth")
+    good, bad = work.compute(None, work.prepare(0)).to_pylist()
+    assert (good["coarse"], good["detail"]) == fingerprint(film) and good["reason"] is None
+    assert bad == {"image_id": "i1.png", "coarse": None, "detail": None, "reason": "missing"}
