@@ -122,6 +122,21 @@ def test_relative_paths_start_at_the_recipes_folder(tmp_path: Path) -> None:
     assert paths.table == str(tmp_path / "t.csv") and paths.images == "s3://bucket/x"
 
 
+def test_identifiers_are_hashed_if_the_recipe_says_so() -> None:
+    assert parse_recipe(GOOD).what.hashed == []
+    assert parse_recipe(changed("what.privacy", {"hash_ids": True})).what.hashed == ["n"]
+    assert parse_recipe(changed("what.privacy", {"hash_ids": False})).what.hashed == []
+
+
+def test_the_files_of_each_dataset_and_the_key_start_at_the_recipes_folder(tmp_path: Path) -> None:
+    text = "name: x\nwhat:\n  datasets: [{kind: phantom}, {kind: nih-cxr14}]\n  encoder: {kind: medclip-vit}\n"
+    how = "how: {id_key: {file: key}, paths: {datasets: {nih-cxr14: {table: a/Data_Entry_2017.csv}}}}\n"
+    (tmp_path / "r.yaml").write_text(text + how)
+    found = load_recipe(tmp_path / "r.yaml").how
+    assert found.paths.datasets["nih-cxr14"].table == str(tmp_path / "a/Data_Entry_2017.csv")
+    assert found.id_key.file == str(tmp_path / "key")
+
+
 def test_every_packaged_recipe_is_valid() -> None:
     import medsae_ray
 

@@ -93,8 +93,16 @@ def fetch(images: Images, uri: str) -> bytes:
         # On a local disk the file itself is at fault. An object store that does not answer is no property of the
         # image: the shard fails, and the next run takes it up again.
         if not images.is_local:
-            raise
+            raise OSError(_nameless(str(error), uri)) from None
         raise ImageError("unreadable", str(error)) from error
+
+
+def _nameless(text: str, uri: str) -> str:
+    """An error's text without the image's place, which may hold a patient's identifier: this text goes into logs."""
+    parts = uri.split("/")
+    tails = ("/".join(parts[start:]) for start in range(len(parts)))
+    tail = next((tail for tail in tails if tail and tail in text), None)
+    return text.replace(tail, "(an image)") if tail else text
 
 
 def _batches(
