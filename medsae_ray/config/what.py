@@ -6,6 +6,8 @@ from pydantic import Field, model_validator
 
 from medsae_ray.config.base import LabelPolicy, Model, Positive, Seed
 from medsae_ray.config.datasets import Dataset
+from medsae_ray.config.privacy import HASHED_KINDS, Privacy
+from medsae_ray.config.replication import Replication
 from medsae_ray.errors import RecipeError
 from medsae_ray.sae_rules import AUXK, SOME, USED, check_together
 
@@ -197,32 +199,6 @@ class Naming(Model):
     seed: Seed = 0
     """Of the samples and of the later attempts."""
     detection: Detection = Detection()
-
-
-class Privacy(Model):
-    """What becomes of the identifiers of patients, studies and images."""
-
-    hash_ids: bool | None = None
-    """Replace them by a keyed hash (how.id_key) in the manifest and all that follows. Null: for kinds whose files carry
-    a hospital's own identifiers (dicom), and for no others."""
-
-
-HASHED_KINDS = ("dicom",)
-"""Kinds of datasets whose identifiers are hashed unless the recipe says otherwise."""
-
-
-class Replication(Model):
-    """With several datasets: when a correlation of a feature with a label, selected in one dataset, holds in others."""
-
-    q: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """False discovery rate (Benjamini-Hochberg): over all pairs where they are selected, over those selected where
-    they are looked for."""
-    min_r: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """A pair with a weaker correlation is not selected, however many patients stand behind it."""
-    keep: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Share of the selecting correlation that the other dataset's interval has to reach."""
-    distance: Annotated[int, Field(ge=0, le=8)] = 4
-    """Bits of 64 in which the fingerprints of two images may differ that are reported as near-duplicates."""
 
 
 class What(Model):

@@ -64,10 +64,10 @@ class DrawWork:
         return None
 
     def prepare(self, shard: int) -> pa.Table:
-        return pa.table({"shard": [shard]})
+        return pa.table({"ward": [shard]})
 
     def compute(self, model: None, prepared: pa.Table) -> pa.Table:
-        ward = self.wards[prepared["shard"][0].as_py()]
+        ward = self.wards[prepared["ward"][0].as_py()]
         rows = [self._draw(ward.folder, study) for study in ward.studies()]
         return pa.Table.from_pylist(rows, schema=phantom_schema())
 

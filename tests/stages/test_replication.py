@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 import medsae_ray
-from medsae_ray.config import Recipe, parse_recipe
+from medsae_ray.config import Recipe, find_recipe, parse_recipe
 from medsae_ray.core.artifact import open_artifact
 from medsae_ray.errors import RecipeError
 from medsae_ray.stages.pipeline import run_recipe, run_stage
@@ -163,3 +164,16 @@ def test_pseudonyms_are_all_that_leaves_the_manifest(folder: Path, tmp_path: Pat
     key = (tmp_path / "id-key").read_text()
     assert len(texts) > 5 and not any("i0007" in text or key in text for text in texts)
     assert {k: v for k, v in made["sae"].items()}.keys() == {"r2", "fvu", "l0", "dead"}
+
+
+def test_ray_and_a_plain_loop_draw_and_compare_two_hospitals_alike(ray_cluster: None, tmp_path: Path) -> None:
+    data = yaml.safe_load(find_recipe("phantom-hospitals").read_text())
+    for dataset in data["what"]["datasets"]:
+        dataset["patients"] = 20
+    found = {}
+    for engine in ("loop", "ray"):
+        data["how"]["engine"] = engine
+        run_stage(parse_recipe(data), str(tmp_path / engine), "duplicates")
+        files = [p for p in (tmp_path / engine).rglob("*") if p.suffix in (".parquet", ".png")]
+        found[engine] = {str(p.relative_to(tmp_path / engine)): p.read_bytes() for p in files}
+    assert len(found["loop"]) > 40 and found["loop"] == found["ray"]
