@@ -36,6 +36,9 @@ def _walk(loc: tuple[int | str, ...], kind: Any) -> tuple[list[str], list[str], 
             kind = tagged[0]
             continue
         place.append(str(step))
+        if isinstance(step, int):
+            kind = next((get_args(m)[0] for m in _members(kind) if get_origin(m) is list), None)
+            continue
         keys = sorted(members[0].model_fields) if members else []
         info = members[0].model_fields.get(str(step)) if members else None
         kind = info.annotation if info else None

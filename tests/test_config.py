@@ -157,11 +157,31 @@ def test_the_options_of_an_encoder_are_those_that_it_takes(kind: str) -> None:
         assert name == "size" or parameters[name].default == value, name
 
 
+def test_identifiers_are_hashed_if_the_recipe_says_so() -> None:
+    assert parse_recipe(GOOD).what.hashed == []
+    assert parse_recipe(changed("what.privacy", {"hash_ids": True})).what.hashed == ["n"]
+    assert parse_recipe(changed("what.privacy", {"hash_ids": False})).what.hashed == []
+
+
+def test_the_files_of_each_dataset_and_the_key_start_at_the_recipes_folder(tmp_path: Path) -> None:
+    text = "name: x\nwhat:\n  datasets: [{kind: phantom}, {kind: nih-cxr14}]\n  encoder: {kind: medclip-vit}\n"
+    how = "how: {id_key: {file: key}, paths: {datasets: {nih-cxr14: {table: a/Data_Entry_2017.csv}}}}\n"
+    (tmp_path / "r.yaml").write_text(text + how)
+    found = load_recipe(tmp_path / "r.yaml").how
+    assert found.paths.datasets["nih-cxr14"].table == str(tmp_path / "a/Data_Entry_2017.csv")
+    assert found.id_key.file == str(tmp_path / "key")
+
+
 def test_every_packaged_recipe_is_valid() -> None:
     import medsae_ray
 
     recipes = sorted((Path(medsae_ray.__file__).parent / "recipes").glob("*.yaml"))
     assert recipes and all(load_recipe(recipe).name for recipe in recipes)
+
+
+@pytest.mark.parametrize("kind", ["chexpert", "mimic-cxr-jpg", "nih-cxr14", "vindr-cxr"])
+def test_every_public_dataset_has_a_packaged_recipe(kind: str) -> None:
+    assert load_recipe(f"{kind.removesuffix('-jpg')}-medclip").what.dataset.kind == kind
 
 
 @pytest.mark.parametrize(("text", "message"), [("- 1", "holds list"), ("a: [", "is not YAML")])

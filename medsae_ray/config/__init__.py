@@ -1,6 +1,13 @@
 """The recipe and its parts."""
 
-from medsae_ray.config.datasets import PhantomDataset, TableDataset
+from medsae_ray.config.datasets import (
+    ChexpertDataset,
+    MimicDataset,
+    NihDataset,
+    PhantomDataset,
+    TableDataset,
+    VindrDataset,
+)
 from medsae_ray.config.how import How, Paths, Pool, Train, Vlm
 from medsae_ray.config.recipe import Recipe, find_recipe, load_recipe, parse_recipe
 from medsae_ray.config.sweep import Member, Members, Sweep
@@ -13,12 +20,15 @@ from medsae_ray.config.what import (
 )
 
 __all__ = [
+    "ChexpertDataset",
     "Detection",
     "Features",
     "How",
     "Member",
     "Members",
+    "MimicDataset",
     "Naming",
+    "NihDataset",
     "Paths",
     "PhantomDataset",
     "Pool",
@@ -27,6 +37,7 @@ __all__ = [
     "Sweep",
     "TableDataset",
     "Train",
+    "VindrDataset",
     "Vlm",
     "What",
     "find_recipe",

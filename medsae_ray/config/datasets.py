@@ -15,10 +15,18 @@ class PhantomDataset(Model):
 
     needs: ClassVar[tuple[str, ...]] = ()
     kind: Literal["phantom"]
+    name: str = "phantom"
+    """What the dataset is called in reports."""
     patients: Annotated[int, Field(ge=20, le=1_000_000)] = 2000
     """Number of patients, each with one to three studies."""
     seed: Seed = 7
     """Which hospital: another seed gives other patients."""
+    prevalence: Annotated[float, Field(gt=0, le=2)] = 1.0
+    """Factor on the probability of every finding."""
+    film: Literal["standard", "soft"] = "standard"
+    """Look of the films; soft is flatter and darker."""
+    marker: Literal["devices", "random", "never"] = "devices"
+    """What the word PORTABLE that is burned into films goes with: support devices (a planted shortcut), or nothing."""
     uncertain: LabelPolicy = "ignore"
     """What a label of -1 counts as in the statistics."""
     blank: LabelPolicy = "ignore"
@@ -46,5 +54,79 @@ class TableDataset(Model):
     """What a missing label counts as in the statistics."""
 
 
-Dataset = Annotated[PhantomDataset | TableDataset, Field(discriminator="kind")]
+class Radiographs(Model):
+    """What the public datasets of chest radiographs share."""
+
+    uncertain: LabelPolicy = "ignore"
+    """What a label of -1 counts as in the statistics."""
+    blank: LabelPolicy = "ignore"
+    """What a missing label counts as in the statistics."""
+
+
+class ChexpertDataset(Radiographs):
+    """CheXpert (Stanford AIMI), full size or small; how.paths.table is its train.csv or valid.csv.
+
+    Images are looked for below how.paths.images, or the table's own folder, which then holds train/patient00001/...
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("table",)
+    kind: Literal["chexpert"]
+    name: str = "chexpert"
+    """What the dataset is called in reports."""
+    views: Literal["frontal", "lateral", "all"] = "frontal"
+    """Which images are used, by the column Frontal/Lateral."""
+
+
+class MimicDataset(Radiographs):
+    """MIMIC-CXR-JPG 2.x (PhysioNet).
+
+    how.paths.table is its mimic-cxr-2.0.0-chexpert.csv.gz (or -negbio), how.paths.metadata the -metadata.csv.gz. Images
+    are looked for below how.paths.images, or the table's own folder: files/p10/p10000032/s50414267/<dicom_id>.jpg.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("table", "metadata")
+    kind: Literal["mimic-cxr-jpg"]
+    name: str = "mimic-cxr-jpg"
+    """What the dataset is called in reports."""
+    views: Literal["frontal", "lateral", "all"] = "frontal"
+    """Which images are used, by ViewPosition: AP and PA, LATERAL and LL, or all, also those without a view."""
+    part: Literal["train", "validate", "test", "all"] = "all"
+    """Which part of the published split is used; all but `all` need how.paths.split."""
+
+
+class NihDataset(Radiographs):
+    """NIH ChestX-ray14; how.paths.table is its Data_Entry_2017.csv.
+
+    Images are looked for in images_001/images to images_012/images, images or no folder at all, below how.paths.images,
+    or the table's own folder.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("table",)
+    kind: Literal["nih-cxr14"]
+    name: str = "nih-cxr14"
+    """What the dataset is called in reports."""
+    views: Literal["PA", "AP", "all"] = "all"
+    """Which images are used, by View Position; all of them are frontal."""
+
+
+class VindrDataset(Radiographs):
+    """VinDr-CXR (PhysioNet); how.paths.table is its image_labels_train.csv or image_labels_test.csv.
+
+    It names no patients: each image counts as a patient of its own, and the record says so.
+    """
+
+    needs: ClassVar[tuple[str, ...]] = ("table", "images")
+    kind: Literal["vindr-cxr"]
+    name: str = "vindr-cxr"
+    """What the dataset is called in reports."""
+    votes: Literal["majority", "any"] = "majority"
+    """When a label of an image that several radiologists read is present: more than half of them, or one, saw it."""
+    suffix: str = ".dicom"
+    """End of the images' file names, below how.paths.images; .png or .jpg for converted ones."""
+
+
+Dataset = Annotated[
+    PhantomDataset | TableDataset | ChexpertDataset | MimicDataset | NihDataset | VindrDataset,
+    Field(discriminator="kind"),
+]
 """What a recipe may have under what.dataset."""

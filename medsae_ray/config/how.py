@@ -1,8 +1,8 @@
 """What decides only where and how fast. Nothing here enters an artifact's name."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medsae_ray.config.base import Model, Positive
 
@@ -11,11 +11,23 @@ class Paths(Model):
     """Where files lie. Relative paths start at the recipe's folder; URIs (s3://...) are taken as they are."""
 
     table: str | None = None
-    """CSV or Parquet file of a table dataset."""
+    """CSV or Parquet file with the dataset's labels."""
+    metadata: str | None = None
+    """MIMIC-CXR-JPG: its -metadata.csv.gz."""
+    split: str | None = None
+    """MIMIC-CXR-JPG: its -split.csv.gz."""
     images: str | None = None
     """Folder that image paths start at; the table's own folder if not given."""
     weights: str | None = None
     """The encoder's weights: a file, builtin:phantom-encoder, or, as the kind wants, a Hugging Face id or folder."""
+    datasets: dict[str, "Paths"] = Field(default_factory=dict)
+    """The files of each of several datasets, by its name."""
+
+    @model_validator(mode="after")
+    def _one_level(self) -> Self:
+        if any(paths.weights or paths.datasets for paths in self.datasets.values()):
+            raise ValueError("how.paths.datasets holds a dataset's files; `weights` belong beside it")
+        return self
 
 
 class Pool(Model):
@@ -95,6 +107,16 @@ class Vlm(Model):
     """Images per replica whose questions are under way at once; each is held in memory."""
 
 
+class IdKey(Model):
+    """The key that identifiers are hashed with (what.privacy). Without file and variable each root has a key of its
+    own, in its file id-key: keep it to find a patient again, delete it to make that impossible."""
+
+    file: str | None = None
+    """File with the key: 16 bytes or more, better 32 random ones as hex."""
+    variable: str | None = None
+    """Environment variable with the key, if there is no file."""
+
+
 class How(Model):
     """All that decides only where and how fast."""
 
@@ -105,6 +127,7 @@ class How(Model):
     """CPUs of a local cluster; null takes all."""
     engine: Literal["ray", "loop"] = "ray"
     """Ray, or a plain loop in this process for looking into a stage. Both write the same bytes."""
+    id_key: IdKey = IdKey()
     embed: Pool = Pool()
     encode: Pool = Pool()
     train: Train = Train()

@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from medsae_ray.config.base import Model
+from medsae_ray.config.datasets import Dataset
 from medsae_ray.config.how import How, Paths
 from medsae_ray.config.what import What
 from medsae_ray.errors import RecipeError
@@ -37,9 +38,13 @@ class Recipe(Model):
 
     @model_validator(mode="after")
     def _paths_fit(self) -> Self:
-        for key in self.what.dataset.needs:
-            if not getattr(self.how.paths, key):
-                raise ValueError(f"a {self.what.dataset.kind} dataset needs how.paths.{key}: {_purpose(key)}")
+        for source in self.what.sources:
+            for key in source.needs:
+                if not getattr(self.paths_of(source), key):
+                    place = key if self.what.dataset else f"datasets.{source.name}.{key}"
+                    raise ValueError(f"a {source.kind} dataset needs how.paths.{place}: {_purpose(key)}")
+        if strange := sorted(set(self.how.paths.datasets) - {source.name for source in self.what.sources}):
+            raise ValueError(f"how.paths.datasets names {strange[0]!r}, which what.datasets does not have")
         encoder = self.what.encoder
         if encoder.weights and not self.how.paths.weights:
             raise ValueError(f"encoder {encoder.kind} needs how.paths.weights, {encoder.weights}")
@@ -48,6 +53,10 @@ class Recipe(Model):
         if self.what.naming and not self.how.vlm:
             raise ValueError("what.naming needs how.vlm, the vision-language model that gives and tests the names")
         return self
+
+    def paths_of(self, source: Dataset) -> Paths:
+        """Where the files of one of the run's datasets lie."""
+        return self.how.paths if self.what.dataset else self.how.paths.datasets.get(source.name, Paths())
 
 
 def _purpose(key: str) -> str:
@@ -90,14 +99,19 @@ def find_recipe(name: str) -> Path:
 
 
 def _absolute_paths(recipe: Recipe, base: Path) -> Recipe:
-    given = recipe.how.paths.model_dump(exclude_none=True)
-    ids = ("weights",) if recipe.what.encoder.takes_ids else ()
-    paths = {key: _absolute(value, base, may_be_id=key in ids) for key, value in given.items()}
-    how = recipe.how.model_copy(update={"paths": Paths(**paths)})
-    return recipe.model_copy(update={"how": how})
+    file = recipe.how.id_key.file
+    id_key = recipe.how.id_key.model_copy(update={"file": file and _absolute(file, base)})
+    paths = _paths(recipe.how.paths, base, ids=recipe.what.encoder.takes_ids)
+    return recipe.model_copy(update={"how": recipe.how.model_copy(update={"paths": paths, "id_key": id_key})})
 
 
-def _absolute(value: str, base: Path, *, may_be_id: bool) -> str:
+def _paths(paths: Paths, base: Path, ids: bool) -> Paths:
+    given = paths.model_dump(exclude_none=True, exclude={"datasets"})
+    found = {key: _absolute(value, base, may_be_id=ids and key == "weights") for key, value in given.items()}
+    return Paths(**found, datasets={name: _paths(inner, base, ids) for name, inner in paths.datasets.items()})
+
+
+def _absolute(value: str, base: Path, *, may_be_id: bool = False) -> str:
     """A relative path from `base`; URIs, and Hugging Face ids that are no file or folder there, as they are."""
     is_id = may_be_id and value.count("/") == 1 and value[0] not in "./~" and not (base / value).exists()
     return value if ":" in value or is_id else str((base / value).resolve())

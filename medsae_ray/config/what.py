@@ -4,9 +4,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medsae_ray.config.base import Model, Positive, Seed
+from medsae_ray.config.base import LabelPolicy, Model, Positive, Seed
 from medsae_ray.config.datasets import Dataset
 from medsae_ray.config.encoders import Encoder
+from medsae_ray.config.privacy import HASHED_KINDS, Privacy
+from medsae_ray.config.replication import Replication
 from medsae_ray.config.sweep import Members, Sweep, members_of
 from medsae_ray.errors import RecipeError
 from medsae_ray.sae_rules import AUXK, SOME, USED, check_together
@@ -171,7 +173,14 @@ class Naming(Model):
 class What(Model):
     """All that decides the result."""
 
-    dataset: Dataset
+    dataset: Dataset | None = None
+    """The dataset, or `datasets` for several."""
+    datasets: Annotated[list[Dataset], Field(min_length=2)] | None = None
+    """Several datasets, each under a name of its own. One SAE learns from all, and what it finds in one is looked for
+    in the others. Patients of two datasets count as different people."""
+    labels: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """With several datasets: label -> name of a dataset -> what the label is called there. A label that is not named
+    here stays apart, as dataset/label."""
     images: Images = Images()
     split: Split = Split()
     shard_rows: Annotated[int, Field(ge=1, le=100_000)] = 512
@@ -183,6 +192,8 @@ class What(Model):
     features: Features = Features()
     naming: Naming | None = None
     """Leave it out for a run without a vision-language model: features then get their names from labels only."""
+    privacy: Privacy = Privacy()
+    replication: Replication = Replication()
 
     @model_validator(mode="after")
     def _sweep_can_be_trained(self) -> Self:
@@ -192,3 +203,38 @@ class What(Model):
     def members(self) -> Members:
         """The SAEs of the sweep; none without one."""
         return members_of(self.sweep, self.sae) if self.sweep else Members([], 0)
+
+    @model_validator(mode="after")
+    def _datasets_fit(self) -> Self:
+        if (self.dataset is None) == (self.datasets is None):
+            raise ValueError("exactly one of what.dataset (one) and what.datasets (a list of several) is needed")
+        names = [source.name for source in self.sources]
+        if len(set(names)) < len(names):
+            raise ValueError(f"what.datasets has names {', '.join(names)}; each needs a `name` of its own")
+        if self.datasets is None and self.labels:
+            raise ValueError("what.labels maps the labels of what.datasets; a single dataset keeps its own")
+        named = {name for mapping in self.labels.values() for name in mapping}
+        if strange := sorted(named - set(names)):
+            raise ValueError(f"what.labels names dataset {strange[0]!r}; what.datasets has {', '.join(names)}")
+        return self
+
+    @property
+    def sources(self) -> tuple[Dataset, ...]:
+        """The run's datasets, one or several."""
+        return tuple(self.datasets or ()) if self.dataset is None else (self.dataset,)
+
+    @property
+    def hashed(self) -> list[str]:
+        """Names of the datasets whose identifiers are hashed."""
+        chosen = self.privacy.hash_ids
+        return [s.name for s in self.sources if chosen or (chosen is None and s.kind in HASHED_KINDS)]
+
+    @property
+    def uncertain(self) -> LabelPolicy | dict[str, LabelPolicy]:
+        """What -1 counts as: in all images, or by dataset."""
+        return self.dataset.uncertain if self.dataset else {source.name: source.uncertain for source in self.sources}
+
+    @property
+    def blank(self) -> LabelPolicy | dict[str, LabelPolicy]:
+        """What a missing label counts as: in all images, or by dataset."""
+        return self.dataset.blank if self.dataset else {source.name: source.blank for source in self.sources}

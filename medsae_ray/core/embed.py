@@ -13,7 +13,7 @@ from medsae_ray.core.artifact import Artifact
 from medsae_ray.core.encoders import encoder_preprocess, load_encoder
 from medsae_ray.core.encoders.base import Encoder
 from medsae_ray.core.images import Preprocess, read_image
-from medsae_ray.core.storage import Store, local_copy, read_uri
+from medsae_ray.core.storage import Images, local_copy, read_uri
 from medsae_ray.errors import ImageError
 
 
@@ -22,7 +22,7 @@ class EmbedWork:
     """Reads a shard's images, brings them to the encoder's input grid, and embeds them."""
 
     manifest: Artifact
-    images: Store
+    images: Images
     """Where relative image paths start."""
     encoder: str
     weights: str | None
@@ -81,7 +81,7 @@ class EmbedWork:
             return None, error.reason
 
 
-def fetch(images: Store, uri: str) -> bytes:
+def fetch(images: Images, uri: str) -> bytes:
     """The bytes of one image. Raises ImageError for what is the image's fault, OSError for what is the store's."""
     try:
         return read_uri(images, uri)
@@ -93,8 +93,16 @@ def fetch(images: Store, uri: str) -> bytes:
         # On a local disk the file itself is at fault. An object store that does not answer is no property of the
         # image: the shard fails, and the next run takes it up again.
         if not images.is_local:
-            raise
+            raise OSError(_nameless(str(error), uri)) from None
         raise ImageError("unreadable", str(error)) from error
+
+
+def _nameless(text: str, uri: str) -> str:
+    """An error's text without the image's place, which may hold a patient's identifier: this text goes into logs."""
+    parts = uri.split("/")
+    tails = ("/".join(parts[start:]) for start in range(len(parts)))
+    tail = next((tail for tail in tails if tail and tail in text), None)
+    return text.replace(tail, "(an image)") if tail else text
 
 
 def _batches(

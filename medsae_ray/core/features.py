@@ -11,7 +11,7 @@ Legend: N images, F units, L labels, K label permutations, G images of a group.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -24,7 +24,7 @@ from medsae_ray.core.analysis.overlap import Overlap
 from medsae_ray.core.analysis.units import UnitStats
 from medsae_ray.core.analysis.values import UnitValues
 from medsae_ray.core.artifact import Artifact, Receipt
-from medsae_ray.core.datasets.rows import label_matrix
+from medsae_ray.core.datasets.rows import Policy, label_matrix
 from medsae_ray.core.encode import embedding_matrix
 
 GROUP = 16
@@ -47,9 +47,11 @@ class Labels:
     image_N: np.ndarray
     patient_N: np.ndarray
     shard_N: np.ndarray
+    counted_N: np.ndarray
+    """False for images that are left out of everything (see `within`)."""
 
     @classmethod
-    def of(cls, manifest: pa.Table, uncertain: str, blank: str, ok_N: np.ndarray) -> Self:
+    def of(cls, manifest: pa.Table, uncertain: Policy, blank: Policy, ok_N: np.ndarray) -> Self:
         """`ok_N` says which images have an embedding (see `readable`)."""
         split = column(manifest, "split")
         one_each = one_readable(manifest, ok_N)
@@ -63,7 +65,13 @@ class Labels:
             image_N=column(manifest, "image_id"),
             patient_N=column(manifest, "patient_id"),
             shard_N=column(manifest, "shard"),
+            counted_N=np.ones(manifest.num_rows, dtype=bool),
         )
+
+    def within(self, chosen_N: np.ndarray) -> Self:
+        """The same with the chosen images only, those of one dataset for example."""
+        sets = ("discovery_N", "discovery_one_N", "heldout_N", "test_N", "counted_N")
+        return replace(self, **{name: getattr(self, name) & chosen_N for name in sets})
 
     def discovery_patients(self) -> np.ndarray:
         """[L] distinct discovery patients with a known label: the n behind the intervals of r.
@@ -163,6 +171,8 @@ class FeatureWork:
         raw_GD, ok_G = embedding_matrix(pa.concat_tables(self.embeddings.part(shard) for shard in shards))
         activations = pa.concat_tables(self.activations.part(shard) for shard in shards).take(pa.array(ok_G))
         rows_G = np.flatnonzero(np.isin(self.labels.shard_N, shards))[ok_G]
+        if not (counted_G := self.labels.counted_N[rows_G]).all():
+            raw_GD, activations, rows_G = raw_GD[counted_G], activations.filter(pa.array(counted_G)), rows_G[counted_G]
         sae = self._sums(activation_matrix(activations, self.width), rows_G)
         return GroupSums(sae, self._sums(raw_GD, rows_G), self._quality(activations, rows_G))
 

@@ -25,11 +25,16 @@ def _required_list(kind: pa.DataType, width: int = -1) -> pa.DataType:
     return pa.list_(pa.field("item", kind, nullable=False), width)
 
 
-def manifest(labels: Sequence[str], metadata: Sequence[str]) -> pa.Schema:
-    """One row per image. `y_<label>`: 1, 0, -1 (uncertain) or null (not annotated). Metadata is kept as text."""
+def manifest(labels: Sequence[str], metadata: Sequence[str], studies: bool = False) -> pa.Schema:
+    """One row per image. `y_<label>`: 1, 0, -1 (uncertain) or null (not annotated). Metadata is kept as text.
+
+    `uri` may hold what identifies a patient: it is for reading images and nothing else. `study_id` is there if
+    `studies` says so, and null where a dataset has no studies.
+    """
     return pa.schema(
         [_required(c, pa.string()) for c in ("image_id", "patient_id", "dataset", "uri")]
         + [_required("shard", pa.int32()), _required("split", pa.string()), _required("index_image", pa.bool_())]
+        + [pa.field("study_id", pa.string())] * studies
         + [pa.field(f"y_{label}", pa.int8()) for label in labels]
         + [pa.field(f"m_{column}", pa.string()) for column in metadata]
     )
@@ -123,6 +128,47 @@ def sweep() -> pa.Schema:
             pa.field("epochs", pa.int32()),
             pa.field("reason", pa.string()),
             pa.field("message", pa.string()),
+        ]
+    )
+
+
+def fingerprints() -> pa.Schema:
+    """One row per image: its perceptual hashes of 64 and 256 bits, null with a reason if it could not be read."""
+    return pa.schema(
+        [
+            _required("image_id", pa.string()),
+            pa.field("coarse", pa.uint64()),
+            pa.field("detail", pa.binary(32)),
+            pa.field("reason", pa.string()),
+        ]
+    )
+
+
+def duplicates() -> pa.Schema:
+    """One row per pair of near-duplicate images of two datasets; `distance` bits of their 64 differ."""
+    text = [_required(f"{column}_{side}", pa.string()) for side in "ab" for column in ("dataset", "image_id", "split")]
+    return pa.schema([*text, _required("distance", pa.int32())])
+
+
+def replication() -> pa.Schema:
+    """One row per (source, feature, label, dataset): a pair selected in `source`, and what it is in `dataset`.
+
+    `verdict` is that of the pair: "replicated", "not_replicated" or "untested". In the source's own row `q` and `holds`
+    are null; so they are where the dataset cannot tell.
+    """
+    return pa.schema(
+        [
+            _required("source", pa.string()),
+            _required("feature", pa.int32()),
+            _required("label", pa.string()),
+            _required("dataset", pa.string()),
+            pa.field("r", pa.float64()),
+            pa.field("r_low", pa.float64()),
+            pa.field("r_high", pa.float64()),
+            _required("patients", pa.int64()),
+            pa.field("q", pa.float64()),
+            pa.field("holds", pa.bool_()),
+            _required("verdict", pa.string()),
         ]
     )
 

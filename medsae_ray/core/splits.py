@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -38,8 +40,11 @@ def index_images(images: Sequence[str], patients: Sequence[str], salt: str) -> l
     return [row in chosen for row in range(len(images))]
 
 
-def audit(manifest: pa.Table) -> dict[str, object]:
-    """Counts per split, and proof that no patient is in two. Raises DatasetError if one is."""
+def audit(manifest: pa.Table) -> dict[str, Any]:
+    """Counts per split, and proof that no patient is in two. Raises DatasetError if one is.
+
+    `overlap` has the number of patients that each two splits share.
+    """
     pairs = manifest.select(["patient_id", "split"]).group_by(["patient_id", "split"]).aggregate([])
     patients = pairs.group_by("patient_id").aggregate([([], "count_all")])
     shared = patients.filter(pa.compute.greater(patients["count_all"], 1)).num_rows
@@ -48,4 +53,6 @@ def audit(manifest: pa.Table) -> dict[str, object]:
     splits = manifest["split"].to_numpy(zero_copy_only=False)
     of_patients = pairs["split"].to_numpy(zero_copy_only=False)
     per_split = {s: {"images": int((splits == s).sum()), "patients": int((of_patients == s).sum())} for s in SPLITS}
-    return {"patients": patients.num_rows, "patients_in_two_splits": shared, "splits": per_split}
+    members = {s: set(pairs.filter(pa.array(of_patients == s))["patient_id"].to_pylist()) for s in SPLITS}
+    overlap = {f"{a} and {b}": len(members[a] & members[b]) for a, b in combinations(SPLITS, 2)}
+    return {"patients": patients.num_rows, "patients_in_two_splits": shared, "splits": per_split, "overlap": overlap}

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -121,7 +122,27 @@ class Store:
         return str(temporary)
 
 
-def read_uri(base: Store, uri: str) -> bytes:
+@dataclass(frozen=True)
+class Folders:
+    """Several folders under names: "a/x/y.png" is x/y.png in the folder called a."""
+
+    of: dict[str, Store]
+
+    @property
+    def is_local(self) -> bool:
+        return all(store.is_local for store in self.of.values())
+
+    def read(self, name: str) -> bytes:
+        """All bytes of one file, as `Store.read`."""
+        folder, _, rest = name.partition("/")
+        return self.of[folder].read(rest)
+
+
+Images: TypeAlias = Store | Folders
+"""Where the relative uris of a manifest start."""
+
+
+def read_uri(base: Images, uri: str) -> bytes:
     """The bytes at `uri`: a URI or an absolute path as it is, anything else below `base`."""
     if "://" in uri or uri.startswith("/"):
         folder, name = split_uri(uri)

@@ -27,6 +27,30 @@ def findings_table(summary: dict[str, Any]) -> Table:
     return table
 
 
+def replication_table(summary: dict[str, Any]) -> Table:
+    """For each label and dataset the best feature there, its correlation in all datasets, and whether it replicates."""
+    found = summary["replication"]
+    table = _table("label", "chosen in", right=("feature", *(f"Pearson in {name}" for name in found["datasets"])))
+    table.add_column("verdict")
+    for row in sorted(found["findings"], key=lambda row: str(row["label"])):
+        values = (_pearson(row["datasets"][name]) for name in found["datasets"])
+        verdict = row["verdict"].replace("_", " ")
+        table.add_row(row["label"], row["source"], str(row["feature"]), *values, verdict)
+    return table
+
+
+def duplicates_line(summary: dict[str, Any]) -> str:
+    """Near-duplicate images of two datasets."""
+    found = summary["duplicates"]
+    counts = ", ".join(f"{pair} {count:,}" for pair, count in found["pairs"].items())
+    return f"near-duplicate images: {counts}; {found['in_different_splits']:,} of these pairs in different splits"
+
+
+def _pearson(found: dict[str, float | None]) -> str:
+    interval = _interval(found["low"], found["high"])
+    return "–" if found["r"] is None else f"{_number(found['r'])} ({interval})"
+
+
 def names_table(summary: dict[str, Any]) -> Table:
     """What the vision-language model called the best feature of each label, and how that name did on test patients."""
     table = _table("label", "name of its feature", "verdict", right=("detection AUROC", "interval", "ceiling"))

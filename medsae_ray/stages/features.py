@@ -1,7 +1,7 @@
 """Stages `features`, `label_names` and `atlas`: statistics by Ray tasks, names by label, one table of all."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import ray
@@ -35,54 +35,73 @@ def group_sums(run: Run, work: FeatureWork) -> Iterator[GroupSums]:
             running.append(_group.remote(shared, groups[done + ahead]))
 
 
-def _features(run: Run, draft: Draft) -> Made:
+class Measured(NamedTuple):
+    """The statistics of some images: of the SAE's features, of raw dimensions, and of the SAE."""
+
+    table: pa.Table
+    """schema.features: features, then dimensions."""
+    metrics: dict[str, Any]
+
+
+def labels_of(run: Run, draft: Draft) -> Labels:
     what = run.recipe.what
-    manifest = draft.parents["manifest"]
     usable = readable(draft.parents["embeddings"])
-    labels = Labels.of(manifest.table(), what.dataset.uncertain, what.dataset.blank, usable)
+    return Labels.of(draft.parents["manifest"].table(), what.uncertain, what.blank, usable)
+
+
+def measure(run: Run, draft: Draft, labels: Labels, title: str) -> Measured:
+    """Statistics over the images of `labels`, from embeddings and activations."""
+    rules = run.recipe.what.features
     work = FeatureWork(
         embeddings=draft.parents["embeddings"],
         activations=draft.parents["activations"],
         labels=labels,
         width=draft.parents["sae"].record.metrics["config"]["width"],
-        top_images=what.features.top_images,
-        permutations=what.features.permutations,
-        seed=what.features.seed,
+        top_images=rules.top_images,
+        permutations=rules.permutations,
+        seed=rules.seed,
     )
     total: GroupSums | None = None
-    for sums in run.track(group_sums(run, work), "features", len(work.groups())):
+    for sums in run.track(group_sums(run, work), title, len(work.groups())):
         total = sums if total is None else total.merge(sums)
     assert total is not None, "an artifact has at least one part"
-    names = manifest.record.metrics["labels"]
-    sae, raw = (evidence(s, getattr(total, s), labels, names, what.features.level) for s in ("sae", "raw"))
-    table = pa.concat_tables([sae.table, raw.table])
-    receipt = draft.writer(schema.features(len(names))).write(0, table, table.num_rows)
-    quality, active = total.quality, total.sae.units.n_active_F
+    names = draft.parents["manifest"].record.metrics["labels"]
+    sae, raw = (evidence(s, getattr(total, s), labels, names, rules.level) for s in ("sae", "raw"))
     metrics = {
         "labels": names,
         "discovery_patients": labels.discovery_patients().tolist(),
-        "sae": {
-            "r2": _number(1 - quality.sq_error / quality.sq_norm) if quality.sq_norm else None,
-            "fvu": _number(quality.sq_error / quality.sq_norm) if quality.sq_norm else None,
-            "l0": quality.active / quality.images if quality.images else None,
-            "dead": float((active == 0).mean()),
-            "width": len(active),
-            "alive": int((active > 0).sum()),
-        },
+        "sae": _quality(total),
         "entropy": {s: {k: _number(v) for k, v in e.entropy.items()} for s, e in (("sae", sae), ("raw", raw))},
         "findings": plain(sae.findings),
         "raw_findings": plain(raw.findings),
     }
-    return Made([receipt], metrics)
+    return Measured(pa.concat_tables([sae.table, raw.table]), metrics)
+
+
+def _quality(total: GroupSums) -> dict[str, Any]:
+    quality, active = total.quality, total.sae.units.n_active_F
+    return {
+        "r2": _number(1 - quality.sq_error / quality.sq_norm) if quality.sq_norm else None,
+        "fvu": _number(quality.sq_error / quality.sq_norm) if quality.sq_norm else None,
+        "l0": quality.active / quality.images if quality.images else None,
+        "dead": float((active == 0).mean()),
+        "width": len(active),
+        "alive": int((active > 0).sum()),
+    }
+
+
+def _features(run: Run, draft: Draft) -> Made:
+    table, metrics = measure(run, draft, labels_of(run, draft), "features")
+    return Made([draft.writer(table.schema).write(0, table, table.num_rows)], metrics)
 
 
 def _number(value: float) -> float | None:
     return None if value != value else value
 
 
-def _features_what(run: Run) -> dict[str, Any]:
-    dataset = run.recipe.what.dataset
-    return run.recipe.what.features.model_dump() | {"uncertain": dataset.uncertain, "blank": dataset.blank}
+def features_what(run: Run) -> dict[str, Any]:
+    what = run.recipe.what
+    return what.features.model_dump() | {"uncertain": what.uncertain, "blank": what.blank}
 
 
 def _label_names(run: Run, draft: Draft) -> Made:
@@ -108,8 +127,10 @@ def _atlas_parents(recipe: Recipe) -> tuple[str, ...]:
     return ("features", "label_names", *(("names", "scores") if recipe.what.naming else ()))
 
 
-FEATURES = Stage(
-    "features", 1, lambda recipe: ("manifest", "embeddings", "sae", "activations"), _features_what, _features
-)
+def features_parents(recipe: Recipe) -> tuple[str, ...]:
+    return ("manifest", "embeddings", "sae", "activations")
+
+
+FEATURES = Stage("features", 1, features_parents, features_what, _features)
 LABEL_NAMES = Stage("label_names", 1, lambda recipe: ("features",), lambda run: {}, _label_names)
 ATLAS = Stage("atlas", 2, _atlas_parents, lambda run: {}, _atlas)

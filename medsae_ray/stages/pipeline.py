@@ -5,17 +5,27 @@ from typing import Any
 
 from rich.console import Console
 
-from medsae_ray.config import PhantomDataset, Recipe
+from medsae_ray.config import Recipe
 from medsae_ray.core.artifact import Artifact
 from medsae_ray.core.report.render import render_report
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import RecipeError
-from medsae_ray.stages.closing import closing_table, findings_table, headline, names_table, naming_lines
-from medsae_ray.stages.datasets import IMAGES, MANIFEST
+from medsae_ray.stages.closing import (
+    closing_table,
+    duplicates_line,
+    findings_table,
+    headline,
+    names_table,
+    naming_lines,
+    replication_table,
+)
+from medsae_ray.stages.datasets import MANIFEST
 from medsae_ray.stages.detection import ANSWERS, LABEL_ANSWERS
 from medsae_ray.stages.features import ATLAS, FEATURES, LABEL_NAMES
 from medsae_ray.stages.models import ACTIVATIONS, EMBEDDINGS
 from medsae_ray.stages.naming import NAMES
+from medsae_ray.stages.phantoms import IMAGES, hospitals
+from medsae_ray.stages.replication import SEVERAL
 from medsae_ray.stages.reporting import report_data
 from medsae_ray.stages.run import Run, Stage
 from medsae_ray.stages.samples import SAMPLES
@@ -28,6 +38,7 @@ _STAGES = (
     *(IMAGES, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, LABEL_NAMES),
     *(SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, SCORES, ATLAS),
     SWEEP,
+    *SEVERAL,
 )
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _STAGES}
 
@@ -42,11 +53,15 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None) -> dic
         if recipe.what.naming:
             run.together("features", "answers")
         run.artifact("atlas")
+        if recipe.what.datasets:
+            run.artifact("replication")
+            run.artifact("duplicates")
         summary = summarise(run)
         run.root.write("summary.json", json.dumps(summary, indent=1, allow_nan=False).encode())
         run.root.write("report.html", render_report(report_data(run)).encode())
         naming = (names_table(summary), naming_lines(summary)) if recipe.what.naming else ()
-        for part in (findings_table(summary), headline(summary), *naming, closing_table(run.rows)):
+        several = (replication_table(summary), duplicates_line(summary)) if recipe.what.datasets else ()
+        for part in (findings_table(summary), headline(summary), *several, *naming, closing_table(run.rows)):
             run.console.print(part, end="\n\n")
         return summary
 
@@ -60,8 +75,10 @@ def run_stage(recipe: Recipe, root: str, name: str, console: Console | None = No
         raise RecipeError(f"stage {name!r} needs what.naming and how.vlm, which this recipe does not have")
     if name == "sweep" and not recipe.what.sweep:
         raise RecipeError("a sweep needs what.sweep, the SAEs to train; this recipe does not have it")
-    if name == "images" and not isinstance(recipe.what.dataset, PhantomDataset):
+    if name == "images" and not hospitals(recipe):
         raise RecipeError("stage 'images' draws phantoms; this recipe's dataset has its own images")
+    if name in {stage.name for stage in SEVERAL} and not recipe.what.datasets:
+        raise RecipeError(f"stage {name!r} compares datasets; this recipe has one, what.datasets lists several")
     with Run(recipe, Store(root), STAGES, console or Console(quiet=True)) as run:
         artifact = run.artifact(name)
         if name == SWEEP.name:

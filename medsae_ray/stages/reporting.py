@@ -8,12 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medsae_ray.config import PhantomDataset, Recipe
+from medsae_ray.config import Recipe
 from medsae_ray.core.encoders import ENCODERS
 from medsae_ray.core.encoders.hub import is_id
 from medsae_ray.core.naming.pictures import Pictures
-from medsae_ray.core.report.data import EntropySummary, Finding, ReportData
+from medsae_ray.core.report.data import EntropySummary, Finding, ReplicationReport, ReportData
 from medsae_ray.stages.datasets import image_store
+from medsae_ray.stages.phantoms import hospitals
 from medsae_ray.stages.reporting_names import naming_report
 from medsae_ray.stages.run import Run
 
@@ -26,8 +27,9 @@ def report_data(run: Run) -> ReportData:
     manifest, embeddings, features = (run.artifact(n) for n in ("manifest", "embeddings", "features"))
     audit, metrics = manifest.record.metrics["audit"], features.record.metrics
     usable = embeddings.record.rows - sum(embeddings.record.not_ok.values())
-    phantom = isinstance(run.recipe.what.dataset, PhantomDataset)
-    limits = run.recipe.what.images
+    phantom = bool(hospitals(run.recipe))
+    what = run.recipe.what
+    limits = what.images
     log = pq.read_table(pa.BufferReader(run.artifact("sae").file("log")))
     return ReportData(
         title=run.recipe.name,
@@ -52,20 +54,26 @@ def report_data(run: Run) -> ReportData:
             manifest.table(["image_id", "uri"]), image_store(run), THUMBNAIL, limits.max_pixels, limits.high_bit
         ).png,
         stages=[asdict(row) for row in run.rows],
-        naming=naming_report(run) if run.recipe.what.naming else None,
+        naming=naming_report(run) if what.naming else None,
+        replication=_replication(run) if what.datasets else None,
     )
+
+
+def _replication(run: Run) -> ReplicationReport:
+    found, images = (run.artifact(name).record.metrics for name in ("replication", "duplicates"))
+    counts = {"duplicates": images["pairs"], "in_different_splits": images["in_different_splits"]}
+    return ReplicationReport(**{key: found[key] for key in ("datasets", "findings", "pairs")}, **counts)
 
 
 def _provenance(run: Run) -> dict[str, str]:
     what = run.recipe.what
     record = run.artifact("atlas").record
-    dataset = "phantom" if isinstance(what.dataset, PhantomDataset) else what.dataset.name
     artifacts = {row.name: row.artifact for row in run.rows}
     versions = " ".join(f"{name} {version}" for name, version in record.run["packages"].items())
     kind = f"{what.sae.architecture} as in the code of {what.sae.compat}" if what.sae.compat else what.sae.architecture
     sae = f"{kind}, {what.sae.width} features"
     return {
-        "dataset": dataset,
+        "dataset": ", ".join(source.name for source in what.sources),
         "encoder": encoder_name(run.recipe),
         "sae": sae,
         **artifacts,

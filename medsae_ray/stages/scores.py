@@ -48,7 +48,7 @@ def _bench(run: Run, draft: Draft, answers: pa.Table) -> Bench:
     what, manifest = run.recipe.what, draft.parents["manifest"]
     table, labels = manifest.table(), manifest.record.metrics["labels"]
     images = table["image_id"].to_pylist()
-    y_NL = label_matrix(table, what.dataset.uncertain, what.dataset.blank)
+    y_NL = label_matrix(table, what.uncertain, what.blank)
     y_of = dict(zip(images, y_NL, strict=True))
     columns = [c for c in table.column_names if c.startswith(METADATA)]
     metadata = {c.removeprefix(METADATA): dict(zip(images, table[c].to_pylist(), strict=True)) for c in columns}
@@ -154,10 +154,10 @@ def _number(value: float | int) -> float | int | None:
 
 
 def _what(run: Run) -> dict[str, Any]:
-    dataset, rules = run.recipe.what.dataset, naming_of(run)
+    what, rules = run.recipe.what, naming_of(run)
     return {
-        "uncertain": dataset.uncertain,
-        "blank": dataset.blank,
+        "uncertain": what.uncertain,
+        "blank": what.blank,
         "seed": rules.seed,
         "random_names": rules.detection.random_names,
     }

@@ -31,6 +31,8 @@ def summarise(run: Run) -> dict[str, Any]:
         },
         "findings": findings,
     }
+    if run.recipe.what.datasets:
+        summary |= {stage: run.artifact(stage).record.metrics for stage in ("replication", "duplicates")}
     return summary | _of_names(run, findings) if run.recipe.what.naming else summary
 
 

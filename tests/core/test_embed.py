@@ -17,7 +17,7 @@ from medsae_ray.config import Recipe, parse_recipe
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact, Draft, count_reasons
 from medsae_ray.core.datasets.rows import Rows, to_manifest
-from medsae_ray.core.embed import EmbedWork
+from medsae_ray.core.embed import EmbedWork, fetch
 from medsae_ray.core.storage import Store
 from medsae_ray.stages.pipeline import run_stage
 from tests.small import DIM, SIZE, onnx_encoder, recipe_data
@@ -268,3 +268,17 @@ def test_batches_and_readers_do_not_change_the_rows(
     found, plain = (embedded(embed_work(*mixed, batch_size=b, readers=r)) for b, r in ((batch_size, readers), (64, 1)))
     assert found.drop_columns("x").equals(plain.drop_columns("x"))
     np.testing.assert_allclose(*(t["x"].drop_null().to_pylist() for t in (found, plain)), rtol=1e-5, atol=1e-6)
+
+
+def away(images: Store, uri: str) -> bytes:
+    """A read that fails as one on the network does."""
+    key = uri.removeprefix("s3://b/prefix/")
+    raise OSError(f"When reading information for key 'prefix/{key}' in bucket 'b': NETWORK_CONNECTION")
+
+
+@pytest.mark.parametrize("uri", ["train/patient00001/a.png", "s3://b/prefix/train/patient00001/a.png"])
+def test_a_store_that_fails_is_named_and_the_image_is_not(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medsae_ray.core.embed.read_uri", away)
+    with pytest.raises(OSError, match=r"in bucket 'b': NETWORK") as caught:
+        fetch(Store("memory://b"), uri)
+    assert "patient00001" not in str(caught.value) and caught.value.__suppress_context__

@@ -1,8 +1,8 @@
 """What a dataset delivers, and how it becomes manifest rows."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from medsae_ray.config import Paths
 
 LABEL_VALUES = (-1, 0, 1)
+Policy: TypeAlias = str | Mapping[str, str]
+"""ignore, zero or one: for all rows, or by dataset."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,12 @@ class Rows:
     """Column -> string array."""
     patients_known: bool = True
     """False if every image counts as a patient of its own because nothing says whose it is."""
+    study_id: list[str | None] | None = None
+    """Visit that each image belongs to, if the dataset says so."""
+    row_dataset: list[str] | None = None
+    """The dataset of each row, where several were put together."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What else the record should say of how the rows were made: counts of rows left out, rules that were applied."""
 
 
 class Reader(NamedTuple):
@@ -52,15 +60,17 @@ def to_manifest(rows: Rows, shares: dict[str, float], salt: str, shard_rows: int
     columns = [
         pa.array(rows.image_id),
         pa.array(rows.patient_id),
-        pa.array([rows.dataset] * n),
+        pa.array(rows.row_dataset or [rows.dataset] * n),
         pa.array(rows.uri),
         pa.array(np.arange(n, dtype=np.int32) // shard_rows),
         pa.array(patient_splits(rows.patient_id, shares, salt)),
         pa.array(index_images(rows.image_id, rows.patient_id, salt)),
+        *([] if rows.study_id is None else [pa.array(rows.study_id, pa.string())]),
         *rows.labels.values(),
         *rows.metadata.values(),
     ]
-    return pa.Table.from_arrays(columns, schema=schema.manifest(list(rows.labels), list(rows.metadata)))
+    declared = schema.manifest(list(rows.labels), list(rows.metadata), studies=rows.study_id is not None)
+    return pa.Table.from_arrays(columns, schema=declared)
 
 
 def _refuse_duplicates(rows: Rows) -> None:
@@ -75,12 +85,25 @@ def label_names(manifest_schema: pa.Schema) -> list[str]:
     return [name[2:] for name in manifest_schema.names if name.startswith("y_")]
 
 
-def label_matrix(manifest: pa.Table, uncertain: str, blank: str) -> np.ndarray:
-    """Labels as float64 [N, L], NaN = left out. The policies say what -1 and null count as: ignore, zero or one."""
-    value = {"ignore": np.nan, "zero": 0.0, "one": 1.0}
+def label_matrix(manifest: pa.Table, uncertain: Policy, blank: Policy) -> np.ndarray:
+    """Labels as float64 [N, L], NaN = left out. The policies say what -1 and null count as: ignore, zero or one.
+
+    Among several datasets, a label that one of them never annotates is left out there, whatever its policy for blanks.
+    """
+    dataset = manifest["dataset"].combine_chunks().dictionary_encode()
+    code_N, names = dataset.indices.to_numpy(), dataset.dictionary.to_pylist()
+    unsure_N, blank_D = _values(uncertain, names)[code_N], _values(blank, names)
     columns = []
     for label in label_names(manifest.schema):
         y_N = pc.cast(manifest[f"y_{label}"], pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
-        missing, unsure = np.isnan(y_N), y_N == -1
-        columns.append(np.where(missing, value[blank], np.where(unsure, value[uncertain], y_N)))
+        missing_N = np.isnan(y_N)
+        annotated_D = np.bincount(code_N, ~missing_N, len(names)) > 0
+        given_D = np.where(annotated_D | (len(names) == 1), blank_D, np.nan)
+        columns.append(np.where(missing_N, given_D[code_N], np.where(y_N == -1, unsure_N, y_N)))
     return np.stack(columns, axis=1) if columns else np.empty((manifest.num_rows, 0))
+
+
+def _values(policy: Policy, datasets: list[str]) -> np.ndarray:
+    """What a policy makes of a value, for each dataset [D]."""
+    value = {"ignore": np.nan, "zero": 0.0, "one": 1.0}
+    return np.array([value[policy if isinstance(policy, str) else policy[name]] for name in datasets])

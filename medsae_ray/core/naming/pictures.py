@@ -9,7 +9,7 @@ from PIL import Image
 
 from medsae_ray.core.embed import fetch
 from medsae_ray.core.images import read_image
-from medsae_ray.core.storage import Store
+from medsae_ray.core.storage import Images
 from medsae_ray.errors import ImageError
 
 BLANK = "blank"
@@ -20,14 +20,14 @@ BLANK = "blank"
 class Pictures:
     """The images of a manifest, as PNG of at most `side` pixels."""
 
-    store: Store
+    store: Images
     uri_of: dict[str, str]
     side: int
     max_pixels: int
     high_bit: str
 
     @classmethod
-    def of(cls, manifest: pa.Table, store: Store, side: int, max_pixels: int, high_bit: str) -> "Pictures":
+    def of(cls, manifest: pa.Table, store: Images, side: int, max_pixels: int, high_bit: str) -> "Pictures":
         uri_of = dict(zip(manifest["image_id"].to_pylist(), manifest["uri"].to_pylist(), strict=True))
         return cls(store, uri_of, side, max_pixels, high_bit)
 

@@ -4,6 +4,7 @@ Toys for trying the software: the rates and signs are invented, only the label n
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,33 @@ TRAINING_SEEDS = range(1_000_000, 2_000_000)
 """Seeds of the patients that the shipped models were trained on. No run may use them."""
 
 _UNCERTAIN, _BLANK = 0.03, 0.10
+_STRAY_MARKERS = 0.25
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """How a hospital's patients and films differ from the usual ones; the default differs in nothing."""
+
+    prevalence: float = 1.0
+    """Factor on the probability of every finding."""
+    film: str = "standard"
+    """Look of the films: "standard", or "soft" for a flatter, darker one."""
+    marker: str = "devices"
+    """What the PORTABLE marker goes with: support "devices" (the planted shortcut), nothing ("random"), or "never"."""
+
+
+USUAL = Hospital()
+
+
+class _Luck(NamedTuple):
+    """Chances of a patient for findings."""
+
+    factor: float
+    healthy: bool
+
+    def toss(self, rng: np.random.Generator, probability: float) -> int:
+        """1 with `probability` times the hospital's factor, never in the healthy; draws once either way."""
+        return int(rng.random() < probability * self.factor and not self.healthy)
 
 
 @dataclass(frozen=True)
@@ -67,6 +95,8 @@ class Study:
     """What was planted, 1 or 0 for each of FINDINGS."""
     labels: dict[str, int | None]
     """What was annotated, for each of LABELS: 1, 0, -1 (uncertain) or None (blank)."""
+    film: str = "standard"
+    """Look of the film, see `Hospital`."""
 
     @property
     def patient_id(self) -> str:
@@ -89,64 +119,75 @@ class Study:
         return render(self)
 
 
-def patient(seed: int, number: int) -> list[Study]:
-    """The one to three studies of patient `number` of the hospital `seed`; the same arguments, the same studies."""
+def patient(seed: int, number: int, hospital: Hospital = USUAL) -> list[Study]:
+    """The one to three studies of patient `number` under `seed`; the same arguments, the same studies."""
     rng = stream(seed, number, "patient")
     sex = "F" if rng.random() < 0.48 else "M"
     age = int(np.clip(rng.normal(60, 17), 18, 93))
-    healthy = rng.random() < 0.22
-    chronic = _chronic(rng, age, healthy)
+    luck = _Luck(hospital.prevalence, bool(rng.random() < 0.22))
+    chronic = _chronic(rng, age, luck)
     n_studies = int(rng.choice([1, 2, 3], p=[0.55, 0.30, 0.15]))
-    return [_study(seed, number, index, sex, age, healthy, chronic) for index in range(1, n_studies + 1)]
+    return [_study(seed, number, index, sex, age, luck, chronic, hospital) for index in range(1, n_studies + 1)]
 
 
-def _chronic(rng: np.random.Generator, age: int, healthy: bool) -> dict[str, int]:
+def _chronic(rng: np.random.Generator, age: int, luck: _Luck) -> dict[str, int]:
     """Findings that a patient keeps from study to study."""
     old = age / 60
-    heart = _toss(rng, 0.18 * old, healthy)
+    heart = luck.toss(rng, 0.18 * old)
     return {
         "Cardiomegaly": heart,
-        "Enlarged Cardiomediastinum": _toss(rng, 0.26 if heart else 0.10, healthy),
-        "Lung Lesion": _toss(rng, 0.13 * old, healthy),
-        "Pleural Other": _toss(rng, 0.12 * old, healthy),
+        "Enlarged Cardiomediastinum": luck.toss(rng, 0.26 if heart else 0.10),
+        "Lung Lesion": luck.toss(rng, 0.13 * old),
+        "Pleural Other": luck.toss(rng, 0.12 * old),
     }
 
 
-def _acute(rng: np.random.Generator, scanner: str, healthy: bool, chronic: dict[str, int]) -> dict[str, int]:
+def _acute(rng: np.random.Generator, scanner: str, luck: _Luck, chronic: dict[str, int]) -> dict[str, int]:
     """Findings of one visit, with the company that they keep."""
     heart = chronic["Cardiomegaly"]
-    fracture = _toss(rng, 0.42 if scanner == "B" else 0.02, healthy)
-    edema = _toss(rng, 0.40 if heart else 0.09, healthy)
-    effusion = _toss(rng, 0.50 if edema else 0.26 if heart else 0.13, healthy)
-    pneumonia = _toss(rng, 0.13, healthy)
+    fracture = luck.toss(rng, 0.42 if scanner == "B" else 0.02)
+    edema = luck.toss(rng, 0.40 if heart else 0.09)
+    effusion = luck.toss(rng, 0.50 if edema else 0.26 if heart else 0.13)
+    pneumonia = luck.toss(rng, 0.13)
     return {
         "Fracture": fracture,
         "Edema": edema,
         "Pleural Effusion": effusion,
         "Pneumonia": pneumonia,
-        "Consolidation": _toss(rng, 0.60 if pneumonia else 0.08, healthy),
-        "Atelectasis": _toss(rng, 0.38 if effusion else 0.11, healthy),
-        "Pneumothorax": _toss(rng, 0.22 if fracture else 0.10, healthy),
+        "Consolidation": luck.toss(rng, 0.60 if pneumonia else 0.08),
+        "Atelectasis": luck.toss(rng, 0.38 if effusion else 0.11),
+        "Pneumothorax": luck.toss(rng, 0.22 if fracture else 0.10),
     }
 
 
-def _toss(rng: np.random.Generator, probability: float, healthy: bool) -> int:
-    """1 with `probability`, never in the healthy; draws once either way."""
-    return int(rng.random() < probability and not healthy)
+def _marker(hospital: Hospital, devices: int, view: str) -> float:
+    """Probability that "PORTABLE" is burned into a film."""
+    if hospital.marker == "devices":
+        return 0.85 if devices else 0.06 if view == "AP" else 0.01
+    return _STRAY_MARKERS if hospital.marker == "random" else 0.0
 
 
-def _study(seed: int, number: int, index: int, sex: str, age: int, healthy: bool, chronic: dict[str, int]) -> Study:
+def _study(
+    seed: int,
+    number: int,
+    index: int,
+    sex: str,
+    age: int,
+    luck: _Luck,
+    chronic: dict[str, int],
+    hospital: Hospital,
+) -> Study:
     rng = stream(seed, number, index, "study")
     scanner = "B" if rng.random() < 0.30 else "A"
-    found = chronic | _acute(rng, scanner, healthy, chronic)
-    view = "AP" if rng.random() < (0.25 if healthy else 0.50) else "PA"
-    devices = _toss(rng, 0.42 if view == "AP" else 0.06, healthy)
-    portable = int(rng.random() < (0.85 if devices else 0.06 if view == "AP" else 0.01))
-    opacity = _toss(rng, 0.07, healthy) or max(found[child] for child in LUNG_OPACITY_CHILDREN)
+    found = chronic | _acute(rng, scanner, luck, chronic)
+    view = "AP" if rng.random() < (0.25 if luck.healthy else 0.50) else "PA"
+    devices = luck.toss(rng, 0.42 if view == "AP" else 0.06)
+    portable = int(rng.random() < _marker(hospital, devices, view))
+    opacity = luck.toss(rng, 0.07) or max(found[child] for child in LUNG_OPACITY_CHILDREN)
     found |= {"Support Devices": devices, "Lung Opacity": opacity}
     truth = {name: found[name] for name in FINDINGS}
     labels = annotate(stream(seed, number, index, "labels"), truth)
-    return Study(seed, number, index, view, sex, age, scanner, portable, truth, labels)
+    return Study(seed, number, index, view, sex, age, scanner, portable, truth, labels, hospital.film)
 
 
 def annotate(rng: np.random.Generator, truth: dict[str, int]) -> dict[str, int | None]:

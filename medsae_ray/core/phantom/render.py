@@ -21,6 +21,8 @@ def render(study: "Study") -> NDArray[np.uint8]:
     present = [name for name, planted in study.truth.items() if planted]
     chest = _chest(study, present)
     bright = film.develop(_stream(study, "film"), _density(study, chest, present))
+    if study.film == "soft":
+        bright = film.soften(bright)
     film.burn_in(_stream(study, "markers"), bright, study.scanner, bool(study.portable_marker))
     return (np.clip(bright, 0, 1) * 255 + 0.5).astype(np.uint8)
 

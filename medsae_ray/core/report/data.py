@@ -5,6 +5,7 @@ A number that could not be computed is NaN (or null in a table); the page shows 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -106,6 +107,21 @@ class NamingReport:
 
 
 @dataclass(frozen=True)
+class ReplicationReport:
+    """Several datasets: what was found in one, in the others."""
+
+    datasets: list[str]
+    findings: list[dict[str, Any]]
+    """`replicated.best_pairs` of every dataset as the source."""
+    pairs: dict[str, dict[str, int]]
+    """Dataset -> pairs of a feature and a label: `selected` there, of these `replicated`, and `untested`."""
+    duplicates: dict[str, int]
+    """"a and b" -> near-duplicate images of datasets a and b."""
+    in_different_splits: int
+    """Of these pairs."""
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything on the page. `thumbnail` maps an image_id to JPEG or PNG bytes, or None if it cannot be read."""
 
@@ -136,3 +152,5 @@ class ReportData:
     """Per stage: name, artifact, rows, not_ok, seconds."""
     naming: NamingReport | None = None
     """None for a run without a vision-language model."""
+    replication: ReplicationReport | None = None
+    """None for a run over one dataset."""

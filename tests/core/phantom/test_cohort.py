@@ -1,9 +1,13 @@
 """Who the made-up patients are and what is written down about them."""
 
+import hashlib
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
-from medsae_ray.core.phantom import FINDINGS, LABELS, METADATA, TRAINING_SEEDS, Study, patient
+from medsae_ray.core.phantom import FINDINGS, LABELS, METADATA, TRAINING_SEEDS, Hospital, Study, patient
 from medsae_ray.core.phantom.cohort import LUNG_OPACITY_CHILDREN
 
 
@@ -104,3 +108,42 @@ def test_metadata_are_text_columns() -> None:
 
 def test_training_seeds_are_far_from_those_of_runs() -> None:
     assert 7 not in TRAINING_SEEDS and len(TRAINING_SEEDS) > 1000
+
+
+def test_the_usual_hospital_is_what_it_always_was() -> None:
+    """Runs, weights and figures of the default recipe rest on these draws."""
+    first = [study for number in range(6) for study in patient(7, number)]
+    fields = [{k: v for k, v in asdict(study).items() if k != "film"} for study in first]
+    assert hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16] == "b3b68f73118cc28d"
+    films = np.stack([study.render() for study in first[:3]]).astype(float)
+    np.testing.assert_allclose(films.mean(axis=(1, 2)), [128.560, 131.380, 134.119], atol=0.002)
+    np.testing.assert_allclose(
+        films[:, 40:200:40, 60], [[146, 63, 51, 148], [190, 64, 46, 103], [185, 65, 76, 149]], atol=1
+    )
+
+
+def test_prevalence_scales_findings_and_leaves_people_as_they_are() -> None:
+    fewer = [study for number in range(1000) for study in patient(7, number, Hospital(prevalence=0.5))]
+    usual = [study for number in range(1000) for study in patient(7, number)]
+    assert [(s.sex, s.age, s.view) for s in fewer] == [(s.sex, s.age, s.view) for s in usual]
+    assert rate(fewer, "Pneumonia") == pytest.approx(rate(usual, "Pneumonia") / 2, abs=0.02)
+    assert all(s.truth["Pneumonia"] >= f.truth["Pneumonia"] for s, f in zip(usual, fewer, strict=True))
+
+
+@pytest.mark.parametrize("marker", ["random", "never"])
+def test_a_marker_that_is_no_shortcut_says_nothing_of_devices(marker: str) -> None:
+    studies = [study for number in range(1500) for study in patient(7, number, Hospital(marker=marker))]
+    with_devices, without = (
+        float(np.mean([s.portable_marker for s in studies if s.truth["Support Devices"] == y])) for y in (1, 0)
+    )
+    expected = 0.25 if marker == "random" else 0.0
+    assert with_devices == pytest.approx(expected, abs=0.05) and without == pytest.approx(expected, abs=0.05)
+    usual = [study for number in range(1500) for study in patient(7, number)]
+    assert [s.truth for s in studies] == [s.truth for s in usual]
+
+
+def test_a_soft_film_shows_the_same_person_flatter_and_darker() -> None:
+    for number in range(3):
+        usual, soft = (patient(7, number, Hospital(film=film))[0].render() for film in ("standard", "soft"))
+        assert np.corrcoef(usual.ravel(), soft.ravel())[0, 1] > 0.95
+        assert soft.std() < 0.9 * usual.std() and soft.mean() < usual.mean()

@@ -9,7 +9,7 @@ import pytest
 
 import medsae_ray
 from medsae_ray.core import schema
-from medsae_ray.core.report.data import EntropySummary, Finding, ReportData
+from medsae_ray.core.report.data import EntropySummary, Finding, ReplicationReport, ReportData
 from medsae_ray.core.report.render import render_report
 from medsae_ray.core.report.text import DASH, MINUS, count, interval, percent, real
 from medsae_ray.errors import ArtifactError
@@ -311,3 +311,23 @@ def test_names_of_another_schema_are_refused():
     data = full_naming(features=3)
     with pytest.raises(ArtifactError, match="names"):
         render_report(replace(data, naming=replace(data.naming, names=data.naming.names.drop(["status"]))))
+
+
+def replication(label: str = "Edema") -> ReplicationReport:
+    pair = {"north": {"r": 0.8, "low": 0.7, "high": 0.9}, "south": {"r": None, "low": None, "high": None}}
+    row = {"source": "north", "label": label, "feature": 3, "verdict": "not_replicated", "datasets": pair}
+    counts = {"north": {"selected": 12, "replicated": 4, "untested": 0}}
+    return ReplicationReport(["north", "south"], [row], counts, {"north and south": 5}, 2)
+
+
+def test_a_run_over_several_datasets_shows_what_replicates() -> None:
+    page = Page(render_report(replace(full(), replication=replication())))
+    assert "Edema north 3 +0.80 [0.70, 0.90] – – not replicated" in page.text
+    assert "12 selected in north, of which 4 replicated" in page.text
+    assert "north and south 5; 2 of these pairs are in different splits" in page.text
+    assert "#replication" in page.links and "def-replicated" in page.ids
+    assert "replication" not in Page(render_report(full())).ids
+
+
+def test_a_label_of_another_dataset_is_text_in_the_replication_table_too() -> None:
+    assert EVIL not in render_report(replace(full(), replication=replication(EVIL)))

@@ -1,0 +1,121 @@
+"""Does what was found in one dataset hold in the others?
+
+A pair of a feature and a label is *selected* in dataset d if its correlation there is at least `min_r` in size and its
+p-value survives Benjamini-Hochberg over all pairs of d. A selected pair *holds* in dataset e if there
+    1. its one-sided p-value along the sign of r_d survives Benjamini-Hochberg over the pairs selected in d,
+    2. its interval excludes 0 on that side, and
+    3. its interval reaches `keep` times r_d: a correlation that is certainly weaker than that is another one.
+It is *replicated* if it holds in every other dataset that can tell, and there is one. A dataset can tell if its label
+is annotated and varies; a feature that is never active there does not hold.
+
+The third rule is what separates a shortcut from a finding: a feature that follows both a marker and, weakly, the
+finding keeps a significant remnant of its correlation where the marker means nothing.
+
+Benjamini & Hochberg (1995), "Controlling the false discovery rate". Legend: D datasets, F features, L labels.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from medsae_ray.core.analysis.pearson import fisher_interval, pearson_p
+from medsae_ray.core.analysis.values import Bools, Floats, Ints
+from medsae_ray.errors import ArtifactError
+
+
+class Rules(NamedTuple):
+    """The criterion above; `level` is that of the intervals."""
+
+    q: float = 0.05
+    min_r: float = 0.1
+    keep: float = 0.5
+    level: float = 0.95
+
+
+USUAL = Rules()
+
+
+class Correlations(NamedTuple):
+    """What each dataset says of every pair."""
+
+    r_DFL: Floats
+    """NaN where feature or label is constant."""
+    low_DFL: Floats
+    high_DFL: Floats
+    p_DFL: Floats
+    """Two-sided p of r = 0."""
+    n_DL: Ints
+    """Independent patients behind a label's correlations."""
+
+    @classmethod
+    def of(cls, r_DFL: Floats, n_DL: Ints, level: float = 0.95) -> "Correlations":
+        """Intervals (Fisher) and p-values (t-test) over n patients. ArtifactError if shapes disagree."""
+        if r_DFL.ndim != 3 or n_DL.shape != (r_DFL.shape[0], r_DFL.shape[2]):
+            raise ArtifactError(f"correlations {r_DFL.shape} and patients {n_DL.shape} are not [D, F, L] and [D, L]")
+        low_DFL, high_DFL = fisher_interval(r_DFL, n_DL[:, None, :], level)
+        return cls(r_DFL, low_DFL, high_DFL, pearson_p(r_DFL, n_DL[:, None, :]), n_DL)
+
+    def can_tell(self) -> Bools:
+        """[D, L]: some feature has a correlation with the label, so the label is annotated and varies."""
+        return np.asarray((~np.isnan(self.r_DFL)).any(axis=1))
+
+
+class Replication(NamedTuple):
+    """The pairs selected in dataset `source`, and what became of them."""
+
+    source: int
+    selected_FL: Bools
+    can_tell_DL: Bools
+    """False for the source itself."""
+    q_DFL: Floats
+    """False discovery rate of a selected pair in each other dataset; NaN where it is not selected or cannot be told."""
+    holds_DFL: Bools
+
+    def replicated(self) -> Bools:
+        """[F, L] selected, held wherever it could be told, and that in at least one dataset."""
+        told_DFL = np.broadcast_to(self.can_tell_DL[:, None, :], self.holds_DFL.shape)
+        return self.selected_FL & told_DFL.any(axis=0) & (self.holds_DFL | ~told_DFL).all(axis=0)
+
+    def untested(self) -> Bools:
+        """[F, L] selected, but no other dataset can tell."""
+        return self.selected_FL & ~np.asarray(self.can_tell_DL.any(axis=0))[None, :]
+
+
+def replicate(found: Correlations, rules: Rules = USUAL) -> Iterator[Replication]:
+    """One `Replication` with each dataset in turn as the source."""
+    for source in range(len(found.r_DFL)):
+        q_FL = benjamini_hochberg(found.p_DFL[source])
+        selected_FL = (q_FL <= rules.q) & (np.abs(found.r_DFL[source]) >= rules.min_r)
+        can_tell_DL = found.can_tell()
+        can_tell_DL[source] = False
+        q_DFL = np.full(found.r_DFL.shape, np.nan)
+        for other in np.flatnonzero(np.arange(len(found.r_DFL)) != source):
+            asked_FL = selected_FL & can_tell_DL[other]
+            q_DFL[other] = benjamini_hochberg(np.where(asked_FL, _one_sided(found, source, other), np.nan))
+        holds_DFL = (q_DFL <= rules.q) & _interval_agrees(found, source, rules.keep)
+        yield Replication(source, selected_FL, can_tell_DL, q_DFL, holds_DFL)
+
+
+def benjamini_hochberg(p: Floats) -> Floats:
+    """q-values of the defined p-values, over all of them; NaN stays NaN."""
+    q, defined = np.full(p.shape, np.nan), ~np.isnan(p)
+    if defined.any():
+        q[defined] = stats.false_discovery_control(p[defined])
+    return q
+
+
+def _one_sided(found: Correlations, source: int, other: int) -> Floats:
+    """[F, L] p along the sign of the source's r; 1 for a feature that is constant in the other dataset."""
+    same_FL = np.sign(found.r_DFL[source]) == np.sign(found.r_DFL[other])
+    half_FL = found.p_DFL[other] / 2
+    return np.nan_to_num(np.where(same_FL, half_FL, 1 - half_FL), nan=1.0)
+
+
+def _interval_agrees(found: Correlations, source: int, keep: float) -> Bools:
+    """[D, F, L] the interval lies on the source's side of 0 and reaches `keep` of its r; False where it is NaN."""
+    sign_FL = np.sign(found.r_DFL[source])
+    near_DFL = np.where(sign_FL > 0, found.low_DFL, -found.high_DFL)
+    far_DFL = np.where(sign_FL > 0, found.high_DFL, -found.low_DFL)
+    return (near_DFL > 0) & (far_DFL >= keep * np.abs(found.r_DFL[source]))

@@ -1,0 +1,82 @@
+"""Dataset `chexpert`: Stanford's train.csv and valid.csv, of the full-size or the small release.
+
+Irvin et al. (2019), "CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and Expert Comparison".
+Patient and study are in the path: CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from medsae_ray.core.artifact import sha256
+from medsae_ray.core.datasets.columns import file_data, label, read_table, required, text
+from medsae_ray.core.datasets.rows import Reader, Rows
+from medsae_ray.errors import DatasetError
+
+if TYPE_CHECKING:
+    from medsae_ray.config import ChexpertDataset, Paths
+
+LABELS = (
+    "No Finding",
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Lung Opacity",
+    "Lung Lesion",
+    "Edema",
+    "Consolidation",
+    "Pneumonia",
+    "Atelectasis",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+    "Fracture",
+    "Support Devices",
+)
+METADATA = {"Sex": "sex", "Age": "age", "Frontal/Lateral": "view", "AP/PA": "projection"}
+_PLACES = r"(?:^|/)(?P<patient>patient[0-9]+)/(?P<study>study[0-9]+)/[^/]+$"
+
+
+def chexpert_rows(data: bytes, where: str, dataset: "ChexpertDataset") -> Rows:
+    """One row per image of the chosen views. DatasetError for another table, or a path that names no patient."""
+    table = read_table(data, where)
+    view = required(table, "Frontal/Lateral", where)
+    paths = required(table, "Path", where)
+    places = pc.extract_regex(paths, _PLACES)
+    if places.null_count:
+        odd = paths.filter(pc.is_null(places))[0].as_py()
+        raise DatasetError(f"{where}: path {odd!r} does not end in patientNNNNN/studyN/file, as CheXpert's paths do")
+    keep = _wanted(view, dataset.views, where)
+    table, paths, places = table.filter(keep), paths.filter(keep), places.filter(keep)
+    images = pc.replace_substring_regex(paths, r"^CheXpert-v[^/]*/", "").to_pylist()
+    patients, studies = (places.field(name) for name in ("patient", "study"))
+    return Rows(
+        dataset=dataset.name,
+        image_id=images,
+        patient_id=patients.to_pylist(),
+        uri=images,
+        labels={name: label(table, name, where) for name in LABELS},
+        metadata={name: text(table, column, where) for column, name in METADATA.items()},
+        study_id=pc.binary_join_element_wise(patients, studies, "/").to_pylist(),
+        notes={"rows_of_other_views": len(keep) - table.num_rows},
+    )
+
+
+def _wanted(view: pa.Array, views: str, where: str) -> pa.Array:
+    """bool [rows]: the image is of the chosen views. DatasetError for a view that is neither."""
+    known = pc.is_in(view, value_set=pa.array(["Frontal", "Lateral"]))
+    if not pc.all(known).as_py():
+        odd = view.filter(pc.invert(known))[0].as_py()
+        raise DatasetError(f"{where}: column 'Frontal/Lateral' holds {odd!r}; CheXpert has Frontal and Lateral")
+    return known if views == "all" else pc.equal(view, views.capitalize())
+
+
+def _rows(dataset: "ChexpertDataset", paths: "Paths") -> Rows:
+    return chexpert_rows(file_data(paths.table, "table"), str(paths.table), dataset)
+
+
+def _identity(dataset: "ChexpertDataset", paths: "Paths") -> dict[str, Any]:
+    return {"table": sha256(file_data(paths.table, "table"))}
+
+
+CHEXPERT = Reader(_rows, _identity)

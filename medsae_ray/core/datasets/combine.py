@@ -1,0 +1,80 @@
+"""Several datasets as one: names made unique, labels brought together where the recipe says so."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from medsae_ray.core.datasets.rows import Rows
+from medsae_ray.errors import DatasetError
+
+Mapped = Mapping[str, Mapping[str, str]]
+"""Label -> dataset -> what the label is called there."""
+
+
+def combine(datasets: Sequence[Rows], mapped: Mapped) -> Rows:
+    """All rows, dataset after dataset.
+
+    Images, patients, studies and relative uris get the dataset's name in front: two datasets never share a patient.
+    A label that `mapped` does not name stays apart as dataset/label; labels are never matched by their names.
+    DatasetError if `mapped` names a label that the dataset does not have.
+    """
+    names = [rows.dataset for rows in datasets]
+    studies = any(rows.study_id for rows in datasets)
+    columns = list(dict.fromkeys(column for rows in datasets for column in rows.metadata))
+    sizes = [len(rows.image_id) for rows in datasets]
+    return Rows(
+        dataset=", ".join(names),
+        image_id=[f"{rows.dataset}/{image}" for rows in datasets for image in rows.image_id],
+        patient_id=[f"{rows.dataset}/{patient}" for rows in datasets for patient in rows.patient_id],
+        uri=[_uri(rows.dataset, uri) for rows in datasets for uri in rows.uri],
+        labels=_labels(datasets, mapped, sizes),
+        metadata={
+            "dataset": pa.array([name for name, size in zip(names, sizes, strict=True) for _ in range(size)]),
+            **{
+                column: _stack([rows.metadata.get(column) for rows in datasets], sizes, pa.string())
+                for column in columns
+            },
+        },
+        patients_known=all(rows.patients_known for rows in datasets),
+        study_id=[study for rows in datasets for study in _studies(rows)] if studies else None,
+        row_dataset=[rows.dataset for rows in datasets for _ in rows.image_id],
+        notes={rows.dataset: rows.notes | {"patient_column": rows.patients_known} for rows in datasets},
+    )
+
+
+def _uri(dataset: str, uri: str) -> str:
+    return uri if "://" in uri or uri.startswith("/") else f"{dataset}/{uri}"
+
+
+def _studies(rows: Rows) -> list[str | None]:
+    if rows.study_id is None:
+        return [None] * len(rows.image_id)
+    return [study and f"{rows.dataset}/{study}" for study in rows.study_id]
+
+
+def _labels(datasets: Sequence[Rows], mapped: Mapped, sizes: Sequence[int]) -> dict[str, pa.Array]:
+    for rows in datasets:
+        for own in (names[rows.dataset] for names in mapped.values() if rows.dataset in names):
+            if own not in rows.labels:
+                near = difflib.get_close_matches(own, rows.labels, n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(rows.labels)}"
+                raise DatasetError(f"what.labels: dataset {rows.dataset} has no label {own!r}; {hint}")
+    known = {rows.dataset: rows.labels for rows in datasets}
+    own_names = {label: {name: names.get(name) for name in known} for label, names in mapped.items()}
+    taken = {(name, own) for names in mapped.values() for name, own in names.items()}
+    for rows in datasets:
+        own_names |= {
+            f"{rows.dataset}/{own}": {rows.dataset: own} for own in rows.labels if (rows.dataset, own) not in taken
+        }
+    return {
+        label: _stack([known[name].get(own.get(name) or "") for name in known], sizes, pa.int8())
+        for label, own in own_names.items()
+    }
+
+
+def _stack(columns: Sequence[pa.Array | None], sizes: Sequence[int], kind: pa.DataType) -> pa.Array:
+    """One column of all datasets, null where a dataset does not have it."""
+    filled = (pa.nulls(size, kind) if c is None else c for c, size in zip(columns, sizes, strict=True))
+    arrays = [c.combine_chunks() if isinstance(c, pa.ChunkedArray) else c for c in filled]
+    return pa.concat_arrays([array.cast(kind) for array in arrays])

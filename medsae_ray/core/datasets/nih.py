@@ -1,0 +1,113 @@
+"""Dataset `nih-cxr14`: NIH's Data_Entry_2017.csv, in its first form and that of 2020.
+
+Wang et al. (2017), "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchmarks".
+"""
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from medsae_ray.core.artifact import sha256
+from medsae_ray.core.datasets.columns import file_data, read_table, required, text
+from medsae_ray.core.datasets.rows import Reader, Rows
+from medsae_ray.core.storage import Store, split_uri
+from medsae_ray.errors import DatasetError
+
+if TYPE_CHECKING:
+    from medsae_ray.config import NihDataset, Paths
+
+LABELS = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Fibrosis",
+    "Pleural_Thickening",
+    "Hernia",
+    "No Finding",
+)
+OLDEST = 120
+"""Years. The table has ages up to 414, which are no ages: they count as not known."""
+_ARCHIVE = re.compile(r"images_\d{3}$")
+_AGE = r"^0*(?P<number>[0-9]+)(?P<unit>[YMD]?)$"
+
+
+def nih_rows(data: bytes, where: str, folder_of: dict[str, str], dataset: "NihDataset") -> Rows:
+    """One row per image; `folder_of` says in which folder a file lies, and files not in it lie in none.
+
+    DatasetError for another table, a finding that is not one of LABELS, or an age that is none.
+    """
+    table = read_table(data, where)
+    view = required(table, "View Position", where)
+    keep = pc.is_valid(view) if dataset.views == "all" else pc.equal(view, dataset.views)
+    table, view = table.filter(keep), view.filter(keep)
+    images = required(table, "Image Index", where).to_pylist()
+    found = required(table, "Finding Labels", where)
+    gender = "Patient Sex" if "Patient Sex" in table.column_names else "Patient Gender"
+    age = _years(required(table, "Patient Age", where), where)
+    return Rows(
+        dataset=dataset.name,
+        image_id=images,
+        patient_id=required(table, "Patient ID", where).to_pylist(),
+        uri=[f"{folder_of.get(name, '')}{name}" for name in images],
+        labels=_labels(found, where),
+        metadata={"view": view, "sex": text(table, gender, where), "age": pc.cast(age, pa.string())},
+        notes={"rows_of_other_views": len(keep) - len(view), "ages_not_known": age.null_count},
+    )
+
+
+def _labels(found: pa.Array, where: str) -> dict[str, pa.Array]:
+    """1 where a finding is among those written as "Mass|Nodule", 0 where it is not."""
+    parts = pc.split_pattern(found, "|")
+    rows, names = pc.list_parent_indices(parts), pc.utf8_trim_whitespace(pc.list_flatten(parts))
+    known = pc.is_in(names, value_set=pa.array(LABELS))
+    if not pc.all(known).as_py():
+        odd = names.filter(pc.invert(known))[0].as_py()
+        raise DatasetError(f"{where}: finding {odd!r} in column 'Finding Labels' is none of {', '.join(LABELS)}")
+    every = pa.array(range(len(found)), rows.type)
+    return {name: pc.cast(pc.is_in(every, value_set=rows.filter(pc.equal(names, name))), pa.int8()) for name in LABELS}
+
+
+def _years(age: pa.Array, where: str) -> pa.Array:
+    """Ages in whole years of "58", "058Y", "013M" and "005D"; above OLDEST null."""
+    parts = pc.extract_regex(age, _AGE)
+    if parts.null_count:
+        odd = age.filter(pc.is_null(parts))[0].as_py()
+        raise DatasetError(f"{where}: column 'Patient Age' holds {odd!r}; ages are 58 or 058Y, 010M, 005D")
+    number, unit = pc.cast(parts.field("number"), pa.int64()), parts.field("unit")
+    years = pc.divide(number, pc.if_else(pc.equal(unit, "M"), 12, pc.if_else(pc.equal(unit, "D"), 365, 1)))
+    return pc.if_else(pc.greater(years, OLDEST), None, years)
+
+
+def folders(paths: "Paths") -> dict[str, str]:
+    """File name -> the folder it lies in with a slash: the twelve archives unpacked side by side, or one folder."""
+    root = Store(paths.images) if paths.images else split_uri(str(paths.table))[0]
+    archives = [f"{name}/images" for name in root.folders() if _ARCHIVE.match(name)]
+    places = archives or (["images"] if "images" in root.folders() else [])
+    return {name: f"{place}/" for place in places for name in root.names(place)}
+
+
+def _rows(dataset: "NihDataset", paths: "Paths") -> Rows:
+    return nih_rows(file_data(paths.table, "table"), str(paths.table), folders(paths), dataset)
+
+
+def _identity(dataset: "NihDataset", paths: "Paths") -> dict[str, Any]:
+    """The places are relative to the dataset's folder; rows would name others once files are moved within it."""
+    places = "\n".join(f"{place}{name}" for name, place in sorted(folders(paths).items()))
+    return {
+        "table": sha256(file_data(paths.table, "table")),
+        "places": hashlib.sha256(places.encode()).hexdigest(),
+    }
+
+
+NIH = Reader(_rows, _identity)

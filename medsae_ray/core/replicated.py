@@ -1,0 +1,83 @@
+"""Replication as a table of pairs, and as one line for each finding.
+
+Legend: D datasets, F features, L labels, P selected pairs.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from medsae_ray.core import schema
+from medsae_ray.core.analysis.replication import Correlations, Replication
+from medsae_ray.core.analysis.values import Floats
+
+REPLICATED, NOT_REPLICATED, UNTESTED = "replicated", "not_replicated", "untested"
+
+
+def verdicts(result: Replication) -> np.ndarray:
+    """[F, L] of texts; meaningful where a pair is selected."""
+    return np.where(result.untested(), UNTESTED, np.where(result.replicated(), REPLICATED, NOT_REPLICATED))
+
+
+def pair_table(
+    found: Correlations, results: Sequence[Replication], names: Sequence[str], labels: Sequence[str]
+) -> pa.Table:
+    """schema.replication: every selected pair of every source, and what it is in each dataset."""
+    parts = [_pairs(found, result, other, names, labels) for result in results for other in range(len(names))]
+    return pa.concat_tables(parts)
+
+
+def _pairs(
+    found: Correlations, result: Replication, other: int, names: Sequence[str], labels: Sequence[str]
+) -> pa.Table:
+    feature_P, label_P = np.nonzero(result.selected_FL)
+    at = (other, feature_P, label_P)
+    told_P = result.can_tell_DL[other][label_P]
+    columns: dict[str, Any] = {
+        "source": [names[result.source]] * len(feature_P),
+        "feature": feature_P.astype(np.int32),
+        "label": np.array(labels, dtype=object)[label_P],
+        "dataset": [names[other]] * len(feature_P),
+        "r": _real(found.r_DFL[at]),
+        "r_low": _real(found.low_DFL[at]),
+        "r_high": _real(found.high_DFL[at]),
+        "patients": found.n_DL[other][label_P],
+        "q": _real(result.q_DFL[at]),
+        "holds": pa.array(result.holds_DFL[at], mask=~told_P),
+        "verdict": verdicts(result)[feature_P, label_P],
+    }
+    declared = schema.replication()
+    return pa.Table.from_arrays([pa.array(columns[f.name], f.type) for f in declared], schema=declared)
+
+
+def best_pairs(
+    found: Correlations, result: Replication, names: Sequence[str], labels: Sequence[str]
+) -> list[dict[str, Any]]:
+    """For each label the source can tell of, its best feature there (the largest r), and that pair in each dataset."""
+    rows = []
+    r_FL, verdict_FL = found.r_DFL[result.source], verdicts(result)
+    for label in np.flatnonzero((~np.isnan(r_FL)).any(axis=0)):
+        feature = int(np.nanargmax(r_FL[:, label]))
+        selected = bool(result.selected_FL[feature, label])
+        rows.append(
+            {
+                "source": names[result.source],
+                "label": labels[label],
+                "feature": feature,
+                "verdict": str(verdict_FL[feature, label]) if selected else "not_selected",
+                "datasets": {name: _interval(found, d, feature, int(label)) for d, name in enumerate(names)},
+            }
+        )
+    return rows
+
+
+def _interval(found: Correlations, dataset: int, feature: int, label: int) -> dict[str, float | None]:
+    values = (found.r_DFL, found.low_DFL, found.high_DFL)
+    named = zip(("r", "low", "high"), values, strict=True)
+    return {key: None if np.isnan(v := a[dataset, feature, label]) else float(v) for key, a in named}
+
+
+def _real(values: Floats) -> pa.Array:
+    return pa.array(values.astype(np.float64), mask=np.isnan(values))

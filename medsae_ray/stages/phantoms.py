@@ -1,0 +1,125 @@
+"""Stage `images`: the radiographs of a run's phantom datasets, drawn by the run itself."""
+
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+from PIL import Image
+
+from medsae_ray.config import PhantomDataset, Pool, Recipe
+from medsae_ray.core import schema
+from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.datasets.rows import Rows, label_names
+from medsae_ray.core.phantom import LABELS, METADATA, TRAINING_SEEDS, Hospital, Study, patient
+from medsae_ray.core.storage import Store
+from medsae_ray.errors import RecipeError
+from medsae_ray.stages.run import Made, Run, Stage
+
+PATIENTS_PER_SHARD = 64
+DRAWERS = Pool(actors=2, cpus=0.5)
+"""Drawing is single-threaded and has no model to hold in memory."""
+
+
+class Ward(NamedTuple):
+    """The patients of one shard."""
+
+    dataset: PhantomDataset
+    numbers: range
+    folder: str
+    """Put before the names of image files, so that two datasets do not write the same."""
+
+    def studies(self) -> list[Study]:
+        dataset = self.dataset
+        hospital = Hospital(dataset.prevalence, dataset.film, dataset.marker)
+        return [study for number in self.numbers for study in patient(dataset.seed, number, hospital)]
+
+
+def hospitals(recipe: Recipe) -> list[PhantomDataset]:
+    """The run's phantom datasets."""
+    return [source for source in recipe.what.sources if isinstance(source, PhantomDataset)]
+
+
+def wards(datasets: list[PhantomDataset]) -> list[Ward]:
+    """Shard -> its patients, dataset after dataset."""
+    starts = [(d, start) for d in datasets for start in range(0, d.patients, PATIENTS_PER_SHARD)]
+    return [
+        Ward(d, range(start, min(start + PATIENTS_PER_SHARD, d.patients)), f"{d.name}/" if len(datasets) > 1 else "")
+        for d, start in starts
+    ]
+
+
+@dataclass(frozen=True)
+class DrawWork:
+    """Draws the radiographs of a group of phantom patients as PNG files, and lists them."""
+
+    store: Store
+    wards: list[Ward]
+    rows: dict[int, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", {shard: len(ward.studies()) for shard, ward in enumerate(self.wards)})
+
+    def load(self) -> None:
+        return None
+
+    def prepare(self, shard: int) -> pa.Table:
+        return pa.table({"ward": [shard]})
+
+    def compute(self, model: None, prepared: pa.Table) -> pa.Table:
+        ward = self.wards[prepared["ward"][0].as_py()]
+        rows = [self._draw(ward.folder, study) for study in ward.studies()]
+        return pa.Table.from_pylist(rows, schema=phantom_schema())
+
+    def _draw(self, folder: str, study: Study) -> dict[str, Any]:
+        stream = BytesIO()
+        Image.fromarray(study.render()).save(stream, format="PNG")
+        uri = f"{folder}{study.image_id}.png"
+        self.store.write(uri, stream.getvalue())
+        labels = {f"y_{label}": study.labels[label] for label in LABELS}
+        extra = {f"m_{column}": value for column, value in study.metadata().items()}
+        return {"image_id": study.image_id, "patient_id": study.patient_id, "uri": uri, **labels, **extra}
+
+
+def phantom_schema() -> pa.Schema:
+    keep = ("image_id", "patient_id", "uri")
+    return pa.schema([f for f in schema.manifest(LABELS, METADATA) if f.name in keep or f.name[:2] in ("y_", "m_")])
+
+
+def phantom_rows(images: Artifact, recipe: Recipe, dataset: PhantomDataset) -> Rows:
+    """What was drawn for one of the run's phantom datasets."""
+    shards = [shard for shard, ward in enumerate(wards(hospitals(recipe))) if ward.dataset == dataset]
+    table = pa.concat_tables([images.part(shard) for shard in shards]).replace_schema_metadata(None)
+    return Rows(
+        dataset=dataset.name,
+        image_id=table["image_id"].to_pylist(),
+        patient_id=table["patient_id"].to_pylist(),
+        uri=[f"{images.name}/{uri}" for uri in table["uri"].to_pylist()],
+        labels={label: table[f"y_{label}"].combine_chunks() for label in label_names(table.schema)},
+        metadata={column: table[f"m_{column}"].combine_chunks() for column in METADATA},
+    )
+
+
+def drawn(dataset: PhantomDataset) -> dict[str, Any]:
+    """What decides the pictures: settings that are left at their default are not named."""
+    chosen = dataset.model_dump(exclude_defaults=True, include={"prevalence", "film", "marker"})
+    return dataset.model_dump(include={"kind", "patients", "seed"}) | chosen
+
+
+def _draw(run: Run, draft: Draft) -> Made:
+    datasets = hospitals(run.recipe)
+    for dataset in datasets:
+        if dataset.seed in TRAINING_SEEDS:
+            raise RecipeError(
+                f"the seed of dataset {dataset.name} is {dataset.seed}; the shipped models were trained on patients of "
+                f"seeds {TRAINING_SEEDS.start} to {TRAINING_SEEDS.stop - 1}, take another"
+            )
+    return run.map(DrawWork(draft.store, wards(datasets)), draft, phantom_schema(), DRAWERS, "cpus")
+
+
+def _what(run: Run) -> dict[str, Any]:
+    found = hospitals(run.recipe)
+    return drawn(found[0]) if len(found) == 1 else {"datasets": [drawn(d) | {"name": d.name} for d in found]}
+
+
+IMAGES = Stage("images", 1, lambda recipe: (), _what, _draw)

@@ -1,0 +1,131 @@
+"""Stages of a run over several datasets: features of each, what replicates, and images that several of them hold."""
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from medsae_ray.config import Pool, Recipe
+from medsae_ray.core import schema
+from medsae_ray.core.analysis.replication import Correlations, Replication, Rules, replicate
+from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.features import column
+from medsae_ray.core.fingerprint import FingerprintWork, Prints, duplicates
+from medsae_ray.core.replicated import best_pairs, pair_table
+from medsae_ray.stages.datasets import image_store
+from medsae_ray.stages.features import features_parents, features_what, labels_of, measure
+from medsae_ray.stages.run import Made, Run, Stage
+
+
+def _dataset_features(run: Run, draft: Draft) -> Made:
+    """Part d holds the features as dataset d sees them, with the columns of the features table."""
+    labels, dataset_N = labels_of(run, draft), column(draft.parents["manifest"].table(["dataset"]), "dataset")
+    files, metrics = [], {}
+    for number, source in enumerate(run.recipe.what.sources):
+        found = measure(run, draft, labels.within(dataset_N == source.name), source.name)
+        files.append(draft.writer(found.table.schema).write(number, found.table, found.table.num_rows))
+        metrics[source.name] = found.metrics
+    return Made(files, {"labels": draft.parents["manifest"].record.metrics["labels"], "datasets": metrics})
+
+
+def _replication(run: Run, draft: Draft) -> Made:
+    features, rules = draft.parents["dataset_features"], run.recipe.what.replication
+    names, labels = list(features.record.metrics["datasets"]), features.record.metrics["labels"]
+    level = run.recipe.what.features.level
+    found = correlations(features, level)
+    results = list(replicate(found, Rules(rules.q, rules.min_r, rules.keep, level)))
+    table = pair_table(found, results, names, labels)
+    metrics = {
+        "datasets": names,
+        "pairs": {names[result.source]: _counts(result) for result in results},
+        "findings": [row for result in results for row in best_pairs(found, result, names, labels)],
+    }
+    return Made([draft.writer(schema.replication()).write(0, table, table.num_rows)], metrics)
+
+
+def correlations(features: Artifact, level: float) -> Correlations:
+    """Of the SAE's features, dataset by dataset."""
+    tables = [features.part(part.shard, ["space", "r"]) for part in features.parts]
+    r_DFL = [np.array(t.filter(pc.equal(t["space"], "sae"))["r"].to_pylist(), dtype=np.float64) for t in tables]
+    n_DL = [found["discovery_patients"] for found in features.record.metrics["datasets"].values()]
+    return Correlations.of(np.stack(r_DFL), np.array(n_DL, dtype=np.int64), level)
+
+
+def _counts(result: Replication) -> dict[str, int]:
+    selected, replicated, untested = (
+        int(pairs.sum()) for pairs in (result.selected_FL, result.replicated(), result.untested())
+    )
+    return {"selected": selected, "replicated": replicated, "untested": untested}
+
+
+def _fingerprints(run: Run, draft: Draft) -> Made:
+    limits, pool = run.recipe.what.images, run.recipe.how.embed
+    work = FingerprintWork(
+        draft.parents["manifest"], image_store(run), limits.max_pixels, limits.high_bit, pool.readers
+    )
+    readers = Pool(actors=pool.actors, cpus=0.5, retries=pool.retries)
+    return run.map(work, draft, schema.fingerprints(), readers, "cpus")
+
+
+def _duplicates(run: Run, draft: Draft) -> Made:
+    manifest = draft.parents["manifest"].table(["image_id", "patient_id", "dataset", "split"])
+    prints = draft.parents["fingerprints"].table()
+    names, distance = [source.name for source in run.recipe.what.sources], run.recipe.what.replication.distance
+    rows_of = {name: np.flatnonzero((column(manifest, "dataset") == name) & _ok(prints)) for name in names}
+    found: list[dict[str, Any]] = []
+    counts = {}
+    for a, b in combinations(names, 2):
+        pairs = duplicates(_prints(prints, rows_of[a]), _prints(prints, rows_of[b]), distance)
+        sides = (rows_of[a][pairs[:, 0]], rows_of[b][pairs[:, 1]])
+        found += _pairs(manifest, *sides, pairs[:, 2])
+        counts[f"{a} and {b}"] = len(pairs)
+    table = pa.Table.from_pylist(found, schema=schema.duplicates())
+    across = sum(row["split_a"] != row["split_b"] for row in found)
+    receipt = draft.writer(schema.duplicates()).write(0, table, table.num_rows)
+    return Made([receipt], {"pairs": counts, "in_different_splits": across, "distance": distance})
+
+
+def _ok(prints: pa.Table) -> np.ndarray:
+    return prints["coarse"].is_valid().to_numpy(zero_copy_only=False)
+
+
+def _prints(prints: pa.Table, rows: np.ndarray) -> Prints:
+    chosen = prints.take(pa.array(rows))
+    detail = np.frombuffer(b"".join(chosen["detail"].to_pylist()), np.uint8)
+    return Prints(chosen["coarse"].to_numpy(), detail.reshape(len(rows), 32))
+
+
+def _pairs(manifest: pa.Table, rows_a: np.ndarray, rows_b: np.ndarray, distance: np.ndarray) -> list[dict[str, Any]]:
+    sides = []
+    for side, rows in (("a", rows_a), ("b", rows_b)):
+        chosen = manifest.select(["dataset", "image_id", "split"]).take(pa.array(rows)).to_pylist()
+        sides.append([{f"{key}_{side}": value for key, value in row.items()} for row in chosen])
+    return [a | b | {"distance": d} for a, b, d in zip(*sides, distance.tolist(), strict=True)]
+
+
+def _replication_what(run: Run) -> dict[str, Any]:
+    return run.recipe.what.replication.model_dump(exclude={"distance"}) | {"level": run.recipe.what.features.level}
+
+
+def _dataset_what(run: Run) -> dict[str, Any]:
+    return features_what(run) | {"datasets": [source.name for source in run.recipe.what.sources]}
+
+
+def _of_manifest(recipe: Recipe) -> tuple[str, ...]:
+    return ("manifest",)
+
+
+DATASET_FEATURES = Stage("dataset_features", 1, features_parents, _dataset_what, _dataset_features)
+REPLICATION = Stage("replication", 1, lambda recipe: ("dataset_features",), _replication_what, _replication)
+FINGERPRINTS = Stage("fingerprints", 1, _of_manifest, lambda run: run.recipe.what.images.model_dump(), _fingerprints)
+DUPLICATES = Stage(
+    "duplicates",
+    1,
+    lambda recipe: ("manifest", "fingerprints"),
+    lambda run: run.recipe.what.replication.model_dump(include={"distance"}),
+    _duplicates,
+)
+SEVERAL = (DATASET_FEATURES, REPLICATION, FINGERPRINTS, DUPLICATES)
+"""Stages that only a run over several datasets has."""

@@ -1,0 +1,68 @@
+"""Public datasets from their folders to embeddings, with the small encoder that ships with the package."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medsae_ray.config import parse_recipe
+from medsae_ray.core.artifact import Artifact, verify
+from medsae_ray.stages.pipeline import run_stage
+from tests.core.datasets import layouts
+
+KINDS = {
+    "chexpert": layouts.chexpert,
+    "mimic-cxr-jpg": layouts.mimic,
+    "nih-cxr14": layouts.nih,
+    "vindr-cxr": layouts.vindr,
+}
+
+
+def recipe_data(kind: str, folder: Path) -> dict[str, Any]:
+    paths: dict[str, Any] = {"weights": "builtin:phantom-encoder", "table": str(KINDS[kind](folder))}
+    dataset: dict[str, Any] = {"kind": kind}
+    if kind == "mimic-cxr-jpg":
+        paths["metadata"] = str(folder / "mimic-cxr-2.0.0-metadata.csv.gz")
+    if kind == "vindr-cxr":
+        paths["images"], dataset["suffix"] = str(folder / "train"), ".png"
+    else:
+        dataset["views"] = "all"
+    what = {"dataset": dataset, "shard_rows": 16, "encoder": {"kind": "medclip-vit"}}
+    return {"name": kind, "what": what, "how": {"paths": paths, "engine": "loop", "embed": {"batch_size": 16}}}
+
+
+def made(kind: str, folder: Path, root: Path) -> tuple[Artifact, Artifact]:
+    recipe = parse_recipe(recipe_data(kind, folder))
+    return run_stage(recipe, str(root), "manifest"), run_stage(recipe, str(root), "embeddings")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_dataset_goes_from_disk_to_embeddings(kind: str, tmp_path: Path) -> None:
+    manifest, embeddings = made(kind, tmp_path / "data", tmp_path / "run")
+    assert manifest.record.rows == embeddings.record.rows == 48 and embeddings.record.not_ok == {}
+    assert manifest.table(["image_id"]) == embeddings.table(["image_id"])
+    assert set(manifest.table()["dataset"].to_pylist()) == {kind} and verify(manifest) == []
+    assert manifest.record.metrics["patient_column"] == (kind != "vindr-cxr")
+
+
+def test_the_audit_file_says_who_is_in_which_split(tmp_path: Path) -> None:
+    manifest = run_stage(parse_recipe(recipe_data("chexpert", tmp_path / "data")), str(tmp_path / "run"), "manifest")
+    found = json.loads(manifest.file("audit"))
+    table = manifest.table()
+    for split, counts in found["splits"].items():
+        patients = [
+            p for p, s in zip(table["patient_id"].to_pylist(), table["split"].to_pylist(), strict=True) if s == split
+        ]
+        assert counts == {"images": len(patients), "patients": len(set(patients))}
+    assert found["overlap"] == {"sae and naming": 0, "sae and detection": 0, "naming and detection": 0}
+    assert found["patients"] == 16 and found == manifest.record.metrics["audit"]
+
+
+def test_missing_and_broken_images_are_counted_rows(tmp_path: Path) -> None:
+    data = recipe_data("nih-cxr14", tmp_path)
+    (tmp_path / "images_001/images/00000001_000.png").unlink()
+    (tmp_path / "images_002/images/00000001_001.png").write_bytes(b"\x89PNG\r\n\x1a\n no image")
+    embeddings = run_stage(parse_recipe(data), str(tmp_path / "run"), "embeddings")
+    assert embeddings.record.rows == 48 and sum(embeddings.record.not_ok.values()) == 2
+    assert embeddings.record.not_ok["missing"] == 1
