@@ -135,11 +135,11 @@ def summary(blocks: list[dict[str, Any]]) -> dict[str, Any]:
     sweep, alone = sum(block["sweep_s"] for block in blocks), sum(run["s"] for run in runs)
     return {
         "saes": len(runs),
-        "sweep_s": round(sweep, 1),
-        "one_by_one_s": round(alone, 1),
+        "sweep_s": round(sweep, 3),
+        "one_by_one_s": round(alone, 3),
         "ratio": round(sweep / alone, 3),
-        "training_in_sweep_s": round(sum(run["swept_s"] for run in runs), 1),
-        "training_one_by_one_s": round(sum(run["training_s"] for run in runs), 1),
+        "training_in_sweep_s": round(sum(run["swept_s"] for run in runs), 3),
+        "training_one_by_one_s": round(sum(run["training_s"] for run in runs), 3),
         "equal": sum(run["difference"] == 0 for run in runs),
         "largest_difference": max(run["difference"] for run in runs),
         "load": os.getloadavg(),

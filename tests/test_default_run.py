@@ -60,7 +60,7 @@ def test_the_features_entropy_is_below_raw_by_more_than_three_null_deviations(su
 
 
 def test_reconstruction_on_held_out_patients_is_good_and_nothing_was_lost(summary: Any) -> None:
-    assert summary["sae"]["r2"] > 0.85 and summary["sae"]["dead"] < 0.2
+    assert summary["sae"]["r2"] > 0.80 and summary["sae"]["dead"] < 0.2
     rows = {stage["name"]: (stage["rows"], stage["not_ok"]) for stage in summary["stages"]}
     assert rows["images"] == rows["manifest"] == rows["embeddings"] == rows["activations"] and rows["images"][1] == 0
 
@@ -70,6 +70,8 @@ def test_planted_findings_are_named_rightly_and_verified(summary: Any) -> None:
     right = [name for name in FINDINGS if found[name]["name"] == name and found[name]["verdict"] == "verified"]
     near = [name for name in right if found[name]["detection_auroc"] >= found[name]["ceiling"] - 0.1]
     assert len(right) >= AIMS.right and len(near) >= AIMS.near, found
+    if FULL:
+        assert 0.45 <= summary["names"]["random_name_auroc"] <= 0.55
     assert summary["names"]["failed"] == 0 and summary["names"]["verified"] > 2 * summary["names"]["expected_by_chance"]
 
 
