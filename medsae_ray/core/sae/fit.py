@@ -41,8 +41,7 @@ def fit(
     ranks = Ranks(rank, world)
     _check(config, train_ND, heldout_ND, ranks)
     sae = build(config, Normalisation.fit(train_ND, config.whiten, config.normalisation))
-    if config.init != "random":
-        start(sae, train_ND, config.init, config.seed)
+    start(sae, train_ND, config)
     sae.ranks = ranks
     model = wrap(sae)
     if world > 1 and model is sae:
