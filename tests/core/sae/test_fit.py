@@ -236,7 +236,7 @@ def test_a_start_from_data_is_near_rows_and_follows_its_seed():
     assert torch.equal(first.W_dec, again.W_dec) and not torch.equal(first.W_dec, other.W_dec)
     rows_ND = F.normalize(first.normalise(data_ND), dim=1)
     near_M = (first.W_dec @ rows_ND.T).max(1).values
-    random_M = (fit_nothing(topk_config(width=300)).W_dec @ rows_ND.T).max(1).values
+    random_M = (fit_nothing(topk_config(width=300, init="random")).W_dec @ rows_ND.T).max(1).values
     assert near_M.min() > 0.8 > random_M.median()
     assert torch.pdist(first.W_dec).min() > 0.05  # rows are used twice here, and their features differ
 
@@ -259,7 +259,7 @@ def test_a_scaled_start_has_the_length_at_which_the_first_reconstruction_is_best
         assert saes["scaled"](DATA.train_ND).mse.item() > errors[1]
 
 
-@pytest.mark.parametrize("active", [30, 450, 1200])
+@pytest.mark.parametrize("active", [30, 450])
 @pytest.mark.parametrize("init", ["random", "scaled", "data"])
 @pytest.mark.parametrize("make", PENALISED)
 def test_at_first_as_many_features_are_active_as_asked_for_and_all_equally_often(make, init, active):
@@ -268,8 +268,8 @@ def test_at_first_as_many_features_are_active_as_asked_for_and_all_equally_often
     sae = build(config, Normalisation.fit(DATA.train_ND))
     start(sae, DATA.train_ND, config)
     active_M = (sae.encode(DATA.train_ND) > 0).sum(0)
-    wanted = min(active, 750)  # half of the width; there are as many rows
-    assert (active_M.float() - wanted).abs().max() <= 2  # the length is fitted after, and rounds
+    # There are as many rows as features.
+    assert (active_M.float() - active).abs().max() <= 2  # the length is fitted after, and rounds
     assert sae.b_dec.abs().max() == 0
 
 
