@@ -5,6 +5,7 @@ Needs torch and numpy, and of the libraries only the one that is asked for. All 
 a feature counts as dead; else each trains as it ships.
 """
 
+import math
 import os
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,8 +51,10 @@ class Job:
     """Epochs of silence."""
     sparse: bool = False
     """relu_l1: start with about k active features, as training ends, and not with half of them."""
-    init: str = "random"
-    """Where ours starts."""
+    init: str | None = None
+    """Where ours starts; None is its default."""
+    start_l0: float | None = 64.0
+    """relu_l1, jumprelu, gated: active features at first in ours; None: half of all."""
     lr: float = 1e-3
     seed: int = 0
     precision: str = "float32"
@@ -88,6 +92,8 @@ class Trained(NamedTuple):
     decode: Callable[[Tensor], Tensor]
     atoms: Tensor
     """Decoder rows [m, D]."""
+    threshold: Tensor | None = None
+    """What an activation has to exceed at inference, the same for all features; may be written to."""
 
 
 OnEpoch = Callable[[], None]
@@ -127,6 +133,18 @@ def batches(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Iterator[Tensor]:
             yield x_ND[order[start : start + job.batch]]
 
 
+def planted(n: int, d: int, atoms: int, active: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows [n, d], unit atoms): each row has every atom with probability active / atoms, with a strength from 0.5 to
+    1.5; all are off centre and have noise of a hundredth of their variance or so."""
+    rng = np.random.default_rng(seed)
+    atoms_AD = rng.standard_normal((atoms, d), dtype=np.float32)
+    atoms_AD /= np.linalg.norm(atoms_AD, axis=1, keepdims=True)
+    on_NA = rng.random((n, atoms), dtype=np.float32) < active / atoms
+    x_ND = (on_NA * (0.5 + rng.random((n, atoms), dtype=np.float32))) @ atoms_AD
+    noise = 0.1 * math.sqrt(active / d)
+    return x_ND + 0.3 + noise * rng.standard_normal((n, d), dtype=np.float32), atoms_AD
+
+
 @torch.no_grad()
 def thin(job: Job, h_NM: Tensor, bias_M: Tensor) -> None:
     """Lower the biases so far that k of a row's pre-activations h stay above 0."""
@@ -137,10 +155,12 @@ def thin(job: Job, h_NM: Tensor, bias_M: Tensor) -> None:
 def our_config(job: Job, d_in: int) -> "SAEConfig":
     from medsae_ray.core.sae.config import SAEConfig
 
+    # A sparse job gets its biases from `thin`.
+    begin = {"start_l0": None if job.sparse else job.start_l0}
     own: dict[str, dict[str, Any]] = {
-        "relu_l1": {"l1": job.penalty},
-        "gated": {"l1": job.penalty},
-        "jumprelu": {"l0": job.penalty, "target_l0": float(job.k)},
+        "relu_l1": {"l1": job.penalty, **begin},
+        "gated": {"l1": job.penalty, **begin},
+        "jumprelu": {"l0": job.penalty, "target_l0": float(job.k), **begin},
         "matryoshka": {"k": job.k, "levels": job.levels},
     }
     return SAEConfig.from_dict(
@@ -151,7 +171,7 @@ def our_config(job: Job, d_in: int) -> "SAEConfig":
             "batch_size": job.batch,
             "epochs": job.epochs,
             "dead_after_epochs": job.dead_after,
-            "init": job.init,
+            "init": "random" if job.sparse else job.init,
             "lr": job.lr,
             "seed": job.seed,
             "precision": job.precision,
@@ -161,6 +181,7 @@ def our_config(job: Job, d_in: int) -> "SAEConfig":
 
 
 def ours(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
+    from medsae_ray.core.sae.batch_topk import BatchTopK
     from medsae_ray.core.sae.fit import fit
     from medsae_ray.core.sae.model import SAE
 
@@ -171,7 +192,7 @@ def ours(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
 
     # Nothing is decided by held-out rows, so one is enough.
     sae = fit(our_config(job, x_ND.shape[1]), x_ND, x_ND[:1], wrap=wrap, on_epoch=lambda log, state: on_epoch())
-    return Trained(sae.encode, sae.decode, sae.W_dec.detach())
+    return Trained(sae.encode, sae.decode, sae.W_dec.detach(), sae.threshold if isinstance(sae, BatchTopK) else None)
 
 
 def saelens(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
@@ -207,7 +228,8 @@ def saelens(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
     with tempfile.TemporaryDirectory() as folder:
         sae.save_inference_model(folder)
         found = SAE.load_from_disk(folder, device=job.device)
-    return Trained(found.encode, found.decode, found.W_dec.detach())
+    one = job.architecture in ("batch_topk", "matryoshka")
+    return Trained(found.encode, found.decode, found.W_dec.detach(), found.threshold.detach() if one else None)
 
 
 def dictionary_learning(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
@@ -247,7 +269,8 @@ def dictionary_learning(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
             trainer.update(step, x_BD)
     sae = trainer.ae
     atoms = sae.W_dec if hasattr(sae, "W_dec") else sae.decoder.weight.T
-    return Trained(sae.encode, sae.decode, atoms.detach())
+    one = job.architecture in ("batch_topk", "matryoshka")
+    return Trained(sae.encode, sae.decode, atoms.detach(), sae.threshold if one else None)
 
 
 def sparsify(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sae_peers import ARCHITECTURES, LIBRARIES, Job, Trained, environment, python, train
+from sae_peers import ARCHITECTURES, LIBRARIES, Job, Trained, environment, planted, python, train
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -41,6 +41,7 @@ class Figures(NamedTuple):
     l0: float
     dead: float
     recovered: float | None
+    fvu_at_k: float
 
 
 class Rows(NamedTuple):
@@ -49,18 +50,6 @@ class Rows(NamedTuple):
     train_ND: np.ndarray
     heldout_ND: np.ndarray
     atoms_AD: np.ndarray | None
-
-
-def planted(n: int, d: int, atoms: int, active: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(rows [n, d], unit atoms): each row has every atom with probability active / atoms, with a strength from 0.5 to
-    1.5; all are off centre and have noise of a hundredth of their variance or so."""
-    rng = np.random.default_rng(seed)
-    atoms_AD = rng.standard_normal((atoms, d), dtype=np.float32)
-    atoms_AD /= np.linalg.norm(atoms_AD, axis=1, keepdims=True)
-    on_NA = rng.random((n, atoms), dtype=np.float32) < active / atoms
-    x_ND = (on_NA * (0.5 + rng.random((n, atoms), dtype=np.float32))) @ atoms_AD
-    noise = 0.1 * math.sqrt(active / d)
-    return x_ND + 0.3 + noise * rng.standard_normal((n, d), dtype=np.float32), atoms_AD
 
 
 def split(x_ND: np.ndarray, atoms_AD: np.ndarray | None, share: float, seed: int) -> Rows:
@@ -74,7 +63,7 @@ def split(x_ND: np.ndarray, atoms_AD: np.ndarray | None, share: float, seed: int
 
 
 @torch.no_grad()
-def figures(found: Trained, train_ND: Tensor, heldout_ND: Tensor, atoms_AD: Tensor | None) -> Figures:
+def figures(k: int, found: Trained, train_ND: Tensor, heldout_ND: Tensor, atoms_AD: Tensor | None) -> Figures:
     """The training mean is 0 by now."""
     z_NM = torch.cat([found.encode(part) for part in heldout_ND.split(ROWS)])
     error = sum(
@@ -91,7 +80,19 @@ def figures(found: Trained, train_ND: Tensor, heldout_ND: Tensor, atoms_AD: Tens
         float((z_NM > 0).sum(1).double().mean()),
         1 - float(fired_M.double().mean()),
         recovered,
+        error_at(k, found, heldout_ND),
     )
+
+
+@torch.no_grad()
+def error_at(k: int, found: Trained, heldout_ND: Tensor) -> float:
+    """FVU with the threshold, if it is one for all features, put where L0 is k on these very rows."""
+    if found.threshold is not None:
+        found.threshold.zero_()
+        z_NM = torch.cat([found.encode(part) for part in heldout_ND.split(ROWS)])
+        found.threshold.fill_(z_NM.flatten().topk(k * len(z_NM) + 1).values.min())
+    errors = [float((x - found.decode(found.encode(x))).double().square().sum()) for x in heldout_ND.split(ROWS)]
+    return sum(errors) / float(heldout_ND.double().square().sum())
 
 
 def work(job: Job, folder: Path, threads: int) -> None:
@@ -103,7 +104,7 @@ def work(job: Job, folder: Path, threads: int) -> None:
         for name in names
     )
     assert x is not None and heldout is not None
-    print(MARK + json.dumps(figures(train(job, x, lambda: None), x, heldout, atoms)), flush=True)
+    print(MARK + json.dumps(figures(job.k, train(job, x, lambda: None), x, heldout, atoms)), flush=True)
 
 
 def ask(job: Job, folder: Path, threads: int) -> Figures:
@@ -152,7 +153,8 @@ def at(k: int, seen: list[Figures]) -> Figures:
     if below is None or above is None or below.l0 == above.l0:
         return best
     share = (k - below.l0) / (above.l0 - below.l0)
-    return best._replace(fvu=below.fvu + share * (above.fvu - below.fvu), l0=float(k))
+    fvu = below.fvu + share * (above.fvu - below.fvu)
+    return best._replace(fvu=fvu, l0=float(k), fvu_at_k=fvu)
 
 
 def _distance(found: Figures, k: int) -> float:
@@ -224,7 +226,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--init", default="random", help="where ours starts: random, scaled or data")
+    parser.add_argument("--init", help="where ours starts: random, scaled or data; its default without")
     parser.add_argument("--heldout", type=float, default=0.1, help="share of the rows")
     parser.add_argument("--trials", type=int, default=4, help="penalties that are tried")
     parser.add_argument("--seed", type=int, default=0)

@@ -8,8 +8,10 @@ its own environment; all get the same rows, batches, threads and precision, and 
 machine which slows down slows all. Figures are medians over turns, without the first (compilation, first memory).
 core_ms_per_step is processor time over all threads, which other jobs on a shared machine disturb least. peak_mb is
 what training takes on top of the process with its libraries and rows; on a GPU what torch allocates. No feature is
-dead so early, so no auxiliary loss is in it. relu_l1 starts with half of all features active, relu_l1_sparse with k
-of them, where training ends.
+dead so early, so no auxiliary loss is in it. relu_l1 has the first steps of each library as it starts by default: half
+of all features active in the others, start_l0 of them in ours. In relu_l1_dense ours starts as the others do, in
+relu_l1_sparse all start with k active features, where training ends. relu_l1_run is a training run of --epochs turns
+over rows that are mixtures of known atoms; figures are means over all turns but the last.
 On a GPU box with torch and numpy alone: --device cuda --libraries ours. With --parts the figures of ours get a further
 field, `step`: see sae_parts.py.
 """
@@ -22,19 +24,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from sae_peers import ARCHITECTURES, LIBRARIES, Job, environment, python, train
+from sae_peers import ARCHITECTURES, LIBRARIES, Job, environment, planted, python, train
 
 MARK = "turn:"
 """Starts the lines that a worker means for us; libraries print as well."""
 
 
-SPARSE = "_sparse"
+KINDS = ("_dense", "_sparse", "_run")
+"""Of relu_l1: how it starts, or that a whole run is measured."""
 
 
 class Turn(NamedTuple):
@@ -142,28 +146,31 @@ class Worker:
 
 def measure(chosen: argparse.Namespace, architecture: str, libraries: list[str], data: str) -> dict[str, Any]:
     """One architecture, all libraries in turns."""
+    run = architecture.endswith("_run")
     workers = {}
     for library in libraries:
         job = Job(
             library,
-            architecture.removesuffix(SPARSE),
+            _base(architecture),
             chosen.m,
             chosen.k,
             chosen.batch,
-            epochs=chosen.rounds + 3,
-            sparse=architecture.endswith(SPARSE),
+            epochs=chosen.epochs if run else chosen.rounds + 3,
+            sparse=architecture.endswith("_sparse"),
+            start_l0=None if architecture.endswith("_dense") else 64.0,
             dead_after=1_000_000,
             precision=chosen.precision,
             device=chosen.device,
         )
         workers[library] = Worker(job, data, chosen.threads)
-    for _ in range(chosen.rounds + 1):
+    for _ in range(chosen.epochs - 1 if run else chosen.rounds + 1):
         for worker in workers.values():
             worker.turn()
     for worker in workers.values():
         worker.close()
-    found = {library: _figures(worker.turns[1:], chosen) for library, worker in workers.items()}
-    if chosen.parts and "ours" in found and not architecture.endswith(SPARSE):
+    first, middle = (0, statistics.mean) if run else (1, statistics.median)
+    found = {library: _figures(worker.turns[first:], middle, chosen) for library, worker in workers.items()}
+    if chosen.parts and "ours" in found and not architecture.endswith("_sparse"):
         found["ours"]["step"] = _parts(workers["ours"].job, data, chosen.threads)
     return found
 
@@ -176,13 +183,28 @@ def _parts(job: Job, data: str, threads: int) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def _figures(turns: list[Turn], chosen: argparse.Namespace) -> dict[str, Any]:
+def _base(architecture: str) -> str:
+    return next((architecture.removesuffix(kind) for kind in KINDS if architecture.endswith(kind)), architecture)
+
+
+def _figures(turns: list[Turn], middle: Callable[..., float], chosen: argparse.Namespace) -> dict[str, Any]:
     return {
         "precision": chosen.precision,
-        "samples_per_s": round(chosen.batch * chosen.steps / statistics.median(turn.wall_s for turn in turns), 1),
-        "core_ms_per_step": round(1e3 * statistics.median(turn.core_s for turn in turns) / chosen.steps, 1),
+        "samples_per_s": round(chosen.batch * chosen.steps / middle([turn.wall_s for turn in turns]), 1),
+        "core_ms_per_step": round(1e3 * middle([turn.core_s for turn in turns]) / chosen.steps, 1),
         "peak_mb": round(max(turn.peak_mb for turn in turns), 1),
     }
+
+
+def rows(chosen: argparse.Namespace, structured: bool) -> np.ndarray:
+    """One turn's rows [steps * batch, d], noise or mixtures of k of m / 4 atoms; E||x||^2 = d."""
+    rng = np.random.default_rng(0)
+    n = chosen.steps * chosen.batch
+    if not structured:
+        return rng.standard_normal((n, chosen.d), dtype=np.float32)
+    x_ND, _ = planted(n, chosen.d, chosen.m // 4, chosen.k, seed=0)
+    x_ND -= x_ND.mean(0)
+    return x_ND * np.sqrt(chosen.d / np.square(x_ND).sum(1).mean())
 
 
 def main() -> None:
@@ -192,16 +214,12 @@ def main() -> None:
         return
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        data = chosen.data or f"{folder}/rows.npy"
-        if not chosen.data:
-            rng = np.random.default_rng(0)
-            np.save(data, rng.standard_normal((chosen.steps * chosen.batch, chosen.d), dtype=np.float32))
         for architecture in chosen.architectures:
             libraries = [
-                name
-                for name in ARCHITECTURES[architecture.removesuffix(SPARSE)]
-                if name in chosen.libraries and python(name)
+                name for name in ARCHITECTURES[_base(architecture)] if name in chosen.libraries and python(name)
             ]
+            data = f"{folder}/rows.npy"
+            np.save(data, rows(chosen, structured=architecture.endswith("_run")))
             found[architecture] = measure(chosen, architecture, libraries, data)
             for library, figures in found[architecture].items():
                 print(architecture, library, *(f"{key}={value}" for key, value in figures.items()), flush=True)
@@ -223,7 +241,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
-    choices = ["relu_l1", "relu_l1" + SPARSE, *(name for name in ARCHITECTURES if name != "relu_l1")]
+    parser.add_argument("--epochs", type=int, default=9, help="turns of relu_l1_run")
+    choices = ["relu_l1", *("relu_l1" + kind for kind in KINDS), *(name for name in ARCHITECTURES if name != "relu_l1")]
     parser.add_argument("--architectures", nargs="+", default=choices, choices=choices)
     parser.add_argument("--libraries", nargs="+", default=list(LIBRARIES), choices=list(LIBRARIES))
     parser.add_argument("--parts", action="store_true", help="split a step of ours into its parts (sae_parts.py)")

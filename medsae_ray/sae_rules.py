@@ -9,11 +9,11 @@ from medsae_ray.errors import RecipeError
 
 AUXK = frozenset({"auxk", "auxk_coefficient"})
 USED: dict[str, frozenset[str]] = {
-    "relu_l1": frozenset({"l1"}),
+    "relu_l1": frozenset({"l1", "start_l0"}),
     "topk": frozenset({"k", "patience"}) | AUXK,
     "batch_topk": frozenset({"k", "patience"}) | AUXK,
-    "jumprelu": frozenset({"l0", "target_l0", "bandwidth"}),
-    "gated": frozenset({"l1"}),
+    "jumprelu": frozenset({"l0", "target_l0", "bandwidth", "start_l0"}),
+    "gated": frozenset({"l1", "start_l0"}),
     "matryoshka": frozenset({"k", "patience", "levels", "selection", "ks", "compat"}) | AUXK,
 }
 """The settings that only some architectures have, by architecture."""
@@ -37,6 +37,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("target_l0", 1e-12, float("inf")),
     ("bandwidth", 1e-12, float("inf")),
     ("whiten", 1e-12, 1.0),
+    ("start_l0", 1e-12, float("inf")),
     ("epochs", 1, 1 << 31),
     ("patience", 1, 1 << 31),
     ("batch_size", 1, 1 << 31),
@@ -49,7 +50,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("seed", 0, (1 << 31) - 1),
 )
 """(field, lowest, highest); a whole-number bound means that the field is a whole number."""
-_OPTIONAL = ("k", "l1", "l0", "target_l0", "auxk", "whiten", "patience")
+_OPTIONAL = ("k", "l1", "l0", "target_l0", "auxk", "whiten", "patience", "start_l0")
 
 
 def check(values: Mapping[str, Any], choices: Mapping[str, tuple[Any, ...]], defaults: Mapping[str, Any]) -> None:
@@ -115,7 +116,7 @@ def _check_selection(values: Mapping[str, Any]) -> None:
     levels, ks, selection = values["levels"], values["ks"], values["selection"]
     if values["compat"] == "sail" and (selection, values["normalisation"]) != ("per_level", "l2"):
         raise RecipeError("sae: compat 'sail' needs selection 'per_level' and normalisation 'l2', as SAIL has them")
-    if values["compat"] == "sail" and values["init"] != "random":
+    if values["compat"] == "sail" and values["init"] not in (None, "random"):
         raise RecipeError(
             f"sae: compat 'sail' starts from random directions, not init {values['init']!r}; leave it out"
         )

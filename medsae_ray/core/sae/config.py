@@ -67,9 +67,15 @@ class SAEConfig:
     the variance v / (v + whiten * total variance), so components far below this share of the total stay small. Above
     0; None leaves the covariance as it is. Needs normalisation centre."""
 
-    init: Literal["random", "scaled", "data"] = "random"
+    init: Literal["random", "scaled", "data"] | None = None
     """Where features start: random directions of unit length; the same, with the encoder's length fitted to the data;
-    or near randomly chosen training embeddings, with such a length."""
+    or near randomly chosen training embeddings, with such a length. None becomes data; scaled for jumprelu and gated,
+    random with compat sail."""
+
+    start_l0: float | None = 64.0
+    """relu_l1, jumprelu, gated: active features per image at first, above 0: each feature gets a bias (jumprelu: a
+    threshold) above which this share of the training rows lies, at most half. A step costs as much as it has active
+    features. None starts without biases, half of the features active; with init random as MedSAE's trainer does."""
 
     epochs: int = 100
     """Passes over the training rows; 1 or more."""
@@ -113,6 +119,9 @@ class SAEConfig:
         for name in ("levels", "ks"):
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.init is None:
+            other = "scaled" if self.architecture in ("jumprelu", "gated") else "data"
+            object.__setattr__(self, "init", "random" if self.compat == "sail" else other)
         check(vars(self), choices(type(self)), {field.name: field.default for field in fields(self)})
 
     def to_dict(self) -> dict[str, Any]:

@@ -48,8 +48,7 @@ def fit(
     if normalisation is None:
         normalisation = Normalisation.fit(train.x_ND, config.whiten, config.normalisation)
     sae = build(config, normalisation)
-    if config.init != "random":
-        start(sae, train.x_ND, config.init, config.seed)
+    start(sae, train.x_ND, config)
     sae.ranks = ranks
     model = wrap(sae)
     if world > 1 and model is sae:

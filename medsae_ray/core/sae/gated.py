@@ -49,5 +49,14 @@ class Gated(SAE):
         sparsity = self.sparsity(h_S, gates_S, support)
         return Losses(self.objective(mse, sparsity, auxk), mse, sparsity, auxk, support.fired(z_S.detach()))
 
+    @torch.no_grad()
+    def silence(self, h_M: Tensor) -> None:
+        self.b_gate.copy_(-h_M)
+
+    @torch.no_grad()
+    def stretch(self, factor: float) -> None:
+        super().stretch(factor)
+        self.b_gate.mul_(factor)
+
     def objective(self, mse: Tensor, sparsity: Tensor, auxk: Tensor) -> Tensor:
         return mse + self.l1 * sparsity + auxk

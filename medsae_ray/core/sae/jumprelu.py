@@ -61,6 +61,10 @@ class JumpReLU(SAE):
         self.threshold.mul_(factor)
 
     @torch.no_grad()
+    def silence(self, h_M: Tensor) -> None:
+        self.threshold.copy_(h_M.clamp_min(self.bandwidth))
+
+    @torch.no_grad()
     def finish_step(self) -> None:
         super().finish_step()
         self.threshold.clamp_(min=0)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.normalise import Normalisation, Normaliser
-from medsae_ray.core.sae.products import Dtype, product
+from medsae_ray.core.sae.products import Dtype, product_into
 from medsae_ray.core.sae.ranks import Ranks
 from medsae_ray.core.sae.support import Encoder, Support
 
@@ -150,6 +150,13 @@ class SAE(Normaliser, ABC):
     def stretch(self, factor: float) -> None:
         """Make an untrained SAE's codes longer by a factor above 0."""
         self.W_enc.mul_(factor)
+        if self.b_enc is not None:
+            self.b_enc.mul_(factor)
+
+    def silence(self, h_M: Tensor) -> None:
+        """Let each feature of an untrained SAE be active only where its h is above a value of its own; architectures
+        whose sparsity is learnt know how."""
+        raise NotImplementedError
 
     def finish_step(self) -> None:
         """After the optimiser's step: parameters go back to where they are allowed to be."""
@@ -161,11 +168,9 @@ class SAE(Normaliser, ABC):
 
     def _h(self, x_BD: Tensor) -> Tensor:
         shape = (len(x_BD), self.width)
-        if self.low is not None:
-            return product(x_BD, self.W_enc, self.low).add_(self._bias())
         if self.scratch is None or self.scratch.shape != shape or self.scratch.dtype != x_BD.dtype:
             self.scratch = torch.empty(shape, dtype=x_BD.dtype, device=x_BD.device)
-        return torch.addmm(self._bias(), x_BD, self.W_enc, out=self.scratch).detach()
+        return product_into(self.scratch, x_BD, self.W_enc, self._bias(), self.low).detach()
 
     def _dead(self, h_BM: Tensor, dead_J: Tensor | None) -> "Dead | None":
         return None if dead_J is None or len(dead_J) == 0 else Dead(dead_J, h_BM[:, dead_J])

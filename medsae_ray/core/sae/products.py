@@ -10,6 +10,8 @@ from torch import Tensor
 
 Dtype = torch.dtype | None
 """What a product's factors are rounded to; None leaves them as they are."""
+_ROWS = 256
+"""Rows of a product that are converted at once."""
 
 
 def product(a: Tensor, b: Tensor, low: Dtype = None) -> Tensor:
@@ -19,6 +21,19 @@ def product(a: Tensor, b: Tensor, low: Dtype = None) -> Tensor:
     if a.device.type == "cuda":
         return torch.mm(a.to(low), b.to(low), out_dtype=a.dtype)
     return (a.to(low) @ b.to(low)).to(a.dtype)
+
+
+def product_into(out: Tensor, a: Tensor, b: Tensor, bias: Tensor, low: Dtype = None) -> Tensor:
+    """a b + bias, in the memory of `out` where that saves time."""
+    if low is None:
+        return torch.addmm(bias, a, b, out=out)
+    if a.device.type == "cuda":
+        return product(a, b, low).add_(bias)
+    b = b.to(low)
+    for rows, part in zip(out.split(_ROWS), a.to(low).split(_ROWS), strict=True):
+        # Few enough rows to be in the cache still. An addition of mixed types would be ten times slower than both.
+        rows.copy_(part @ b).add_(bias)
+    return out
 
 
 def bfloat16_pays(rows: int, d_in: int, width: int, device: torch.device) -> bool:

@@ -1,5 +1,6 @@
 """The SAE of MedSAE (arXiv 2510.26411): ReLU features under an L1 penalty. Legend: see model.py."""
 
+import torch
 from torch import Tensor
 
 from medsae_ray.core.sae.config import SAEConfig
@@ -25,6 +26,11 @@ class ReluL1(SAE):
 
     def code(self, h_S: Tensor, support: Support) -> Tensor:
         return h_S.relu_()
+
+    @torch.no_grad()
+    def silence(self, h_M: Tensor) -> None:
+        assert self.b_enc is not None
+        self.b_enc.copy_(-h_M)
 
     def objective(self, mse: Tensor, sparsity: Tensor, auxk: Tensor) -> Tensor:
         return mse + self.l1 * sparsity

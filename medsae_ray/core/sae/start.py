@@ -1,27 +1,38 @@
-"""Where training starts, if not from random directions of unit length. Legend: see model.py."""
+"""Where training starts, if not from random directions of unit length without biases. Legend: see model.py."""
 
 import torch
 from torch import Tensor
 
+from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.sae.normalise import unit
+from medsae_ray.sae_rules import USED
 
 _BLEND = 0.8
 """Share of the data in a start from data; the rest is random, so that features that start from one row can part."""
 _ROWS = 4_096
-"""Embeddings that the encoder's length is fitted to."""
+"""Embeddings that biases and the encoder's length are fitted to."""
+_FEATURES = 1_024
+"""Features whose biases are fitted at once."""
 
 
 @torch.no_grad()
-def start(sae: SAE, x_ND: Tensor, init: str, seed: int) -> None:
-    """Move an untrained SAE to where `init` ("scaled" or "data") says, by raw embeddings."""
-    generator = torch.Generator().manual_seed(seed)
+def start(sae: SAE, x_ND: Tensor, config: SAEConfig) -> None:
+    """Move an untrained SAE to where `init` and `start_l0` say, by raw embeddings."""
+    active = config.start_l0 if "start_l0" in USED[config.architecture] else None
+    if config.init == "random" and active is None:
+        return
+    generator = torch.Generator().manual_seed(config.seed)
     order_N = torch.randperm(len(x_ND), generator=generator)
     if sae.kind != "centre":
         sae.b_dec.copy_(sae.mean)
-    if init == "data":
+    if config.init == "data":
         _near_rows(sae, x_ND, order_N)
-    _fit_length(sae.eval(), x_ND[order_N[:_ROWS]].float())
+    sample_BD = sae.eval().normalise(x_ND[order_N[:_ROWS]].float())
+    if active is not None:
+        sae.silence(_quantiles(sae, sample_BD, min(0.5, active / sae.width)))
+    if config.init != "random":
+        _fit_length(sae, sample_BD)
 
 
 def _near_rows(sae: SAE, x_ND: Tensor, order_N: Tensor) -> None:
@@ -33,13 +44,20 @@ def _near_rows(sae: SAE, x_ND: Tensor, order_N: Tensor) -> None:
     sae.W_enc.copy_(start_MD.T)
 
 
+def _quantiles(sae: SAE, x_BD: Tensor, share: float) -> Tensor:
+    """Per feature the h that this share of the rows exceeds [M]."""
+    above = min(max(1, round(share * len(x_BD))), len(x_BD) - 1)
+    bias_M = sae.b_dec @ sae.W_enc
+    parts = zip(sae.W_enc.split(_FEATURES, dim=1), bias_M.split(_FEATURES), strict=True)
+    return torch.cat([(x_BD @ W - bias).topk(above + 1, dim=0).values[-1] for W, bias in parts])
+
+
 def _fit_length(sae: SAE, x_BD: Tensor) -> None:
     """Give the encoder the length at which the first reconstruction is best.
 
     With M / D features per dimension that all start at unit length, reconstructions are up to M / 2 D times too long,
     and training first spends its steps on taking that back.
     """
-    x_BD = sae.normalise(x_BD)
     z_BM = sae.select(sae.pre_activations(x_BD))[-len(x_BD) :]
     guess_BD = z_BM @ sae.W_dec
     square = float(guess_BD.square().sum())

@@ -6,6 +6,7 @@ from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.errors import RecipeError
 from tests.core.sae.planted import (
     ALL,
+    gated_config,
     jumprelu_config,
     matryoshka_config,
     per_level_config,
@@ -49,6 +50,7 @@ def test_a_config_survives_the_way_to_plain_values_and_back(make):
         ({"init": "zeros"}, "known: random, scaled, data"),
         ({"precision": "float16"}, "known: float32, bfloat16, auto"),
         ({"patience": 0}, "patience = 0 is out of range"),
+        ({"start_l0": 9.0}, "start_l0 has no effect"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused_by_name(values, message):
@@ -61,6 +63,8 @@ def test_relu_needs_its_l1_and_takes_no_k():
         relu_config(l1=None)
     with pytest.raises(RecipeError, match="k has no effect"):
         relu_config(k=3)
+    with pytest.raises(RecipeError, match="start_l0 = 0 is out of range"):
+        relu_config(start_l0=0)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +98,12 @@ def test_sail_keeps_its_normalisation_and_jumprelu_a_target_that_can_be_reached(
         jumprelu_config(target_l0=49.0)
     with pytest.raises(RecipeError, match=r"patience has no effect .* sparsity changes as it trains"):
         jumprelu_config(patience=3)
+
+
+def test_training_starts_near_data_unless_sails_code_is_followed():
+    assert topk_config().init == "data" and sail_config().init == "random"
+    assert jumprelu_config().init == gated_config().init == "scaled"
+    assert relu_config(start_l0=None) != relu_config()
 
 
 def test_lists_and_tuples_of_levels_are_the_same_setting():

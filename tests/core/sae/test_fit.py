@@ -17,6 +17,7 @@ from tests.core.sae import two_ranks
 from tests.core.sae.planted import (
     ALL,
     CENTRED,
+    PENALISED,
     WITH_AUXK,
     gated_config,
     jumprelu_config,
@@ -246,7 +247,7 @@ def test_a_start_from_data_is_near_rows_and_follows_its_seed():
     assert torch.equal(first.W_dec, again.W_dec) and not torch.equal(first.W_dec, other.W_dec)
     rows_ND = F.normalize(first.normalise(data_ND), dim=1)
     near_M = (first.W_dec @ rows_ND.T).max(1).values
-    random_M = (fit_nothing(topk_config(width=300)).W_dec @ rows_ND.T).max(1).values
+    random_M = (fit_nothing(topk_config(width=300, init="random")).W_dec @ rows_ND.T).max(1).values
     assert near_M.min() > 0.8 > random_M.median()
     assert torch.pdist(first.W_dec).min() > 0.05  # rows are used twice here, and their features differ
 
@@ -254,8 +255,11 @@ def test_a_start_from_data_is_near_rows_and_follows_its_seed():
 @pytest.mark.parametrize("make", CENTRED)
 def test_a_scaled_start_has_the_length_at_which_the_first_reconstruction_is_best(make):
     wide = {"levels": [256, 512, 1024]} if "matryoshka" in make().architecture else {}
-    saes = {init: build(make(width=1024, **wide), Normalisation.fit(DATA.train_ND)) for init in ("random", "scaled")}
-    start(saes["scaled"], DATA.train_ND, "scaled", seed=0)
+    dense = {"start_l0": None} if make in PENALISED else {}
+    configs = {init: make(width=1024, init=init, **wide, **dense) for init in ("random", "scaled")}
+    saes = {init: build(config, Normalisation.fit(DATA.train_ND)) for init, config in configs.items()}
+    for init, sae in saes.items():
+        start(sae, DATA.train_ND, configs[init])
     ratio_DM = saes["scaled"].W_enc / saes["random"].W_enc
     torch.testing.assert_close(ratio_DM, ratio_DM[0, 0].expand_as(ratio_DM))
     assert 0 < ratio_DM[0, 0] < 1
@@ -264,6 +268,20 @@ def test_a_scaled_start_has_the_length_at_which_the_first_reconstruction_is_best
     for factor in (0.8, 1 / 0.8 / 0.8) if not wide else ():  # prefixes would each have a length of their own
         saes["scaled"].stretch(factor)
         assert saes["scaled"](DATA.train_ND).mse.item() > errors[1]
+
+
+@pytest.mark.parametrize("active", [30, 450])
+@pytest.mark.parametrize("init", ["random", "scaled", "data"])
+@pytest.mark.parametrize("make", PENALISED)
+def test_at_first_as_many_features_are_active_as_asked_for_and_all_equally_often(make, init, active):
+    narrow = {"bandwidth": 1e-6} if make is jumprelu_config else {}
+    config = make(init=init, start_l0=active, width=1500, **narrow)
+    sae = build(config, Normalisation.fit(DATA.train_ND))
+    start(sae, DATA.train_ND, config)
+    active_M = (sae.encode(DATA.train_ND) > 0).sum(0)
+    # There are as many rows as features.
+    assert (active_M.float() - active).abs().max() <= 2  # the length is fitted after, and rounds
+    assert sae.b_dec.abs().max() == 0
 
 
 def fit_nothing(config):
