@@ -1,6 +1,6 @@
 """The recipe and its parts."""
 
-from medsae_ray.config.datasets import PhantomDataset, TableDataset
+from medsae_ray.config.datasets import DicomDataset, PhantomDataset, TableDataset, TotalSegmentatorDataset
 from medsae_ray.config.how import How, Paths, Pool, Train, Vlm
 from medsae_ray.config.recipe import Recipe, find_recipe, load_recipe, parse_recipe
 from medsae_ray.config.what import (
@@ -13,6 +13,7 @@ from medsae_ray.config.what import (
 
 __all__ = [
     "Detection",
+    "DicomDataset",
     "Features",
     "How",
     "Naming",
@@ -22,6 +23,7 @@ __all__ = [
     "Recipe",
     "Sae",
     "TableDataset",
+    "TotalSegmentatorDataset",
     "Train",
     "Vlm",
     "What",

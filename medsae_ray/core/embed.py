@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact
 from medsae_ray.core.encoders import encoder_preprocess, load_encoder
 from medsae_ray.core.encoders.base import Encoder
-from medsae_ray.core.images import Preprocess, read_image
-from medsae_ray.core.storage import Store, local_copy, read_uri
+from medsae_ray.core.images import Preprocess
+from medsae_ray.core.nifti import MAX_VOXELS
+from medsae_ray.core.reading import Reading, by_file
+from medsae_ray.core.storage import Store, local_copy
 from medsae_ray.errors import ImageError
 
 
@@ -33,6 +36,8 @@ class EmbedWork:
     threads: int = 1
     batch_size: int = 64
     readers: int = 4
+    window: str = "header"
+    max_voxels: int = MAX_VOXELS
     rows: dict[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,13 +51,18 @@ class EmbedWork:
         """Columns image_id, pixels (fixed-size bytes, null if the image cannot be used), reason."""
         preprocess = self._preprocess()
         rows = self.manifest.part(shard, ["image_id", "uri"])
+        uris = rows["uri"].to_pylist()
+        groups = by_file(uris)
+        pixels: list[bytes | None] = [None] * len(uris)
+        reasons: list[str | None] = [None] * len(uris)
         with ThreadPoolExecutor(self.readers) as pool:
-            read = list(pool.map(lambda uri: self._pixels(preprocess, uri), rows["uri"].to_pylist()))
+            read = pool.map(lambda group: self._grids(preprocess, [uris[row] for row in group]), groups.values())
+            for group, grids in zip(groups.values(), read, strict=True):
+                for position, grid, reason in grids:
+                    pixels[group[position]], reasons[group[position]] = grid, reason
         width = int(np.prod(preprocess.shape))
-        pixels = pa.array([p for p, _ in read], pa.binary(width))
-        return pa.table(
-            {"image_id": rows["image_id"], "pixels": pixels, "reason": pa.array([r for _, r in read], pa.string())}
-        )
+        columns = {"pixels": pa.array(pixels, pa.binary(width)), "reason": pa.array(reasons, pa.string())}
+        return pa.table({"image_id": rows["image_id"], **columns})
 
     def compute(self, model: Encoder, prepared: pa.Table) -> pa.Table:
         ok = prepared["pixels"].is_valid().to_numpy(zero_copy_only=False)
@@ -73,28 +83,19 @@ class EmbedWork:
         weights = local_copy(self.weights) if self.weights else None
         return encoder_preprocess(self.encoder, weights, **self.options)
 
-    def _pixels(self, preprocess: Preprocess, uri: str) -> tuple[bytes | None, str | None]:
-        try:
-            image = read_image(fetch(self.images, uri), max_pixels=self.max_pixels, high_bit=self.high_bit)
-            return preprocess(image).tobytes(), None
-        except ImageError as error:
-            return None, error.reason
+    def _grids(self, preprocess: Preprocess, uris: list[str]) -> list[tuple[int, bytes | None, str | None]]:
+        """(position, grid, reason) of images of one file, of which one at a time is held in full size."""
+        reading = Reading(self.max_pixels, self.high_bit, self.window, self.max_voxels)
+        return [(position, *_grid(preprocess, found)) for position, found in reading.images(self.images, uris)]
 
 
-def fetch(images: Store, uri: str) -> bytes:
-    """The bytes of one image. Raises ImageError for what is the image's fault, OSError for what is the store's."""
+def _grid(preprocess: Preprocess, found: Image.Image | ImageError) -> tuple[bytes | None, str | None]:
+    if isinstance(found, ImageError):
+        return None, found.reason
     try:
-        return read_uri(images, uri)
-    except FileNotFoundError as error:
-        raise ImageError("missing", uri) from error
-    except ValueError as error:
-        raise ImageError("unreadable", str(error)) from error
-    except OSError as error:
-        # On a local disk the file itself is at fault. An object store that does not answer is no property of the
-        # image: the shard fails, and the next run takes it up again.
-        if not images.is_local:
-            raise
-        raise ImageError("unreadable", str(error)) from error
+        return preprocess(found).tobytes(), None
+    except ImageError as error:
+        return None, error.reason
 
 
 def _batches(

@@ -25,11 +25,16 @@ def _required_list(kind: pa.DataType, width: int = -1) -> pa.DataType:
     return pa.list_(pa.field("item", kind, nullable=False), width)
 
 
-def manifest(labels: Sequence[str], metadata: Sequence[str]) -> pa.Schema:
-    """One row per image. `y_<label>`: 1, 0, -1 (uncertain) or null (not annotated). Metadata is kept as text."""
+def manifest(labels: Sequence[str], metadata: Sequence[str], studies: bool = False) -> pa.Schema:
+    """One row per image. `y_<label>`: 1, 0, -1 (uncertain) or null (not annotated). Metadata is kept as text.
+
+    `uri` may hold what identifies a patient: it is for reading images and nothing else. `study_id` is there if
+    `studies` says so, and null where a dataset has no studies.
+    """
     return pa.schema(
         [_required(c, pa.string()) for c in ("image_id", "patient_id", "dataset", "uri")]
         + [_required("shard", pa.int32()), _required("split", pa.string()), _required("index_image", pa.bool_())]
+        + [pa.field("study_id", pa.string())] * studies
         + [pa.field(f"y_{label}", pa.int8()) for label in labels]
         + [pa.field(f"m_{column}", pa.string()) for column in metadata]
     )

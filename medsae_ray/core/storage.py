@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -61,6 +62,10 @@ class Store:
         """All bytes of one file. Raises FileNotFoundError, or another OSError from the filesystem."""
         with self.opened[0].open_input_file(self.path(name)) as stream:
             return stream.read()
+
+    def open(self, name: str) -> BinaryIO:
+        """A seekable stream of one file."""
+        return self.opened[0].open_input_file(self.path(name))
 
     def exists(self, name: str) -> bool:
         return self.opened[0].get_file_info(self.path(name)).type == pafs.FileType.File
@@ -121,12 +126,10 @@ class Store:
         return str(temporary)
 
 
-def read_uri(base: Store, uri: str) -> bytes:
-    """The bytes at `uri`: a URI or an absolute path as it is, anything else below `base`."""
-    if "://" in uri or uri.startswith("/"):
-        folder, name = split_uri(uri)
-        return folder.read(name)
-    return base.read(uri)
+def open_uri(base: Store, uri: str) -> BinaryIO:
+    """A seekable stream of what is at `uri`: a URI or an absolute path as it is, anything else below `base`."""
+    folder, name = split_uri(uri) if "://" in uri or uri.startswith("/") else (base, uri)
+    return folder.open(name)
 
 
 @lru_cache

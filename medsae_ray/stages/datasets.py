@@ -13,7 +13,7 @@ from medsae_ray.core.artifact import Artifact, Draft
 from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.rows import Rows, label_names, to_manifest
 from medsae_ray.core.phantom import LABELS, METADATA, TRAINING_SEEDS, patient
-from medsae_ray.core.splits import audit
+from medsae_ray.core.splits import audit, hold_out
 from medsae_ray.core.storage import Store, split_uri
 from medsae_ray.errors import RecipeError
 from medsae_ray.stages.run import Made, Run, Stage
@@ -107,14 +107,20 @@ def _manifest(run: Run, draft: Draft) -> Made:
         rows = READERS[what.dataset.kind].rows(what.dataset, run.recipe.how.paths)
     else:
         rows = _phantom_rows(draft.parents["images"])
-    shares = what.split.model_dump(exclude={"salt"})
+    shares = what.split.model_dump(include=set(schema.SPLITS))
     manifest = to_manifest(rows, shares, what.split.salt, what.shard_rows)
+    if what.split.held_out_by and what.split.held_out:
+        manifest = hold_out(manifest, what.split.held_out_by, what.split.held_out, shares, what.split.salt)
     writer = draft.writer(manifest.schema)
     starts = range(0, manifest.num_rows, what.shard_rows)
     parts = [manifest.slice(start, what.shard_rows) for start in starts]
     files = [writer.write(shard, part, part.num_rows) for shard, part in enumerate(parts)]
-    metrics = {"audit": audit(manifest), "labels": list(rows.labels), "patient_column": rows.patients_known}
-    return Made(files, metrics)
+    return Made(files, _manifest_metrics(manifest, rows))
+
+
+def _manifest_metrics(manifest: pa.Table, rows: Rows) -> dict[str, Any]:
+    labels = {"labels": list(rows.labels), "patient_column": rows.patients_known}
+    return {"audit": audit(manifest), **labels, **({"notes": rows.notes} if rows.notes else {})}
 
 
 def _phantom_what(run: Run) -> dict[str, Any]:

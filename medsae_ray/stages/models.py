@@ -36,6 +36,8 @@ def _embed(run: Run, draft: Draft) -> Made:
         options=what.encoder.options(),
         max_pixels=what.images.max_pixels,
         high_bit=what.images.high_bit,
+        window=what.images.window,
+        max_voxels=what.images.max_voxels,
         device=_device(how.embed),
         threads=how.embed.threads,
         batch_size=how.embed.batch_size,

@@ -1,7 +1,7 @@
 """What a dataset delivers, and how it becomes manifest rows."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -32,6 +32,10 @@ class Rows:
     """Column -> string array."""
     patients_known: bool = True
     """False if every image counts as a patient of its own because nothing says whose it is."""
+    study_id: list[str] | None = None
+    """Visit that each image belongs to, if the dataset says so."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What else the record should say of how the rows were made: counts of rows left out, rules that were applied."""
 
 
 class Reader(NamedTuple):
@@ -57,10 +61,12 @@ def to_manifest(rows: Rows, shares: dict[str, float], salt: str, shard_rows: int
         pa.array(np.arange(n, dtype=np.int32) // shard_rows),
         pa.array(patient_splits(rows.patient_id, shares, salt)),
         pa.array(index_images(rows.image_id, rows.patient_id, salt)),
+        *([] if rows.study_id is None else [pa.array(rows.study_id)]),
         *rows.labels.values(),
         *rows.metadata.values(),
     ]
-    return pa.Table.from_arrays(columns, schema=schema.manifest(list(rows.labels), list(rows.metadata)))
+    declared = schema.manifest(list(rows.labels), list(rows.metadata), studies=rows.study_id is not None)
+    return pa.Table.from_arrays(columns, schema=declared)
 
 
 def _refuse_duplicates(rows: Rows) -> None:
