@@ -1,4 +1,4 @@
-"""Medical files that tests make for themselves: DICOM files of every kind, and folders laid out like TotalSegmentator."""
+"""Medical files that tests make for themselves: DICOM files, and folders laid out like TotalSegmentator."""
 
 import gzip
 import io
@@ -17,7 +17,7 @@ def ramp(low: int = 0, high: int = 4095, dtype: Any = np.uint16, rows: int = 24,
 
 
 def dicom(pixels: np.ndarray, syntax: str = LITTLE, patient: str = "P1", number: int = 1, **elements: Any) -> bytes:
-    """A DICOM file of `pixels`: [H, W], [frames, H, W] with NumberOfFrames, or [H, W, 3] of PhotometricInterpretation RGB."""
+    """A DICOM file of `pixels`: grey [H, W], [frames, H, W] with NumberOfFrames, or colour [H, W, 3]."""
     import pydicom
     from pydicom.uid import CTImageStorage
 
@@ -45,7 +45,9 @@ def dicom(pixels: np.ndarray, syntax: str = LITTLE, patient: str = "P1", number:
     dataset.PixelData = stored.tobytes()
     dataset["PixelData"].VR = "OB" if bits == 8 else "OW"
     stream = io.BytesIO()
-    pydicom.dcmwrite(stream, dataset, little_endian=syntax != BIG, implicit_vr=syntax == IMPLICIT, enforce_file_format=True)
+    pydicom.dcmwrite(
+        stream, dataset, little_endian=syntax != BIG, implicit_vr=syntax == IMPLICIT, enforce_file_format=True
+    )
     return stream.getvalue()
 
 
@@ -63,7 +65,9 @@ def dicom_folder(folder: Path, patients: int = 12, each: int = 4, seed: int = 0)
             place = folder / f"p{patient:03d}" / f"i{image}.dcm"
             place.parent.mkdir(parents=True, exist_ok=True)
             options = {"RescaleSlope": 1, "RescaleIntercept": -1024, "WindowCenter": 300, "WindowWidth": 1600}
-            place.write_bytes(dicom(pixels.clip(0, 4095).astype(np.uint16), patient=f"PAT{patient}", number=number + 1, **options))
+            place.write_bytes(
+                dicom(pixels.clip(0, 4095).astype(np.uint16), patient=f"PAT{patient}", number=number + 1, **options)
+            )
             lines.append(f"1.2.3.4.{number + 1},{bright},{left}")
     (folder / "labels.csv").write_text("\n".join(lines))
     return folder

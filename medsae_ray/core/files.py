@@ -35,35 +35,6 @@ class Found(NamedTuple):
     """Time of the last change, so that what was read of a file is not taken for what is in it now."""
 
 
-class Bounded(io.RawIOBase):
-    """A seekable stream of which no read asks for more than is left, and none reaches beyond `limit` bytes.
-
-    Parsers allocate what a length field claims before they find the file too short; here they get what there is.
-    """
-
-    def __init__(self, stream: BinaryIO, limit: int = MAX_FILE) -> None:
-        self.stream = stream
-        self.size = min(stream.seek(0, os.SEEK_END), limit)
-        stream.seek(0)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self.stream.tell()
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self.size}[whence]
-        return self.stream.seek(max(start + offset, 0))
-
-    def read(self, size: int | None = -1) -> bytes:
-        left = max(self.size - self.tell(), 0)
-        return self.stream.read(left if size is None or size < 0 else min(size, left))
-
-
 def fetch(store: Store, name: str) -> bytes:
     """All bytes of the file at a path, URI or address. ImageError for what is its fault, OSError for the store's."""
     file, *members = _INTO.split(name)

@@ -20,11 +20,11 @@ import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from typing import NamedTuple
+from functools import lru_cache, partial
+from typing import BinaryIO, NamedTuple
 
-from medsae_ray.core.dicom.header import HEAD, Header, read_header
-from medsae_ray.core.files import MAX_DEPTH, Bounded, Found, archive, is_archive, opened, unpacked, usable, walk
+from medsae_ray.core.dicom.header import Header, read_header
+from medsae_ray.core.files import MAX_DEPTH, Found, archive, is_archive, opened, unpacked, usable, walk
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import DatasetError, ImageError
 
@@ -93,8 +93,8 @@ def _read(store: Store, found: Found) -> tuple[list[File], Counter[str]]:
         with opened(store, found.name) as stream:
             if is_archive(found.name):
                 return list(_of_archive(archive(stream), found.name, 1, skipped)), skipped
-            head = Bounded(stream).read(HEAD)  # type: ignore[arg-type]
-        return [File(found.name, found.size, read_header(head, found.size))], skipped
+            header = read_header(partial(_start, stream), found.size)
+        return [File(found.name, found.size, header)], skipped
     except ImageError as error:
         skipped[error.reason] += 1
     except OSError:
@@ -104,13 +104,18 @@ def _read(store: Store, found: Found) -> tuple[list[File], Counter[str]]:
     return [], skipped
 
 
+def _start(stream: BinaryIO, count: int) -> bytes:
+    stream.seek(0)
+    return stream.read(count)
+
+
 def _of_archive(found: zipfile.ZipFile, address: str, depth: int, skipped: Counter[str]) -> list[File]:
     files: list[File] = []
     for info in usable(found, skipped):
         name = f"{address}!/{info.filename}"
         try:
             if not is_archive(name):
-                header = read_header(unpacked(found, info.filename, HEAD), info.file_size)
+                header = read_header(partial(unpacked, found, info.filename), info.file_size)
                 files.append(File(name, info.file_size, header))
             elif depth < MAX_DEPTH:
                 inner = archive(io.BytesIO(unpacked(found, info.filename)))

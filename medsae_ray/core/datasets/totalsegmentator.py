@@ -30,7 +30,7 @@ import pyarrow.csv as pacsv
 from medsae_ray.core.artifact import sha256
 from medsae_ray.core.datasets.rows import Reader, Rows
 from medsae_ray.core.datasets.windows import ct_window
-from medsae_ray.core.files import Bounded, Found, fetch, opened, walk
+from medsae_ray.core.files import Found, fetch, opened, walk
 from medsae_ray.core.nifti import Volume, header_shape
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import DatasetError, ImageError
@@ -94,7 +94,7 @@ def slices(
 ) -> list[Slices]:
     """The rows of one scan; its masks are read one at a time. ImageError if its volume's header cannot be used."""
     with opened(store, scan.volume.name) as stream:
-        shape = header_shape(Bounded(stream).read(_HEAD)).canonical  # type: ignore[arg-type]
+        shape = header_shape(stream.read(_HEAD)).canonical
     present: dict[str, dict[str, np.ndarray]] = {}
     for organ in organs:
         if organ in scan.masks:

@@ -5,6 +5,8 @@ word of the tables below, a number, or null.
 """
 
 import re
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medsae_ray.core.dicom.parse import parse
@@ -13,8 +15,10 @@ from medsae_ray.errors import ImageError
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-HEAD = 2**23
-"""Bytes of a file that are read for its header; elements beyond count as absent."""
+HEAD = 2**21
+"""Bytes of a file that are read for its header; elements beyond count as absent. Parsing takes a second per MiB of
+elements of no length, which is what an archive of zeros unpacks to."""
+_FIRST = 2**16  # bytes that nearly always hold all that is asked for
 MAX_FRAMES = 20_000
 TAGS = (
     *("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID", "PatientID", "IssuerOfPatientID", "PatientSex"),
@@ -57,15 +61,28 @@ class Header(NamedTuple):
     """In the order of METADATA."""
 
 
-def read_header(head: bytes, size: int) -> Header:
-    """The header in the first bytes of a file of `size` bytes. ImageError also for no_pixels and too_many_frames."""
-    dataset = parse(head, TAGS, HEAD)
+def read_header(read: Callable[[int], bytes], size: int) -> Header:
+    """The header of a file of `size` bytes; `read` gives its first bytes, as many as it is asked for if there are.
+
+    ImageError also for no_pixels and too_many_frames.
+    """
     try:
+        dataset = _parsed(read)
         return _header(dataset, size)
     except ImageError:
         raise
     except Exception as error:  # values that do not parse as what they are
         raise ImageError("corrupt", f"{type(error).__name__} in the header") from error
+
+
+def _parsed(read: Callable[[int], bytes]) -> "Dataset":
+    """Elements are in the order of their tags, and of TAGS Columns is the last: what has it is whole."""
+    head = read(_FIRST)
+    with suppress(ImageError):  # an element that is cut may fail to parse
+        dataset = parse(head, TAGS, _FIRST)
+        if "Columns" in dataset or len(head) < _FIRST:
+            return dataset
+    return parse(read(HEAD), TAGS, HEAD)
 
 
 def _header(dataset: "Dataset", size: int) -> Header:

@@ -14,18 +14,24 @@ from medsae_ray.errors import DatasetError, ImageError
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-MAX_INFLATED = 2**30  # bytes of a deflated dataset
+MAX_INFLATED = 2**27  # bytes of a deflated dataset
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 _PREAMBLE = 128
 
 
-@lru_cache
 def library() -> Any:
     """pydicom, imported where it is first needed and told not to repeat what it reads.
 
-    Its warnings and log lines quote values ("Invalid value for VR UI: ...") and would carry names into logs.
+    Its warnings and log lines quote values ("Invalid value for VR UI: ...") and would carry names into logs. Filters of
+    warnings are undone by whoever leaves a block of catch_warnings, so they are set again each time.
     """
+    warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
+    return _library()
+
+
+@lru_cache
+def _library() -> Any:
     try:
         import pydicom
     except ImportError as error:
@@ -33,7 +39,6 @@ def library() -> Any:
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     pydicom.config.logger.addHandler(logging.NullHandler())
     pydicom.config.logger.propagate = False
-    warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
     return pydicom
 
 

@@ -61,16 +61,20 @@ class Dicom:
     def image(self, frame: int = 0) -> Image.Image:
         """Frame `frame` (from 0) of mode L or RGB. ImageError if it cannot be decoded."""
         try:
-            pixels = self._decoded(frame)
-            if pixels.ndim == 3:
-                return Image.fromarray(self._colour(pixels))
-            if self.dataset.PhotometricInterpretation == "PALETTE COLOR":
-                return Image.fromarray(self._colour(library().pixels.apply_color_lut(pixels, self.dataset)))
-            return Image.fromarray(self._grey(pixels, frame))
+            with np.errstate(all="ignore"):
+                return self._image(frame)
         except ImageError:
             raise
         except Exception as error:  # decoders raise RuntimeError, ValueError, AttributeError, NotImplementedError, ...
             raise ImageError(self._fault(error), f"{type(error).__name__} in the pixels") from error
+
+    def _image(self, frame: int) -> Image.Image:
+        pixels = self._decoded(frame)
+        if pixels.ndim == 3:
+            return Image.fromarray(self._colour(pixels))
+        if self.dataset.PhotometricInterpretation == "PALETTE COLOR":
+            return Image.fromarray(self._colour(library().pixels.apply_color_lut(pixels, self.dataset)))
+        return Image.fromarray(self._grey(pixels, frame))
 
     def _check(self, max_pixels: int) -> None:
         dataset = self.dataset
@@ -90,10 +94,12 @@ class Dicom:
 
     def _decoded(self, frame: int) -> np.ndarray:
         """Stored values [H, W], or colours [H, W, 3]."""
-        syntax = str(self.dataset.file_meta.TransferSyntaxUID)
+        syntax = self.dataset.file_meta.TransferSyntaxUID
+        if not syntax.is_transfer_syntax or syntax.is_private:
+            raise ImageError("unsupported_mode", "an unknown transfer syntax")
         if not 0 <= frame < self.frames:
             raise ImageError("missing", f"frame {frame} of {self.frames}")
-        if self.dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        if syntax.is_encapsulated:
             self._check_frame(syntax, frame)
         options = {"decoding_plugin": _PLUGINS[syntax]} if syntax in _PLUGINS else {}
         pixels = library().pixels.pixel_array(self.dataset, index=frame, **options)
@@ -123,9 +129,10 @@ class Dicom:
 
     def _grey(self, stored_HW: np.ndarray, frame: int) -> np.ndarray:
         """uint8 [H, W]."""
-        shown = self._shown(self._modality(stored_HW, frame), self._padding(stored_HW), frame)
-        if not np.isfinite(shown).all():
-            raise ImageError("not_finite", "pixels that are not finite numbers")
+        values = self._modality(stored_HW, frame)
+        if not np.isfinite(values).all():
+            raise ImageError("not_finite", "pixels that are no finite numbers")
+        shown = self._shown(values, self._padding(stored_HW), frame)
         grey = np.rint(255 * shown.clip(0, 1)).astype(np.uint8)
         return 255 - grey if self.dataset.PhotometricInterpretation == "MONOCHROME1" else grey
 
