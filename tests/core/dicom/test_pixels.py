@@ -211,9 +211,7 @@ def test_a_palette_becomes_colours() -> None:
     np.testing.assert_allclose(grey(data)[..., 0], expected, atol=1)
 
 
-@pytest.mark.parametrize(
-    "name", ["693_J2KI", "JPEG2000", "JPEGLSNearLossless_08", "JPEGLSNearLossless_16"]
-)
+@pytest.mark.parametrize("name", ["693_J2KI", "JPEG2000", "JPEGLSNearLossless_08", "JPEGLSNearLossless_16"])
 def test_lossy_grey_files_are_read(name: str) -> None:
     path = sample(f"{name}.dcm")
     assert grey(path.read_bytes()).shape == pixel_array(path).shape and np.ptp(grey(path.read_bytes())) > 100
