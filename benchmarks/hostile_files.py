@@ -28,9 +28,8 @@ def main() -> None:
         found = Counter(result["found"][name])
         print(f"{name}: {'as expected' if found == Counter(expected) else f'expected {expected}'}")
         print("  " + ", ".join(f"{reason} {count}" for reason, count in sorted(found.items())))
-    print(
-        f"{result['seconds']} s, {result['peak_mib_before']} MiB before the first file, {result['peak_mib']} MiB at most"
-    )
+    before, peak = result["peak_mib_before"], result["peak_mib"]
+    print(f"{result['seconds']} s, {before} MiB before the first file, {peak} MiB at most")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ class EmbedWork:
     readers: int = 4
     window: str = "header"
     max_voxels: int = MAX_VOXELS
+    reduce_jpeg: bool = False
     rows: dict[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,7 +86,8 @@ class EmbedWork:
 
     def _grids(self, preprocess: Preprocess, uris: list[str]) -> list[tuple[int, bytes | None, str | None]]:
         """(position, grid, reason) of images of one file, of which one at a time is held in full size."""
-        reading = Reading(self.max_pixels, self.high_bit, self.window, self.max_voxels)
+        at_least = 2 * preprocess.size if self.reduce_jpeg else None
+        reading = Reading(self.max_pixels, self.high_bit, self.window, self.max_voxels, at_least)
         return [(position, *_grid(preprocess, found)) for position, found in reading.images(self.images, uris)]
 
 

@@ -52,6 +52,8 @@ class Reading:
     high_bit: str = "depth"
     window: str = "header"
     max_voxels: int = MAX_VOXELS
+    at_least: int | None = None
+    """Of JPEG files: see `read_image`."""
 
     def image(self, store: Store, uri: str) -> Image.Image:
         """One image of mode L or RGB. ImageError if it cannot be used, OSError if the store does not answer."""
@@ -97,7 +99,9 @@ class Reading:
         if kind in PLANES:
             volume = Volume(data, self.max_voxels)
             return lambda part: volume.image(part.kind, part.number, part.window, self.max_pixels)
-        return lambda part: read_image(data, max_pixels=self.max_pixels, high_bit=self.high_bit, window=self.window)
+        return lambda part: read_image(
+            data, max_pixels=self.max_pixels, high_bit=self.high_bit, window=self.window, at_least=self.at_least
+        )
 
 
 def _as_image_error(error: ImageError | MemoryError) -> ImageError:

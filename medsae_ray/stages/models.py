@@ -38,6 +38,7 @@ def _embed(run: Run, draft: Draft) -> Made:
         high_bit=what.images.high_bit,
         window=what.images.window,
         max_voxels=what.images.max_voxels,
+        reduce_jpeg=what.images.reduce_jpeg,
         device=_device(how.embed),
         threads=how.embed.threads,
         batch_size=how.embed.batch_size,
