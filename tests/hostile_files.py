@@ -39,12 +39,12 @@ class Maker:
         return data[: int(len(data) * self.rng.uniform(low, high))]
 
 
-def encapsulated(maker: Maker, syntax: str, frame: bytes, **elements: object) -> bytes:
-    """A small DICOM file whose one compressed frame is `frame`."""
+def encapsulated(data: bytes, syntax: str, frame: bytes) -> bytes:
+    """A DICOM file with one compressed frame in place of its pixels."""
     import pydicom
     from pydicom.encaps import encapsulate
 
-    dataset = pydicom.dcmread(io.BytesIO(maker.small(**elements)))
+    dataset = pydicom.dcmread(io.BytesIO(data))
     dataset.file_meta.TransferSyntaxUID = syntax
     dataset.PixelData = encapsulate([frame])
     dataset["PixelData"].VR = "OB"
@@ -142,24 +142,28 @@ DICOM_FILES: list[tuple[str, Callable[[Maker], bytes], str]] = [
     ("length.dcm", absurd_length, "no_pixels"),
     ("deflated.dcm", deflate_bomb, "too_large"),
     ("sequences.dcm", nested_sequences, "corrupt"),
-    ("jpeg.dcm", lambda m: encapsulated(m, _JPEG, jpeg(60000, 60000)), "corrupt"),
-    ("jpeg-noise.dcm", lambda m: encapsulated(m, _JPEG, b"\xff\xd8\xff\xd8" + m.rng.bytes(500)), "corrupt"),
-    ("jpeg-ls.dcm", lambda m: encapsulated(m, "1.2.840.10008.1.2.4.80", jpeg(65000, 65000, 0xF7)), "corrupt"),
+    ("jpeg.dcm", lambda m: encapsulated(m.small(), _JPEG, jpeg(60000, 60000)), "corrupt"),
+    ("jpeg-noise.dcm", lambda m: encapsulated(m.small(), _JPEG, b"\xff\xd8\xff\xd8" + m.rng.bytes(500)), "corrupt"),
+    ("jpeg-ls.dcm", lambda m: encapsulated(m.small(), "1.2.840.10008.1.2.4.80", jpeg(65000, 65000, 0xF7)), "corrupt"),
     (
         "jpeg-ls-noise.dcm",
-        lambda m: encapsulated(m, "1.2.840.10008.1.2.4.80", b"\xff\xd8" + m.rng.bytes(400)),
+        lambda m: encapsulated(m.small(), "1.2.840.10008.1.2.4.80", b"\xff\xd8" + m.rng.bytes(400)),
         "corrupt",
     ),
     (
         "lossless-noise.dcm",
-        lambda m: encapsulated(m, "1.2.840.10008.1.2.4.70", b"\xff\xd8" + m.rng.bytes(400)),
+        lambda m: encapsulated(m.small(), "1.2.840.10008.1.2.4.70", b"\xff\xd8" + m.rng.bytes(400)),
         "corrupt",
     ),
-    ("j2k.dcm", lambda m: encapsulated(m, _J2K, j2k(2**31, 2**31)), "corrupt"),
-    ("j2k-noise.dcm", lambda m: encapsulated(m, _J2K, j2k(32, 24)[:-2] + m.rng.bytes(300)), "corrupt"),
-    ("rle.dcm", lambda m: encapsulated(m, _RLE, struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\0" * MIB), "corrupt"),
-    ("rle-noise.dcm", lambda m: encapsulated(m, _RLE, m.rng.bytes(300)), "corrupt"),
-    ("no-frames.dcm", lambda m: encapsulated(m, _J2K, b"\0\0"), "corrupt"),
+    ("j2k.dcm", lambda m: encapsulated(m.small(), _J2K, j2k(2**31, 2**31)), "corrupt"),
+    ("j2k-noise.dcm", lambda m: encapsulated(m.small(), _J2K, j2k(32, 24)[:-2] + m.rng.bytes(300)), "corrupt"),
+    (
+        "rle.dcm",
+        lambda m: encapsulated(m.small(), _RLE, struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\0" * MIB),
+        "corrupt",
+    ),
+    ("rle-noise.dcm", lambda m: encapsulated(m.small(), _RLE, m.rng.bytes(300)), "corrupt"),
+    ("no-frames.dcm", lambda m: encapsulated(m.small(), _J2K, b"\0\0"), "corrupt"),
     ("bits.dcm", lambda m: m.small(BitsAllocated=13), "corrupt"),
     ("slope.dcm", lambda m: m.small(RescaleSlope="nan", RescaleIntercept=0), "not_finite"),
     ("syntax.dcm", lambda m: m.small().replace(LITTLE.encode() + b"\0", b"1.2.840.10008.1.9.9\0"), "unsupported_mode"),

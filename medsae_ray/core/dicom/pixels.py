@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
 WINDOWS = ("header", "minmax")
 _PLUGINS = {
-    # The narrowest decoder that can: each is asked for by name, so that what else is installed changes nothing.
+    # One decoder each, asked for by name, so that what else is installed changes nothing. GDCM is none of them: damaged
+    # lossless JPEG ends the process (gdcm::Exception, python-gdcm 3.2.6).
+    "1.2.840.10008.1.2.5": "pydicom",  # RLE
+    "1.2.840.10008.1.2.4.50": "pillow",  # JPEG of 8 bits
     **dict.fromkeys(("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"), "pyjpegls"),
-    **dict.fromkeys(("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"), "pylibjpeg"),
-    **dict.fromkeys(("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"), "gdcm"),
-    "1.2.840.10008.1.2.4.50": "pillow",
+    **dict.fromkeys((f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203)), "pylibjpeg"),  # JPEG 2000
 }
+_TURBO = ("1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+"""JPEG of 12 bits, and JPEG without loss: libjpeg-turbo 3, as imagecodecs has it."""
 _RLE = "1.2.840.10008.1.2.5"
 _GROUPS = {
     "RescaleSlope": "PixelValueTransformationSequence",
@@ -99,21 +102,39 @@ class Dicom:
             raise ImageError("unsupported_mode", "an unknown transfer syntax")
         if not 0 <= frame < self.frames:
             raise ImageError("missing", f"frame {frame} of {self.frames}")
-        if syntax.is_encapsulated:
-            self._check_frame(syntax, frame)
-        options = {"decoding_plugin": _PLUGINS[syntax]} if syntax in _PLUGINS else {}
-        pixels = library().pixels.pixel_array(self.dataset, index=frame, **options)
+        if not syntax.is_encapsulated:
+            pixels = library().pixels.pixel_array(self.dataset, index=frame)
+        elif syntax in _TURBO:
+            pixels = self._turbo(self._frame(syntax, frame))
+        elif syntax in _PLUGINS:
+            self._frame(syntax, frame)
+            pixels = library().pixels.pixel_array(self.dataset, index=frame, decoding_plugin=_PLUGINS[syntax])
+        else:
+            raise ImageError("unsupported_mode", "a transfer syntax that is not read")
         if pixels.shape[:2] != (self.rows, self.columns):
             raise ImageError("corrupt", f"{list(pixels.shape)} pixels, the header says {self.rows} x {self.columns}")
         return pixels
 
-    def _check_frame(self, syntax: str, frame: int) -> None:
+    def _turbo(self, data: bytes) -> np.ndarray:
+        import imagecodecs
+
+        pixels = np.asarray(imagecodecs.jpeg8_decode(data))
+        if pixels.ndim == 3 and str(self.dataset.PhotometricInterpretation).startswith("YBR"):
+            return library().pixels.convert_color_space(pixels, "YBR_FULL", "RGB")
+        if self.dataset.PixelRepresentation == 1:
+            spare = 8 * pixels.dtype.itemsize - int(self.dataset.BitsStored)
+            return (pixels << spare).view(f"i{pixels.dtype.itemsize}") >> spare
+        return pixels
+
+    def _frame(self, syntax: str, frame: int) -> bytes:
+        """A compressed frame, if it does not claim to be larger than the header says."""
         data = library().encaps.get_frame(self.dataset.PixelData, frame, number_of_frames=self.frames)
         if syntax == _RLE:
             samples = int(self.dataset.SamplesPerPixel) * -(-int(self.dataset.BitsAllocated) // 8)
             check_rle(data, self.rows * self.columns * samples)
         else:
             check_size(data, self.rows, self.columns)
+        return data
 
     def _colour(self, pixels_HWC: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3]; deeper colours are scaled by the bits that are stored."""

@@ -1,6 +1,7 @@
 """Every way in which a DICOM file may hold its pixels, on files made here and on pydicom's own."""
 
 import io
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from medsae_ray.core.dicom import Dicom
 from medsae_ray.core.dicom.pixels import windowed
 from medsae_ray.core.images import read_image
 from medsae_ray.errors import ImageError
+from tests.hostile_files import encapsulated
 from tests.medical import BIG, DEFLATED, IMPLICIT, LITTLE, dicom, ramp
 
 HU = {"RescaleSlope": 2, "RescaleIntercept": -1000, "WindowCenter": 40, "WindowWidth": 400}
@@ -217,6 +219,40 @@ def test_lossy_grey_files_are_read(name: str) -> None:
     assert grey(path.read_bytes()).shape == pixel_array(path).shape and np.ptp(grey(path.read_bytes())) > 100
 
 
+@pytest.mark.parametrize(("dtype", "bits"), [(np.uint8, 8), (np.uint16, 16), (np.int16, 16), (np.int16, 12)])
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"])
+def test_jpeg_without_loss_is_without_loss(syntax: str, dtype: Any, bits: int) -> None:
+    import imagecodecs
+
+    pixels = ramp(-2000 if np.iinfo(dtype).min < 0 else 0, min(np.iinfo(dtype).max, 2000), dtype)
+    unsigned = pixels.view(f"u{pixels.dtype.itemsize}") & (2**bits - 1)
+    frame = imagecodecs.jpeg8_encode(unsigned, lossless=True, bitspersample=bits)
+    stored = {"PixelRepresentation": int(np.iinfo(dtype).min < 0), "BitsStored": bits, "HighBit": bits - 1}
+    data = encapsulated(dicom(pixels, **stored), syntax, frame)
+    np.testing.assert_array_equal(grey(data), grey(dicom(pixels)))
+
+
+def test_jpeg_of_twelve_bits_is_read() -> None:
+    import imagecodecs
+
+    pixels, bits = ramp(0, 4095, rows=64, columns=64), {"BitsStored": 12, "HighBit": 11}
+    frame = imagecodecs.jpeg8_encode(pixels, level=98, bitspersample=12)
+    data = encapsulated(dicom(pixels, **bits), "1.2.840.10008.1.2.4.51", frame)
+    np.testing.assert_allclose(grey(data).astype(int), grey(dicom(pixels, **bits)).astype(int), atol=2)
+    assert grey(sample("JPGExtended.dcm").read_bytes()).shape == (1024, 256)
+
+
+def test_damaged_lossless_jpeg_ends_no_process() -> None:
+    data = sample("SC_rgb_jpeg_gdcm.dcm").read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        damaged = bytearray(data)
+        for at in rng.integers(len(data) // 2, len(data), 20):
+            damaged[at] = rng.integers(256)
+        with suppress(ImageError):
+            grey(bytes(damaged))
+
+
 def test_a_deflated_file_is_read() -> None:
     image = grey(sample("image_dfl.dcm").read_bytes())
     assert image.shape == (512, 512) and np.ptp(image) == 255
@@ -230,7 +266,6 @@ def test_a_deflated_file_is_read() -> None:
         ("test-SR", "no_pixels"),
         ("badVR", "corrupt"),
         ("JPEG2000-embedded-sequence-delimiter", "corrupt"),
-        ("JPGExtended", "unsupported_mode"),
     ],
 )
 def test_files_without_an_image_say_why(name: str, expected: str) -> None:
