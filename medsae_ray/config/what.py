@@ -22,8 +22,8 @@ class Images(Model):
     max_voxels: Annotated[int, Field(ge=1, le=2**31)] = 2**28
     """A volume that claims more is not read: reason too_large. A voxel of 8 bytes counts twice."""
     reduce_jpeg: bool = False
-    """Decode JPEG at a half, quarter or eighth of its size where twice the encoder's input remains: up to several times
-    faster, and pixels that differ by a grey value or so."""
+    """Decode JPEG at a half, quarter or eighth of its size where twice the encoder's input remains: twice as fast
+    at 2048 pixels, for grey values that differ by 0.2 on average and 6 at most."""
 
 
 class Split(Model):

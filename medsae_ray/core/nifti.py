@@ -70,7 +70,8 @@ class Volume:
         axis = AXES[plane]
         if index >= self.voxels_XYZ.shape[axis]:
             raise ImageError("missing", f"slice {index} of {self.voxels_XYZ.shape[axis]}")
-        values = self._scaled(np.take(self.voxels_XYZ, index, axis))[::-1, ::-1].T
+        # Not np.take, which would first copy the whole volume: its axes are seldom in the order of memory.
+        values = self._scaled(np.moveaxis(self.voxels_XYZ, axis, 0)[index])[::-1, ::-1].T
         if not np.isfinite(values).all():
             raise ImageError("not_finite", "voxels that are no finite numbers")
         low, high = self._limits(window)

@@ -169,3 +169,17 @@ def test_a_large_header_is_read_in_the_second_attempt(tmp_path: Path) -> None:
     block = b"\x09\x00\x01\x10UN\0\0" + np.uint32(2**18).tobytes() + bytes(2**18)
     (tmp_path / "large.dcm").write_bytes(data[:at] + block + data[at:])
     assert rows(tmp_path, identifiers="plain").image_id == ["1.2.3.4.1"]
+
+
+def test_a_folder_may_be_elsewhere(folder: Path) -> None:
+    """Any store has the rows that the disk has, but for links."""
+    store = Store("memory://archive")
+    for file in folder.rglob("*.dcm"):
+        store.write(str(file.relative_to(folder)), file.read_bytes())
+    store.write("z/b.zip", zipped({"x.dcm": dicom(ramp(), patient="Z", number=999)}))
+    dataset, paths = DicomDataset(kind="dicom", name="d", folders=["."]), Paths(images=store.uri)
+    found = READERS["dicom"].rows(dataset, paths)
+    assert found.uri == [*rows(folder).uri, "z/b.zip!/x.dcm#frame=0"]
+    assert all(not isinstance(image, Exception) for _, image in Reading().images(store, found.uri[-1:]))
+    of_folder = READERS["dicom"].rows(dataset.model_copy(update={"folders": ["p003"]}), paths)
+    assert len(of_folder.uri) == 4
