@@ -2,10 +2,12 @@
 
 from medsae_ray.config.datasets import (
     ChexpertDataset,
+    DicomDataset,
     MimicDataset,
     NihDataset,
     PhantomDataset,
     TableDataset,
+    TotalSegmentatorDataset,
     VindrDataset,
 )
 from medsae_ray.config.how import How, Paths, Pool, Train, Vlm
@@ -22,6 +24,7 @@ from medsae_ray.config.what import (
 __all__ = [
     "ChexpertDataset",
     "Detection",
+    "DicomDataset",
     "Features",
     "How",
     "Member",
@@ -36,6 +39,7 @@ __all__ = [
     "Sae",
     "Sweep",
     "TableDataset",
+    "TotalSegmentatorDataset",
     "Train",
     "VindrDataset",
     "Vlm",

@@ -1,19 +1,22 @@
 """Images -> embeddings: the work of the `embeddings` stage on one shard."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact
 from medsae_ray.core.encoders import encoder_preprocess, load_encoder
 from medsae_ray.core.encoders.base import Encoder
-from medsae_ray.core.images import Preprocess, read_image
-from medsae_ray.core.storage import Images, local_copy, read_uri
+from medsae_ray.core.images import Preprocess
+from medsae_ray.core.nifti import MAX_VOXELS
+from medsae_ray.core.reading import Reading, map_images
+from medsae_ray.core.storage import Images, local_copy
 from medsae_ray.errors import ImageError
 
 
@@ -33,6 +36,9 @@ class EmbedWork:
     threads: int = 1
     batch_size: int = 64
     readers: int = 4
+    window: str = "header"
+    max_voxels: int = MAX_VOXELS
+    reduce_jpeg: bool = False
     rows: dict[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,13 +52,16 @@ class EmbedWork:
         """Columns image_id, pixels (fixed-size bytes, null if the image cannot be used), reason."""
         preprocess = self._preprocess()
         rows = self.manifest.part(shard, ["image_id", "uri"])
-        with ThreadPoolExecutor(self.readers) as pool:
-            read = list(pool.map(lambda uri: self._pixels(preprocess, uri), rows["uri"].to_pylist()))
+        at_least = 2 * preprocess.size if self.reduce_jpeg else None
+        reading = Reading(self.max_pixels, self.high_bit, self.window, self.max_voxels, at_least)
+        grid = partial(_grid, preprocess)
+        grids = map_images(reading, self.images, rows["uri"].to_pylist(), grid, self.readers)
         width = int(np.prod(preprocess.shape))
-        pixels = pa.array([p for p, _ in read], pa.binary(width))
-        return pa.table(
-            {"image_id": rows["image_id"], "pixels": pixels, "reason": pa.array([r for _, r in read], pa.string())}
+        pixels, reasons = (
+            pa.array([g for g, _ in grids], pa.binary(width)),
+            pa.array([r for _, r in grids], pa.string()),
         )
+        return pa.table({"image_id": rows["image_id"], "pixels": pixels, "reason": reasons})
 
     def compute(self, model: Encoder, prepared: pa.Table) -> pa.Table:
         ok = prepared["pixels"].is_valid().to_numpy(zero_copy_only=False)
@@ -73,36 +82,14 @@ class EmbedWork:
         weights = local_copy(self.weights) if self.weights else None
         return encoder_preprocess(self.encoder, weights, **self.options)
 
-    def _pixels(self, preprocess: Preprocess, uri: str) -> tuple[bytes | None, str | None]:
-        try:
-            image = read_image(fetch(self.images, uri), max_pixels=self.max_pixels, high_bit=self.high_bit)
-            return preprocess(image).tobytes(), None
-        except ImageError as error:
-            return None, error.reason
 
-
-def fetch(images: Images, uri: str) -> bytes:
-    """The bytes of one image. Raises ImageError for what is the image's fault, OSError for what is the store's."""
+def _grid(preprocess: Preprocess, found: Image.Image | ImageError) -> tuple[bytes | None, str | None]:
+    if isinstance(found, ImageError):
+        return None, found.reason
     try:
-        return read_uri(images, uri)
-    except FileNotFoundError as error:
-        raise ImageError("missing", uri) from error
-    except ValueError as error:
-        raise ImageError("unreadable", str(error)) from error
-    except OSError as error:
-        # On a local disk the file itself is at fault. An object store that does not answer is no property of the
-        # image: the shard fails, and the next run takes it up again.
-        if not images.is_local:
-            raise OSError(_nameless(str(error), uri)) from None
-        raise ImageError("unreadable", str(error)) from error
-
-
-def _nameless(text: str, uri: str) -> str:
-    """An error's text without the image's place, which may hold a patient's identifier: this text goes into logs."""
-    parts = uri.split("/")
-    tails = ("/".join(parts[start:]) for start in range(len(parts)))
-    tail = next((tail for tail in tails if tail and tail in text), None)
-    return text.replace(tail, "(an image)") if tail else text
+        return preprocess(found).tobytes(), None
+    except ImageError as error:
+        return None, error.reason
 
 
 def _batches(

@@ -7,7 +7,6 @@ frequencies: among 10^10 pairs of radiographs many share 60 of 64 bits by chance
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import NamedTuple
@@ -20,8 +19,7 @@ from scipy import fft
 
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact
-from medsae_ray.core.embed import fetch
-from medsae_ray.core.images import read_image
+from medsae_ray.core.reading import Reading, map_images
 from medsae_ray.core.storage import Images
 from medsae_ray.errors import ImageError
 
@@ -115,8 +113,7 @@ class FingerprintWork:
 
     manifest: Artifact
     images: Images
-    max_pixels: int
-    high_bit: str
+    reading: Reading
     readers: int = 4
     rows: dict[int, int] = field(init=False)
 
@@ -128,8 +125,7 @@ class FingerprintWork:
 
     def prepare(self, shard: int) -> pa.Table:
         rows = self.manifest.part(shard, ["image_id", "uri"])
-        with ThreadPoolExecutor(self.readers) as pool:
-            found = list(pool.map(self._fingerprint, rows["uri"].to_pylist()))
+        found = map_images(self.reading, self.images, rows["uri"].to_pylist(), _printed, self.readers)
         coarse, detail = ([getattr(f, name, None) for f, _ in found] for name in Fingerprint._fields)
         columns = [rows["image_id"].combine_chunks(), coarse, detail, [reason for _, reason in found]]
         declared = schema.fingerprints()
@@ -139,9 +135,6 @@ class FingerprintWork:
     def compute(self, model: None, prepared: pa.Table) -> pa.Table:
         return prepared
 
-    def _fingerprint(self, uri: str) -> tuple[Fingerprint | None, str | None]:
-        try:
-            data = fetch(self.images, uri)
-            return fingerprint(read_image(data, max_pixels=self.max_pixels, high_bit=self.high_bit)), None
-        except ImageError as error:
-            return None, error.reason
+
+def _printed(found: Image.Image | ImageError) -> tuple[Fingerprint | None, str | None]:
+    return (None, found.reason) if isinstance(found, ImageError) else (fingerprint(found), None)

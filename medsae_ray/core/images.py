@@ -12,8 +12,9 @@ An image that cannot be used raises ImageError, whose `reason` is one word of RE
 | truncated | the file ends before the image does |
 | corrupt | anything else that stops the decoder |
 | unsupported_mode | pixels of a kind that has no faithful 8-bit grey or colour form |
-| not_finite | the encoder's output for the image is not a number (raised by the caller) |
+| not_finite | pixels of a medical file or the encoder's output (raised by the caller) that are no finite numbers |
 | out_of_range | high-bit pixels below 0 or above 65535, for which only high_bit="minmax" has a meaning |
+| no_pixels | a DICOM file without an image: a report, a plan |
 
 Legend: H, W image height and width; S side of the encoder's square input.
 """
@@ -35,6 +36,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
+from medsae_ray.core.dicom import Dicom, looks_like_dicom
 from medsae_ray.errors import EncoderError, ImageError
 
 REASONS = (
@@ -48,6 +50,7 @@ REASONS = (
     "unsupported_mode",
     "not_finite",
     "out_of_range",
+    "no_pixels",
 )
 MAX_PIXELS = 100_000_000
 MAX_SIDE = 16_384  # px of a padded or resized intermediate, so that a 1 x 50,000,000 image cannot ask for a square
@@ -74,17 +77,28 @@ _GREY = ("1", "L", "LA", "La")
 _COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV")
 
 
-def read_image(data: bytes, *, max_pixels: int = MAX_PIXELS, high_bit: str = "depth") -> Image.Image:
-    """Decode the whole of `data` (PNG, JPEG, TIFF, BMP, GIF or WebP; the first frame) to an image of mode L or RGB.
+def read_image(
+    data: bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    high_bit: str = "depth",
+    window: str = "header",
+    at_least: int | None = None,
+) -> Image.Image:
+    """Decode the whole of `data` (PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM; the first frame) to mode L or RGB.
 
     Transparency is dropped, not composited, and JPEG EXIF orientation is not applied: both as MedCLIP's reference
-    preprocessing does, so that embeddings agree with it. High-bit grey is scaled as `eight_bit` says.
+    preprocessing does, so that embeddings agree with it. High-bit grey is scaled as `eight_bit` says, and DICOM as
+    `window` says (`core/dicom/pixels.py`). With `at_least` a JPEG is decoded at a half, quarter or eighth of its size
+    where its shorter side keeps that many pixels: faster, and nearly the same after a resize.
 
     Raises ImageError with one of REASONS. Reads and changes no global state of PIL.
     """
     if not data:
         raise ImageError("empty", "the file has 0 bytes")
     magic = next((magic for magic in _OPENERS if data.startswith(magic)), None)
+    if magic is None and looks_like_dicom(data):
+        return Dicom(data, max_pixels=max_pixels, window=window).image()
     if magic is None or (magic == b"RIFF" and data[8:12] != b"WEBP"):
         raise ImageError("not_an_image", f"{len(data)} bytes that begin with {data[:8]!r}")
     try:
@@ -92,6 +106,9 @@ def read_image(data: bytes, *, max_pixels: int = MAX_PIXELS, high_bit: str = "de
         _refuse_large(image.size, max_pixels)
         if _is_cut(data, magic):
             raise ImageError("truncated", f"the file ends after {len(data)} bytes, without its end mark")
+        if at_least and isinstance(image, JpegImagePlugin.JpegImageFile):
+            width, height = (-(-side * at_least // min(image.size)) for side in image.size)
+            image.draft(None, (width, height))
         image.load()
     except ImageError:
         raise

@@ -27,6 +27,30 @@ def patient_splits(patients: Sequence[str], shares: Mapping[str, float], salt: s
     return [role[patient] for patient in patients]
 
 
+def hold_out(
+    manifest: pa.Table, column: str, values: Sequence[str], shares: Mapping[str, float], salt: str
+) -> pa.Table:
+    """`manifest` with the patients of some institutions, say, as its split `detection`, and no others.
+
+    Every image of a patient goes with the first of them that has such a value. The others are shared out as sae is to
+    naming. Raises DatasetError for a column that is not there, or a value that no patient has.
+    """
+    if f"m_{column}" not in manifest.column_names:
+        known = ", ".join(name[2:] for name in manifest.column_names if name.startswith("m_"))
+        raise DatasetError(f"what.split.held_out_by is {column!r}; the dataset's metadata are {known or 'none'}")
+    found = manifest[f"m_{column}"]
+    if missing := sorted(set(values) - set(found.unique().to_pylist())):
+        raise DatasetError(f"what.split.held_out: no image has {column} {', '.join(map(repr, missing))}")
+    patients = manifest["patient_id"]
+    tested = set(patients.filter(pa.compute.is_in(found, value_set=pa.array(values))).to_pylist())
+    rest = shares["sae"] / (shares["sae"] + shares["naming"])
+    names = patients.to_pylist()
+    others = patient_splits(names, {"sae": rest, "naming": 1 - rest, "detection": 0.0}, salt)
+    split = ["detection" if name in tested else other for name, other in zip(names, others, strict=True)]
+    at = manifest.column_names.index("split")
+    return manifest.set_column(at, manifest.schema.field("split"), pa.array(split))
+
+
 def index_images(images: Sequence[str], patients: Sequence[str], salt: str) -> list[bool]:
     """True for exactly one image of each patient (the one with the smallest hash).
 

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -62,6 +62,10 @@ class Store:
         """All bytes of one file. Raises FileNotFoundError, or another OSError from the filesystem."""
         with self.opened[0].open_input_file(self.path(name)) as stream:
             return stream.read()
+
+    def open(self, name: str) -> BinaryIO:
+        """A seekable stream of one file."""
+        return self.opened[0].open_input_file(self.path(name))
 
     def exists(self, name: str) -> bool:
         return self.opened[0].get_file_info(self.path(name)).type == pafs.FileType.File
@@ -132,22 +136,31 @@ class Folders:
     def is_local(self) -> bool:
         return all(store.is_local for store in self.of.values())
 
-    def read(self, name: str) -> bytes:
-        """All bytes of one file, as `Store.read`."""
+    def path(self, name: str) -> str:
+        """As `Store.path`."""
+        store, rest = self._place(name)
+        return store.path(rest)
+
+    def open(self, name: str) -> BinaryIO:
+        """As `Store.open`."""
+        store, rest = self._place(name)
+        return store.open(rest)
+
+    def _place(self, name: str) -> tuple[Store, str]:
         folder, _, rest = name.partition("/")
-        return self.of[folder].read(rest)
+        return self.of[folder], rest
 
 
 Images: TypeAlias = Store | Folders
 """Where the relative uris of a manifest start."""
 
 
-def read_uri(base: Images, uri: str) -> bytes:
-    """The bytes at `uri`: a URI or an absolute path as it is, anything else below `base`."""
+def open_uri(base: Images, uri: str) -> BinaryIO:
+    """A seekable stream of what is at `uri`: a URI or an absolute path as it is, anything else below `base`."""
     if "://" in uri or uri.startswith("/"):
         folder, name = split_uri(uri)
-        return folder.read(name)
-    return base.read(uri)
+        return folder.open(name)
+    return base.open(uri)
 
 
 @lru_cache

@@ -8,12 +8,13 @@ import pyarrow.parquet as pq
 
 from medsae_ray.config import PhantomDataset, Recipe
 from medsae_ray.config.datasets import Dataset
+from medsae_ray.core import schema
 from medsae_ray.core.artifact import Draft, Receipt
 from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.combine import combine
 from medsae_ray.core.datasets.privacy import find_key, hash_ids, key_check
 from medsae_ray.core.datasets.rows import Rows, to_manifest
-from medsae_ray.core.splits import audit
+from medsae_ray.core.splits import audit, hold_out
 from medsae_ray.core.storage import Folders, Images, Store, split_uri
 from medsae_ray.stages.phantoms import drawn, hospitals, phantom_rows
 from medsae_ray.stages.run import Made, Run, Stage
@@ -57,7 +58,10 @@ def _manifest(run: Run, draft: Draft) -> Made:
     what = run.recipe.what
     found = [_rows(run, draft, source) for source in what.sources]
     rows = found[0] if what.dataset else combine(found, what.labels)
-    manifest = to_manifest(rows, what.split.model_dump(exclude={"salt"}), what.split.salt, what.shard_rows)
+    shares = what.split.model_dump(include=set(schema.SPLITS))
+    manifest = to_manifest(rows, shares, what.split.salt, what.shard_rows)
+    if what.split.held_out_by and what.split.held_out:
+        manifest = hold_out(manifest, what.split.held_out_by, what.split.held_out, shares, what.split.salt)
     if what.hashed:
         manifest = hash_ids(manifest, _key(run), what.hashed)
     writer = draft.writer(manifest.schema)

@@ -38,8 +38,9 @@ def rules_of(naming: Naming) -> NamingRules:
 
 
 def pictures_of(run: Run, manifest: Artifact) -> Pictures:
-    limits, table = run.recipe.what.images, manifest.table(["image_id", "uri"])
-    return Pictures.of(table, image_store(run), naming_of(run).image_size, limits.max_pixels, limits.high_bit)
+    limits = run.recipe.what.images
+    decoding, table = (limits.max_pixels, limits.high_bit, limits.window), manifest.table(["image_id", "uri"])
+    return Pictures.of(table, image_store(run), naming_of(run).image_size, *decoding)
 
 
 def ledger_of(run: Run, kind: str, rows: pa.Schema, *identity: object) -> Ledger:

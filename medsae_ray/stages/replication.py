@@ -13,6 +13,7 @@ from medsae_ray.core.analysis.replication import Correlations, Replication, Rule
 from medsae_ray.core.artifact import Artifact, Draft
 from medsae_ray.core.features import column
 from medsae_ray.core.fingerprint import FingerprintWork, Prints, duplicates
+from medsae_ray.core.reading import Reading
 from medsae_ray.core.replicated import best_pairs, pair_table
 from medsae_ray.stages.datasets import image_store
 from medsae_ray.stages.features import features_parents, features_what, labels_of, measure
@@ -62,9 +63,8 @@ def _counts(result: Replication) -> dict[str, int]:
 
 def _fingerprints(run: Run, draft: Draft) -> Made:
     limits, pool = run.recipe.what.images, run.recipe.how.embed
-    work = FingerprintWork(
-        draft.parents["manifest"], image_store(run), limits.max_pixels, limits.high_bit, pool.readers
-    )
+    reading = Reading(limits.max_pixels, limits.high_bit, limits.window, limits.max_voxels)
+    work = FingerprintWork(draft.parents["manifest"], image_store(run), reading, pool.readers)
     readers = Pool(actors=pool.actors, cpus=0.5, retries=pool.retries)
     return run.map(work, draft, schema.fingerprints(), readers, "cpus")
 

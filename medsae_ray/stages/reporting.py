@@ -51,7 +51,12 @@ def report_data(run: Run) -> ReportData:
         findings=[_finding(f) for f in metrics["findings"]],
         raw_findings=[_finding(f) for f in metrics["raw_findings"]],
         thumbnail=Pictures.of(
-            manifest.table(["image_id", "uri"]), image_store(run), THUMBNAIL, limits.max_pixels, limits.high_bit
+            manifest.table(["image_id", "uri"]),
+            image_store(run),
+            THUMBNAIL,
+            limits.max_pixels,
+            limits.high_bit,
+            limits.window,
         ).png,
         stages=[asdict(row) for row in run.rows],
         naming=naming_report(run) if what.naming else None,

@@ -17,7 +17,8 @@ from medsae_ray.config import Recipe, parse_recipe
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact, Draft, count_reasons
 from medsae_ray.core.datasets.rows import Rows, to_manifest
-from medsae_ray.core.embed import EmbedWork, fetch
+from medsae_ray.core.embed import EmbedWork
+from medsae_ray.core.files import fetch
 from medsae_ray.core.storage import Store
 from medsae_ray.stages.pipeline import run_stage
 from tests.small import DIM, SIZE, onnx_encoder, recipe_data
@@ -278,7 +279,7 @@ def away(images: Store, uri: str) -> bytes:
 
 @pytest.mark.parametrize("uri", ["train/patient00001/a.png", "s3://b/prefix/train/patient00001/a.png"])
 def test_a_store_that_fails_is_named_and_the_image_is_not(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medsae_ray.core.embed.read_uri", away)
+    monkeypatch.setattr("medsae_ray.core.files.open_uri", away)
     with pytest.raises(OSError, match=r"in bucket 'b': NETWORK") as caught:
         fetch(Store("memory://b"), uri)
     assert "patient00001" not in str(caught.value) and caught.value.__suppress_context__

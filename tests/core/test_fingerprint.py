@@ -12,6 +12,7 @@ from PIL import Image
 from medsae_ray.core.datasets.rows import Rows, to_manifest
 from medsae_ray.core.fingerprint import FingerprintWork, Prints, duplicates, fingerprint, near_pairs
 from medsae_ray.core.phantom import patient
+from medsae_ray.core.reading import Reading
 from medsae_ray.core.storage import Store
 from tests.core.made import SHARES, artifact
 from tests.shared import SHARED, needs_shared
@@ -74,7 +75,7 @@ def test_an_image_that_cannot_be_read_is_a_row_with_a_reason(tmp_path: Path) -> 
     y = {"a": pa.array([1, 0], pa.int8())}
     rows = Rows("d", ["i0.png", "i1.png"], ["p0", "p1"], ["i0.png", "i1.png"], y, {})
     manifest = artifact(tmp_path, "manifest", [to_manifest(rows, SHARES, "s", 2)])
-    work = FingerprintWork(manifest, Store(str(tmp_path)), 10**6, "depth")
+    work = FingerprintWork(manifest, Store(str(tmp_path)), Reading())
     good, bad = work.compute(None, work.prepare(0)).to_pylist()
     assert (good["coarse"], good["detail"]) == fingerprint(film) and good["reason"] is None
     assert bad == {"image_id": "i1.png", "coarse": None, "detail": None, "reason": "missing"}

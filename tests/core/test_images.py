@@ -262,3 +262,14 @@ def test_pixels_equal_those_of_the_medclip_reference() -> None:
         path = next((folder / "inputs").glob(f"{name}.*"))
         wanted = np.rint((pixels.astype(np.float64) * 0.27950088968644304 + 0.5862785803043838) * 255)
         np.testing.assert_array_equal(Preprocess()(read_image(path.read_bytes())), wanted)
+
+
+@pytest.mark.parametrize(("side", "expected"), [(1000, 500), (2200, 550), (900, 900), (90, 90)])
+def test_a_large_jpeg_is_decoded_smaller_if_asked_to(side: int, expected: int) -> None:
+    y, x = np.mgrid[:side, :side] / side
+    smooth = Image.fromarray((127 + 100 * np.sin(6 * x) * np.cos(5 * y)).astype(np.uint8))
+    data = encoded(smooth, "JPEG", quality=95)
+    reduced, whole = read_image(data, at_least=500), read_image(data)
+    assert reduced.size == (expected, expected) and whole.size == (side, side)
+    grids = (Preprocess(size=64)(image).astype(int) for image in (reduced, whole))
+    assert np.abs(np.subtract(*grids)).max() <= 2

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medsae_ray.core.splits import audit, index_images, patient_splits
+from medsae_ray.core.datasets.rows import Rows, to_manifest
+from medsae_ray.core.splits import audit, hold_out, index_images, patient_splits
 from medsae_ray.errors import DatasetError
 
 SHARES = {"sae": 0.6, "naming": 0.2, "detection": 0.2}
@@ -46,3 +47,20 @@ def test_the_audit_counts_and_refuses_a_patient_in_two_splits() -> None:
     assert audit(good)["patients_in_two_splits"] == 0
     with pytest.raises(DatasetError, match="1 patients are in more than one split"):
         audit(pa.table({"patient_id": ["a", "a"], "split": ["sae", "naming"]}))
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.sampled_from("ABC")), min_size=1, max_size=40), st.text(max_size=3))
+def test_who_was_ever_at_a_held_out_institution_is_tested_on_and_no_one_else(
+    rows: list[tuple[int, str]], salt: str
+) -> None:
+    patients, institutes = [str(p) for p, _ in rows], [i for _, i in rows]
+    names, shares = [f"i{n}" for n in range(len(rows))], {"sae": 0.5, "naming": 0.3, "detection": 0.2}
+    made = to_manifest(Rows("d", names, patients, names, {}, {"institute": pa.array(institutes)}), shares, salt, 8)
+    if "A" not in institutes:
+        with pytest.raises(DatasetError, match="no image has institute 'A'"):
+            hold_out(made, "institute", ["A"], shares, salt)
+        return
+    split = hold_out(made, "institute", ["A"], shares, salt)
+    tested = {p for p, i in zip(patients, institutes, strict=True) if i == "A"}
+    assert {p for p, s in zip(patients, split["split"].to_pylist(), strict=True) if s == "detection"} == tested
+    assert audit(split)["patients_in_two_splits"] == 0 and split.schema == made.schema

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medsae_ray.core.storage import Store, local_copy, read_uri, split_uri
+from medsae_ray.core.storage import Store, local_copy, open_uri, split_uri
 from medsae_ray.errors import ArtifactError
 
 
@@ -41,13 +41,18 @@ def test_of_many_writers_of_a_new_file_exactly_one_wins(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["record"]
 
 
+def read(base: Store, uri: str) -> bytes:
+    with open_uri(base, uri) as stream:
+        return stream.read()
+
+
 def test_a_uri_reads_as_it_is_and_a_relative_path_below_the_base(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"x")
     base = Store(str(tmp_path))
-    assert read_uri(base, "x.png") == read_uri(Store("/nowhere"), str(tmp_path / "x.png")) == b"x"
-    assert read_uri(base, f"file://{tmp_path}/x.png") == b"x"
+    assert read(base, "x.png") == read(Store("/nowhere"), str(tmp_path / "x.png")) == b"x"
+    assert read(base, f"file://{tmp_path}/x.png") == b"x"
     with pytest.raises(FileNotFoundError):
-        read_uri(base, "y.png")
+        read(base, "y.png")
 
 
 def test_an_unknown_scheme_is_refused_with_what_to_use() -> None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from PIL import Image
 
-from medsae_ray.core.embed import fetch
-from medsae_ray.core.images import read_image
+from medsae_ray.core.reading import Reading
 from medsae_ray.core.storage import Images
 from medsae_ray.errors import ImageError
 
@@ -25,19 +24,21 @@ class Pictures:
     side: int
     max_pixels: int
     high_bit: str
+    window: str = "header"
 
     @classmethod
-    def of(cls, manifest: pa.Table, store: Images, side: int, max_pixels: int, high_bit: str) -> "Pictures":
+    def of(
+        cls, manifest: pa.Table, store: Images, side: int, max_pixels: int, high_bit: str, window: str = "header"
+    ) -> "Pictures":
         uri_of = dict(zip(manifest["image_id"].to_pylist(), manifest["uri"].to_pylist(), strict=True))
-        return cls(store, uri_of, side, max_pixels, high_bit)
+        return cls(store, uri_of, side, max_pixels, high_bit, window)
 
     def png(self, image_id: str) -> bytes | None:
         """The picture; None for an image that cannot be read."""
         if image_id == BLANK:
             return picture(Image.new("L", (self.side, self.side), 128), self.side)
         try:
-            data = fetch(self.store, self.uri_of[image_id])
-            image = read_image(data, max_pixels=self.max_pixels, high_bit=self.high_bit)
+            image = Reading(self.max_pixels, self.high_bit, self.window).image(self.store, self.uri_of[image_id])
         except ImageError:
             return None
         return picture(image, self.side)

@@ -1,0 +1,141 @@
+"""Dataset `dicom`: a folder of DICOM files and zip archives of them, with labels from a table if there is one.
+
+A row is a frame. Of what a header says in its own words only identifiers leave this file, which the manifest stage
+hashes (privacy.py): metadata has a closed vocabulary (core/dicom/header.py), and messages name counts. The uri, by
+which images are found, is a path below how.paths.images and may tell more; it stays in the manifest.
+
+The dataset's identity is the SHA-256 of every file's name below how.paths.images, its size and what its header says,
+with the table's own hash: a moved folder is the same dataset, a changed file another.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from medsae_ray.core.artifact import sha256
+from medsae_ray.core.datasets.rows import Reader, Rows
+from medsae_ray.core.datasets.scan import File, Scan, scan
+from medsae_ray.core.datasets.table import table_rows
+from medsae_ray.core.dicom.header import METADATA
+from medsae_ray.core.storage import Store, split_uri
+from medsae_ray.errors import DatasetError
+
+if TYPE_CHECKING:
+    from medsae_ray.config import DicomDataset, Paths
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """The columns of how.paths.table, as a table dataset calls them."""
+
+    name: str
+    image: str
+    labels: list[str]
+    patient: None = None
+    metadata: list[str] = field(default_factory=list)
+
+
+def dicom_rows(found: Scan, dataset: "DicomDataset", table: bytes | None) -> Rows:
+    """Rows by name and frame. Raises DatasetError if there are none, or the table does not fit."""
+    if not found.files:
+        raise DatasetError(f"{dataset.name}: no DICOM image among the files; passed over: {found.skipped or 'none'}")
+
+    rows = [(file, frame) for file in found.files for frame in range(file.header.frames)]
+    metadata = zip(*(file.header.metadata for file, _ in rows), strict=True)
+    return Rows(
+        dataset=dataset.name,
+        image_id=[_image(_tidied(_instance(file)), file, frame) for file, frame in rows],
+        patient_id=[_tidied(_patient(file)) for file, _ in rows],
+        uri=[f"{file.name}#frame={frame}" for file, frame in rows],
+        labels=_labels(dataset, table, [file for file, _ in rows]),
+        metadata={name: pa.array(column, pa.string()) for name, column in zip(METADATA, metadata, strict=True)},
+        patients_known=all(file.header.patient for file in found.files),
+        study_id=[_tidied(file.header.study or _instance(file)) for file, _ in rows],
+        notes={
+            "passed_over": found.skipped,
+            "files": len(found.files),
+            "files_without_patient": sum(not file.header.patient for file in found.files),
+        },
+    )
+
+
+def _tidied(identifier: str) -> str:
+    return identifier.replace("\0", " ").strip()
+
+
+def _image(instance: str, file: File, frame: int) -> str:
+    return f"{instance}-{frame:05d}" if file.header.frames > 1 else instance
+
+
+def _instance(file: File) -> str:
+    return file.header.instance or f"file\0{file.name}"
+
+
+def _patient(file: File) -> str:
+    """Who it is; where the file does not say, the study counts as a patient."""
+    return file.header.patient or file.header.study or _instance(file)
+
+
+def _labels(dataset: "DicomDataset", table: bytes | None, files: list[File]) -> dict[str, pa.Array]:
+    if not dataset.labels:
+        return {}
+    if table is None:
+        raise DatasetError("what.dataset.labels needs how.paths.table, the file with these columns")
+    given = table_rows(table, "how.paths.table", _Labels(dataset.name, dataset.join, dataset.labels))  # type: ignore[arg-type]
+    row_of = {_tidy(image): row for row, image in enumerate(given.image_id)}
+    if len(row_of) < len(given.image_id):
+        raise DatasetError(
+            f"how.paths.table names {len(given.image_id) - len(row_of)} images twice in {dataset.join!r}"
+        )
+    wanted = [file.header.instance if dataset.join_by == "instance" else file.name for file in files]
+    rows = pa.array([row_of.get(_tidy(name)) for name in wanted], pa.int64())
+    if rows.null_count == len(rows):
+        raise DatasetError(f"how.paths.table: no image of the dataset is in column {dataset.join!r}; see join, join_by")
+    return {label: values.take(rows) for label, values in given.labels.items()}
+
+
+def _tidy(name: str) -> str:
+    return name.strip().removeprefix("./")
+
+
+def _table(paths: "Paths") -> bytes | None:
+    if not paths.table:
+        return None
+    folder, name = split_uri(paths.table)
+    try:
+        return folder.read(name)
+    except OSError as error:
+        raise DatasetError(f"how.paths.table: {paths.table} cannot be read: {error}") from error
+
+
+def _rows(dataset: "DicomDataset", paths: "Paths") -> Rows:
+    return dicom_rows(scan(Store(str(paths.images)), dataset.folders), dataset, _table(paths))
+
+
+def _identity(dataset: "DicomDataset", paths: "Paths") -> dict[str, Any]:
+    table = _table(paths)
+    found = scan(Store(str(paths.images)), dataset.folders)
+    return {"files": digest(found), **({"table": sha256(table)} if table is not None else {})}
+
+
+def digest(found: Scan) -> str:
+    """SHA-256 of what the rows are made of."""
+    total = hashlib.sha256()
+    for line in _lines(found):
+        total.update(json.dumps(line).encode() + b"\n")
+    return total.hexdigest()
+
+
+def _lines(found: Scan) -> Iterator[list[Any]]:
+    yield ["passed_over", sorted(found.skipped.items())]
+    for file in found.files:
+        header = file.header
+        names = [header.instance, header.study, header.patient]
+        yield [file.name, file.size, *names, header.frames, list(header.metadata)]
+
+
+DICOM = Reader(_rows, _identity)

@@ -1,0 +1,127 @@
+"""What a folder of DICOM files holds: every readable header, and what was passed over and why.
+
+| passed over | because |
+|---|---|
+| not_an_image | it is no DICOM file |
+| no_pixels | it is a DICOM file without an image: a report, a plan, a directory |
+| corrupt, truncated, empty, too_large, unreadable, missing | it, or the archive that it is in, cannot be read |
+| too_many_frames | it claims more frames than fit in its bytes, or than MAX_FRAMES |
+| unsafe_name | its name in an archive leads out of it (..), or cannot be told from another address |
+| too_deep | it is an archive in archives, deeper than MAX_DEPTH |
+| link_loop, not_a_file | its folder was seen before, by another link; it is a pipe or a device |
+| duplicate | an image with its SOP instance UID came before, by name |
+
+A file whose header is whole and whose pixels are not is no such case: it becomes a row that is not ok.
+"""
+
+import io
+import os
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
+from typing import BinaryIO, NamedTuple
+
+from medsae_ray.core.dicom.header import Header, read_header
+from medsae_ray.core.files import MAX_DEPTH, Found, archive, is_archive, opened, unpacked, usable, walk
+from medsae_ray.core.storage import Store
+from medsae_ray.errors import DatasetError, ImageError
+
+READERS = min(32, 4 * (os.cpu_count() or 1))
+"""Files whose headers are read at once; on a network most of the time is waiting."""
+
+
+class File(NamedTuple):
+    """One DICOM file."""
+
+    name: str
+    """Its address below how.paths.images."""
+    size: int
+    header: Header
+
+
+class Scan(NamedTuple):
+    """All files, by name, and how many were passed over for which reason."""
+
+    files: list[File]
+    skipped: dict[str, int]
+
+
+def scan(store: Store, folders: Sequence[str]) -> Scan:
+    """Reads every header below `folders`. Raises DatasetError for a folder that is not there.
+
+    Asked again for files that have not changed, as the rows are after the identity, it gives what it read before.
+    """
+    skipped: Counter[str] = Counter()
+    found: dict[str, Found] = {}
+    for folder in folders:
+        if store.is_local and not os.path.isdir(store.path(folder)):
+            raise DatasetError(f"what.dataset.folders: there is no folder {folder!r} in how.paths.images")
+        found.update({file.name: file for file in walk(store, folder, skipped)})
+    return _headers(store.uri, tuple(found[name] for name in sorted(found)), tuple(sorted(skipped.items())))
+
+
+@lru_cache(maxsize=2)
+def _headers(uri: str, found: tuple[Found, ...], passed_over: tuple[tuple[str, int], ...]) -> Scan:
+    store, skipped = Store(uri), Counter(dict(passed_over))
+    with ThreadPoolExecutor(READERS) as pool:
+        read = pool.map(lambda file: _read(store, file), found)
+        files: list[File] = []
+        for one, counts in read:
+            files += one
+            skipped.update(counts)
+    return Scan(_distinct(files, skipped), dict(sorted(skipped.items())))
+
+
+def _distinct(files: list[File], skipped: Counter[str]) -> list[File]:
+    seen: set[str] = set()
+    kept = []
+    for file in files:
+        if file.header.instance and file.header.instance in seen:
+            skipped["duplicate"] += 1
+            continue
+        seen.add(file.header.instance)
+        kept.append(file)
+    return kept
+
+
+def _read(store: Store, found: Found) -> tuple[list[File], Counter[str]]:
+    """The DICOM files in one file: itself, or what an archive has."""
+    skipped: Counter[str] = Counter()
+    try:
+        with opened(store, found.name) as stream:
+            if is_archive(found.name):
+                return list(_of_archive(archive(stream), found.name, 1, skipped)), skipped
+            header = read_header(partial(_start, stream), found.size)
+        return [File(found.name, found.size, header)], skipped
+    except ImageError as error:
+        skipped[error.reason] += 1
+    except OSError:
+        if not store.is_local:
+            raise
+        skipped["unreadable"] += 1
+    return [], skipped
+
+
+def _start(stream: BinaryIO, count: int) -> bytes:
+    stream.seek(0)
+    return stream.read(count)
+
+
+def _of_archive(found: zipfile.ZipFile, address: str, depth: int, skipped: Counter[str]) -> list[File]:
+    files: list[File] = []
+    for info in usable(found, skipped):
+        name = f"{address}!/{info.filename}"
+        try:
+            if not is_archive(name):
+                header = read_header(partial(unpacked, found, info.filename), info.file_size)
+                files.append(File(name, info.file_size, header))
+            elif depth < MAX_DEPTH:
+                inner = archive(io.BytesIO(unpacked(found, info.filename)))
+                files += _of_archive(inner, name, depth + 1, skipped)
+            else:
+                skipped["too_deep"] += 1
+        except ImageError as error:
+            skipped[error.reason] += 1
+    return files

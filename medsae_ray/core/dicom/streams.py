@@ -1,0 +1,66 @@
+"""What compressed frames say of themselves, read before a decoder gets them.
+
+Decoders allocate what a code stream claims. A frame of 512 x 512 whose JPEG says 60000 x 60000 is refused here.
+"""
+
+import struct
+
+import numpy as np
+
+from medsae_ray.errors import ImageError
+
+_NOT_FRAMES = {0xC4, 0xC8, 0xCC}
+_ALONE = {0x01, *range(0xD0, 0xD9)}
+_PROBED = 2**23  # bytes of a run-length frame that are never worth a look before decoding
+
+
+def check_size(frame: bytes, rows: int, columns: int) -> None:
+    """ImageError if `frame` is JPEG, JPEG-LS or JPEG 2000 of another size than its DICOM header says."""
+    found = jpeg_size(frame) if frame[:2] == b"\xff\xd8" else j2k_size(frame)
+    if found and found != (rows, columns):
+        raise ImageError("corrupt", f"a code stream of {found[0]} x {found[1]}, the header says {rows} x {columns}")
+
+
+def jpeg_size(frame: bytes) -> tuple[int, int] | None:
+    """(height, width) of the frame header of JPEG (SOF0 to SOF15) or JPEG-LS (SOF55); None if there is none."""
+    at = 2
+    while at + 9 <= len(frame):
+        if frame[at] != 0xFF:
+            return None
+        marker = frame[at + 1]
+        if marker == 0xFF:
+            at += 1
+        elif marker in _ALONE:
+            at += 2
+        elif (0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES) or marker == 0xF7:
+            height, width = struct.unpack(">HH", frame[at + 5 : at + 9])
+            return height, width
+        else:
+            at += 2 + max(struct.unpack(">H", frame[at + 2 : at + 4])[0], 2)
+    return None
+
+
+def j2k_size(frame: bytes) -> tuple[int, int] | None:
+    """(height, width) of JPEG 2000's SIZ marker, also within a JP2 file; None if there is none."""
+    at = frame.find(b"\xff\x4f\xff\x51", 0, 4096)
+    if at < 0 or len(frame) < at + 24:
+        return None
+    width, height, left, top = struct.unpack(">IIII", frame[at + 8 : at + 24])
+    return height - top, width - left
+
+
+def check_rle(frame: bytes, expected: int) -> None:
+    """ImageError if a run-length encoded frame would become more than `expected` bytes and a little padding.
+
+    A byte of PackBits becomes up to 64. Frames that stay small even so are not looked at.
+    """
+    if len(frame) * 64 <= max(_PROBED, 2 * expected):
+        return
+    codes = np.frombuffer(frame, np.uint8)
+    at, total = 64, 0
+    while at < len(codes):
+        code = int(codes[at])
+        total += code + 1 if code < 128 else (257 - code if code > 128 else 0)
+        at += code + 2 if code < 128 else (2 if code > 128 else 1)
+        if total > expected + 2**16:
+            raise ImageError("corrupt", f"run lengths of more than {expected} bytes")

@@ -1,0 +1,135 @@
+"""From a manifest's uri to an image: any file, a frame of a DICOM file, a slice of a volume, also in a zip archive.
+
+| uri | is |
+|---|---|
+| `a/b.png` | an image file, or the first frame of a DICOM file |
+| `a/b.dcm#frame=3` | the fourth frame |
+| `s0001/ct.nii.gz#axial=37&window=-160:240` | slice 37 from below, Hounsfield units -160 to 240 as black to white |
+| `a.zip!/b/c.dcm#frame=0` | the same within an archive |
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple, TypeVar
+
+from PIL import Image
+
+from medsae_ray.core.dicom import Dicom
+from medsae_ray.core.files import opened_files, outer_file
+from medsae_ray.core.images import MAX_PIXELS, read_image
+from medsae_ray.core.nifti import MAX_VOXELS, PLANES, Volume
+from medsae_ray.core.storage import Images
+from medsae_ray.errors import ImageError
+
+T = TypeVar("T")
+_PART = re.compile(rf"#(frame|{'|'.join(PLANES)})=(\d{{1,9}})(?:&window=(p?[-\d.]+:[-\d.]+))?$")
+DEFAULT_WINDOW = "p1:99"
+
+
+class Part(NamedTuple):
+    """What of a file an image is."""
+
+    kind: str
+    """"frame", a plane, or "" for the file itself."""
+    number: int
+    window: str
+
+
+def split_part(uri: str) -> tuple[str, Part]:
+    """A file's address, and what of it is meant."""
+    found = _PART.search(uri)
+    if not found:
+        return uri, Part("", 0, "")
+    return uri[: found.start()], Part(found[1], int(found[2]), found[3] or DEFAULT_WINDOW)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The part of a recipe that decides how files become images."""
+
+    max_pixels: int = MAX_PIXELS
+    high_bit: str = "depth"
+    window: str = "header"
+    max_voxels: int = MAX_VOXELS
+    at_least: int | None = None
+    """Of JPEG files: see `read_image`."""
+
+    def image(self, store: Images, uri: str) -> Image.Image:
+        """One image of mode L or RGB. ImageError if it cannot be used, OSError if the store does not answer."""
+        ((_, found),) = self.images(store, [uri])
+        if isinstance(found, ImageError):
+            raise found
+        return found
+
+    def images(self, store: Images, uris: Sequence[str]) -> Iterator[tuple[int, Image.Image | ImageError]]:
+        """(position, image or why there is none) of uris of one file or archive, which is read and decoded once.
+
+        Not more than one image is held beside the file, if each is used before the next is asked for.
+        """
+        numbered = [(number, *split_part(uri)) for number, uri in enumerate(uris)]
+        try:
+            with opened_files(store, numbered[0][1]) as read:
+                for file, rows in groupby(numbered, key=lambda row: row[1]):
+                    yield from self._of_file(read, file, [(number, part) for number, _, part in rows])
+        except ImageError as error:  # the archive itself
+            yield from ((number, error) for number, _, _ in numbered)
+
+    def _of_file(
+        self, read: Callable[[str], bytes], file: str, wanted: list[tuple[int, Part]]
+    ) -> Iterator[tuple[int, Image.Image | ImageError]]:
+        try:
+            decode = self._decoder(read(file), wanted[0][1].kind)
+        except (ImageError, MemoryError) as error:
+            yield from ((number, _as_image_error(error)) for number, _ in wanted)
+            return
+        for number, part in wanted:
+            found: Image.Image | ImageError
+            try:
+                found = decode(part)
+            except (ImageError, MemoryError) as error:
+                found = _as_image_error(error)
+            yield number, found
+
+    def _decoder(self, data: bytes, kind: str) -> Callable[[Part], Image.Image]:
+        """What makes the images of one file; a volume or a DICOM file is parsed here, once."""
+        if kind == "frame":
+            dicom = Dicom(data, max_pixels=self.max_pixels, window=self.window)
+            return lambda part: dicom.image(part.number)
+        if kind in PLANES:
+            volume = Volume(data, self.max_voxels)
+            return lambda part: volume.image(part.kind, part.number, part.window, self.max_pixels)
+        return lambda part: read_image(
+            data, max_pixels=self.max_pixels, high_bit=self.high_bit, window=self.window, at_least=self.at_least
+        )
+
+
+def _as_image_error(error: ImageError | MemoryError) -> ImageError:
+    return error if isinstance(error, ImageError) else ImageError("too_large", "there is no memory for it")
+
+
+def map_images(
+    reading: Reading, store: Images, uris: Sequence[str], use: Callable[[Image.Image | ImageError], T], readers: int
+) -> list[T]:
+    """`use` of each image, or of why there is none, in the order of the uris. Files are read once, `readers` at a time;
+    of each one image is held in full size."""
+    found: dict[int, T] = {}
+
+    def of_file(rows: list[int]) -> list[tuple[int, T]]:
+        images = reading.images(store, [uris[row] for row in rows])
+        return [(rows[position], use(image)) for position, image in images]
+
+    with ThreadPoolExecutor(readers) as pool:
+        for used in pool.map(of_file, by_file(uris).values()):
+            found.update(used)
+    return [found[row] for row in range(len(uris))]
+
+
+def by_file(uris: Sequence[str]) -> dict[str, list[int]]:
+    """File or archive -> positions of its uris, in order of first appearance."""
+    groups: dict[str, list[int]] = {}
+    for position, uri in enumerate(uris):
+        groups.setdefault(outer_file(split_part(uri)[0]), []).append(position)
+    return groups
