@@ -100,7 +100,7 @@ from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.fit import fit
 from medsae_ray.core.sae.table import Table, write_table
 
-ROWS, D = 1_000_000, 64
+ROWS, D = 2_000_000, 64
 path = Path(sys.argv[1])
 rng = np.random.default_rng(0)
 write_table(path, (rng.standard_normal((ROWS // 100, D), dtype=np.float32) for _ in range(100)), D)
@@ -126,7 +126,7 @@ except (MemoryError, RuntimeError):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits and /proc are Linux's")
 def test_a_table_of_twice_the_allowed_memory_is_trained_on(tmp_path):
-    """256 MB of rows where 128 MB of memory may be taken; pages of a file do not count, as the kernel can drop them."""
+    """512 MB of rows where 256 MB of memory may be taken; pages of a file do not count, as the kernel can drop them."""
     call = [sys.executable, "-c", LIMITED, str(tmp_path / "x.npy")]
     found = subprocess.run(call, capture_output=True, text=True)
     assert found.stdout == "trained from the file, but not from memory\n", found.stderr
