@@ -124,6 +124,7 @@ def two_ranks_configs() -> list:
     one = [make(epochs=2, batch_size=46) for make in ALL]
     aux = [make(k=2, width=96, lr=5e-3) for make in (row_topk_config, topk_config)]
     aux += [matryoshka_config(width=96, levels=[40, 96], k=2, lr=5e-3)]
+    # Random directions leave features dead here; a start near the data does not.
     aux = [replace(config, init="random", epochs=5, dead_after_epochs=1, batch_size=46) for config in aux]
     return [*one, jumprelu_config(l0=4.0, target_l0=3.0, epochs=2, batch_size=46), *aux]
 
