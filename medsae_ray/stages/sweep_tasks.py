@@ -100,7 +100,7 @@ def _outcome(ended: Any, retries: int) -> Failure | None:
 
 def _rows(job: Job, split: str) -> np.ndarray:
     with split_table(job.embeddings, job.manifest, split, job.how) as table:
-        return np.array(table.x_ND)
+        return np.array(table.x_ND.numpy())
 
 
 def _normalisation(x_ND: np.ndarray, kind: tuple[str, float | None], threads: int) -> Normalisation:

@@ -31,7 +31,7 @@ def recipe(**how: Any) -> dict[str, Any]:
     whole = yaml.safe_load(find_recipe("phantom").read_text())
     whole["what"]["dataset"]["patients"] = 160
     whole["what"]["split"] = {"sae": 0.4, "naming": 0.3, "detection": 0.3}
-    whole["what"]["sae"] |= {"epochs": 40, "width": 12, "batch_size": 64}
+    whole["what"]["sae"] |= {"epochs": 40, "levels": [10, 12], "width": 12, "batch_size": 64}
     whole["what"]["naming"]["detection"] = {"positives": 10, "negatives": 10, "support": 10, "pool": 30}
     whole["how"] |= how
     return whole
