@@ -12,27 +12,12 @@ import pyarrow.compute as pc
 from medsae_ray.core.artifact import sha256
 from medsae_ray.core.datasets.columns import file_data, label, read_table, required, text
 from medsae_ray.core.datasets.rows import Reader, Rows
+from medsae_ray.core.labels import CHEXPERT as LABELS
 from medsae_ray.errors import DatasetError
 
 if TYPE_CHECKING:
     from medsae_ray.config import ChexpertDataset, Paths
 
-LABELS = (
-    "No Finding",
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-)
 METADATA = {"Sex": "sex", "Age": "age", "Frontal/Lateral": "view", "AP/PA": "projection"}
 _PLACES = r"(?:^|/)(?P<patient>patient[0-9]+)/(?P<study>study[0-9]+)/[^/]+$"
 

@@ -9,29 +9,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from medsae_ray.core.labels import CHEXPERT as LABELS
 from medsae_ray.core.phantom.render import render
 from medsae_ray.core.phantom.streams import stream
 
 LUNG_OPACITY_CHILDREN = ("Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis")
 """Findings that imply Lung Opacity, as in CheXpert's hierarchy."""
-
-LABELS = (
-    "No Finding",
-    "Enlarged Cardiomediastinum",
-    "Cardiomegaly",
-    "Lung Opacity",
-    "Lung Lesion",
-    "Edema",
-    "Consolidation",
-    "Pneumonia",
-    "Atelectasis",
-    "Pneumothorax",
-    "Pleural Effusion",
-    "Pleural Other",
-    "Fracture",
-    "Support Devices",
-)
-"""The 14 labels of CheXpert in its order."""
 
 FINDINGS = LABELS[1:]
 """The 13 planted findings."""
