@@ -28,7 +28,7 @@ def start(sae: SAE, x_ND: Tensor, config: SAEConfig) -> None:
         sae.b_dec.copy_(sae.mean)
     if config.init == "data":
         _near_rows(sae, x_ND, order_N)
-    sample_BD = sae.eval().normalise(x_ND[order_N[:_ROWS]].float())
+    sample_BD = sae.eval().normalise(x_ND[order_N[:_ROWS]].to(sae.b_dec))
     if active is not None:
         sae.silence(_quantiles(sae, sample_BD, min(0.5, active / sae.width)))
     if config.init != "random":
@@ -38,7 +38,7 @@ def start(sae: SAE, x_ND: Tensor, config: SAEConfig) -> None:
 def _near_rows(sae: SAE, x_ND: Tensor, order_N: Tensor) -> None:
     """Features start near randomly chosen embeddings, as in saev (OSU-NLP)."""
     chosen_M = order_N.repeat(-(-sae.width // len(order_N)))[: sae.width]
-    rows_MD = sae.normalise(x_ND[chosen_M].float()) - sae.b_dec
+    rows_MD = sae.normalise(x_ND[chosen_M].to(sae.b_dec)) - sae.b_dec
     start_MD = unit(_BLEND * unit(rows_MD) + (1 - _BLEND) * sae.W_dec)
     sae.W_dec.copy_(start_MD)
     sae.W_enc.copy_(start_MD.T)
