@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from medsae_ray.core.artifact import sha256
+from medsae_ray.core.datasets.columns import file_data
 from medsae_ray.core.datasets.rows import Reader, Rows
 from medsae_ray.core.datasets.scan import File, Scan, scan
 from medsae_ray.core.datasets.table import table_rows
 from medsae_ray.core.dicom.header import METADATA
-from medsae_ray.core.storage import Store, split_uri
+from medsae_ray.core.storage import Store
 from medsae_ray.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -103,13 +104,7 @@ def _tidy(name: str) -> str:
 
 
 def _table(paths: "Paths") -> bytes | None:
-    if not paths.table:
-        return None
-    folder, name = split_uri(paths.table)
-    try:
-        return folder.read(name)
-    except OSError as error:
-        raise DatasetError(f"how.paths.table: {paths.table} cannot be read: {error}") from error
+    return file_data(paths.table, "table") if paths.table else None
 
 
 def _rows(dataset: "DicomDataset", paths: "Paths") -> Rows:
