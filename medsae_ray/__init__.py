@@ -1,6 +1,6 @@
 """Concepts inside medical image encoders: found by sparse autoencoders, named, and tested on held-out patients."""
 
-from medsae_ray.api import load_encoder, load_sae, open_artifact, run
+from medsae_ray.api import load_encoder, load_sae, open_artifact, query, run
 from medsae_ray.errors import (
     ArtifactError,
     DatasetError,
@@ -22,5 +22,6 @@ __all__ = [
     "load_encoder",
     "load_sae",
     "open_artifact",
+    "query",
     "run",
 ]

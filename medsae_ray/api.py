@@ -24,6 +24,30 @@ def run(recipe: "Recipe | str | PathLike[str]", root: str | PathLike[str]) -> di
     return run_recipe(chosen, str(root))
 
 
+def query(
+    recipe: "Recipe | str | PathLike[str]",
+    root: str | PathLike[str],
+    text: str,
+    *,
+    features: int = 3,
+    images: int = 10,
+    split: str | None = None,
+) -> dict[str, Any]:
+    """The features of a finished run that answer a query in words, and the images that show them most.
+
+    `way` of the answer is "text half" if the recipe has what.vocabulary: features by their cosine with the query, which
+    is `score`, and `p`, the chance that a random mixture of features has such a cosine. Else it is "names": features
+    by the words of their names and definitions, `score` is BM25. An image's `score` is 1 where all these features are
+    as strong as they ever are; each patient has one image. `split` is "sae", "naming" or "detection"; None takes all.
+    Raises RecipeError, or ArtifactError if the run is not finished.
+    """
+    from medsae_ray.config import Recipe, load_recipe
+    from medsae_ray.service.finished import library_of, open_run
+
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
+    return library_of(open_run(chosen, str(root))).ask(text, features, images, split)
+
+
 def load_encoder(kind: str, weights: str | None = None, **options: Any) -> "Encoder":
     """A frozen encoder: kind is "medclip-vit", "medclip-resnet", "biomedparse", "dinov3", "huggingface" or "onnx".
 

@@ -1,4 +1,4 @@
-"""The command line: medsae run | sweep | stage | show | verify | serve | export | import."""
+"""The command line: medsae run | sweep | stage | query | show | verify | serve | export | import."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ from rich.table import Table
 
 from medsae_ray.config import load_recipe
 from medsae_ray.core.artifact import Artifact, open_artifact, verify
+from medsae_ray.core.schema import SPLITS
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import ArtifactError, MedsaeError
 
@@ -38,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     stage.add_argument(
         "name", metavar="NAME", help="manifest, embeddings, sae, activations, features, names, scores, atlas, ..."
     )
+    query = commands.add_parser("query", help="features and images of a finished run, by words")
     serve = commands.add_parser("serve", help="a finished run over HTTP, until Ctrl-C")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at; beyond this machine it needs a token")
     serve.add_argument("--port", type=int, default=8000)
@@ -47,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="environment variable with the token that callers have to send",
     )
-    for command, do in ((run, _run), (sweep, _sweep), (stage, _stage), (serve, _serve)):
+    for command, do in ((run, _run), (sweep, _sweep), (stage, _stage), (serve, _serve), (query, _query)):
         command.add_argument(
             "recipe", metavar="RECIPE", help="a YAML file, or the name of one that comes with the package"
         )
@@ -55,6 +57,11 @@ def _parser() -> argparse.ArgumentParser:
             "--root", required=True, metavar="URI", help="folder for artifacts: a path, s3://..., gs://..."
         )
         command.set_defaults(do=do)
+    query.add_argument("text", metavar="TEXT", help='what to look for: "large left pleural effusion"')
+    query.add_argument("--features", type=_count, default=3, help="features that the images are found by (3)")
+    query.add_argument("--images", type=_count, default=10, help="images to show, one of each patient (10)")
+    query.add_argument("--split", choices=SPLITS, help="only images of these patients")
+    query.add_argument("--json", action="store_true", help="the whole answer as JSON")
     export = commands.add_parser("export", help="a trained SAE as the checkpoint of another library")
     export.add_argument("sae", metavar="SAE_URI", help="a finished sae artifact")
     export.add_argument("format", metavar="FORMAT", help=FORMATS)
@@ -108,6 +115,26 @@ def _serve(chosen: argparse.Namespace) -> int:
     recipe = load_recipe(chosen.recipe)
     serve_run(recipe, chosen.root, chosen.host, chosen.port, chosen.token_variable, _console())
     return 0
+
+
+def _query(chosen: argparse.Namespace) -> int:
+    from medsae_ray.api import query
+    from medsae_ray.stages.closing import query_tables
+
+    asked = {"features": chosen.features, "images": chosen.images, "split": chosen.split}
+    answer = query(load_recipe(chosen.recipe), chosen.root, chosen.text, **asked)
+    if chosen.json:
+        print(json.dumps(answer, indent=1, allow_nan=False))
+        return 0
+    for part in query_tables(answer):
+        _console().print(part)
+    return 0
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000")
+    return int(text)
 
 
 def _export(chosen: argparse.Namespace) -> int:

@@ -25,6 +25,8 @@ class EncoderModel(Model):
     """What how.paths.weights must name; None where there are published weights to fall back on."""
     takes_ids: ClassVar[bool] = False
     """Whether how.paths.weights may be a Hugging Face id."""
+    has_text: ClassVar[bool] = False
+    """Whether its published weights have a text half."""
 
     def options(self) -> dict[str, Any]:
         """What load_encoder is given beside kind and weights."""
@@ -34,6 +36,7 @@ class EncoderModel(Model):
 class MedclipEncoder(EncoderModel):
     """MedCLIP's vision half: Swin-T (vit) or ResNet-50 (resnet), 512 dimensions."""
 
+    has_text: ClassVar[bool] = True
     kind: Literal["medclip-vit", "medclip-resnet"]
     precision: Precision = "float32"
     """Of weights and activations. Embeddings are stored as float32 either way."""

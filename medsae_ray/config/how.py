@@ -20,12 +20,17 @@ class Paths(Model):
     """Folder that image paths start at; the table's own folder if not given."""
     weights: str | None = None
     """The encoder's weights: a file, builtin:phantom-encoder, or, as the kind wants, a Hugging Face id or folder."""
+    vocabulary: str | None = None
+    """File with the terms of what.vocabulary, one a line; # begins a comment."""
+    tokenizer: str | None = None
+    """The text half's tokenizer, a Hugging Face id or a folder; null takes Bio_ClinicalBERT's."""
     datasets: dict[str, "Paths"] = Field(default_factory=dict)
     """The files of each of several datasets, by its name."""
 
     @model_validator(mode="after")
     def _one_level(self) -> Self:
-        if any(paths.weights or paths.datasets for paths in self.datasets.values()):
+        beside = ("weights", "vocabulary", "tokenizer", "datasets")
+        if any(getattr(paths, key) for paths in self.datasets.values() for key in beside):
             raise ValueError("how.paths.datasets holds a dataset's files; `weights` belong beside it")
         return self
 

@@ -54,6 +54,21 @@ class Recipe(Model):
             raise ValueError("what.naming needs how.vlm, the vision-language model that gives and tests the names")
         return self
 
+    @model_validator(mode="after")
+    def _vocabulary_fits(self) -> Self:
+        encoder, vocabulary, paths = self.what.encoder, self.what.vocabulary, self.how.paths
+        if vocabulary is None:
+            if given := [key for key in ("vocabulary", "tokenizer") if getattr(paths, key)]:
+                raise ValueError(f"how.paths.{given[0]} is for what.vocabulary, which this recipe does not have")
+            return self
+        if not encoder.has_text:
+            raise ValueError(f"what.vocabulary needs an encoder with a text half (medclip), {encoder.kind} has none")
+        if (paths.weights or "").startswith("builtin:"):
+            raise ValueError(f"what.vocabulary needs weights with a text half, {paths.weights} has none")
+        if vocabulary.terms and paths.vocabulary:
+            raise ValueError("what.vocabulary.terms and how.paths.vocabulary both give the terms; leave one out")
+        return self
+
     def paths_of(self, source: Dataset) -> Paths:
         """Where the files of one of the run's datasets lie."""
         return self.how.paths if self.what.dataset else self.how.paths.datasets.get(source.name, Paths())
@@ -107,7 +122,8 @@ def _absolute_paths(recipe: Recipe, base: Path) -> Recipe:
 
 def _paths(paths: Paths, base: Path, ids: bool) -> Paths:
     given = paths.model_dump(exclude_none=True, exclude={"datasets"})
-    found = {key: _absolute(value, base, may_be_id=ids and key == "weights") for key, value in given.items()}
+    id_keys = ("weights", "tokenizer") if ids else ("tokenizer",)
+    found = {key: _absolute(value, base, may_be_id=key in id_keys) for key, value in given.items()}
     return Paths(**found, datasets={name: _paths(inner, base, ids) for name, inner in paths.datasets.items()})
 
 

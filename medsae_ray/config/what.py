@@ -10,6 +10,7 @@ from medsae_ray.config.encoders import Encoder
 from medsae_ray.config.privacy import HASHED_KINDS, Privacy
 from medsae_ray.config.replication import Replication
 from medsae_ray.config.sweep import Members, Sweep, members_of
+from medsae_ray.config.vocabulary import Vocabulary
 from medsae_ray.errors import RecipeError
 from medsae_ray.sae_rules import AUXK, SOME, USED, check_together
 
@@ -208,6 +209,8 @@ class What(Model):
     features: Features = Features()
     naming: Naming | None = None
     """Leave it out for a run without a vision-language model: features then get their names from labels only."""
+    vocabulary: Vocabulary | None = None
+    """Names from a list of terms, for encoders with a text half (medclip); {} takes the packaged list."""
     privacy: Privacy = Privacy()
     replication: Replication = Replication()
 

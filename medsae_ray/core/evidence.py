@@ -19,6 +19,8 @@ from medsae_ray.core.analysis.values import Floats, Ints, UnitValues
 from medsae_ray.core.features import Labels, Sums
 from medsae_ray.core.report.data import Finding
 
+SOURCES = ("vlm", "label", "vocabulary")
+"""Of names, the strongest first."""
 NAME_Q = 0.05
 """A label becomes a feature's name only if its false discovery rate over all features is at most this."""
 
@@ -125,8 +127,8 @@ def _name(row: dict[str, Any], q: float, n_of: dict[str, int]) -> dict[str, Any]
 def atlas(features: pa.Table, names: pa.Table, scores: pa.Table | None = None) -> pa.Table:
     """The SAE's features, each with its strongest name.
 
-    A verified name comes before one that is not, and among equals the vision-language model's before the label's:
-    it was written without sight of the labels.
+    A verified name comes before one that is not. Among equals the vision-language model's is first: it was written from
+    images, without sight of the labels. A label's comes before a vocabulary's, as it rests on images that have it.
     """
     sae = features.filter(pa.compute.equal(features["space"], "sae")).sort_by("feature")
     score_of = {(row["feature"], row["source"]): row for row in (scores.to_pylist() if scores else [])}
@@ -149,8 +151,8 @@ def atlas(features: pa.Table, names: pa.Table, scores: pa.Table | None = None) -
     return sae
 
 
-def _strength(row: dict[str, Any]) -> tuple[bool, bool]:
-    return row["score"].get("verdict") == "verified", row["source"] == "vlm"
+def _strength(row: dict[str, Any]) -> tuple[bool, int]:
+    return row["score"].get("verdict") == "verified", -SOURCES.index(row["source"])
 
 
 def _argmax(strength: Floats, axis: int) -> Ints:

@@ -191,7 +191,7 @@ def samples() -> pa.Schema:
 
 
 def names() -> pa.Schema:
-    """One row per (feature, source of the name): "vlm" or "label".
+    """One row per (feature, source of the name): "vlm", "label" or "vocabulary".
 
     `name` is null unless `status` is "named"; else it is "abstained", "failed" or "insufficient_support", and
     `evidence` says why. A vlm's evidence is its whole reply.

@@ -103,6 +103,45 @@ class WholeFeature(Feature):
     top_images: list[TopImage]
 
 
+class Match(BaseModel):
+    """A feature that answers a query. `score` is a cosine, and `p` the chance that a random mixture of features has
+    such a one; with `way` "names" it is BM25, and `p` null."""
+
+    feature: int
+    score: float
+    p: float | None
+    name: str | None
+    name_source: str | None
+    definition: str | None
+    verdict: str | None
+    detection_auroc: float | None
+
+
+class Shown(BaseModel):
+    feature: int
+    activation: float
+
+
+class FoundImage(BaseModel):
+    """`score` is 1 where all matching features are as strong as they ever are."""
+
+    image_id: str
+    split: str
+    score: float
+    features: list[Shown]
+
+
+class QueryAnswer(BaseModel):
+    """`way` says how the features were found: by "text half" or by "names"."""
+
+    query: str
+    way: str
+    features: list[Match]
+    images: list[FoundImage]
+    sae: str
+    atlas: str
+
+
 class Spent(BaseModel):
     """Tokens that the engine took."""
 

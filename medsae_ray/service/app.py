@@ -1,8 +1,10 @@
 """The routes. Every image is decoded and encoded in a few threads of their own, so that no caller stops the others."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from importlib import metadata
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -12,12 +14,13 @@ from fastapi.security import HTTPBearer
 
 from medsae_ray.config import Naming
 from medsae_ray.core.naming.pictures import picture
+from medsae_ray.core.words.library import Library
 from medsae_ray.errors import ImageError
 from medsae_ray.service import answers, chat, vlm
 from medsae_ray.service.atlas import Atlas, Sort, Verdict
 from medsae_ray.service.atlas import Query as FeatureQuery
 from medsae_ray.service.encoding import Active, ImageEncoder
-from medsae_ray.service.finished import Finished
+from medsae_ray.service.finished import Finished, library_of
 from medsae_ray.service.guard import Guard
 from medsae_ray.service.limits import Limits
 from medsae_ray.service.link import Link
@@ -26,6 +29,7 @@ from medsae_ray.service.uploads import FORM, RAW, Reading, image_bytes, read_for
 from medsae_ray.stages.naming import rules_of
 
 T = TypeVar("T")
+Split = Literal["sae", "naming", "detection"]
 _FILE = {"type": "string", "format": "binary"}
 
 
@@ -38,6 +42,7 @@ class Desk:
         images = run.recipe.what.images
         self.reading = Reading(min(limits.pixels, images.max_pixels), images.high_bit)
         self._threads = ThreadPoolExecutor(limits.threads, "image")
+        self._opening = threading.Lock()
 
     async def work(self, do: Callable[..., T], *arguments: Any) -> T:
         """`do` in one of the threads."""
@@ -54,6 +59,15 @@ class Desk:
         counts = {"width": image.width, "height": image.height, "active": len(features), "named": len(known)}
         shown = (known if named else features)[:top]
         return counts | {"features": shown, "sae": self.run.sae.name, "atlas": self.run.atlas.name}
+
+    @cached_property
+    def _library(self) -> Library:
+        return library_of(self.run)
+
+    def query(self, text: str, features: int, images: int, split: str | None) -> dict[str, Any]:
+        with self._opening:  # it holds all activations, and perhaps a text encoder: made when it is first asked
+            library = self._library
+        return library.ask(text, features, images, split)
 
     def pictures(self, files: list[bytes], where: str, side: int) -> list[bytes]:
         return [picture(self.reading.image(data, f"{where}[{i}]"), side) for i, data in enumerate(files)]
@@ -90,6 +104,7 @@ def make_app(desk: Desk, token: str | None) -> FastAPI:
     install(app)
     app.include_router(_health(desk))
     app.include_router(_features(desk))
+    app.include_router(_query(desk))
     app.include_router(_images(desk))
     app.include_router(_chat(desk))
     app.add_middleware(Guard, token=token, limits=desk.limits)
@@ -135,6 +150,23 @@ def _features(desk: Desk) -> APIRouter:
     def feature(feature: Annotated[int, PathPart(ge=0, lt=2**31)]) -> dict[str, Any]:
         """One feature with its correlations, its histogram and its strongest images."""
         return desk.atlas.one(feature)
+
+    return router
+
+
+def _query(desk: Desk) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["features"])
+
+    @router.get("/query", response_model=answers.QueryAnswer)
+    async def query(
+        text: Annotated[str, Query(min_length=1, max_length=desk.limits.text)],
+        features: Annotated[int, Query(ge=1, le=50)] = 3,
+        images: Annotated[int, Query(ge=0, le=200)] = 10,
+        split: Split | None = None,
+    ) -> dict[str, Any]:
+        """The features nearest to a text, and the images that show them most: by the encoder's text half if the run
+        has one, else by the words of names and definitions."""
+        return await desk.work(desk.query, text, features, images, split)
 
     return router
 

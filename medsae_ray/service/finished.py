@@ -1,4 +1,4 @@
-"""A finished run, opened for reading: what the service answers from."""
+"""A finished run, opened for reading: what the service and queries answer from."""
 
 from dataclasses import dataclass
 
@@ -7,18 +7,27 @@ from rich.console import Console
 from medsae_ray.config import Recipe
 from medsae_ray.core.artifact import Artifact
 from medsae_ray.core.storage import Store
+from medsae_ray.core.words.library import Library
 from medsae_ray.errors import ArtifactError
 from medsae_ray.stages.pipeline import STAGES
 from medsae_ray.stages.run import Run
+from medsae_ray.stages.vocabulary import listener
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The artifacts of one recipe that the service needs. Cheap to send to another process."""
+    """The artifacts of one recipe up to its atlas, by stage. Cheap to send to another process."""
 
     recipe: Recipe
-    sae: Artifact
-    atlas: Artifact
+    artifacts: dict[str, Artifact]
+
+    @property
+    def sae(self) -> Artifact:
+        return self.artifacts["sae"]
+
+    @property
+    def atlas(self) -> Artifact:
+        return self.artifacts["atlas"]
 
     @property
     def has_engine(self) -> bool:
@@ -32,17 +41,25 @@ def open_run(recipe: Recipe, root: str) -> Finished:
     Raises ArtifactError that names the first artifact that is not there and the command that makes it.
     """
     with Run(recipe, Store(root), STAGES, Console(quiet=True)) as run:
-        return Finished(recipe, _finished(run, "sae"), _finished(run, "atlas"))
+        found: dict[str, Artifact] = {}
+        _collect(run, "atlas", found)
+        return Finished(recipe, found)
 
 
-def _finished(run: Run, name: str) -> Artifact:
+def library_of(run: Finished) -> Library:
+    """What queries to a finished run are asked of. EncoderError if its text half cannot be loaded."""
+    return Library(run.artifacts, listener(run.recipe, run.artifacts))
+
+
+def _collect(run: Run, name: str, found: dict[str, Artifact]) -> None:
     """Parents are looked at first, so the one that is named is the first that is missing."""
     for parent in run.stages[name].parents(run.recipe):
-        _finished(run, parent)
+        if parent not in found:
+            _collect(run, parent, found)
     artifact = run.committed(name)
     if artifact is None:
         raise ArtifactError(
-            f"{run.root.uri} has no finished {name}, which the service needs; "
+            f"{run.root.uri} has no finished {name}, which is needed here; "
             f"make it with: medsae run RECIPE --root {run.root.uri}"
         )
-    return artifact
+    found[name] = artifact

@@ -1,10 +1,11 @@
-"""What a run prints when it is done."""
+"""What a run prints when it is done, and what a query to it prints."""
 
 from typing import Any
 
 from rich.table import Table
 
 from medsae_ray.core.sweep import settings_text
+from medsae_ray.core.words.library import BY_TEXT
 from medsae_ray.stages.run import StageRow
 
 
@@ -113,6 +114,24 @@ def headline(summary: dict[str, Any]) -> str:
         f"held-out R2 {_number(sae['r2'], 3)}, L0 {_number(sae['l0'], 1)}, dead features {sae['dead']:.1%}\n"
         f"entropy {_number(entropy['sae'], 3)} nats ({null}), raw dimensions {_number(entropy['raw'], 3)}"
     )
+
+
+def query_tables(answer: dict[str, Any]) -> list[str | Table]:
+    """How the features of a query were found, these, and their images."""
+    by_text = answer["way"] == BY_TEXT
+    how = "the encoder's text half; score is a cosine" if by_text else "the words of their names; score is BM25"
+    if not answer["features"]:
+        return [f"no feature answers this query, by {how}"]
+    features = _table("name", "from", "verdict", right=("feature", "score", "p"))
+    for row in answer["features"]:
+        p = "–" if row["p"] is None else f"{row['p']:.2g}"
+        texts = (row["name"] or "–", row["name_source"] or "–", row["verdict"] or "–")
+        features.add_row(*texts, str(row["feature"]), _number(row["score"]), p)
+    images = _table("image", "patients", "feature: activation", right=("score",))
+    for row in answer["images"]:
+        active = ", ".join(f"{f['feature']}: {f['activation']:.2f}" for f in row["features"])
+        images.add_row(row["image_id"], row["split"], active, _number(row["score"]))
+    return [f"features by {how}", features, "", images]
 
 
 def _table(*left: str, right: tuple[str, ...]) -> Table:

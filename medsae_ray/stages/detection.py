@@ -1,7 +1,8 @@
 """Stages `answers` and `label_answers`: is a name visible in an image? Image by image, each question once.
 
 `answers` tests the model's own names and all controls, and needs no correlation, so it runs beside the analysis.
-`label_answers` tests the labels' names afterwards; most of its questions have been answered as controls.
+`label_answers` tests the labels' names afterwards; most of its questions have been answered as controls. So it is with
+the names of a vocabulary (vocabulary.py).
 """
 
 import asyncio
@@ -64,9 +65,14 @@ def _answers(run: Run, draft: Draft) -> Made:
 
 
 def _label_answers(run: Run, draft: Draft) -> Made:
+    return name_answers(run, draft, "label_names")
+
+
+def name_answers(run: Run, draft: Draft, names: str) -> Made:
+    """Test the names of the parent `names`, with their controls."""
     of, _ = sample_images(draft.parents["samples"])
     rules = naming_of(run)
-    concept_of = concepts_of(draft.parents["label_names"].table())
+    concept_of = concepts_of(draft.parents[names].table())
     tested = {feature: images for feature, images in of.items() if feature in concept_of}
     needs = name_needs(concept_of, of, rules.seed, rules.detection.random_names)
     return ask_all(run, draft, [*needs, *control_needs(tested, [], [])])
@@ -108,7 +114,7 @@ def answer_table(needs: Iterable[Need], where: Addresses, known: Loaded) -> pa.T
     return table.set_column(place, answers().field("image_id"), pa.array([image for image, _ in found], pa.string()))
 
 
-def _what(run: Run) -> dict[str, Any]:
+def questions_what(run: Run) -> dict[str, Any]:
     rules = naming_of(run)
     return {
         "model": identity_of(run.recipe),
@@ -127,5 +133,5 @@ def _label_parents(recipe: Recipe) -> tuple[str, ...]:
     return ("samples", "label_names", "manifest")
 
 
-ANSWERS = Stage("answers", 1, _parents, _what, _answers)
-LABEL_ANSWERS = Stage("label_answers", 1, _label_parents, _what, _label_answers)
+ANSWERS = Stage("answers", 1, _parents, questions_what, _answers)
+LABEL_ANSWERS = Stage("label_answers", 1, _label_parents, questions_what, _label_answers)

@@ -115,7 +115,7 @@ def _label_names(run: Run, draft: Draft) -> Made:
 def _atlas(run: Run, draft: Draft) -> Made:
     features, sources = (
         draft.parents["features"],
-        [draft.parents[s] for s in ("names", "label_names") if s in draft.parents],
+        [draft.parents[s] for s in ("names", "label_names", "vocabulary_names") if s in draft.parents],
     )
     scores = draft.parents["scores"].table() if "scores" in draft.parents else None
     table = atlas(features.table(), pa.concat_tables([source.table() for source in sources]), scores)
@@ -124,7 +124,8 @@ def _atlas(run: Run, draft: Draft) -> Made:
 
 
 def _atlas_parents(recipe: Recipe) -> tuple[str, ...]:
-    return ("features", "label_names", *(("names", "scores") if recipe.what.naming else ()))
+    vocabulary = ("vocabulary_names",) if recipe.what.vocabulary else ()
+    return ("features", "label_names", *vocabulary, *(("names", "scores") if recipe.what.naming else ()))
 
 
 def features_parents(recipe: Recipe) -> tuple[str, ...]:

@@ -33,10 +33,11 @@ from medsae_ray.stages.scores import SCORES
 from medsae_ray.stages.summary import summarise
 from medsae_ray.stages.sweep import SWEEP, publish
 from medsae_ray.stages.train import SAE
+from medsae_ray.stages.vocabulary import VOCABULARY_ANSWERS, VOCABULARY_NAMES, text_half
 
 _STAGES = (
-    *(IMAGES, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, LABEL_NAMES),
-    *(SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, SCORES, ATLAS),
+    *(IMAGES, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, LABEL_NAMES, VOCABULARY_NAMES),
+    *(SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
     SWEEP,
     *SEVERAL,
 )
@@ -50,6 +51,8 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None) -> dic
     ShardError; everything finished by then stays.
     """
     with Run(recipe, Store(root), STAGES, console or Console(quiet=True)) as run:
+        if recipe.what.vocabulary and run.committed("vocabulary_names") is None:
+            text_half(recipe)  # what it lacks is said now, not after the images are embedded
         if recipe.what.naming:
             run.together("features", "answers")
         run.artifact("atlas")
@@ -70,7 +73,9 @@ def run_stage(recipe: Recipe, root: str, name: str, console: Console | None = No
     """One stage, and the stages before it that are not there yet."""
     if name not in STAGES:
         raise RecipeError(f"no stage {name!r}; the stages are {', '.join(STAGES)}")
-    naming = ("samples", "names", "answers", "label_answers", "scores")
+    naming = ("samples", "names", "answers", "label_answers", "vocabulary_answers", "scores")
+    if name.startswith("vocabulary") and not recipe.what.vocabulary:
+        raise RecipeError(f"stage {name!r} needs what.vocabulary, which this recipe does not have")
     if name in naming and not recipe.what.naming:
         raise RecipeError(f"stage {name!r} needs what.naming and how.vlm, which this recipe does not have")
     if name == "sweep" and not recipe.what.sweep:

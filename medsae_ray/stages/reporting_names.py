@@ -12,20 +12,19 @@ from medsae_ray.core.report.data import Answers, NameCounts, NamingReport
 from medsae_ray.stages.detection import concepts_of
 from medsae_ray.stages.run import Run
 from medsae_ray.stages.samples import DETECTION, by_feature
+from medsae_ray.stages.scores import sources_of
 from medsae_ray.stages.summary import overlap, usage_of
-
-SOURCES = ("vlm", "label")
 
 
 def naming_report(run: Run) -> NamingReport:
     """All that the report shows of names."""
-    names, label_names, scores = (run.artifact(n) for n in ("names", "label_names", "scores"))
+    names, scores, sources = run.artifact("names"), run.artifact("scores"), sources_of(run.recipe)
     metrics = scores.record.metrics
     return NamingReport(
         model=names.record.what["model"],
-        names=pa.concat_tables([names.table(), label_names.table()]),
+        names=pa.concat_tables([run.artifact(source.names).table() for source in sources]),
         scores=scores.table(),
-        counts={source: _counts(metrics[source]) for source in SOURCES},
+        counts={source.name: _counts(metrics[source.name]) for source in sources},
         ceilings={label: Auroc(**_known(area)) for label, area in metrics["ceilings"].items()},
         answers=answers_of(
             concepts_of(names.table()), run.artifact("samples").table(), run.artifact("answers").table()

@@ -107,6 +107,23 @@ def tested(bench: Bench, feature: int, concept_of: dict[int, Concept]) -> Trial:
     )
 
 
+class NameSource(NamedTuple):
+    """Where names come from."""
+
+    name: str
+    names: str
+    """The stage that gives them,"""
+    answers: str
+    """and the one that tests them."""
+
+
+def sources_of(recipe: Recipe) -> list[NameSource]:
+    """All sources of names in a naming run."""
+    found = [NameSource("vlm", "names", "answers"), NameSource("label", "label_names", "label_answers")]
+    vocabulary = NameSource("vocabulary", "vocabulary_names", "vocabulary_answers")
+    return [*found, vocabulary] if recipe.what.vocabulary else found
+
+
 class Source(NamedTuple):
     """All names of one source, scored."""
 
@@ -140,8 +157,8 @@ def score_source(bench: Bench, source: str, names: pa.Table) -> Source:
 
 def _make(run: Run, draft: Draft) -> Made:
     parents = draft.parents
-    bench = _bench(run, draft, pa.concat_tables([parents["answers"].table(), parents["label_answers"].table()]))
-    sources = {"vlm": parents["names"].table(), "label": parents["label_names"].table()}
+    bench = _bench(run, draft, pa.concat_tables([parents[s.answers].table() for s in sources_of(run.recipe)]))
+    sources = {source.name: parents[source.names].table() for source in sources_of(run.recipe)}
     scored = {source: score_source(bench, source, names) for source, names in sources.items()}
     table = pa.concat_tables([s.table for s in scored.values()])
     receipt = draft.writer(verdict.scores()).write(0, table, table.num_rows)
@@ -164,7 +181,8 @@ def _what(run: Run) -> dict[str, Any]:
 
 
 def _parents(recipe: Recipe) -> tuple[str, ...]:
-    return ("manifest", "samples", "names", "label_names", "answers", "label_answers")
+    sources = sources_of(recipe)
+    return ("manifest", "samples", *(s.names for s in sources), *(s.answers for s in sources))
 
 
 SCORES = Stage("scores", 2, _parents, _what, _make)

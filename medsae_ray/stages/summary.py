@@ -6,6 +6,7 @@ from typing import Any
 
 from medsae_ray.core.naming.engine import Usage, total
 from medsae_ray.stages.run import Run, StageRow
+from medsae_ray.stages.scores import sources_of
 
 NAMING = ("names", "answers")
 """The branch that runs beside `features`."""
@@ -33,6 +34,8 @@ def summarise(run: Run) -> dict[str, Any]:
     }
     if run.recipe.what.datasets:
         summary |= {stage: run.artifact(stage).record.metrics for stage in ("replication", "duplicates")}
+    if run.recipe.what.vocabulary:
+        summary["vocabulary_names"] = _of_vocabulary(run)
     return summary | _of_names(run, findings) if run.recipe.what.naming else summary
 
 
@@ -57,8 +60,16 @@ def _of_names(run: Run, findings: dict[str, dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _of_vocabulary(run: Run) -> dict[str, int]:
+    """Counts of the vocabulary's names, and in a naming run of those that the test verified or rejected."""
+    named = run.artifact("vocabulary_names").record.metrics
+    tested = run.artifact("scores").record.metrics["vocabulary"] if run.recipe.what.naming else {}
+    return {**named, **{kind: tested[kind] for kind in ("verified", "rejected") if kind in tested}}
+
+
 def usage_of(run: Run) -> Usage:
-    used = [run.artifact(stage).record.metrics["usage"] for stage in ("names", "answers", "label_answers")]
+    tests = [source.answers for source in sources_of(run.recipe)]
+    used = [run.artifact(stage).record.metrics["usage"] for stage in ("names", *tests)]
     return total(Usage(**usage) for usage in used)
 
 

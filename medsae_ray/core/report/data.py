@@ -87,12 +87,12 @@ class Answers:
 
 @dataclass(frozen=True)
 class NamingReport:
-    """What a vision-language model named the features, and how these names and the labels' did in the test."""
+    """What a vision-language model named the features, and how these names and those of other sources did in the test."""
 
     model: str
     """Name or id, with a content hash or commit."""
     names: pa.Table
-    """`schema.names()`, sources "vlm" and "label"."""
+    """`schema.names()`, of all sources."""
     scores: pa.Table
     """`verdict.scores()`: one row per feature and source."""
     counts: dict[str, NameCounts]

@@ -17,7 +17,7 @@ from medsae_ray.core.report.data import Answers, NamingReport
 from medsae_ray.core.report.name_charts import Role, Row, auroc_rows, roc, strip
 from medsae_ray.core.report.text import interval, known, real, shorten
 
-SOURCES = {"vlm": "vision-language model", "label": "label"}
+SOURCES = {"vlm": "vision-language model", "label": "label", "vocabulary": "vocabulary"}
 """Source of a name -> its words, in the order of the page."""
 ROLES = {
     "bin4": "strongest fifth",
@@ -68,7 +68,7 @@ class NameTest(NamedTuple):
 
 
 def tests_of(naming: NamingReport, features: Collection[int]) -> dict[int, list[NameTest]]:
-    """The names of each feature: the model's before the label's."""
+    """The names of each feature: the model's, the label's, the vocabulary's."""
     rows, scores = (_of(table, features) for table in (naming.names, naming.scores))
     score_of = {(score["feature"], score["source"]): score for score in scores}
     found: dict[int, list[NameTest]] = {feature: [] for feature in features}

@@ -1,0 +1,55 @@
+"""Which documents have the words of a query: BM25 (Robertson & Zaragoza 2009), for encoders without a text half.
+
+It knows words, not meanings: "fluid" does not find "effusion", and "no effusion" finds effusions.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Hashable, Mapping
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+SATURATION, LENGTH = 1.2, 0.75
+"""k1 and b, at their usual values."""
+LEFT_OUT = frozenset(
+    ("a", "an", "and", "are", "as", "at", "by", "for", "in", "into", "is", "it", "no", "not", "of", "on", "or", "that")
+    + ("the", "there", "this", "to", "with", "without")
+)
+
+
+def tokens(text: str) -> list[str]:
+    """Words in any case, in the singular, without very common ones."""
+    words = re.findall(r"\w+", text.casefold())
+    return [_singular(word) for word in words if word not in LEFT_OUT]
+
+
+def _singular(word: str) -> str:
+    if len(word) > 4 and word.endswith("ies"):
+        return f"{word[:-3]}y"
+    return word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] not in "suia" else word
+
+
+class Documents(Generic[K]):
+    """Texts by key, each a bag of words."""
+
+    def __init__(self, text_of: Mapping[K, str]) -> None:
+        self._counts = {key: Counter(tokens(text)) for key, text in text_of.items()}
+        self._mean = sum(c.total() for c in self._counts.values()) / max(1, len(self._counts)) or 1.0
+        self._holding = Counter(word for counts in self._counts.values() for word in counts)
+
+    def scores(self, query: str) -> dict[K, float]:
+        """Documents that have a word of the query, each with its score above 0."""
+        words = set(tokens(query))
+        found = {key: sum(self._score(word, counts) for word in words) for key, counts in self._counts.items()}
+        return {key: score for key, score in found.items() if score > 0}
+
+    def _score(self, word: str, counts: Counter[str]) -> float:
+        if word not in counts:
+            return 0.0
+        holding = self._holding[word]
+        rarity = math.log(1 + (len(self._counts) - holding + 0.5) / (holding + 0.5))
+        times = counts[word]
+        long = 1 - LENGTH + LENGTH * counts.total() / self._mean
+        return rarity * times * (SATURATION + 1) / (times + SATURATION * long)

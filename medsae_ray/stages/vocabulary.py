@@ -1,0 +1,128 @@
+"""Stages `vocabulary_names` and `vocabulary_answers`: names by the encoder's own text half, and their test."""
+
+import io
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medsae_ray.config import Recipe, Vocabulary
+from medsae_ray.core import schema
+from medsae_ray.core.artifact import Artifact, Draft, sha256
+from medsae_ray.core.encode import load_artifact_sae
+from medsae_ray.core.encoders.hub import is_id, pinned, snapshot
+from medsae_ray.core.encoders.text import TOKENIZER, TextEncoder, load_text_encoder
+from medsae_ray.core.features import column
+from medsae_ray.core.storage import local_copy, split_uri
+from medsae_ray.core.words.align import Space, vocabulary_names
+from medsae_ray.core.words.library import Listener
+from medsae_ray.core.words.vocabulary import CHEST, checked_terms, embed_terms, parse_terms, terms_hash
+from medsae_ray.errors import EncoderError, RecipeError
+from medsae_ray.stages.detection import name_answers, questions_what
+from medsae_ray.stages.run import Made, Run, Stage
+
+TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+"""What of a tokenizer's folder decides how texts are cut into words."""
+TEXTS = "texts"
+"""File of the vocabulary's embeddings, in an artifact of names."""
+
+
+def vocabulary_of(recipe: Recipe) -> Vocabulary:
+    vocabulary = recipe.what.vocabulary
+    assert vocabulary is not None, "the stage is part of a run with a vocabulary only"
+    return vocabulary
+
+
+def terms_of(recipe: Recipe) -> list[str]:
+    """The recipe's own terms, those of its file, or the packaged ones. RecipeError if they cannot be used."""
+    terms, path = vocabulary_of(recipe).terms, recipe.how.paths.vocabulary
+    if terms:
+        return checked_terms(terms, "what.vocabulary.terms")
+    if path is None:
+        return parse_terms(CHEST.read_text(encoding="utf-8"), CHEST.name)
+    store, name = split_uri(path)
+    try:
+        return parse_terms(store.read(name).decode(), f"how.paths.vocabulary: {path}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"how.paths.vocabulary: {path} cannot be read as text ({error})") from error
+
+
+def text_half(recipe: Recipe) -> TextEncoder:
+    """The text half of the recipe's encoder, on this machine's CPU or, if embedding has a GPU, on that."""
+    how = recipe.how
+    weights = local_copy(how.paths.weights) if how.paths.weights else None
+    device = "cuda" if how.embed.gpus else "cpu"
+    kind, tokenizer = recipe.what.encoder.kind, _tokenizer(recipe)
+    return load_text_encoder(kind, weights, tokenizer=tokenizer, device=device, threads=how.embed.threads)
+
+
+def listener(recipe: Recipe, artifacts: Mapping[str, Artifact]) -> Listener | None:
+    """What queries in words need of a finished run; None if it has no vocabulary."""
+    rules = recipe.what.vocabulary
+    if rules is None:
+        return None
+    t_VD = np.load(io.BytesIO(artifacts["vocabulary_names"].file(TEXTS)), allow_pickle=False)
+    space = Space.of(load_artifact_sae(artifacts["sae"]), t_VD, rules.centring)
+    null_KD = space.null(_alive(artifacts["features"]), rules.draws, rules.seed)
+    return Listener(text_half(recipe), rules.templates, space, null_KD)
+
+
+def _alive(features: Artifact) -> np.ndarray:
+    """True for the features [F] that are active on some image."""
+    table = features.table(["space", "feature", "n_active"])
+    counts = column(table, "n_active")[column(table, "space") == "sae"]
+    return np.asarray(counts > 0)
+
+
+def _tokenizer(recipe: Recipe) -> str:
+    """A folder, or a Hugging Face id with the commit that it means now."""
+    return pinned(recipe.how.paths.tokenizer or TOKENIZER)
+
+
+@lru_cache
+def _tokenizer_hash(tokenizer: str) -> str:
+    """Of the content of a tokenizer's files."""
+    folder = snapshot(tokenizer, TOKENIZER_FILES) if is_id(tokenizer) else Path(tokenizer).expanduser()
+    files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    if not files:
+        raise EncoderError(f"tokenizer {tokenizer}: none of {', '.join(TOKENIZER_FILES)} is there")
+    return sha256("\n".join(f"{file.name} {sha256(file.read_bytes())}" for file in files).encode())
+
+
+def _names(run: Run, draft: Draft) -> Made:
+    rules, terms = vocabulary_of(run.recipe), terms_of(run.recipe)
+    t_VD = embed_terms(text_half(run.recipe), terms, rules.templates, run.recipe.how.embed.batch_size)
+    space = Space.of(load_artifact_sae(draft.parents["sae"]), t_VD, rules.centring)
+    if t_VD.shape[1] != space.direction_FD.shape[1]:
+        raise EncoderError(f"texts have {t_VD.shape[1]} dimensions, images {space.direction_FD.shape[1]}")
+    alive_F = _alive(draft.parents["features"])
+    table = vocabulary_names(space, terms, t_VD, alive_F, rules.draws, rules.seed, rules.q)
+    stored = io.BytesIO()
+    np.save(stored, t_VD)
+    files = [draft.writer(schema.names()).write(0, table, table.num_rows)]
+    files.append(draft.write_file(TEXTS, ".npy", stored.getvalue()))
+    named = table.num_rows - table["name"].null_count
+    return Made(files, {"terms": len(terms), "named": named, "abstained": table.num_rows - named})
+
+
+def _what(run: Run) -> dict[str, Any]:
+    chosen = vocabulary_of(run.recipe).model_dump(exclude={"terms"})
+    return chosen | {"terms": terms_hash(terms_of(run.recipe)), "tokenizer": _tokenizer_hash(_tokenizer(run.recipe))}
+
+
+def _parents(recipe: Recipe) -> tuple[str, ...]:
+    return ("sae", "features")
+
+
+def _answers(run: Run, draft: Draft) -> Made:
+    return name_answers(run, draft, "vocabulary_names")
+
+
+def _answers_parents(recipe: Recipe) -> tuple[str, ...]:
+    return ("samples", "vocabulary_names", "manifest")
+
+
+VOCABULARY_NAMES = Stage("vocabulary_names", 1, _parents, _what, _names)
+VOCABULARY_ANSWERS = Stage("vocabulary_answers", 1, _answers_parents, questions_what, _answers)
