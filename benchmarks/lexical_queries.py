@@ -46,7 +46,9 @@ def truth_of(manifest: object) -> Truth:
     table, labels = manifest.table(), manifest.record.metrics["labels"]  # type: ignore[attr-defined]
     y_NL = label_matrix(table, "ignore", "ignore")
     tested_N = np.array(table["split"].to_pylist()) == SPLIT
-    return Truth(dict(zip(table["image_id"].to_pylist(), y_NL, strict=True)), labels, np.nanmean(y_NL[tested_N], axis=0))
+    return Truth(
+        dict(zip(table["image_id"].to_pylist(), y_NL, strict=True)), labels, np.nanmean(y_NL[tested_N], axis=0)
+    )
 
 
 def precision(library: Library, matches: list[Match], label: int, truth: Truth, images: int) -> float:

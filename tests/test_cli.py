@@ -50,6 +50,31 @@ def test_training_that_cannot_be_followed_is_a_user_error(
     assert "batch_size = 4096 is above the" in capsys.readouterr().err
 
 
+def test_a_query_prints_features_and_images(finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["query", str(finished[0]), "--root", str(finished[1]), "bright images"]
+    assert main([*asked, "--images", "4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "features by the words of their names; score is BM25"
+    assert lines[1].split() == ["name", "from", "verdict", "feature", "score", "p"] and "bright" in lines[2]
+    images = [line.split() for line in lines if ".png" in line]
+    assert len(images) == 4 and [row[-1] for row in images] == sorted((row[-1] for row in images), reverse=True)
+    assert main([*asked, "--json", "--split", "sae"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["way"] == "names" and answer["features"][0]["name"] == "bright"
+    assert {row["split"] for row in answer["images"]} == {"sae"}
+
+
+def test_a_query_that_no_name_answers_says_so(
+    finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["query", str(finished[0]), "--root", str(finished[1]), "pneumothorax"]) == 0
+    assert capsys.readouterr().out.startswith("no feature answers this query")
+    assert main(["query", str(finished[0]), "--root", str(tmp_path), "bright"]) == 1
+    assert "medsae run RECIPE" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["query", str(finished[0]), "--root", str(finished[1]), "bright", "--images", "0"])
+
+
 def test_show_says_what_an_artifact_holds(finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     (embeddings,) = finished[1].glob("embeddings-*")
     assert main(["show", str(embeddings)]) == 0

@@ -64,12 +64,38 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("what.split", {"sae": 0.9}, "sae \\+ naming \\+ detection is 1.3"),
         ("what.encoder", {"kind": "onnx", "size": 224}, "needs how.paths.weights"),
         ("how.paths", {}, "needs how.paths.table"),
+        ("what.vocabulary", {"terms": ["one"]}, "what.vocabulary.terms: "),
+        ("what.vocabulary", {"templates": ["a film"]}, "template 'a film' needs {} once"),
+        ("how.paths.vocabulary", "terms.txt", "how.paths.vocabulary is for what.vocabulary"),
         ("what", 3, "what: .*found 3"),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_what_is_allowed(path: str, value: Any, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         parse_recipe(changed(path, value))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "weights", "said"),
+    [
+        ({"kind": "onnx", "size": 32}, "e.onnx", r"needs an encoder with a text half \(medclip\), onnx has none"),
+        ({"kind": "dinov3"}, None, r"text half \(medclip\), dinov3 has none"),
+        ({"kind": "medclip-vit"}, "builtin:phantom-encoder", "builtin:phantom-encoder has none"),
+    ],
+)
+def test_a_vocabulary_needs_a_text_half(encoder: dict[str, Any], weights: str | None, said: str) -> None:
+    data = changed("what.vocabulary", {})
+    assert parse_recipe(data).what.vocabulary is not None
+    data["what"]["encoder"], data["how"]["paths"]["weights"] = encoder, weights
+    with pytest.raises(RecipeError, match=said):
+        parse_recipe(data)
+
+
+def test_terms_come_from_one_place() -> None:
+    data = changed("what.vocabulary", {"terms": ["a", "b"]})
+    data["how"]["paths"]["vocabulary"] = "terms.txt"
+    with pytest.raises(RecipeError, match=r"what\.vocabulary\.terms and how\.paths\.vocabulary both give the terms"):
+        parse_recipe(data)
 
 
 SAIL = {"selection": "per_level", "ks": [2, 4], "compat": "sail", "normalisation": "l2"}

@@ -240,13 +240,15 @@ def test_a_verified_name_is_the_stronger_and_among_equals_the_model_s(tmp_path: 
         base = {"source": source, "status": "named", "alternatives": [], "attempts": 1, "evidence": ""}
         return pa.Table.from_pylist([base | {"feature": f, "name": n} for f, n in of.items()], schema=schema.names())
 
-    names = pa.concat_tables([named("label", {0: "l0", 1: "l1", 2: "l2"}), named("vlm", {0: "v0", 1: "v1", 3: "v3"})])
+    words = named("vocabulary", {0: "w0", 2: "w2", 3: "w3", 4: "w4"})
+    named_by = (named("label", {0: "l0", 1: "l1", 2: "l2"}), named("vlm", {0: "v0", 1: "v1", 3: "v3"}))
+    names = pa.concat_tables([words, *named_by])
     scores = pa.table(
         {"feature": [0, 0, 1, 1], "source": ["label", "vlm"] * 2, "auroc": [0.9, 0.5, 0.9, 0.8]}
         | {"verdict": ["verified", "rejected", "verified", "verified"]}
     )
     rows = atlas(features, names, scores).to_pylist()
-    assert [row["name"] for row in rows] == ["l0", "v1", "l2", "v3", None, None]
+    assert [row["name"] for row in rows] == ["l0", "v1", "l2", "v3", "w4", None]
     assert [row["verdict"] for row in rows[:3]] == ["verified", "verified", None]
     assert [row["detection_auroc"] for row in rows[:3]] == [0.9, 0.8, None]
 

@@ -6,6 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+import medsae_ray
 from medsae_ray.core.naming.prompts import NAMING_END, naming_message
 from tests.service.conftest import Scripted, Small
 
@@ -81,6 +82,34 @@ def test_one_feature_comes_with_its_evidence(client: TestClient) -> None:
     assert len(whole["top_images"]) == min(4, whole["n_active"]) or whole["n_active"] > 4
     assert sum(whole["histogram"]) == whole["n_active"]
     assert client.get("/v1/features/24").status_code == 404
+
+
+def test_a_query_in_words_finds_features_and_images(small: Small, client: TestClient) -> None:
+    answer = client.get("/v1/query", params={"text": "Bright?", "images": 5}).json()
+    assert answer["way"] == "names" and answer["query"] == "Bright?" and answer["atlas"] == small.run.atlas.name
+    assert {row["name"] for row in answer["features"]} == {"bright"} and len(answer["features"]) <= 3
+    held = stored(small)
+    features = {row["feature"] for row in answer["features"]}
+    assert len(answer["images"]) == 5
+    for row in answer["images"]:
+        active = dict(zip(*held[row["image_id"]], strict=True))
+        assert {f["feature"]: f["activation"] for f in row["features"]} == pytest.approx(
+            {f: active[f] for f in features & set(active)}, rel=1e-5
+        )
+    assert answer == medsae_ray.query(small.recipe, small.root, "Bright?", images=5)
+    naming = client.get("/v1/query", params={"text": "bright", "split": "naming"}).json()["images"]
+    assert naming and {row["split"] for row in naming} == {"naming"}
+    assert client.get("/v1/query", params={"text": "edema"}).json()["images"] == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "where"),
+    [({}, "text"), ({"text": ""}, "text"), ({"text": "x" * 301}, "text"), ({"text": "x", "images": 201}, "images"),
+     ({"text": "x", "features": 0}, "features"), ({"text": "x", "split": "train"}, "split")],
+)  # fmt: skip
+def test_a_query_that_is_too_much_is_refused(client: TestClient, asked: dict[str, object], where: str) -> None:
+    answer = client.get("/v1/query", params=asked)
+    assert answer.status_code == 422 and answer.json()["error"]["where"] == f"query.{where}"
 
 
 @pytest.mark.parametrize("path", ["/v1/name", "/v1/detect"])

@@ -87,7 +87,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class NamingReport:
-    """What a vision-language model named the features, and how these names and those of other sources did in the test."""
+    """What a vision-language model named the features, and how these and other sources' names did in the test."""
 
     model: str
     """Name or id, with a content hash or commit."""

@@ -14,8 +14,7 @@ K = TypeVar("K", bound=Hashable)
 SATURATION, LENGTH = 1.2, 0.75
 """k1 and b, at their usual values."""
 LEFT_OUT = frozenset(
-    ("a", "an", "and", "are", "as", "at", "by", "for", "in", "into", "is", "it", "no", "not", "of", "on", "or", "that")
-    + ("the", "there", "this", "to", "with", "without")
+    "a an and are as at by for in into is it no not of on or that the there this to with without".split()  # noqa: SIM905
 )
 
 

@@ -1,0 +1,39 @@
+import math
+
+import pytest
+
+from medsae_ray.core.words.lexical import Documents, tokens
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Small LEFT pleural effusions.", ["small", "left", "pleural", "effusion"]),
+        ("no opacities in the bases", ["opacity", "base"]),
+        ("atelectasis, mass, pus", ["atelectasis", "mass", "pus"]),
+        ("Rö-Thorax: 3 Rippen", ["rö", "thorax", "3", "rippen"]),
+        ("-- !", []),
+    ],
+)
+def test_words_are_compared_in_the_singular_and_in_any_case(text: str, words: list[str]) -> None:
+    assert tokens(text) == words
+
+
+def test_scores_are_those_of_the_formula() -> None:
+    documents = Documents({"a": "effusion effusion left", "b": "edema", "c": "left lung, heart and ribs"})
+    rarity = math.log(1 + (3 - 1 + 0.5) / (1 + 0.5))
+    long = 1 - 0.75 + 0.75 * 3 / (8 / 3)
+    assert documents.scores("effusion") == {"a": pytest.approx(rarity * 2 * 2.2 / (2 + 1.2 * long))}
+    assert set(documents.scores("left")) == {"a", "c"} and documents.scores("left")["a"] > documents.scores("left")["c"]
+    assert documents.scores("the pacemaker") == {} and documents.scores("") == {}
+    assert documents.scores("effusion effusion") == documents.scores("effusion")
+
+
+def test_a_rare_word_is_worth_more_than_a_common_one() -> None:
+    documents = Documents({1: "lung nodule", 2: "lung edema", 3: "lung mass"})
+    found = documents.scores("lung nodule")
+    assert max(found, key=lambda key: found[key]) == 1 and found[1] > 3 * found[2]
+
+
+def test_no_documents_have_no_scores() -> None:
+    assert Documents({}).scores("edema") == {} and Documents({1: ""}).scores("edema") == {}
