@@ -6,13 +6,12 @@ retrieved, one of each patient. Usage: python benchmarks/lexical_queries.py ROOT
 
 import argparse
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
-from medsae_ray.config import load_recipe
-from medsae_ray.core.datasets.rows import label_matrix
-from medsae_ray.core.words.library import Library, Match
+from medsae_ray.config import PhantomDataset, load_recipe
+from medsae_ray.core.phantom.cohort import patient
+from medsae_ray.core.words.library import Match, Shelf
 from medsae_ray.service.finished import library_of, open_run
 
 OTHER_WORDS = {
@@ -31,32 +30,39 @@ OTHER_WORDS = {
     "Support Devices": "tubes, lines and pacemaker",
 }
 SPLIT = "detection"
-Find = Callable[[str, str], list[Match]]
+Way = Callable[[str, str], list[str]]
+"""(name of a finding, the same in other words) -> images."""
 
 
-class Truth(NamedTuple):
-    """The labels of images, and how common each is among detection patients, by their first image."""
-
-    y_of: dict[str, np.ndarray]
-    labels: list[str]
-    prevalence_L: np.ndarray
+def truths(image_N: np.ndarray, seed: int) -> dict[str, dict[str, int]]:
+    """Image -> what was planted."""
+    numbers = {int(image[1:].split("-")[0]) for image in image_N}
+    return {study.image_id: study.truth for number in numbers for study in patient(seed, number)}
 
 
-def truth_of(manifest: object) -> Truth:
-    table, labels = manifest.table(), manifest.record.metrics["labels"]  # type: ignore[attr-defined]
-    y_NL = label_matrix(table, "ignore", "ignore")
-    tested_N = np.array(table["split"].to_pylist()) == SPLIT
-    return Truth(
-        dict(zip(table["image_id"].to_pylist(), y_NL, strict=True)), labels, np.nanmean(y_NL[tested_N], axis=0)
-    )
+def by_strength(shelf: Shelf, matches: list[Match], images: int) -> list[str]:
+    return [row["image_id"] for row in shelf.strongest(matches, images, SPLIT)]
 
 
-def precision(library: Library, matches: list[Match], label: int, truth: Truth, images: int) -> float:
-    """Share of the images that have the label; images that are missing count as wrong, unknown labels not at all."""
-    found = library.shelf.strongest(matches, images, SPLIT)
-    has = [truth.y_of[row["image_id"]][label] for row in found]
-    known = [value for value in has if not np.isnan(value)]
-    return sum(known) / (images - len(has) + len(known))
+def precision(found: list[str], label: str, truth: dict[str, dict[str, int]], images: int) -> float:
+    """Share of `images` images that have the finding; those that are missing count as wrong."""
+    return sum(truth[image][label] for image in found) / images
+
+
+def by_cosine(shelf: Shelf, matches: list[Match], images: int) -> list[str]:
+    """SAIL's retrieval: cosine of activations, on the matching features alone, with the features' fingerprint, each
+    one's mean over its five strongest images."""
+    if not matches:
+        return []
+    features = [match.feature for match in matches]
+    x_NJ = shelf.x_NF[:, features].toarray() * shelf.max_F[features]
+    print_J = np.sort(x_NJ, axis=0)[-5:].mean(axis=0)
+    norm_N = np.linalg.norm(x_NJ, axis=1) * np.linalg.norm(print_J)
+    cosine_N = np.where((shelf.split_N == SPLIT) & (norm_N > 0), x_NJ @ print_J / np.where(norm_N > 0, norm_N, 1), 0)
+    of_patient: dict[str, str] = {}
+    for row in np.argsort(-cosine_N, kind="stable")[: int((cosine_N > 0).sum())]:
+        of_patient.setdefault(shelf.patient_N[row], shelf.image_N[row])
+    return list(of_patient.values())[:images]
 
 
 def main() -> None:
@@ -65,21 +71,28 @@ def main() -> None:
     parser.add_argument("--recipe", default="phantom")
     parser.add_argument("--images", type=int, default=10)
     chosen = parser.parse_args()
-    run = open_run(load_recipe(chosen.recipe), chosen.root)
-    library, truth = library_of(run), truth_of(run.artifacts["manifest"])
+    recipe, n = load_recipe(chosen.recipe), chosen.images
+    run = open_run(recipe, chosen.root)
+    library = library_of(run)
+    shelf, dataset = library.shelf, recipe.what.dataset
+    assert isinstance(dataset, PhantomDataset), "only phantoms have a planted truth"
+    truth = truths(shelf.image_N, dataset.seed)
+    held_N = shelf.split_N == SPLIT
+    tested = list(dict(zip(shelf.patient_N[held_N], shelf.image_N[held_N], strict=True)).values())
     best_of = {row["label"]: row["feature"] for row in run.artifacts["features"].record.metrics["findings"]}
-    finders: dict[str, Find] = {
-        "name": lambda label, other: library.matches(label, 3),
-        "name, 1 feature": lambda label, other: library.matches(label, 1),
-        "other words": lambda label, other: library.matches(other, 3),
-        "best feature": lambda label, other: [Match(best_of[label], 1.0, None)],
+    ways: dict[str, Way] = {
+        "name": lambda label, other: by_strength(shelf, library.matches(label, 3), n),
+        "name, by cosine": lambda label, other: by_cosine(shelf, library.matches(label, 3), n),
+        "name, one feature": lambda label, other: by_strength(shelf, library.matches(label, 1), n),
+        "other words": lambda label, other: by_strength(shelf, library.matches(other, 3), n),
+        "other words, by cosine": lambda label, other: by_cosine(shelf, library.matches(other, 3), n),
+        "best feature": lambda label, other: by_strength(shelf, [Match(best_of[label], 1.0, None)], n),
     }
-    print("| finding | prevalence | " + " | ".join(finders) + " |\n|---|---|" + "---|" * len(finders))
+    print("| finding | prevalence | " + " | ".join(ways) + " |\n|---|---|" + "---|" * len(ways))
     rows = []
     for label, other in OTHER_WORDS.items():
-        j = truth.labels.index(label)
-        matches = [find(label, other) for find in finders.values()]
-        row = [truth.prevalence_L[j], *(precision(library, m, j, truth, chosen.images) for m in matches)]
+        prevalence = precision(tested, label, truth, len(tested))
+        row = [prevalence, *(precision(way(label, other), label, truth, n) for way in ways.values())]
         rows.append(row)
         print(f"| {label} | " + " | ".join(f"{value:.2f}" for value in row) + " |")
     print("| mean | " + " | ".join(f"{value:.2f}" for value in np.mean(rows, axis=0)) + " |")

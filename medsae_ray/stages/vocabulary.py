@@ -50,12 +50,10 @@ def terms_of(recipe: Recipe) -> list[str]:
 
 
 def text_half(recipe: Recipe) -> TextEncoder:
-    """The text half of the recipe's encoder, on this machine's CPU or, if embedding has a GPU, on that."""
-    how = recipe.how
-    weights = local_copy(how.paths.weights) if how.paths.weights else None
-    device = "cuda" if how.embed.gpus else "cpu"
-    kind, tokenizer = recipe.what.encoder.kind, _tokenizer(recipe)
-    return load_text_encoder(kind, weights, tokenizer=tokenizer, device=device, threads=how.embed.threads)
+    """The text half of the recipe's encoder, on the CPU: the driver may have no GPU, and texts are few."""
+    weights = recipe.how.paths.weights
+    local = local_copy(weights) if weights else None
+    return load_text_encoder(recipe.what.encoder.kind, local, tokenizer=_tokenizer(recipe))
 
 
 def listener(recipe: Recipe, artifacts: Mapping[str, Artifact]) -> Listener | None:
