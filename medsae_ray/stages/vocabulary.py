@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from medsae_ray.config import Recipe, Vocabulary
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact, Draft, sha256
 from medsae_ray.core.encode import load_artifact_sae
-from medsae_ray.core.encoders.hub import is_id, pinned, snapshot
+from medsae_ray.core.encoders.hub import is_id, snapshot
 from medsae_ray.core.encoders.text import TOKENIZER, TextEncoder, load_text_encoder
 from medsae_ray.core.features import column
 from medsae_ray.core.storage import local_copy, split_uri
@@ -53,7 +52,7 @@ def text_half(recipe: Recipe) -> TextEncoder:
     """The text half of the recipe's encoder, on the CPU: the driver may have no GPU, and texts are few."""
     weights = recipe.how.paths.weights
     local = local_copy(weights) if weights else None
-    return load_text_encoder(recipe.what.encoder.kind, local, tokenizer=_tokenizer(recipe))
+    return load_text_encoder(recipe.what.encoder.kind, local, tokenizer=str(_tokenizer(recipe)))
 
 
 def listener(recipe: Recipe, artifacts: Mapping[str, Artifact]) -> Listener | None:
@@ -74,18 +73,17 @@ def _alive(features: Artifact) -> np.ndarray:
     return np.asarray(counts > 0)
 
 
-def _tokenizer(recipe: Recipe) -> str:
-    """A folder, or a Hugging Face id with the commit that it means now."""
-    return pinned(recipe.how.paths.tokenizer or TOKENIZER)
+def _tokenizer(recipe: Recipe) -> Path:
+    """The tokenizer's folder; of a Hugging Face id a copy of the files that it means now."""
+    given = recipe.how.paths.tokenizer or TOKENIZER
+    return snapshot(given, ("config.json", *TOKENIZER_FILES)) if is_id(given) else Path(given).expanduser()
 
 
-@lru_cache
-def _tokenizer_hash(tokenizer: str) -> str:
+def _tokenizer_hash(folder: Path) -> str:
     """Of the content of a tokenizer's files."""
-    folder = snapshot(tokenizer, TOKENIZER_FILES) if is_id(tokenizer) else Path(tokenizer).expanduser()
     files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
     if not files:
-        raise EncoderError(f"tokenizer {tokenizer}: none of {', '.join(TOKENIZER_FILES)} is there")
+        raise EncoderError(f"tokenizer {folder}: none of {', '.join(TOKENIZER_FILES)} is there")
     return sha256("\n".join(f"{file.name} {sha256(file.read_bytes())}" for file in files).encode())
 
 

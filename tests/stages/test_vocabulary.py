@@ -13,10 +13,13 @@ import pytest
 from medsae_ray import load_sae, open_artifact, query
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.encoders.hub import snapshot
 from medsae_ray.core.words.vocabulary import embed_terms, unit
 from medsae_ray.errors import EncoderError, RecipeError
 from medsae_ray.service.finished import open_run
 from medsae_ray.stages.pipeline import run_recipe, run_stage
+from medsae_ray.stages.vocabulary import text_half
+from tests.core.encoders.small_hub import hub
 from tests.core.words.small_medclip import DIM, TEMPLATES, TERMS, SmallMedclip, small_medclip
 from tests.small import recipe_data, table_dataset
 
@@ -102,6 +105,22 @@ def test_batches_do_not_change_names(small: Small, tmp_path: Path) -> None:
     stored = [np.load(io.BytesIO(a.file("texts"))) for a in (open_artifact(folder), small.artifact("vocabulary_names"))]
     np.testing.assert_allclose(stored[0], stored[1], atol=2e-6)
     np.testing.assert_allclose(stored[1], text_embeddings(small), atol=2e-6)
+
+
+def test_a_tokenizer_by_id_is_the_one_in_the_folder(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = copy.deepcopy(small.data)
+    data["how"]["paths"]["tokenizer"] = "owner/open"
+    snapshot.cache_clear()
+    with hub(small.medclip.tokenizer, tmp_path / "cache", monkeypatch):
+        recipe = parse_recipe(data)
+        assert open_run(recipe, str(small.root)).atlas.name == small.artifact("atlas").name
+        np.testing.assert_array_equal(text_half(recipe).encode(TERMS[:3]), small.medclip.texts().encode(TERMS[:3]))
+    snapshot.cache_clear()
+    data["how"]["paths"]["tokenizer"] = str(tmp_path)
+    with pytest.raises(EncoderError, match=r"none of vocab\.txt, tokenizer\.json"):
+        open_run(parse_recipe(data), str(small.root))
 
 
 def test_a_query_is_answered_by_the_text_half(small: Small) -> None:
