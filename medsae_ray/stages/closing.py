@@ -62,6 +62,16 @@ def names_table(summary: dict[str, Any]) -> Table:
     return table
 
 
+def vocabulary_line(summary: dict[str, Any]) -> str:
+    """What came of a vocabulary."""
+    found = summary["vocabulary_names"]
+    tested = ", ".join(f"{found[kind]} {kind}" for kind in ("verified", "rejected") if kind in found)
+    named = (
+        f"{found['named']} features named from a vocabulary of {found['terms']} terms, {found['abstained']} abstained"
+    )
+    return f"{named}; of the names {tested}" if tested else named
+
+
 def naming_lines(summary: dict[str, Any]) -> str:
     """Counts of names, what chance would verify, and what running both branches at once saved."""
     names, vlm, beside = summary["names"], summary["vlm"], summary["overlap"]

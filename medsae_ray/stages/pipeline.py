@@ -18,6 +18,7 @@ from medsae_ray.stages.closing import (
     names_table,
     naming_lines,
     replication_table,
+    vocabulary_line,
 )
 from medsae_ray.stages.datasets import MANIFEST
 from medsae_ray.stages.detection import ANSWERS, LABEL_ANSWERS
@@ -64,7 +65,8 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None) -> dic
         run.root.write("report.html", render_report(report_data(run)).encode())
         naming = (names_table(summary), naming_lines(summary)) if recipe.what.naming else ()
         several = (replication_table(summary), duplicates_line(summary)) if recipe.what.datasets else ()
-        for part in (findings_table(summary), headline(summary), *several, *naming, closing_table(run.rows)):
+        words = (vocabulary_line(summary),) if recipe.what.vocabulary else ()
+        for part in (findings_table(summary), headline(summary), *several, *naming, *words, closing_table(run.rows)):
             run.console.print(part, end="\n\n")
         return summary
 

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from ray import serve
 
+import medsae_ray
 from medsae_ray.errors import MedsaeError
 from medsae_ray.service.command import http
 from medsae_ray.service.deployment import deployed
@@ -62,6 +63,11 @@ def test_an_image_gets_the_numbers_that_the_run_stored_for_it(client: httpx.Clie
         found = {row["feature"]: row["activation"] for row in answer.json()["features"]}
         assert sorted(found) == features
         assert [found[feature] for feature in features] == pytest.approx(values, abs=1e-6)
+
+
+def test_a_query_in_words_is_answered(client: httpx.Client, small: Small) -> None:
+    answer = client.get("/v1/query", params={"text": "left"}).json()
+    assert answer == medsae_ray.query(small.recipe, small.root, "left") and answer["images"]
 
 
 def test_all_but_life_needs_the_token(client: httpx.Client, port: int) -> None:

@@ -17,6 +17,7 @@ from medsae_ray.core.encoders.hub import snapshot
 from medsae_ray.core.words.vocabulary import embed_terms, unit
 from medsae_ray.errors import EncoderError, RecipeError
 from medsae_ray.service.finished import open_run
+from medsae_ray.stages.closing import vocabulary_line
 from medsae_ray.stages.pipeline import run_recipe, run_stage
 from medsae_ray.stages.vocabulary import text_half
 from tests.core.encoders.small_hub import hub
@@ -63,6 +64,14 @@ def test_every_feature_has_a_row_with_its_nearest_term_or_a_reason(small: Small)
     for row in rows:
         if row["evidence"] != "active on no image":
             assert f"the nearest: {TERMS[int((away_VD @ step_FD[row['feature']]).argmax())]} " in row["evidence"]
+
+
+def test_what_came_of_it_is_printed(small: Small) -> None:
+    said = vocabulary_line(small.summary)
+    found = small.summary["vocabulary_names"]
+    assert said == f"{found['named']} features named from a vocabulary of 32 terms, {found['abstained']} abstained"
+    tested = {"vocabulary_names": found | {"verified": 2, "rejected": 3}}
+    assert vocabulary_line(tested) == f"{said}; of the names 2 verified, 3 rejected"
 
 
 def text_embeddings(small: Small) -> np.ndarray:
