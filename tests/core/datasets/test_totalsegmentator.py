@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -100,6 +101,25 @@ def test_a_mask_stored_in_another_orientation_fits(tmp_path: Path) -> None:
     plain = rows(one_scan(tmp_path / "a", {"liver": mask}))
     turned = rows(one_scan(tmp_path / "b", {"liver": mask[::-1]}, affine=np.diag([-1.0, 1, 1, 1])))
     assert plain.uri == turned.uri and plain.labels == turned.labels
+
+
+@pytest.mark.parametrize("axes", ["PIR", "LSA"])
+def test_scans_stored_along_other_axes_have_the_same_labels_and_embeddings(tmp_path: Path, axes: str) -> None:
+    """Files of a rotated or mirrored affine, masks and scans alike."""
+    straight, turned = (segmentator_folder(tmp_path / name, 4) for name in ("straight", "turned"))
+    orientations = nibabel.orientations.axcodes2ornt
+    for file in turned.rglob("*.nii.gz"):
+        stored = nibabel.load(file)
+        nibabel.save(
+            stored.as_reoriented(nibabel.orientations.ornt_transform(orientations("RAS"), orientations(axes))), file
+        )
+    found = [
+        [stage(folder, tmp_path / f"{folder.name}-root", name).table() for name in ("manifest", "embeddings")]
+        for folder in (straight, turned)
+    ]
+    assert found[0][0].num_rows > 40 and found[0][0] == found[1][0]
+    x, y = (table["x"].combine_chunks().flatten().to_numpy() for _, table in found)
+    np.testing.assert_allclose(x, y, rtol=0, atol=1e-5)
 
 
 def test_slices_between_organs_stay_and_edges_go(tmp_path: Path) -> None:
