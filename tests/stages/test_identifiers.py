@@ -7,6 +7,7 @@ import contextlib
 import io
 import logging
 import os
+import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from rich.console import Console
 
 from medsae_ray.config import Recipe, parse_recipe
 from medsae_ray.core.artifact import open_artifact
+from medsae_ray.errors import ShardError
 from medsae_ray.service.app import Desk, make_app
 from medsae_ray.service.finished import open_run
 from medsae_ray.service.limits import Limits
@@ -144,3 +146,19 @@ def test_the_service_neither_answers_nor_logs_an_identifier(done: Done) -> None:
 def without_addresses(log: str) -> str:
     """Without the lines of the test's own client, which logs what it asks for."""
     return "\n".join(line for line in log.splitlines() if not line.startswith("HTTP Request:"))
+
+
+@pytest.mark.skipif(not os.environ.get("MEDSAE_LEAK_RUNS"), reason="MEDSAE_LEAK_RUNS is not set, and it waits for S3")
+def test_a_shard_that_fails_for_its_store_names_no_image(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = planted.pictures(tmp_path, 12)
+    data = planted.recipe(onnx_encoder(tmp_path / "e.onnx"), table, table)
+    data["what"] |= {"dataset": data["what"].pop("datasets")[1], "labels": {}}
+    nowhere = "s3://x:y@bucket/images?endpoint_override=127.0.0.1:9&scheme=http&region=us-east-1"
+    data["how"]["paths"] = {"table": str(table), "images": nowhere, "weights": str(tmp_path / "e.onnx")}
+    with all_output() as said, pytest.raises(ShardError) as raised:
+        run_stage(parse_recipe(data), str(tmp_path / "root"), "embeddings", Console(file=said))
+    assert "OSError" in str(raised.value) and not planted.marked(str(raised.value) + said.getvalue())
+    assert not planted.marked("".join(traceback.format_exception(raised.value)))
+    assert list(planted.leaks_of_logs(Path(ray._private.worker._global_node.get_logs_dir_path()))) == []
