@@ -77,9 +77,12 @@ class Reading:
     def decoded(self, data: bytes) -> Image.Image:
         """The image, of mode L or RGB, in the bytes of an image file, or in the first frame of a DICOM file. ImageError
         if it cannot be used."""
-        return read_image(
-            data, max_pixels=self.max_pixels, high_bit=self.high_bit, window=self.window, at_least=self.at_least
-        )
+        try:
+            return read_image(
+                data, max_pixels=self.max_pixels, high_bit=self.high_bit, window=self.window, at_least=self.at_least
+            )
+        except MemoryError as error:
+            raise _as_image_error(error) from None
 
     def images(self, store: Images, uris: Sequence[str]) -> Iterator[tuple[int, Image.Image | ImageError]]:
         """(position, image or why there is none) of uris of one file or archive, which is read and decoded once.

@@ -102,3 +102,13 @@ def test_what_of_the_recipe_is_not_the_default_changes_the_numbers(mixed: Mixed)
     for uri in ("i001.png", "i002.jpg", "i003.dcm", "i004.dcm"):
         image = plain.image((mixed.images / uri).read_bytes(), "image")
         assert np.abs(mixed.desk.encoder.embed(image)[0] - mixed.embeddings[uri]).max() > 1e-3, uri
+
+
+def test_an_image_without_room_in_memory_is_too_large(mixed: Mixed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("medsae_ray.core.reading.read_image", full)
+    with TestClient(make_app(mixed.desk, None), "http://localhost") as client:
+        answer = client.post("/v1/encode", files={"image": (mixed.images / "i000.png").read_bytes()})
+    assert answer.status_code == 413 and answer.json()["error"]["code"] == "image_too_large"
