@@ -34,6 +34,7 @@ from medsae_ray.core import schema
 from medsae_ray.core.artifact import Draft
 from medsae_ray.core.embed import EmbedWork
 from medsae_ray.core.encoders.medclip import SwinGeometry, build_vit, save_vit
+from medsae_ray.core.reading import Reading
 from medsae_ray.core.storage import Store
 from medsae_ray.stages.cluster import cluster
 from medsae_ray.stages.pipeline import run_stage
@@ -94,8 +95,7 @@ def embedding_work(folder: Path, chosen: argparse.Namespace) -> EmbedWork:
         encoder=chosen.encoder,
         weights=str(weights),
         options=recipe.what.encoder.options(),
-        max_pixels=recipe.what.images.max_pixels,
-        high_bit=recipe.what.images.high_bit,
+        reading=Reading.of(recipe.what.images),
         device="cuda" if chosen.gpus else "cpu",
         threads=chosen.threads,
         batch_size=chosen.batch_size,

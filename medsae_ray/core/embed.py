@@ -14,7 +14,6 @@ from medsae_ray.core.artifact import Artifact
 from medsae_ray.core.encoders import encoder_preprocess, load_encoder
 from medsae_ray.core.encoders.base import Encoder
 from medsae_ray.core.images import Preprocess
-from medsae_ray.core.nifti import MAX_VOXELS
 from medsae_ray.core.reading import Reading, map_images
 from medsae_ray.core.storage import Images, local_copy
 from medsae_ray.errors import ImageError
@@ -30,15 +29,11 @@ class EmbedWork:
     encoder: str
     weights: str | None
     options: dict[str, Any]
-    max_pixels: int
-    high_bit: str
+    reading: Reading
     device: str = "cpu"
     threads: int = 1
     batch_size: int = 64
     readers: int = 4
-    window: str = "header"
-    max_voxels: int = MAX_VOXELS
-    reduce_jpeg: bool = False
     rows: dict[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -52,10 +47,8 @@ class EmbedWork:
         """Columns image_id, pixels (fixed-size bytes, null if the image cannot be used), reason."""
         preprocess = self._preprocess()
         rows = self.manifest.part(shard, ["image_id", "uri"])
-        at_least = 2 * preprocess.size if self.reduce_jpeg else None
-        reading = Reading(self.max_pixels, self.high_bit, self.window, self.max_voxels, at_least)
         grid = partial(_grid, preprocess)
-        grids = map_images(reading, self.images, rows["uri"].to_pylist(), grid, self.readers)
+        grids = map_images(self.reading, self.images, rows["uri"].to_pylist(), grid, self.readers)
         width = int(np.prod(preprocess.shape))
         pixels, reasons = (
             pa.array([g for g, _ in grids], pa.binary(width)),

@@ -1,7 +1,7 @@
 """Files in folders and in zip archives, read within bounds whatever they claim. Nothing is ever unpacked to disk.
 
 A file's address is its name below a Store; `!/` enters a zip archive: "2019/a.zip!/b/c.dcm", and once more for an
-archive in an archive. What cannot be read raises ImageError with a reason of `core/images.py`.
+archive in an archive. What cannot be read raises ImageError with a reason of `core/images.py`, and without its name.
 """
 
 import io
@@ -17,7 +17,7 @@ from typing import BinaryIO, NamedTuple
 import pyarrow.fs as pafs
 
 from medsae_ray.core.storage import Images, Store, open_uri
-from medsae_ray.errors import ImageError
+from medsae_ray.errors import ArtifactError, ImageError
 
 MAX_FILE = 2**30  # bytes of one file or archive member that are ever held
 MAX_DEPTH = 2  # archives in archives: 42.zip has six
@@ -97,15 +97,15 @@ def _blaming(store: Images, name: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise ImageError("missing", name) from error
-    except ValueError as error:
-        raise ImageError("unreadable", str(error)) from error
+        raise ImageError("missing", "no such file") from error
+    except (ValueError, ArtifactError) as error:
+        raise ImageError("unreadable", "its address is none of a file") from error
     except OSError as error:
         # On a local disk the file itself is at fault. An object store that does not answer is no property of the
         # image: the shard fails, and the next run takes it up again.
         if not store.is_local:
             raise OSError(_nameless(str(error), name)) from None
-        raise ImageError("unreadable", str(error)) from error
+        raise ImageError("unreadable", os.strerror(error.errno) if error.errno else type(error).__name__) from error
 
 
 def _nameless(text: str, uri: str) -> str:
@@ -147,7 +147,7 @@ def unpacked(found: zipfile.ZipFile, name: str, limit: int | None = None) -> byt
         with found.open(info) as content:
             return content.read(info.file_size if limit is None else limit)
     except KeyError as error:
-        raise ImageError("missing", name) from error
+        raise ImageError("missing", "no such member of the archive") from error
     except (ImageError, OSError):
         raise
     except EOFError as error:

@@ -100,7 +100,7 @@ def read_image(
     if magic is None and looks_like_dicom(data):
         return Dicom(data, max_pixels=max_pixels, window=window).image()
     if magic is None or (magic == b"RIFF" and data[8:12] != b"WEBP"):
-        raise ImageError("not_an_image", f"{len(data)} bytes that begin with {data[:8]!r}")
+        raise ImageError("not_an_image", f"{len(data)} bytes that begin as no image format does")
     try:
         image = _OPENERS[magic](io.BytesIO(data))
         _refuse_large(image.size, max_pixels)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from PIL import Image
 
@@ -23,6 +23,9 @@ from medsae_ray.core.images import MAX_PIXELS, read_image
 from medsae_ray.core.nifti import MAX_VOXELS, PLANES, Volume
 from medsae_ray.core.storage import Images
 from medsae_ray.errors import ImageError
+
+if TYPE_CHECKING:
+    from medsae_ray.config.what import Images as ImageRules
 
 T = TypeVar("T")
 _PART = re.compile(rf"#(frame|{'|'.join(PLANES)})=(\d{{1,9}})(?:&window=(p?[-\d.]+:[-\d.]+))?$")
@@ -57,12 +60,29 @@ class Reading:
     at_least: int | None = None
     """Of JPEG files: see `read_image`."""
 
+    @classmethod
+    def of(cls, rules: "ImageRules", side: int | None = None) -> "Reading":
+        """As a recipe's what.images says. `side`, in pixels, of the encoder's input is needed where JPEG files may be
+        reduced; None reads them whole, for whatever looks at the image itself."""
+        at_least = 2 * side if rules.reduce_jpeg and side else None
+        return cls(rules.max_pixels, rules.high_bit, rules.window, rules.max_voxels, at_least)
+
     def image(self, store: Images, uri: str) -> Image.Image:
         """One image of mode L or RGB. ImageError if it cannot be used, OSError if the store does not answer."""
         ((_, found),) = self.images(store, [uri])
         if isinstance(found, ImageError):
             raise found
         return found
+
+    def decoded(self, data: bytes) -> Image.Image:
+        """The image, of mode L or RGB, in the bytes of an image file, or in the first frame of a DICOM file. ImageError
+        if it cannot be used."""
+        try:
+            return read_image(
+                data, max_pixels=self.max_pixels, high_bit=self.high_bit, window=self.window, at_least=self.at_least
+            )
+        except MemoryError as error:
+            raise _as_image_error(error) from None
 
     def images(self, store: Images, uris: Sequence[str]) -> Iterator[tuple[int, Image.Image | ImageError]]:
         """(position, image or why there is none) of uris of one file or archive, which is read and decoded once.
@@ -101,9 +121,7 @@ class Reading:
         if kind in PLANES:
             volume = Volume(data, self.max_voxels)
             return lambda part: volume.image(part.kind, part.number, part.window, self.max_pixels)
-        return lambda part: read_image(
-            data, max_pixels=self.max_pixels, high_bit=self.high_bit, window=self.window, at_least=self.at_least
-        )
+        return lambda part: self.decoded(data)
 
 
 def _as_image_error(error: ImageError | MemoryError) -> ImageError:

@@ -43,7 +43,8 @@ class ActiveFeature(NamedFeature):
 
 
 class Encoded(BaseModel):
-    """An image's strongest features. `active` counts all, `named` those with a name."""
+    """An image's strongest features. `active` counts all, `named` those with a name; width and height are those that
+    the image was decoded at."""
 
     width: int
     height: int

@@ -25,7 +25,7 @@ from medsae_ray.service.guard import Guard
 from medsae_ray.service.limits import Limits
 from medsae_ray.service.link import Link
 from medsae_ray.service.problems import Problem, install, of_image
-from medsae_ray.service.uploads import FORM, RAW, Reading, image_bytes, read_form
+from medsae_ray.service.uploads import FORM, RAW, Uploads, image_bytes, read_form
 from medsae_ray.stages.naming import rules_of
 
 T = TypeVar("T")
@@ -40,7 +40,8 @@ class Desk:
         self.run, self.engine, self.limits = run, engine, limits
         self.atlas, self.encoder = Atlas(run.atlas), ImageEncoder(run)
         images = run.recipe.what.images
-        self.reading = Reading(min(limits.pixels, images.max_pixels), images.high_bit)
+        self.to_encode = Uploads.of(images, limits, self.encoder.side)
+        self.to_show = Uploads.of(images, limits)
         self._threads = ThreadPoolExecutor(limits.threads, "image")
         self._opening = threading.Lock()
 
@@ -49,7 +50,7 @@ class Desk:
         return await asyncio.get_running_loop().run_in_executor(self._threads, do, *arguments)
 
     def encode(self, data: bytes, top: int, named: bool) -> dict[str, Any]:
-        image = self.reading.image(data, "image")
+        image = self.to_encode.image(data, "image")
         try:
             active = self.encoder.active(image)
         except ImageError as error:
@@ -70,7 +71,7 @@ class Desk:
         return library.ask(text, features, images, split)
 
     def pictures(self, files: list[bytes], where: str, side: int) -> list[bytes]:
-        return [picture(self.reading.image(data, f"{where}[{i}]"), side) for i, data in enumerate(files)]
+        return [picture(self.to_show.image(data, f"{where}[{i}]"), side) for i, data in enumerate(files)]
 
     def models(self) -> tuple[str, ...]:
         """What a caller may call the engine's model: what it is, and the recipe's word for it."""
@@ -178,8 +179,8 @@ def _images(desk: Desk) -> APIRouter:
     async def encode(
         request: Request, top: Annotated[int, Query(ge=1, le=200)] = 10, named: bool = True
     ) -> dict[str, Any]:
-        """The strongest features of an image, by default those with a name: a PNG or JPEG as the body, or as `image`
-        of a multipart body."""
+        """The strongest features of an image, by default those with a name: a PNG, JPEG or DICOM file as the body, or
+        as `image` of a multipart body."""
         data = await image_bytes(request, desk.limits)
         return await desk.work(desk.encode, data, top, named)
 
@@ -229,7 +230,7 @@ def _chat(desk: Desk) -> APIRouter:
         chat.check(request, desk.models(), rules, desk.limits)
 
         def draw(data: bytes, where: str) -> bytes:
-            return picture(desk.reading.image(data, where), rules.image_size)
+            return picture(desk.to_show.image(data, where), rules.image_size)
 
         await desk.work(chat.draw_images, request, draw)
         return await chat.answer(engine, request, desk.limits)

@@ -39,12 +39,22 @@ class ImageEncoder:
         self._device = _device(how.encode)
         self._sae = load_artifact_sae(run.sae).to(self._device).eval()
 
-    @torch.no_grad()
-    def active(self, image: Image.Image) -> Active:
-        """Raises ImageError if the encoder makes no numbers of it."""
+    @property
+    def side(self) -> int:
+        """Of the encoder's square input, in pixels."""
+        return self._encoder.preprocess.size
+
+    def embed(self, image: Image.Image) -> np.ndarray:
+        """float32 [1, D]. Raises ImageError if the encoder makes no numbers of it."""
         x_1D = self._encoder.embed(self._encoder.preprocess(image)[None])
         if not np.isfinite(x_1D).all():
             raise ImageError("not_finite", "the encoder's output for this image is not a number")
+        return x_1D
+
+    @torch.no_grad()
+    def active(self, image: Image.Image) -> Active:
+        """Raises ImageError as `embed` does."""
+        x_1D = self.embed(image)
         z_1M = self._sae.encode(torch.tensor(x_1D, device=self._device))
         row = sparse_rows(z_1M)
         return Active(row.indices.tolist(), row.values.tolist())

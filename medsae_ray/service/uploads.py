@@ -1,37 +1,46 @@
 """Request bodies -> images and texts. Images come as bytes; nothing that a caller sends is taken for a path or URL."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import Request
 from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from medsae_ray.core.images import read_image
-from medsae_ray.errors import ImageError
+from medsae_ray.config.what import Images
+from medsae_ray.core.dicom import looks_like_dicom
+from medsae_ray.core.reading import Reading
+from medsae_ray.errors import DatasetError, ImageError
 from medsae_ray.service.limits import Limits
 from medsae_ray.service.problems import Problem, of_image
 
-RAW = ("image/png", "image/jpeg")
+RAW = ("image/png", "image/jpeg", "application/dicom")
 FORM = "multipart/form-data"
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How an uploaded image is decoded: as the run decoded its own, within the service's bounds."""
+class Uploads:
+    """How uploaded images are decoded: as the run decodes its own, within the service's bounds."""
 
-    max_pixels: int
-    high_bit: str
+    reading: Reading
+
+    @classmethod
+    def of(cls, rules: Images, limits: Limits, side: int | None = None) -> "Uploads":
+        """`rules` are the recipe's; `side` as `Reading.of` takes it."""
+        reading = Reading.of(rules, side)
+        return cls(replace(reading, max_pixels=min(reading.max_pixels, limits.pixels)))
 
     def image(self, data: bytes, where: str) -> Image.Image:
-        """Mode L or RGB. Problem for anything but a whole PNG or JPEG."""
-        if data and not data.startswith(_MAGIC):
-            raise Problem(415, "image_not_an_image", "only PNG and JPEG images are read", where)
+        """Mode L or RGB. Problem for anything but a whole PNG, JPEG or DICOM file."""
+        if data and not (data.startswith(_MAGIC) or looks_like_dicom(data)):
+            raise Problem(415, "image_not_an_image", "only PNG, JPEG and DICOM images are read", where)
         try:
-            return read_image(data, max_pixels=self.max_pixels, high_bit=self.high_bit)
+            return self.reading.decoded(data)
         except ImageError as error:
             raise of_image(error, where) from None
+        except DatasetError as error:
+            raise Problem(415, "image_not_an_image", str(error), where) from None
 
 
 @dataclass(frozen=True)

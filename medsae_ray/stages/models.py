@@ -8,9 +8,10 @@ from medsae_ray.core import schema
 from medsae_ray.core.artifact import Draft
 from medsae_ray.core.embed import EmbedWork
 from medsae_ray.core.encode import EncodeWork
-from medsae_ray.core.encoders import ENCODERS
+from medsae_ray.core.encoders import ENCODERS, encoder_preprocess
 from medsae_ray.core.encoders.checkpoint import content_hash
 from medsae_ray.core.encoders.hub import pinned
+from medsae_ray.core.reading import Reading
 from medsae_ray.core.storage import local_copy
 from medsae_ray.stages.datasets import image_store
 from medsae_ray.stages.run import Made, Run, Stage
@@ -33,18 +34,15 @@ def _weights(run: Run) -> str:
 
 
 def _embed(run: Run, draft: Draft) -> Made:
-    what, how = run.recipe.what, run.recipe.how
+    what, how, weights, options = run.recipe.what, run.recipe.how, _weights(run), run.recipe.what.encoder.options()
+    side = encoder_preprocess(what.encoder.kind, local_copy(weights), **options).size
     work = EmbedWork(
         manifest=draft.parents["manifest"],
         images=image_store(run),
         encoder=what.encoder.kind,
-        weights=_weights(run),
-        options=what.encoder.options(),
-        max_pixels=what.images.max_pixels,
-        high_bit=what.images.high_bit,
-        window=what.images.window,
-        max_voxels=what.images.max_voxels,
-        reduce_jpeg=what.images.reduce_jpeg,
+        weights=weights,
+        options=options,
+        reading=Reading.of(what.images, side),
         device=_device(how.embed),
         threads=how.embed.threads,
         batch_size=how.embed.batch_size,

@@ -16,6 +16,7 @@ from medsae_ray.core.naming.questions import content_address
 from medsae_ray.core.naming.rules import NamingRules
 from medsae_ray.core.naming.talk import Groups, Named, at_most, name_feature
 from medsae_ray.core.naming.verdict import ABSTAINED, FAILED, INSUFFICIENT
+from medsae_ray.core.reading import Reading
 from medsae_ray.stages.datasets import image_store
 from medsae_ray.stages.run import Made, Run, Stage
 from medsae_ray.stages.samples import NAMING, by_feature
@@ -38,9 +39,8 @@ def rules_of(naming: Naming) -> NamingRules:
 
 
 def pictures_of(run: Run, manifest: Artifact) -> Pictures:
-    limits = run.recipe.what.images
-    decoding, table = (limits.max_pixels, limits.high_bit, limits.window), manifest.table(["image_id", "uri"])
-    return Pictures.of(table, image_store(run), naming_of(run).image_size, *decoding)
+    table, reading = manifest.table(["image_id", "uri"]), Reading.of(run.recipe.what.images)
+    return Pictures.of(table, image_store(run), naming_of(run).image_size, reading)
 
 
 def ledger_of(run: Run, kind: str, rows: pa.Schema, *identity: object) -> Ledger:

@@ -12,6 +12,7 @@ from medsae_ray.config import Recipe
 from medsae_ray.core.encoders import ENCODERS
 from medsae_ray.core.encoders.hub import is_id
 from medsae_ray.core.naming.pictures import Pictures
+from medsae_ray.core.reading import Reading
 from medsae_ray.core.report.data import EntropySummary, Finding, ReplicationReport, ReportData
 from medsae_ray.stages.datasets import image_store
 from medsae_ray.stages.phantoms import hospitals
@@ -29,7 +30,6 @@ def report_data(run: Run) -> ReportData:
     usable = embeddings.record.rows - sum(embeddings.record.not_ok.values())
     phantom = bool(hospitals(run.recipe))
     what = run.recipe.what
-    limits = what.images
     log = pq.read_table(pa.BufferReader(run.artifact("sae").file("log")))
     return ReportData(
         title=run.recipe.name,
@@ -54,9 +54,7 @@ def report_data(run: Run) -> ReportData:
             manifest.table(["image_id", "uri"]),
             image_store(run),
             THUMBNAIL,
-            limits.max_pixels,
-            limits.high_bit,
-            limits.window,
+            Reading.of(what.images),
         ).png,
         stages=[asdict(row) for row in run.rows],
         naming=naming_report(run) if what.naming else None,

@@ -19,6 +19,7 @@ from medsae_ray.core.artifact import Artifact, Draft, count_reasons
 from medsae_ray.core.datasets.rows import Rows, to_manifest
 from medsae_ray.core.embed import EmbedWork
 from medsae_ray.core.files import fetch
+from medsae_ray.core.reading import Reading
 from medsae_ray.core.storage import Store
 from medsae_ray.stages.pipeline import run_stage
 from tests.small import DIM, SIZE, onnx_encoder, recipe_data
@@ -159,7 +160,7 @@ def embed_work(folder: Path, names: list[str], weights: Path, **settings: object
     files = [draft.writer(manifest.schema).write(s, part, part.num_rows) for s, part in enumerate(shards)]
     artifact = draft.commit(files, {}, {})
     options = {"size": SIZE}
-    return EmbedWork(artifact, Store(str(folder)), "onnx", str(weights), options, 10**6, "depth", **settings)
+    return EmbedWork(artifact, Store(str(folder)), "onnx", str(weights), options, Reading(10**6), **settings)
 
 
 def embedded(work: EmbedWork) -> pa.Table:

@@ -2,12 +2,14 @@
 
 import asyncio
 import random
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import schemathesis
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -17,6 +19,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from medsae_ray.service.app import Desk, make_app
+from tests.hostile_files import hostile_folder
 from tests.service.conftest import LIMITS
 from tests.service.hostile import hostile
 
@@ -41,6 +44,16 @@ def test_what_the_description_allows_is_answered_as_it_says(app: FastAPI) -> Non
             case.call_and_validate(headers={"host": "localhost"}, checks=CHECKS)
 
         check()
+
+
+def test_hostile_files_are_refused_in_the_one_shape(app: FastAPI, tmp_path: Path) -> None:
+    """DICOM files among them: bombs, code streams that claim too much, nested and cut ones."""
+    hostile_folder(tmp_path, 150, 3)
+    files = [path for name in ("dicom", "images") for path in sorted((tmp_path / name).rglob("*")) if path.is_file()]
+    with TestClient(app, "http://localhost", raise_server_exceptions=False) as client:
+        answers = [client.post("/v1/encode", files={"image": path.read_bytes()}) for path in files]
+    assert len(files) > 100 and {200, 413, 415, 422} == {answer.status_code for answer in answers}
+    assert all(set(answer.json()["error"]) <= {"code", "message", "where"} for answer in answers if answer.is_error)
 
 
 def test_hostile_requests_are_refused_in_the_one_shape(app: FastAPI) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifact import open_artifact, verify
 from medsae_ray.core.storage import Store
+from medsae_ray.stages.pipeline import run_recipe
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 
@@ -80,3 +82,25 @@ def test_a_whole_run_lives_on_the_object_store(s3: str, tmp_path: Path, engine: 
     for stage in json.loads(Store(root).read("summary.json"))["stages"]:
         assert verify(open_artifact(f"{root}/{stage['artifact']}")) == []
     assert Store(root).exists("report.html")
+
+
+def test_several_datasets_have_their_images_on_the_object_store(s3: str, tmp_path: Path) -> None:
+    """One in the folder of its table, one below `images` of its own, and one on the disk."""
+    archive, data = Store(s3).child("several"), recipe_data(tmp_path / "x.csv", onnx_encoder(tmp_path / "e.onnx"))
+    paths: dict[str, dict[str, str]] = {}
+    for seed, name in enumerate(("near", "far", "local")):
+        table = table_dataset(tmp_path / name, 30, seed)
+        if name != "local":
+            for file in table.parent.iterdir():
+                archive.write(f"{name}/{file.name}", file.read_bytes())
+        paths[name] = {"table": str(table)}
+    paths["near"] = {"table": f"{archive.uri}/near/labels.csv"}
+    paths["far"]["images"] = f"{archive.uri}/far"
+    one = data["what"].pop("dataset")
+    data["what"]["datasets"] = [one | {"name": name} for name in paths]
+    data["what"]["labels"] = {label: dict.fromkeys(paths, label) for label in one["labels"]}
+    data["how"] |= {"engine": "loop", "paths": {"weights": str(tmp_path / "e.onnx"), "datasets": paths}}
+    summary = run_recipe(parse_recipe(data), f"{s3}/loop-several")
+    rows = {stage["name"]: (stage["rows"], stage["not_ok"]) for stage in summary["stages"]}
+    assert rows["embeddings"] == rows["fingerprints"] == (90, 0) and summary["duplicates"]["pairs"].keys()
+    assert Store(s3).exists("loop-several/report.html")

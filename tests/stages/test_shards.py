@@ -7,6 +7,7 @@ from medsae_ray.config import Pool
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Draft, open_artifact
 from medsae_ray.core.embed import EmbedWork
+from medsae_ray.core.reading import Reading
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import ShardError
 from medsae_ray.stages.pipeline import run_stage
@@ -25,7 +26,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> EmbedWork:
     table, weights = table_dataset(folder, 60), onnx_encoder(folder / "e.onnx")
     recipe = parse_recipe(recipe_data(table, weights, engine="loop"))
     manifest = run_stage(recipe, str(folder / "root"), "manifest")
-    return EmbedWork(manifest, Store(str(folder)), "onnx", str(weights), {"size": SIZE}, 10**6, "depth")
+    return EmbedWork(manifest, Store(str(folder)), "onnx", str(weights), {"size": SIZE}, Reading(10**6))
 
 
 def draft(root: Path) -> Draft:

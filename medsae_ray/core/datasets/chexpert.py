@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from medsae_ray.core.artifact import sha256
-from medsae_ray.core.datasets.columns import file_data, label, read_table, required, text
+from medsae_ray.core.datasets.columns import data_row, file_data, label, read_table, required, text
 from medsae_ray.core.datasets.rows import Reader, Rows
 from medsae_ray.core.labels import CHEXPERT as LABELS
 from medsae_ray.errors import DatasetError
@@ -29,8 +29,10 @@ def chexpert_rows(data: bytes, where: str, dataset: "ChexpertDataset") -> Rows:
     paths = required(table, "Path", where)
     places = pc.extract_regex(paths, _PLACES)
     if places.null_count:
-        odd = paths.filter(pc.is_null(places))[0].as_py()
-        raise DatasetError(f"{where}: path {odd!r} does not end in patientNNNNN/studyN/file, as CheXpert's paths do")
+        row = data_row(pc.is_null(places))
+        raise DatasetError(
+            f"{where}: the path in {row} does not end in patientNNNNN/studyN/file, as CheXpert's paths do"
+        )
     keep = _wanted(view, dataset.views, where)
     table, paths, places = table.filter(keep), paths.filter(keep), places.filter(keep)
     images = pc.replace_substring_regex(paths, r"^CheXpert-v[^/]*/", "").to_pylist()
@@ -51,8 +53,8 @@ def _wanted(view: pa.Array, views: str, where: str) -> pa.Array:
     """bool [rows]: the image is of the chosen views. DatasetError for a view that is neither."""
     known = pc.is_in(view, value_set=pa.array(["Frontal", "Lateral"]))
     if not pc.all(known).as_py():
-        odd = view.filter(pc.invert(known))[0].as_py()
-        raise DatasetError(f"{where}: column 'Frontal/Lateral' holds {odd!r}; CheXpert has Frontal and Lateral")
+        row = data_row(pc.invert(known))
+        raise DatasetError(f"{where}: column 'Frontal/Lateral' holds neither Frontal nor Lateral in {row}")
     return known if views == "all" else pc.equal(view, views.capitalize())
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from medsae_ray.core.artifact import sha256
-from medsae_ray.core.datasets.columns import file_data, read_table, required, text
+from medsae_ray.core.datasets.columns import data_row, file_data, read_table, required, text
 from medsae_ray.core.datasets.rows import Reader, Rows
 from medsae_ray.core.storage import Store, split_uri
 from medsae_ray.errors import DatasetError
@@ -50,40 +50,40 @@ def nih_rows(data: bytes, where: str, folder_of: dict[str, str], dataset: "NihDa
     table = read_table(data, where)
     view = required(table, "View Position", where)
     keep = pc.is_valid(view) if dataset.views == "all" else pc.equal(view, dataset.views)
-    table, view = table.filter(keep), view.filter(keep)
+    table, view, at = table.filter(keep), view.filter(keep), pc.indices_nonzero(keep)
     images = required(table, "Image Index", where).to_pylist()
     found = required(table, "Finding Labels", where)
     gender = "Patient Sex" if "Patient Sex" in table.column_names else "Patient Gender"
-    age = _years(required(table, "Patient Age", where), where)
+    age = _years(required(table, "Patient Age", where), at, where)
     return Rows(
         dataset=dataset.name,
         image_id=images,
         patient_id=required(table, "Patient ID", where).to_pylist(),
         uri=[f"{folder_of.get(name, '')}{name}" for name in images],
-        labels=_labels(found, where),
+        labels=_labels(found, at, where),
         metadata={"view": view, "sex": text(table, gender, where), "age": pc.cast(age, pa.string())},
         notes={"rows_of_other_views": len(keep) - len(view), "ages_not_known": age.null_count},
     )
 
 
-def _labels(found: pa.Array, where: str) -> dict[str, pa.Array]:
-    """1 where a finding is among those written as "Mass|Nodule", 0 where it is not."""
+def _labels(found: pa.Array, at: pa.Array, where: str) -> dict[str, pa.Array]:
+    """1 where a finding is among those written as "Mass|Nodule", 0 where it is not. `at` are the rows' numbers."""
     parts = pc.split_pattern(found, "|")
     rows, names = pc.list_parent_indices(parts), pc.utf8_trim_whitespace(pc.list_flatten(parts))
     known = pc.is_in(names, value_set=pa.array(LABELS))
     if not pc.all(known).as_py():
-        odd = names.filter(pc.invert(known))[0].as_py()
-        raise DatasetError(f"{where}: finding {odd!r} in column 'Finding Labels' is none of {', '.join(LABELS)}")
+        row = data_row(pc.invert(known), at.take(rows))
+        raise DatasetError(f"{where}: a finding of column 'Finding Labels' in {row} is none of {', '.join(LABELS)}")
     every = pa.array(range(len(found)), rows.type)
     return {name: pc.cast(pc.is_in(every, value_set=rows.filter(pc.equal(names, name))), pa.int8()) for name in LABELS}
 
 
-def _years(age: pa.Array, where: str) -> pa.Array:
+def _years(age: pa.Array, at: pa.Array, where: str) -> pa.Array:
     """Ages in whole years of "58", "058Y", "013M" and "005D"; above OLDEST null."""
     parts = pc.extract_regex(age, _AGE)
     if parts.null_count:
-        odd = age.filter(pc.is_null(parts))[0].as_py()
-        raise DatasetError(f"{where}: column 'Patient Age' holds {odd!r}; ages are 58 or 058Y, 010M, 005D")
+        row = data_row(pc.is_null(parts), at)
+        raise DatasetError(f"{where}: column 'Patient Age' holds no age in {row}; ages are 58 or 058Y, 010M, 005D")
     number, unit = pc.cast(parts.field("number"), pa.int64()), parts.field("unit")
     years = pc.divide(number, pc.if_else(pc.equal(unit, "M"), 12, pc.if_else(pc.equal(unit, "D"), 365, 1)))
     return pc.if_else(pc.greater(years, OLDEST), None, years)

@@ -78,7 +78,11 @@ def _refuse_duplicates(rows: Rows) -> None:
     repeated = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(repeated):
         first = repeated[0]["values"].as_py()
-        raise DatasetError(f"{rows.dataset}: {len(repeated)} images are listed more than once, the first is {first!r}")
+        one, other = [row + 1 for row, image in enumerate(rows.image_id) if image == first][:2]
+        raise DatasetError(
+            f"{rows.dataset}: {len(repeated)} images are listed more than once, the first as images {one} and {other} "
+            "of those that are used"
+        )
 
 
 def label_names(manifest_schema: pa.Schema) -> list[str]:

@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from medsae_ray.core.artifact import sha256
+from medsae_ray.core.datasets.columns import other_columns, without_cells
 from medsae_ray.core.datasets.rows import Reader, Rows
 from medsae_ray.core.datasets.windows import ct_window
 from medsae_ray.core.files import Found, fetch, opened, walk
@@ -195,9 +196,9 @@ def read_meta(data: bytes, where: str) -> dict[str, dict[str, str]]:
         types = pacsv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True)
         table = pacsv.read_csv(pa.BufferReader(data), parse_options=parsing, convert_options=types)
     except pa.ArrowInvalid as error:
-        raise DatasetError(f"{where} is not a CSV table: {error}") from error
+        raise DatasetError(f"{where} is not a CSV table: {without_cells(error)}") from None
     if "image_id" not in table.column_names:
-        raise DatasetError(f"{where} has no column image_id; it has {', '.join(table.column_names)}")
+        raise DatasetError(f"{where} has no column image_id; {other_columns(table, 'image_id')}")
     rows = table.select([c for c in ("image_id", *COLUMNS.values()) if c in table.column_names]).to_pylist()
     return {row["image_id"]: {name: row[column] for name, column in COLUMNS.items() if row.get(column)} for row in rows}
 

@@ -22,23 +22,19 @@ class Pictures:
     store: Images
     uri_of: dict[str, str]
     side: int
-    max_pixels: int
-    high_bit: str
-    window: str = "header"
+    reading: Reading
 
     @classmethod
-    def of(
-        cls, manifest: pa.Table, store: Images, side: int, max_pixels: int, high_bit: str, window: str = "header"
-    ) -> "Pictures":
+    def of(cls, manifest: pa.Table, store: Images, side: int, reading: Reading) -> "Pictures":
         uri_of = dict(zip(manifest["image_id"].to_pylist(), manifest["uri"].to_pylist(), strict=True))
-        return cls(store, uri_of, side, max_pixels, high_bit, window)
+        return cls(store, uri_of, side, reading)
 
     def png(self, image_id: str) -> bytes | None:
         """The picture; None for an image that cannot be read."""
         if image_id == BLANK:
             return picture(Image.new("L", (self.side, self.side), 128), self.side)
         try:
-            image = Reading(self.max_pixels, self.high_bit, self.window).image(self.store, self.uri_of[image_id])
+            image = self.reading.image(self.store, self.uri_of[image_id])
         except ImageError:
             return None
         return picture(image, self.side)

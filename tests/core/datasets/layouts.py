@@ -11,6 +11,7 @@ from PIL import Image
 
 from medsae_ray.core.datasets.chexpert import LABELS as CHEXPERT
 from medsae_ray.core.datasets.nih import LABELS as NIH
+from tests.medical import dicom
 
 VINDR = ("Aortic enlargement", "Cardiomegaly", "Pleural effusion", "Nodule/Mass", "Other diseases", "No finding")
 """Some of VinDr-CXR's 28 labels."""
@@ -19,7 +20,10 @@ VINDR = ("Aortic enlargement", "Cardiomegaly", "Pleural effusion", "Nodule/Mass"
 def picture(path: Path, seed: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     grey = np.random.default_rng(seed).integers(0, 255, (40, 32), dtype=np.uint8)
-    Image.fromarray(grey).save(path)
+    if path.suffix == ".dicom":
+        path.write_bytes(dicom(grey, PhotometricInterpretation=f"MONOCHROME{1 + seed % 2}"))
+    else:
+        Image.fromarray(grey).save(path)
 
 
 def csv_text(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -94,6 +98,17 @@ def nih(folder: Path, images: int = 48, archives: bool = True, old: bool = True)
     text = "\n".join([header if old else header.replace("Gender", "Sex"), *lines]) + "\n"
     (folder / "Data_Entry_2017.csv").write_text(text)
     return folder / "Data_Entry_2017.csv"
+
+
+def table(folder: Path, labels: Sequence[str], images: int = 48) -> Path:
+    """labels.csv as a table of one's own may be: two images a patient, uncertain and blank labels."""
+    rng, rows = np.random.default_rng(5), []
+    for number in range(images):
+        picture(folder / f"i{number:03d}.png", number)
+        about = [f"p{number // 2}", ("PA", "AP")[number % 2], "MF"[number % 2], 40 + number]
+        rows.append([f"i{number:03d}.png", *about, *rng.choice(["1", "0", "-1", ""], len(labels))])
+    (folder / "labels.csv").write_text(csv_text(["path", "patient_id", "view", "sex", "age", *labels], rows))
+    return folder / "labels.csv"
 
 
 def vindr(folder: Path, images: int = 48, suffix: str = ".png") -> Path:

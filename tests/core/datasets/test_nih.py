@@ -69,8 +69,8 @@ def test_both_forms_of_the_table_say_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("a.png,Mass|Fluid,1,58,M,PA\n", "finding 'Fluid' in column 'Finding Labels' is none of Atelectasis"),
-        ("a.png,Mass,1,old,M,PA\n", "column 'Patient Age' holds 'old'; ages are 58 or 058Y"),
+        ("a.png,Mass|Fluid,1,58,M,PA\n", "finding of column 'Finding Labels' in data row 1 is none of Atelectasis"),
+        ("a.png,Mass,1,old,M,PA\n", "column 'Patient Age' holds no age in data row 1; ages are 58 or 058Y"),
         ("a.png,Mass,,58,M,PA\n", "column 'Patient ID' is blank in 1 rows, first in data row 1"),
     ],
 )

@@ -60,8 +60,8 @@ def test_shards_are_runs_of_rows() -> None:
     [
         (CSV, {"image": "pathh"}, "did you mean 'path'"),
         (CSV, {"labels": ["Oedema"]}, "did you mean 'Edema'"),
-        (CSV.replace("1.0", "2"), {}, "label column 'Edema' holds 2"),
-        (CSV.replace("1.0", "yes"), {}, "label column 'Edema' is not numeric"),
+        (CSV.replace("1.0", "2"), {}, "label column 'Edema' holds another number in data row 1"),
+        (CSV.replace("1.0", "yes"), {}, "label column 'Edema' is not numeric, first in data row 1"),
         (CSV.replace("b.png", ""), {}, "column 'path' is blank in 1 rows, first in data row 2"),
         (CSV.replace("p2", ""), {}, "column 'who' is blank in 1 rows, first in data row 3"),
         ("", {}, "neither a CSV nor a Parquet"),
@@ -74,7 +74,7 @@ def test_a_table_that_does_not_fit_is_refused(csv: str, changes: dict[str, objec
 
 def test_an_image_listed_twice_is_refused() -> None:
     rows = table_rows(CSV.replace("b.png", "a.png").encode(), "t", dataset())
-    with pytest.raises(DatasetError, match=r"1 images are listed more than once, the first is 'a.png'"):
+    with pytest.raises(DatasetError, match=r"1 images are listed more than once, the first as images 1 and 2"):
         to_manifest(rows, SHARES, "s", 2)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -102,6 +103,25 @@ def test_a_mask_stored_in_another_orientation_fits(tmp_path: Path) -> None:
     assert plain.uri == turned.uri and plain.labels == turned.labels
 
 
+@pytest.mark.parametrize("axes", ["PIR", "LSA"])
+def test_scans_stored_along_other_axes_have_the_same_labels_and_embeddings(tmp_path: Path, axes: str) -> None:
+    """Files of a rotated or mirrored affine, masks and scans alike."""
+    straight, turned = (segmentator_folder(tmp_path / name, 4) for name in ("straight", "turned"))
+    orientations = nibabel.orientations.axcodes2ornt
+    for file in turned.rglob("*.nii.gz"):
+        stored = nibabel.load(file)
+        nibabel.save(
+            stored.as_reoriented(nibabel.orientations.ornt_transform(orientations("RAS"), orientations(axes))), file
+        )
+    found = [
+        [stage(folder, tmp_path / f"{folder.name}-root", name).table() for name in ("manifest", "embeddings")]
+        for folder in (straight, turned)
+    ]
+    assert found[0][0].num_rows > 40 and found[0][0] == found[1][0]
+    x, y = (table["x"].combine_chunks().flatten().to_numpy() for _, table in found)
+    np.testing.assert_allclose(x, y, rtol=0, atol=1e-5)
+
+
 def test_slices_between_organs_stay_and_edges_go(tmp_path: Path) -> None:
     mask = box(slice(1, 2), slice(2, 3), slice(0, 1)) + box(slice(4, 5), slice(2, 3), slice(0, 1))
     found = rows(one_scan(tmp_path, {"liver": mask}), planes=["sagittal"])
@@ -188,5 +208,5 @@ def test_a_folder_that_is_something_else_is_refused(folder: Path, tmp_path: Path
     with pytest.raises(DatasetError, match="has no mask of lung, spline"):
         rows(folder, organs=["spline", "liver", "lung"])
     (tmp_path / "meta.csv").write_text("age\n4\n")
-    with pytest.raises(DatasetError, match="no column image_id; it has age"):
+    with pytest.raises(DatasetError, match="no column image_id; no name of its 1 columns is like it"):
         rows(tmp_path)

@@ -24,12 +24,12 @@ PROCESSOR: dict[str, Any] = {
 }
 
 
-def stirred(module: nn.Module) -> nn.Module:
+def stirred(module: nn.Module, by: float = 0.2) -> nn.Module:
     """Every parameter off its initial zero or one, which would hide a lost one."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+            parameter.add_(by * torch.randn(parameter.shape, generator=generator))
     return module.eval()
 
 

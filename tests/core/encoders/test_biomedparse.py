@@ -96,23 +96,13 @@ def test_embeddings_and_tokens_equal_the_formulas(checkpoint: Path, wanted: np.n
     np.testing.assert_allclose(x_ND, wanted.mean((1, 2)), rtol=1e-5, atol=1e-5 * scale)
 
 
-def test_an_embedding_does_not_depend_on_its_batch(checkpoint: Path) -> None:
-    encoder = load_encoder("biomedparse", str(checkpoint), size=96)
-    together = encoder.embed(PIXELS)
-    alone = np.concatenate([encoder.embed(PIXELS[i : i + 1]) for i in range(len(PIXELS))])
-    np.testing.assert_allclose(alone, together, rtol=1e-5, atol=1e-5 * np.abs(together).max())
-
-
-def test_grey_colours_and_precision_are_options(checkpoint: Path) -> None:
+def test_grey_and_colours_are_options(checkpoint: Path) -> None:
     grey = PIXELS[..., 0]
     colour = load_encoder("biomedparse", str(checkpoint), size=96).embed(np.repeat(grey[..., None], 3, -1))
     one = load_encoder("biomedparse", str(checkpoint), size=96, channels="L").embed(grey)
     np.testing.assert_array_equal(one, colour)
     other = load_encoder("biomedparse", str(checkpoint), size=96, channels="L", mean=0.25, std=0.24).embed(grey)
     assert np.abs(other - one).max() > 1e-3
-    half = load_encoder("biomedparse", str(checkpoint), size=96, channels="L", precision="bfloat16").embed(grey)
-    cosine = (one * half).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(half, axis=1)
-    assert (half != one).any() and cosine.min() > 0.999
 
 
 def test_the_default_geometry_has_the_released_names_and_shapes() -> None:

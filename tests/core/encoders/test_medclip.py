@@ -98,28 +98,12 @@ def test_every_tensor_survives_save_and_load(small: Path, tmp_path: Path) -> Non
     assert first.keys() == again.keys() and all(torch.equal(first[key], again[key]) for key in first)
 
 
-def test_an_embedding_does_not_depend_on_its_batch(small: Path) -> None:
-    encoder = load_encoder("medclip-vit", str(small))
-    together = encoder.embed(PIXELS_NHW)
-    alone = np.concatenate([encoder.embed(PIXELS_NHW[i : i + 1]) for i in range(len(PIXELS_NHW))])
-    np.testing.assert_allclose(alone, together, rtol=1e-5, atol=1e-6)
-    assert encoder.embed(PIXELS_NHW[:0]).shape == (0, 12)
-
-
 def test_the_mean_of_an_images_tokens_is_its_embedding(small: Path) -> None:
     encoder = load_encoder("medclip-vit", str(small))
     tokens = encoder.embed_tokens(PIXELS_NHW)
     assert tokens.x.shape == (5, 16, 12) and tokens.grid == (4, 4) and tokens.x.dtype == np.float32
     np.testing.assert_allclose(tokens.x.mean(1), encoder.embed(PIXELS_NHW), rtol=1e-4, atol=1e-5)
     assert encoder.embed_tokens(PIXELS_NHW[:0]).x.shape == (0, 16, 12)
-
-
-def test_bfloat16_turns_an_embedding_little(small: Path) -> None:
-    full, half = (
-        load_encoder("medclip-vit", str(small), precision=p).embed(PIXELS_NHW) for p in ("float32", "bfloat16")
-    )
-    cosine = (full * half).sum(1) / np.linalg.norm(full, axis=1) / np.linalg.norm(half, axis=1)
-    assert half.dtype == np.float32 and (half != full).any() and cosine.min() > 0.999
 
 
 def test_preprocess_is_known_without_the_weights(small: Path) -> None:

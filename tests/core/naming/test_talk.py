@@ -12,6 +12,7 @@ from medsae_ray.core.naming.pictures import BLANK, Pictures, picture
 from medsae_ray.core.naming.questions import Concept, Need, Plan
 from medsae_ray.core.naming.rules import NamingRules
 from medsae_ray.core.naming.talk import Groups, addresses, at_most, detect, images_of, name_feature
+from medsae_ray.core.reading import Reading
 from medsae_ray.core.storage import Store
 from tests.core.naming.plain_engine import PlainEngine, brightness, reply
 
@@ -28,7 +29,7 @@ def pictures(tmp_path: Path) -> Pictures:
         Image.fromarray(np.full((40, 30), 40 * number, np.uint8)).save(tmp_path / f"i{number}.png")
     (tmp_path / "broken.png").write_bytes(b"not an image")
     uri_of = {name: f"{name}.png" for name in [*(f"i{n}" for n in range(6)), "broken"]}
-    return Pictures(Store(str(tmp_path)), uri_of, 16, 1_000_000, "depth")
+    return Pictures(Store(str(tmp_path)), uri_of, 16, Reading(1_000_000))
 
 
 def ask(engine: PlainEngine, pictures: Pictures, ledger: Ledger, limit: int = 2) -> Plan:
@@ -114,7 +115,7 @@ def test_a_name_that_never_fits_is_a_failure_with_its_last_reply(pictures: Pictu
 def test_pictures_are_small_grey_and_free_of_metadata(tmp_path: Path) -> None:
     image = Image.new("RGB", (300, 200), (200, 10, 10))
     image.save(tmp_path / "a.jpg", comment=b"Jane Doe")
-    png = Pictures(Store(str(tmp_path)), {"a": "a.jpg"}, 64, 1_000_000, "depth").png("a")
+    png = Pictures(Store(str(tmp_path)), {"a": "a.jpg"}, 64, Reading(1_000_000)).png("a")
     assert png is not None and b"Jane" not in png
     with Image.open(io.BytesIO(png)) as made:
         assert made.size == (64, 43) and made.mode == "L" and not made.info
