@@ -4,40 +4,20 @@ python benchmarks/decode_throughput.py --images 40
 """
 
 import argparse
-import io
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
+from archive_images import encoded, films
 from PIL import Image
 
 from medsae_ray.core.dicom import Dicom
 from medsae_ray.core.encoders import load_encoder
 from medsae_ray.core.images import Preprocess, read_image
 from medsae_ray.core.nifti import Volume
-from medsae_ray.core.phantom import patient
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.medical import dicom, nifti
 
 GRID = Preprocess(size=224)
-
-
-def films(count: int, side: int) -> list[np.ndarray]:
-    """Phantom radiographs, enlarged to `side` pixels, with a detector's noise."""
-    rng = np.random.default_rng(0)
-    drawn = [patient(7, number)[0].render() for number in range(count)]
-    large = [np.asarray(Image.fromarray(film).resize((side, side), Image.Resampling.BICUBIC)) for film in drawn]
-    return [(film + rng.normal(0, 3, film.shape)).clip(0, 255).astype(np.uint8) for film in large]
-
-
-def encoded(film: np.ndarray, kind: str, **options: Any) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(film).save(stream, kind, **options)
-    return stream.getvalue()
 
 
 def timed(what: str, data: list[bytes], read: Callable[[bytes], Image.Image]) -> np.ndarray:

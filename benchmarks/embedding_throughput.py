@@ -78,16 +78,19 @@ def draw(folder: Path, images: int) -> Path:
     return table
 
 
-def embedding_work(folder: Path, chosen: argparse.Namespace) -> EmbedWork:
-    """The images, their manifest and an encoder, as the embeddings stage would have them."""
-    weights = chosen.weights
-    if weights is None and chosen.encoder == "medclip-vit":
-        geometry, weights = SwinGeometry(), folder / "encoder.safetensors"
-        save_vit(build_vit(geometry), geometry, weights)
+def swin(folder: Path, geometry: SwinGeometry) -> Path:
+    """An encoder of that shape with random weights, which cost what trained ones do."""
+    weights = folder / "encoder.safetensors"
+    save_vit(build_vit(geometry), geometry, weights)
+    return weights
+
+
+def embedding_work(folder: Path, table: Path, weights: Path | str, chosen: argparse.Namespace) -> EmbedWork:
+    """The images of `table`, their manifest and an encoder, as the embeddings stage would have them."""
     options = {"size": chosen.size} if chosen.encoder == "onnx" else {}
-    table = {"kind": "table", "name": "drawn", "image": "path", "patient": "patient", "labels": ["label"]}
-    what = {"dataset": table, "shard_rows": chosen.shard_rows, "encoder": {"kind": chosen.encoder, **options}}
-    paths = {"table": str(draw(folder, chosen.images)), "weights": str(weights)}
+    dataset = {"kind": "table", "name": "drawn", "image": "path", "patient": "patient", "labels": ["label"]}
+    what = {"dataset": dataset, "shard_rows": chosen.shard_rows, "encoder": {"kind": chosen.encoder, **options}}
+    paths = {"table": str(table), "weights": str(weights)}
     recipe = parse_recipe({"name": "benchmark", "what": what, "how": {"engine": "loop", "paths": paths}})
     return EmbedWork(
         manifest=run_stage(recipe, str(folder / "manifest"), "manifest"),
@@ -134,6 +137,21 @@ def show(timings: list[Timing], console: Console) -> dict[str, float]:
     return {**rates, "ratio": ratio}
 
 
+def add_pool(parser: argparse.ArgumentParser, **defaults: float) -> None:
+    """An option for every setting of the pool but its retries."""
+    for name, default in (Pool().model_dump(exclude={"retries"}) | defaults).items():
+        text = f"as how.embed.{name} of a recipe"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=text)
+
+
+def pool_of(chosen: argparse.Namespace) -> Pool:
+    return Pool.model_validate({name: value for name, value in vars(chosen).items() if name in Pool.model_fields})
+
+
+def machine() -> dict[str, str | int | None]:
+    return {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1024)
@@ -143,11 +161,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="the encoder's weights; needed for onnx")
     parser.add_argument("--size", type=int, default=224, help="onnx: side of the model's input, in pixels")
     parser.add_argument("--ray-cpus", type=int, default=os.cpu_count(), help="CPUs of the local Ray cluster")
-    for name, default in (
-        Pool().model_dump(include={"actors", "cpus", "gpus", "threads", "batch_size", "readers"}).items()
-    ):
-        text = f"as how.embed.{name} of a recipe"
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=text)
+    add_pool(parser)
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write settings and figures there")
     chosen = parser.parse_args()
     if chosen.encoder == "onnx" and chosen.weights is None:
@@ -160,17 +174,17 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     chosen, console = arguments(), Console()
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(chosen).items()}
-    pool = Pool.model_validate({name: value for name, value in settings.items() if name in Pool.model_fields})
     with tempfile.TemporaryDirectory() as folder, cluster(How(cpus=chosen.ray_cpus)):
-        work = embedding_work(Path(folder), chosen)
-        dim = work.load().dim
+        weights = chosen.weights or swin(Path(folder), SwinGeometry())
+        work = embedding_work(Path(folder), draw(Path(folder), chosen.images), weights, chosen)
+        dim, pool = work.load().dim, pool_of(chosen)
         timings = [timed(work, dim, engine, pool) for _ in range(chosen.rounds) for engine in ENGINES]
     medians = show(timings, console)
     if chosen.json:
-        machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
         runs = [{**asdict(t), "rate": t.rate} for t in timings]
         result = {"created": datetime.now(UTC).isoformat(timespec="seconds"), "settings": settings, "runs": runs}
-        chosen.json.write_text(json.dumps({**result, **medians, "machine": machine, "packages": packages()}, indent=1))
+        result |= {**medians, "machine": machine(), "packages": packages()}
+        chosen.json.write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

@@ -50,6 +50,11 @@ class Pool(Model):
     """Images per forward pass. Another number may change the last bits of a float."""
     readers: Positive = 4
     """Images of one shard that are read at once."""
+    reader_cpus: Annotated[float, Field(gt=0)] = 0.5
+    """CPUs that reading and decoding one shard reserves in Ray. Shards are read ahead of the actors on the CPUs that
+    these leave free, (CPUs - actors * cpus) / reader_cpus at once. At 0.5 two shards share a CPU, so that it is busy
+    while one waits for its bytes or is handed over; take less for a slow network, 1 if an encoder on the CPU is crowded
+    out."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     """How often a shard whose worker died is tried again."""
 

@@ -64,7 +64,7 @@ def _counts(result: Replication) -> dict[str, int]:
 def _fingerprints(run: Run, draft: Draft) -> Made:
     reading, pool = Reading.of(run.recipe.what.images), run.recipe.how.embed
     work = FingerprintWork(draft.parents["manifest"], image_store(run), reading, pool.readers)
-    readers = Pool(actors=pool.actors, cpus=0.5, retries=pool.retries)
+    readers = Pool(actors=pool.actors, cpus=0.5, reader_cpus=pool.reader_cpus, retries=pool.retries)
     return run.map(work, draft, schema.fingerprints(), readers, "cpus")
 
 

@@ -22,7 +22,7 @@ from medsae_ray.core.storage import Store
 from medsae_ray.core.work import ShardWork
 from medsae_ray.stages.cluster import cluster, require
 from medsae_ray.stages.progress import Bar, Bars
-from medsae_ray.stages.shards import READER_CPUS, map_shards
+from medsae_ray.stages.shards import map_shards
 from medsae_ray.stages.vlm import cluster_engine
 
 T = TypeVar("T")
@@ -163,7 +163,7 @@ class Run:
         todo = sorted(set(work.rows) - set(receipts))
         if todo and self.recipe.how.engine == "ray":
             self.connect()
-            require(what, pool.actors * pool.cpus + READER_CPUS, pool.actors * pool.gpus)
+            require(what, pool.actors * pool.cpus + pool.reader_cpus, pool.actors * pool.gpus)
         new = self.track(map_shards(work, writer, todo, pool, self.recipe.how.engine), draft.stage, len(todo))
         receipts.update({receipt.shard: receipt for receipt in new})
         return Made(list(receipts.values()), reused=len(work.rows) - len(todo))

@@ -4,6 +4,7 @@ One shard is one Ray Data block from reading to writing. A worker writes its own
 so no image or embedding ever goes through the driver.
 """
 
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -20,9 +21,6 @@ from medsae_ray.core.artifact import PartWriter, Receipt
 from medsae_ray.core.work import ShardWork
 from medsae_ray.errors import MedsaeError, ShardError
 from medsae_ray.stages.cluster import own_error
-
-READER_CPUS = 0.5
-"""CPUs that reading one shard reserves. Actors must leave as much free, or nothing would ever reach them."""
 
 
 def map_shards(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool, engine: str) -> Iterator[Receipt]:
@@ -74,7 +72,7 @@ def _ray(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool) -> It
             Prepare(work, ledger),
             batch_size=None,
             batch_format="pyarrow",
-            num_cpus=READER_CPUS,
+            num_cpus=pool.reader_cpus,
             max_retries=pool.retries,
         )
         receipts = prepared.map_batches(
@@ -82,7 +80,9 @@ def _ray(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool) -> It
             fn_constructor_args=(work, writer, ledger),
             batch_size=None,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=min(pool.actors, len(todo))),
+            compute=ray.data.ActorPoolStrategy(
+                size=min(pool.actors, len(todo)), max_concurrent_calls_per_actor=2, enable_true_multi_threading=True
+            ),
             num_cpus=pool.cpus,
             num_gpus=pool.gpus,
             max_restarts=pool.retries,
@@ -115,19 +115,25 @@ class Prepare:
 
 
 class Compute:
-    """The model half as a Ray Data actor; the model is loaded once."""
+    """The model half as a Ray Data actor; the model is loaded once.
+
+    Two calls are under way: while one shard's part is written and its receipt is on its way, the next has the model.
+    """
 
     def __init__(self, work: ShardWork, writer: PartWriter, ledger: Any) -> None:
         self.work, self.writer, self.ledger = work, writer, ledger
-        self.model = work.load()
+        self.model, self.turn = work.load(), threading.Lock()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         shard = batch["shard"][0].as_py()
-        ray.get(self.ledger.begin.remote(shard))
+        with self.turn:
+            # Begun in its turn: a shard that waits is not to blame for a worker that dies.
+            ray.get(self.ledger.begin.remote(shard))
+            with _naming(shard):
+                part = self.work.compute(self.model, batch.drop_columns("shard"))
+            self.ledger.end.remote(shard)
         with _naming(shard):
-            part = self.work.compute(self.model, batch.drop_columns("shard"))
             receipt = self.writer.write(shard, part, self.work.rows[shard])
-        self.ledger.end.remote(shard)
         return pa.Table.from_pylist([_pack(receipt)])
 
 

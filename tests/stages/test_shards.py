@@ -1,4 +1,5 @@
 import dataclasses
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from medsae_ray.errors import ShardError
 from medsae_ray.stages.pipeline import run_stage
 from medsae_ray.stages.shards import map_shards
 from tests.faults import Killer, Raiser
+from tests.noted import SCHEMA, Noted, SlowWriter, spans
 from tests.small import DIM, SIZE, onnx_encoder, recipe_data, table_dataset
 
 POOL = Pool(retries=2, cpus=0.5)
@@ -89,3 +91,24 @@ def test_a_worker_that_loses_a_row_is_refused(work: EmbedWork, tmp_path: Path) -
 
 def test_the_manifest_of_the_fixture_is_an_artifact(work: EmbedWork) -> None:
     assert open_artifact(work.manifest.store.uri).record.metrics["audit"]["patients_in_two_splits"] == 0
+
+
+def test_the_model_waits_neither_for_reading_nor_for_writing(ray_cluster: None, tmp_path: Path) -> None:
+    log, made = tmp_path / "log", draft(tmp_path)
+    writer = SlowWriter(made.store, made.fingerprint, SCHEMA, log, 0.5)
+    list(map_shards(Noted(log, 8, 0.1, 0.5), writer, list(range(8)), POOL, "ray"))
+    prepared, computed, written = (spans(log, what) for what in ("prepare", "compute", "write"))
+    assert all(end <= start for (_, end), (start, _) in pairwise(computed))  # one shard at a time has the model
+    assert sum(start < end for (_, end), (start, _) in zip(written, computed[1:], strict=False)) > 4
+    assert sum(end < computed[3][0] for _, end in prepared) > 5
+
+
+def test_reader_cpus_say_how_many_shards_are_read_at_once(ray_cluster: None, tmp_path: Path) -> None:
+    most = {}
+    for cpus in (0.5, 2.0):
+        log, made = tmp_path / str(cpus), draft(tmp_path / f"run-{cpus}")
+        pool = Pool(cpus=0.5, reader_cpus=cpus)
+        list(map_shards(Noted(log, 8, 0.4, 0.01), made.writer(SCHEMA), list(range(8)), pool, "ray"))
+        read = spans(log, "prepare")
+        most[cpus] = max(sum(start <= at < end for start, end in read) for at, _ in read)
+    assert most[2.0] == 1 < most[0.5]
