@@ -40,6 +40,20 @@ def manifest(labels: Sequence[str], metadata: Sequence[str], studies: bool = Fal
     )
 
 
+def organs() -> pa.Schema:
+    """One row per file of a scan: its volume (`organ` is null), then its masks.
+
+    `volume` is where the scan lies, as a manifest's `uri`. The planes say which of their slices, in canonical order,
+    show the organ, or of a volume that there is a slice; null with a reason if the file could not be used.
+    """
+    shown = pa.list_(pa.field("item", pa.bool_(), nullable=False))
+    return pa.schema(
+        [_required("volume", pa.string()), pa.field("organ", pa.string())]
+        + [pa.field(plane, shown) for plane in ("axial", "coronal", "sagittal")]
+        + [pa.field("reason", pa.string())]
+    )
+
+
 def embeddings(dim: int) -> pa.Schema:
     """One row per image: `x` [dim] is null exactly when the image could not be read, and `reason` then says why."""
     x = pa.list_(pa.field("item", pa.float32(), nullable=False), dim)

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medsae_ray.config import PhantomDataset, Recipe
+from medsae_ray.config import PhantomDataset, Recipe, TotalSegmentatorDataset
 from medsae_ray.config.datasets import Dataset
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Draft, Receipt
@@ -16,6 +16,7 @@ from medsae_ray.core.datasets.privacy import find_key, hash_ids, key_check
 from medsae_ray.core.datasets.rows import Rows, to_manifest
 from medsae_ray.core.splits import audit, hold_out
 from medsae_ray.core.storage import Folders, Images, Store, split_uri
+from medsae_ray.stages.organs import organ_rows, segmented
 from medsae_ray.stages.phantoms import drawn, hospitals, phantom_rows
 from medsae_ray.stages.run import Made, Run, Stage
 
@@ -51,6 +52,8 @@ def _identity(recipe: Recipe, source: Dataset) -> dict[str, Any]:
 def _rows(run: Run, draft: Draft, source: Dataset) -> Rows:
     if isinstance(source, PhantomDataset):
         return phantom_rows(draft.parents["images"], run.recipe, source)
+    if isinstance(source, TotalSegmentatorDataset):
+        return organ_rows(run.artifact("organs"), run.recipe, source)
     return READERS[source.kind].rows(source, run.recipe.paths_of(source))
 
 
@@ -68,7 +71,8 @@ def _manifest(run: Run, draft: Draft) -> Made:
     starts = range(0, manifest.num_rows, what.shard_rows)
     parts = [manifest.slice(start, what.shard_rows) for start in starts]
     files = [writer.write(shard, part, part.num_rows) for shard, part in enumerate(parts)]
-    return Made([*files, _audit_file(draft, files)], _metrics(manifest, rows))
+    made_of = {name: run.artifact(name).name for name in _needs(run.recipe)}
+    return Made([*files, _audit_file(draft, files)], _metrics(manifest, rows) | made_of)
 
 
 def _metrics(manifest: pa.Table, rows: Rows) -> dict[str, Any]:
@@ -84,7 +88,15 @@ def _audit_file(draft: Draft, files: list[Receipt]) -> Receipt:
     return draft.write_file("audit", ".json", json.dumps(audit(pa.concat_tables(parts)), indent=1).encode())
 
 
-MANIFEST = Stage("manifest", 1, lambda recipe: ("images",) if hospitals(recipe) else (), _what, _manifest)
+def _parents(recipe: Recipe) -> tuple[str, ...]:
+    return ("images",) if hospitals(recipe) else ()
+
+
+def _needs(recipe: Recipe) -> tuple[str, ...]:
+    return ("organs",) if segmented(recipe) else ()
+
+
+MANIFEST = Stage("manifest", 1, _parents, _what, _manifest, _needs)
 
 
 def image_store(run: Run) -> Images:

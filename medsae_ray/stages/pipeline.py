@@ -25,6 +25,7 @@ from medsae_ray.stages.detection import ANSWERS, LABEL_ANSWERS
 from medsae_ray.stages.features import ATLAS, FEATURES, LABEL_NAMES
 from medsae_ray.stages.models import ACTIVATIONS, EMBEDDINGS
 from medsae_ray.stages.naming import NAMES
+from medsae_ray.stages.organs import ORGANS, segmented
 from medsae_ray.stages.phantoms import IMAGES, hospitals
 from medsae_ray.stages.replication import SEVERAL
 from medsae_ray.stages.reporting import report_data
@@ -37,7 +38,7 @@ from medsae_ray.stages.train import SAE
 from medsae_ray.stages.vocabulary import VOCABULARY_ANSWERS, VOCABULARY_NAMES, text_half
 
 _STAGES = (
-    *(IMAGES, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, LABEL_NAMES, VOCABULARY_NAMES),
+    *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, LABEL_NAMES, VOCABULARY_NAMES),
     *(SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
     SWEEP,
     *SEVERAL,
@@ -84,6 +85,8 @@ def run_stage(recipe: Recipe, root: str, name: str, console: Console | None = No
         raise RecipeError("a sweep needs what.sweep, the SAEs to train; this recipe does not have it")
     if name == "images" and not hospitals(recipe):
         raise RecipeError("stage 'images' draws phantoms; this recipe's dataset has its own images")
+    if name == "organs" and not segmented(recipe):
+        raise RecipeError("stage 'organs' reads TotalSegmentator's masks; this recipe has no such dataset")
     if name in {stage.name for stage in SEVERAL} and not recipe.what.datasets:
         raise RecipeError(f"stage {name!r} compares datasets; this recipe has one, what.datasets lists several")
     with Run(recipe, Store(root), STAGES, console or Console(quiet=True)) as run:

@@ -52,6 +52,9 @@ class Stage:
     what: Callable[["Run"], dict[str, Any]]
     """The part of the recipe that decides the content, and the content hashes of files it names."""
     make: Callable[["Run", Draft], "Made"]
+    needs: Callable[[Recipe], tuple[str, ...]] = lambda recipe: ()
+    """Stages that `make` takes from the run and that `what` already says all of: made first, if there is something to
+    make, and in no name."""
 
 
 @dataclass(frozen=True)
@@ -177,9 +180,11 @@ class Run:
 
     def _make(self, stage: Stage, parents: dict[str, Artifact]) -> Artifact:
         draft = self._draft(stage, parents)
-        start, clock = now(), time.perf_counter()
         found = draft.committed()
         if found is None:
+            for name in stage.needs(self.recipe):
+                self.artifact(name)
+            start, clock = now(), time.perf_counter()
             made = stage.make(self, draft)
             seconds = time.perf_counter() - clock
             found = commit(draft, made, start, seconds)

@@ -10,16 +10,15 @@
 Edges are the slices before the first and after the last that show an organ, per plane; SAIL leaves them out too. A scan
 without any mask keeps all of its slices, and its labels are null.
 
-Rows of one scan follow each other, so that a shard reads a volume once for all of its planes. The identity is the
-SHA-256 of the sorted names and sizes of all files used, with that of meta.csv: masks are not read for it.
+Rows of one scan follow each other, so that a shard reads a volume once for all of its planes. Masks are read before
+(core/datasets/organs.py). The identity is the SHA-256 of the sorted names and sizes of all files used, with that of
+meta.csv: masks are not read for it.
 """
 
 import hashlib
 import json
-import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,20 +28,16 @@ import pyarrow.csv as pacsv
 
 from medsae_ray.core.artifact import sha256
 from medsae_ray.core.datasets.columns import other_columns, without_cells
+from medsae_ray.core.datasets.organs import VOLUMES, OrganWork, Seen, Ward, scans, seen, wards
 from medsae_ray.core.datasets.rows import Reader, Rows
 from medsae_ray.core.datasets.windows import ct_window
-from medsae_ray.core.files import Found, fetch, opened, walk
-from medsae_ray.core.nifti import Volume, header_shape
+from medsae_ray.core.files import fetch
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import DatasetError, ImageError
 
 if TYPE_CHECKING:
     from medsae_ray.config import Paths, TotalSegmentatorDataset
 
-VOLUMES = {"ct.nii.gz": "CT", "mri.nii.gz": "MR"}
-MASKS = "segmentations"
-_END = ".nii.gz"
-_HEAD = 2**20  # compressed bytes that hold a header, with its extensions
 COLUMNS = {
     **{"sex": "gender", "age": "age", "institute": "institute", "study_type": "study_type"},
     **{"manufacturer": "manufacturer", "scanner": "scanner_model", "kvp": "kvp", "pathology": "pathology"},
@@ -53,15 +48,17 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Scan:
-    """One volume and its masks, as files."""
+    """One volume, by its file's name."""
 
-    patient: str
-    volume: Found
-    masks: dict[str, Found]
+    volume: str
+
+    @property
+    def patient(self) -> str:
+        return self.volume.partition("/")[0]
 
     @property
     def modality(self) -> str:
-        return VOLUMES[self.volume.name.rpartition("/")[2]]
+        return VOLUMES[self.volume.rpartition("/")[2]]
 
 
 @dataclass(frozen=True)
@@ -74,80 +71,37 @@ class Slices:
     """Organ -> bool per index; an organ without a mask is not in it."""
 
 
-def scans(store: Store, skipped: Counter[str]) -> list[Scan]:
-    """Every scan in the folder, by name. A file that is no part of the layout is left alone."""
-    found = {file.name: file for file in walk(store, ".", skipped)}
-    masks: dict[str, dict[str, Found]] = {}
-    for name, file in found.items():
-        patient, _, rest = name.partition(f"/{MASKS}/")
-        if rest.endswith(_END) and "/" not in patient + rest:
-            masks.setdefault(patient, {})[rest.removesuffix(_END)] = file
-    volumes = [name.partition("/") for name in sorted(found)]
-    return [
-        Scan(patient, found[f"{patient}/{name}"], masks.get(patient, {}))
-        for patient, _, name in volumes
-        if name in VOLUMES
-    ]
+def segmentator_rows(
+    dataset: "TotalSegmentatorDataset",
+    parts: Iterable[pa.Table],
+    passed_over: Mapping[str, int],
+    meta: Mapping[str, Mapping[str, str]],
+) -> Rows:
+    """All rows, from the parts of `organs` (one after the other), and what was passed over when files were listed."""
+    skipped = Counter(passed_over)
+    made: list[tuple[Scan, Slices]] = []
+    known: set[str] = set()
+    patients: set[str] = set()
+    for found in (scan for part in parts for scan in seen(part)):
+        scan = Scan(found.volume)
+        patients.add(scan.patient)
+        known |= found.named
+        skipped.update(found.reasons)
+        if found.slices is not None:
+            cut = [_of_plane(plane, found, dataset.every) for plane in dataset.planes]
+            skipped["volume no_organ"] += not any(len(one.indices) for one in cut)
+            made += [(scan, one) for one in cut]
+    skipped["no_volume"] += len(set(meta) - patients)
+    return _rows_of(dataset, dataset.organs or sorted(known), made, meta, skipped)
 
 
-def slices(
-    store: Store, scan: Scan, organs: Sequence[str], planes: Sequence[str], every: int, skipped: Counter[str]
-) -> list[Slices]:
-    """The rows of one scan; its masks are read one at a time. ImageError if its volume's header cannot be used."""
-    with opened(store, scan.volume.name) as stream:
-        shape = header_shape(stream.read(_HEAD)).canonical
-    present: dict[str, dict[str, np.ndarray]] = {}
-    for organ in organs:
-        if organ in scan.masks:
-            try:
-                mask = Volume(fetch(store, scan.masks[organ].name))
-                if mask.voxels_XYZ.shape != shape:
-                    raise ImageError("mask_of_other_size", "its voxels are not the volume's")
-                present[organ] = mask.present()
-            except ImageError as error:
-                skipped[f"mask {error.reason}"] += 1
-    counts = dict(zip(("sagittal", "coronal", "axial"), shape, strict=True))
-    return [_of_plane(plane, counts[plane], present, every) for plane in planes]
-
-
-def _of_plane(plane: str, count: int, present: Mapping[str, Mapping[str, np.ndarray]], every: int) -> Slices:
-    first, last = 0, count
-    if present:
-        shown = np.flatnonzero(np.any([planes[plane] for planes in present.values()], axis=0))
+def _of_plane(plane: str, found: Seen, every: int) -> Slices:
+    first, last = 0, len(found.slices[plane]) if found.slices else 0
+    if found.organs:
+        shown = np.flatnonzero(np.any([planes[plane] for planes in found.organs.values()], axis=0))
         first, last = (int(shown[0]), int(shown[-1]) + 1) if len(shown) else (0, 0)
     indices = np.arange(first, last, every)
-    return Slices(plane, indices, {organ: planes[plane][indices] for organ, planes in present.items()})
-
-
-def segmentator_rows(store: Store, dataset: "TotalSegmentatorDataset", meta: Mapping[str, Mapping[str, str]]) -> Rows:
-    """All rows. Raises DatasetError for a folder without scans, or an organ that none of them has a mask of."""
-    skipped: Counter[str] = Counter()
-    found = scans(store, skipped)
-    known = sorted({organ for scan in found for organ in scan.masks})
-    organs = dataset.organs or known
-    if not found or (missing := sorted(set(organs) - set(known))):
-        what = f"no mask of {', '.join(missing)}" if found else "no s0001/ct.nii.gz or s0001/mri.nii.gz"
-        raise DatasetError(f"how.paths.images has {what}; it is TotalSegmentator's folder, with a folder per scan")
-    skipped["no_volume"] += len(set(meta) - {scan.patient for scan in found})
-    made: list[tuple[Scan, Slices]] = []
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for scan, cut, counts in pool.map(lambda scan: _cut(store, scan, organs, dataset), found):
-            skipped += counts
-            made += [(scan, one) for one in cut]
-    return _rows_of(dataset, organs, made, meta, skipped)
-
-
-def _cut(
-    store: Store, scan: Scan, organs: Sequence[str], dataset: "TotalSegmentatorDataset"
-) -> tuple[Scan, list[Slices], Counter[str]]:
-    skipped: Counter[str] = Counter()
-    try:
-        made = slices(store, scan, organs, dataset.planes, dataset.every, skipped)
-        skipped["volume no_organ"] += not any(len(one.indices) for one in made)
-        return scan, made, skipped
-    except ImageError as error:
-        skipped[f"volume {error.reason}"] += 1
-        return scan, [], skipped
+    return Slices(plane, indices, {organ: planes[plane][indices] for organ, planes in found.organs.items()})
 
 
 def _rows_of(
@@ -158,17 +112,17 @@ def _rows_of(
     skipped: Counter[str],
 ) -> Rows:
     keys = [(scan, cut.plane, int(index)) for scan, cut in made for index in cut.indices]
-    windows = {scan.volume.name: _window(dataset, scan, meta.get(scan.patient, {})) for scan, _ in made}
+    windows = {scan.volume: _window(dataset, scan, meta.get(scan.patient, {})) for scan, _ in made}
     columns = {name: [meta.get(scan.patient, {}).get(name) for scan, _, _ in keys] for name in COLUMNS}
     plain = {"plane": [plane for _, plane, _ in keys], "modality": [scan.modality for scan, _, _ in keys]}
     return Rows(
         dataset=dataset.name,
         image_id=[f"{scan.patient}/{scan.modality}/{plane}/{index:04d}" for scan, plane, index in keys],
         patient_id=[scan.patient for scan, _, _ in keys],
-        uri=[f"{s.volume.name}#{plane}={index}&window={windows[s.volume.name]}" for s, plane, index in keys],
+        uri=[f"{s.volume}#{plane}={index}&window={windows[s.volume]}" for s, plane, index in keys],
         labels={organ: _label(organ, made) for organ in organs},
         metadata={name: pa.array(values, pa.string()) for name, values in (plain | columns).items()},
-        notes={"passed_over": dict(sorted((+skipped).items())), "scans": len({scan.volume.name for scan, _ in made})},
+        notes={"passed_over": dict(sorted((+skipped).items())), "scans": len({scan.volume for scan, _ in made})},
     )
 
 
@@ -212,20 +166,31 @@ def _meta(paths: "Paths") -> tuple[bytes, str]:
         raise DatasetError(f"{where} cannot be read: {error}; how.paths.table may say where meta.csv is") from error
 
 
+def listed(dataset: "TotalSegmentatorDataset", paths: "Paths", skipped: Counter[str]) -> list[Ward]:
+    """The dataset's scans, as the shards of `organs`."""
+    return wards(Store(str(paths.images)), dataset.organs, skipped)
+
+
+def metadata(paths: "Paths") -> dict[str, dict[str, str]]:
+    return read_meta(*_meta(paths))
+
+
+def files(paths: "Paths") -> str:
+    """SHA-256 of the sorted names and sizes of all files used."""
+    found = scans(Store(str(paths.images)), Counter())
+    sizes = [(file.name, file.size) for scan in found for file in (scan.volume, *scan.masks.values())]
+    return hashlib.sha256(json.dumps(sorted(sizes)).encode()).hexdigest()
+
+
 def _rows(dataset: "TotalSegmentatorDataset", paths: "Paths") -> Rows:
-    return segmentator_rows(Store(str(paths.images)), dataset, read_meta(*_meta(paths)))
+    """In this process, mask after mask; a run has stage `organs` for it."""
+    meta, skipped = metadata(paths), Counter[str]()
+    work = OrganWork(listed(dataset, paths, skipped))
+    return segmentator_rows(dataset, map(work.prepare, sorted(work.rows)), skipped, meta)
 
 
 def _identity(dataset: "TotalSegmentatorDataset", paths: "Paths") -> dict[str, Any]:
-    files = [
-        (file.name, file.size)
-        for scan in scans(Store(str(paths.images)), Counter())
-        for file in (scan.volume, *scan.masks.values())
-    ]
-    return {
-        "meta": sha256(_meta(paths)[0]),
-        "files": hashlib.sha256(json.dumps(sorted(files)).encode()).hexdigest(),
-    }
+    return {"meta": sha256(_meta(paths)[0]), "files": files(paths)}
 
 
 TOTALSEGMENTATOR = Reader(_rows, _identity)

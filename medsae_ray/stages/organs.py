@@ -1,0 +1,48 @@
+"""Stage `organs`: the masks of a run's TotalSegmentator datasets, read over the cluster; the manifest joins them."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+from medsae_ray.config import Pool, Recipe, TotalSegmentatorDataset
+from medsae_ray.core import schema
+from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.datasets.organs import OrganWork, Ward
+from medsae_ray.core.datasets.rows import Rows
+from medsae_ray.core.datasets.totalsegmentator import files, listed, metadata, segmentator_rows
+from medsae_ray.stages.run import Made, Run, Stage
+
+WRITER_CPUS, READER_CPUS = 0.1, 0.9
+"""Masks are inflated, which takes a CPU for each shard that is read; writing a part takes next to nothing."""
+
+
+def segmented(recipe: Recipe) -> list[TotalSegmentatorDataset]:
+    """The run's TotalSegmentator datasets."""
+    return [source for source in recipe.what.sources if isinstance(source, TotalSegmentatorDataset)]
+
+
+def organ_rows(organs: Artifact, recipe: Recipe, dataset: TotalSegmentatorDataset) -> Rows:
+    """The slices of one of the run's TotalSegmentator datasets."""
+    about = organs.record.metrics["datasets"][segmented(recipe).index(dataset)]
+    parts = (organs.part(shard) for shard in range(*about["shards"]))
+    return segmentator_rows(dataset, parts, about["passed_over"], metadata(recipe.paths_of(dataset)))
+
+
+def _what(run: Run) -> dict[str, Any]:
+    found = [{"files": files(run.recipe.paths_of(d)), "organs": d.organs} for d in segmented(run.recipe)]
+    return found[0] if len(found) == 1 else {"datasets": found}
+
+
+def _make(run: Run, draft: Draft) -> Made:
+    wards: list[Ward] = []
+    about = []
+    for dataset in segmented(run.recipe):
+        skipped, start = Counter[str](), len(wards)
+        wards += listed(dataset, run.recipe.paths_of(dataset), skipped)
+        about.append({"shards": [start, len(wards)], "passed_over": dict(sorted(skipped.items()))})
+    pool = Pool(cpus=WRITER_CPUS, reader_cpus=READER_CPUS, retries=run.recipe.how.embed.retries)
+    made = run.map(OrganWork(wards), draft, schema.organs(), pool, "cpus")
+    return replace(made, metrics={"datasets": about})
+
+
+ORGANS = Stage("organs", 1, lambda recipe: (), _what, _make)
