@@ -117,6 +117,18 @@ class Vlm(Model):
     """Images per replica whose questions are under way at once; each is held in memory."""
 
 
+class Cache(Model):
+    """Images of a slow store (s3://, gs://, http://) on each node's own disk. They are read for embeddings, and again
+    for names and for the report: with a cache the store is then only asked whether they have changed. Local images are
+    not kept twice, nor are files above 1 GiB, nor those of a server that tells neither time nor ETag."""
+
+    folder: Annotated[str, Field(pattern="^/")]
+    """Folder from the root (/), made if it is not there; its files are for their owner alone, as they are patients'
+    images. Runs may share it; delete it when none is under way. Not on a network's disk: it needs file locks."""
+    gb: Annotated[float, Field(gt=0)]
+    """Most that it may hold on each node (10^9 bytes a GB); images used longest ago make room."""
+
+
 class IdKey(Model):
     """The key that identifiers are hashed with (what.privacy). Without file and variable each root has a key of its
     own, in its file id-key: keep it to find a patient again, delete it to make that impossible."""
@@ -138,6 +150,8 @@ class How(Model):
     engine: Literal["ray", "loop"] = "ray"
     """Ray, or a plain loop in this process for looking into a stage. Both write the same bytes."""
     id_key: IdKey = IdKey()
+    cache: Cache | None = None
+    """Keeps images of slow stores on the nodes; null reads them from the store each time."""
     embed: Pool = Pool()
     encode: Pool = Pool()
     train: Train = Train()

@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 import pyarrow.fs as pafs
 
-from medsae_ray.core.storage import Images, Store, open_uri
+from medsae_ray.core.storage import Images, Store
 from medsae_ray.errors import ArtifactError, ImageError
 
 MAX_FILE = 2**30  # bytes of one file or archive member that are ever held
@@ -56,7 +56,7 @@ def opened(store: Images, name: str) -> Iterator[BinaryIO]:
             # Opening a pipe would wait for whoever writes to it, for ever.
             if not stat.S_ISREG(os.stat(path).st_mode):
                 raise ImageError("unreadable", "no regular file")
-        stream = open_uri(store, name)
+        stream = store.open_uri(name)
     with stream:
         yield stream
 

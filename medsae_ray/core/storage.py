@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import BinaryIO, Protocol
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -66,6 +66,15 @@ class Store:
     def open(self, name: str) -> BinaryIO:
         """A seekable stream of one file."""
         return self.opened[0].open_input_file(self.path(name))
+
+    def place(self, uri: str) -> tuple["Store", str]:
+        """The folder and the name of an image: a URI or an absolute path as it is, anything else below this folder."""
+        return split_uri(uri) if _is_absolute(uri) else (self, uri)
+
+    def open_uri(self, uri: str) -> BinaryIO:
+        """A seekable stream of the image at `uri`."""
+        folder, name = self.place(uri)
+        return folder.open(name)
 
     def exists(self, name: str) -> bool:
         return self.opened[0].get_file_info(self.path(name)).type == pafs.FileType.File
@@ -138,29 +147,37 @@ class Folders:
 
     def path(self, name: str) -> str:
         """As `Store.path`."""
-        store, rest = self._place(name)
+        store, rest = self.place(name)
         return store.path(rest)
 
-    def open(self, name: str) -> BinaryIO:
-        """As `Store.open`."""
-        store, rest = self._place(name)
-        return store.open(rest)
-
-    def _place(self, name: str) -> tuple[Store, str]:
-        folder, _, rest = name.partition("/")
+    def place(self, uri: str) -> tuple[Store, str]:
+        """As `Store.place`."""
+        if _is_absolute(uri):
+            return split_uri(uri)
+        folder, _, rest = uri.partition("/")
         return self.of[folder], rest
 
+    def open_uri(self, uri: str) -> BinaryIO:
+        """As `Store.open_uri`."""
+        store, rest = self.place(uri)
+        return store.open(rest)
 
-Images: TypeAlias = Store | Folders
-"""Where the relative uris of a manifest start."""
+
+class Images(Protocol):
+    """Where the relative uris of a manifest start: a Store, Folders, or one of them behind a cache."""
+
+    @property
+    def is_local(self) -> bool: ...
+
+    def path(self, name: str) -> str: ...
+
+    def place(self, uri: str) -> tuple[Store, str]: ...
+
+    def open_uri(self, uri: str) -> BinaryIO: ...
 
 
-def open_uri(base: Images, uri: str) -> BinaryIO:
-    """A seekable stream of what is at `uri`: a URI or an absolute path as it is, anything else below `base`."""
-    if "://" in uri or uri.startswith("/"):
-        folder, name = split_uri(uri)
-        return folder.open(name)
-    return base.open(uri)
+def _is_absolute(uri: str) -> bool:
+    return "://" in uri or uri.startswith("/")
 
 
 @lru_cache

@@ -10,6 +10,7 @@ from medsae_ray.config import PhantomDataset, Recipe, TotalSegmentatorDataset
 from medsae_ray.config.datasets import Dataset
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Draft, Receipt
+from medsae_ray.core.cache import Cached
 from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.combine import combine
 from medsae_ray.core.datasets.privacy import find_key, hash_ids, key_check
@@ -100,11 +101,12 @@ MANIFEST = Stage("manifest", 1, _parents, _what, _manifest, _needs)
 
 
 def image_store(run: Run) -> Images:
-    """Where the manifest's relative image paths start."""
-    recipe = run.recipe
-    if recipe.what.dataset:
-        return _folder(run, recipe.what.dataset)
-    return Folders({source.name: _folder(run, source) for source in recipe.what.sources})
+    """Where the manifest's relative image paths start, behind the cache of slow stores if the recipe has one."""
+    what, cache = run.recipe.what, run.recipe.how.cache
+    images: Images = Folders({source.name: _folder(run, source) for source in what.sources})
+    if what.dataset:
+        images = _folder(run, what.dataset)
+    return Cached(images, cache.folder, int(cache.gb * 1e9)) if cache else images
 
 
 def _folder(run: Run, source: Dataset) -> Store:

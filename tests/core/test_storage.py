@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medsae_ray.core.storage import Store, local_copy, open_uri, split_uri
+from medsae_ray.core.storage import Store, local_copy, split_uri
 from medsae_ray.errors import ArtifactError
 
 
@@ -42,7 +42,7 @@ def test_of_many_writers_of_a_new_file_exactly_one_wins(tmp_path: Path) -> None:
 
 
 def read(base: Store, uri: str) -> bytes:
-    with open_uri(base, uri) as stream:
+    with base.open_uri(uri) as stream:
         return stream.read()
 
 

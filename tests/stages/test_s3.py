@@ -12,7 +12,10 @@ import pytest
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifact import open_artifact, verify
+from medsae_ray.core.cache import Cached
+from medsae_ray.core.files import fetch
 from medsae_ray.core.storage import Store
+from medsae_ray.errors import ImageError
 from medsae_ray.stages.pipeline import run_recipe
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
@@ -65,13 +68,32 @@ def test_files_are_written_whole_listed_and_read(s3: str) -> None:
         store.read("nothing")
 
 
+def test_images_of_the_object_store_are_kept_until_they_change(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, read, asked = Store(s3).child("kept"), Store.read, []
+
+    def counted(self: Store, name: str) -> bytes:
+        asked.append(name)
+        return read(self, name)
+
+    store.write("a.png", b"first")
+    monkeypatch.setattr(Store, "read", counted)
+    images = Cached(store, str(tmp_path / "cache"), 10**6)
+    assert [fetch(images, "a.png") for _ in range(3)] == [b"first"] * 3 and asked == ["a.png"]
+    store.write("a.png", b"another")
+    assert [fetch(images, f"{store.uri}/a.png") for _ in range(2)] == [b"another"] * 2 and len(asked) == 2
+    with pytest.raises(ImageError, match="missing"):
+        fetch(images, "none.png")
+
+
 @pytest.mark.parametrize("engine", ["loop", "ray"])
 def test_a_whole_run_lives_on_the_object_store(s3: str, tmp_path: Path, engine: str) -> None:
     table, weights = table_dataset(tmp_path, 60), onnx_encoder(tmp_path / "e.onnx")
     archive = Store(s3).child(f"images-{engine}")
     for file in [*table.parent.glob("*.png"), table, weights]:
         archive.write(file.name, file.read_bytes())
-    data = recipe_data(table, weights, engine=engine)
+    data = recipe_data(table, weights, engine=engine, cache={"folder": str(tmp_path / "cache"), "gb": 0.001})
     data["how"]["paths"] = {"table": f"{archive.uri}/labels.csv", "weights": f"{archive.uri}/e.onnx"}
     (tmp_path / "recipe.yaml").write_text(json.dumps(data))
     root = f"{s3}/{engine}"
@@ -82,6 +104,8 @@ def test_a_whole_run_lives_on_the_object_store(s3: str, tmp_path: Path, engine: 
     for stage in json.loads(Store(root).read("summary.json"))["stages"]:
         assert verify(open_artifact(f"{root}/{stage['artifact']}")) == []
     assert Store(root).exists("report.html")
+    kept = [path.read_bytes()[32:] for path in (tmp_path / "cache").iterdir() if path.name != "used"]
+    assert sorted(kept) == sorted(path.read_bytes() for path in table.parent.glob("*.png"))
 
 
 def test_several_datasets_have_their_images_on_the_object_store(s3: str, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from medsae_ray.core.datasets.combine import combine
 from medsae_ray.core.datasets.rows import Rows, label_matrix, to_manifest
-from medsae_ray.core.storage import Folders, Store, open_uri
+from medsae_ray.core.storage import Folders, Store
 from medsae_ray.errors import DatasetError
 
 SHARES = {"sae": 0.4, "naming": 0.3, "detection": 0.3}
@@ -65,8 +65,8 @@ def test_uris_start_at_the_folder_of_their_dataset(tmp_path: Path) -> None:
     rows = combine([A, away], {})
     folders = Folders({name: Store(str(tmp_path / name)) for name in "ab"})
     for uri in (rows.uri[0], rows.uri[2]):
-        with open_uri(folders, uri) as stream:
+        with folders.open_uri(uri) as stream:
             assert stream.read() == b"a"
     assert rows.uri[3] == "b/i1.png" and folders.is_local
     with pytest.raises(FileNotFoundError):
-        open_uri(folders, rows.uri[3])
+        folders.open_uri(rows.uri[3])

@@ -1,0 +1,151 @@
+"""Images of a slow store, kept on a node's own disk: read through, least recently used files go first.
+
+    <folder>/<64 hex>     SHA-256 of what follows (32 bytes), then the file's bytes
+    <folder>/used         bytes that are kept, never fewer than there are
+
+A file's name is the hash of its uri, its size and what the store says of its version (time of the last change, ETag),
+so a file that changed is another one. Bytes that do not have their checksum are not served. Every change of the folder
+is made under one lock, which the kernel takes back from a process that dies; reading needs none.
+"""
+
+import fcntl
+import hashlib
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow.fs as pafs
+
+from medsae_ray.core.storage import Images, Store
+
+MAX_FILE = 2**30  # bytes: larger files, archives for the most part, are read where they are
+_USED, _TEMPORARY = "used", "incoming"
+_DIGEST = 32  # bytes
+_LOW = 0.9  # of the limit is left when room has been made, so that room is made once for many files
+
+
+@dataclass(frozen=True)
+class Cached:
+    """`images`, of which those that come from a store that is not local are kept in `folder`, at most `limit` bytes.
+
+    Safe to use from many processes and threads at once. A disk that is full or gone makes it slower and nothing else.
+    """
+
+    images: Images
+    folder: str
+    limit: int
+
+    @property
+    def is_local(self) -> bool:
+        return self.images.is_local
+
+    def path(self, name: str) -> str:
+        return self.images.path(name)
+
+    def place(self, uri: str) -> tuple[Store, str]:
+        return self.images.place(uri)
+
+    def open_uri(self, uri: str) -> BinaryIO:
+        """As `Store.open_uri`; whole files are read. Raises what the store raises."""
+        store, name = self.place(uri)
+        key, size = (None, 0) if store.is_local else _version(store, name)
+        if key is None or size > min(MAX_FILE, _LOW * self.limit):
+            return store.open(name)
+        data = self._kept(key, size)
+        if data is None:
+            data = store.read(name)
+            if len(data) == size:  # or it was changed since it was asked for
+                with suppress(OSError):
+                    self._keep(key, data)
+        return io.BytesIO(data)
+
+    def _kept(self, key: str, size: int) -> bytes | None:
+        file = Path(self.folder, key)
+        try:
+            with file.open("rb") as stream:
+                digest, data = stream.read(_DIGEST), stream.read()
+            if len(data) != size or hashlib.sha256(data).digest() != digest:
+                file.unlink()
+                return None
+            os.utime(file)
+        except OSError:  # not there, most of the time
+            return None
+        return data
+
+    def _keep(self, key: str, data: bytes) -> None:
+        folder, taken = Path(self.folder), _DIGEST + len(data)
+        with _locked(folder) as used:
+            before = _number(used)
+            if before is None or before + taken > self.limit:
+                before = _make_room(folder, int(_LOW * self.limit) - taken)
+            # Written down first: a process that dies from here on leaves less than the number says.
+            used.seek(0)
+            used.write(b"%020d" % (before + taken))
+            with open(folder / _TEMPORARY, "wb", opener=_private) as stream:
+                stream.write(hashlib.sha256(data).digest())
+                stream.write(data)
+            os.replace(folder / _TEMPORARY, folder / key)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[BinaryIO]:
+    """The file `used`, for this process and thread alone."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(os.open(folder / _USED, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as used:
+        fcntl.flock(used, fcntl.LOCK_EX)
+        yield used
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _number(used: BinaryIO) -> int | None:
+    """None if there is none yet, or one that was not written to its end."""
+    text = used.read()
+    return int(text) if len(text) == 20 and text.isdigit() else None
+
+
+def _make_room(folder: Path, most: int) -> int:
+    """Remove what was used longest ago until at most `most` bytes are left; how many are. The lock is held, so what is
+    only half there belongs to nobody."""
+    (folder / _TEMPORARY).unlink(missing_ok=True)
+    files = []
+    for entry in os.scandir(folder):
+        if entry.name != _USED:
+            with suppress(FileNotFoundError):  # a reader has found it damaged
+                status = entry.stat()
+                files.append((status.st_mtime_ns, status.st_size, entry.path))
+    left = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if left <= most:
+            break
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        left -= size
+    return left
+
+
+def _version(store: Store, name: str) -> tuple[str | None, int]:
+    """The name under which a file is kept, and its size; no name if the store does not tell its versions apart."""
+    filesystem, path = store.opened[0], store.path(name)
+    found = filesystem.get_file_info(path)
+    if found.type != pafs.FileType.File or found.size is None:
+        return None, 0
+    version = found.mtime_ns or _etag(filesystem, path)
+    if not version:
+        return None, found.size
+    return hashlib.sha256(f"{store.uri}/{name}\n{found.size}\n{version}".encode()).hexdigest(), found.size
+
+
+def _etag(filesystem: pafs.FileSystem, path: str) -> str | None:
+    """Of web servers, which fsspec asks."""
+    handler = getattr(filesystem, "handler", None)
+    if not isinstance(handler, pafs.FSSpecHandler):
+        return None
+    about = {key.lower(): value for key, value in handler.fs.info(path).items()}
+    return next((str(about[key]) for key in ("etag", "last-modified", "last_modified") if about.get(key)), None)
