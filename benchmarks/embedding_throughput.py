@@ -163,7 +163,7 @@ def main() -> None:
     pool = Pool.model_validate({name: value for name, value in settings.items() if name in Pool.model_fields})
     with tempfile.TemporaryDirectory() as folder, cluster(How(cpus=chosen.ray_cpus)):
         work = embedding_work(Path(folder), chosen)
-        dim = work.load().dim
+        dim = work.load().layout.dim
         timings = [timed(work, dim, engine, pool) for _ in range(chosen.rounds) for engine in ENGINES]
     medians = show(timings, console)
     if chosen.json:

@@ -59,7 +59,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("what.encoder", {"kind": "huggingface"}, "huggingface needs how.paths.weights, a Hugging Face id"),
         ("what.encoder", {"kind": "biomedparse", "size": 1000}, "what.encoder.*size"),
         ("what.encoder", {"kind": "dinov3", "pool": "max"}, "'pooler', 'cls' or 'mean'"),
-        ("what.encoder", {"kind": "dinov3", "tokens": "patch"}, "one embedding per image: tokens has to be pooled"),
+        ("what.encoder", {"kind": "onnx", "size": 8, "tokens": "patch"}, "what.encoder: an onnx encoder gives one emb"),
         ("what.dataset.uncertain", "maybe", "'ignore', 'zero' or 'one'"),
         ("what.split", {"sae": 0.9}, "sae \\+ naming \\+ detection is 1.3"),
         ("what.encoder", {"kind": "onnx", "size": 224}, "needs how.paths.weights"),

@@ -219,7 +219,7 @@ def test_an_embedding_that_is_not_a_number_is_a_row_that_is_not_ok(bias: float, 
     assert count_reasons(found) == {"missing": 1, "not_finite": 2}
     assert np.isfinite(found["x"].drop_null().combine_chunks().flatten().to_numpy()).all()
     good = [tmp_path / names[n] for n in (2, 3, 5)]
-    np.testing.assert_allclose(found["x"].drop_null().to_pylist(), work.load().encode(good), rtol=1e-5)
+    np.testing.assert_allclose(found["x"].drop_null().to_pylist(), work.load().encoder.encode(good), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,8 @@ def test_an_image_of_any_mode_is_embedded_or_has_a_reason(mode: str, suffix: str
     if mode == "LAB":
         assert row == {"image_id": name, "x": None, "ok": False, "reason": "unsupported_mode"}
     else:
-        assert row["ok"] and row["x"] == pytest.approx(work.load().encode([tmp_path / name])[0].tolist(), rel=1e-5)
+        (wanted,) = work.load().encoder.encode([tmp_path / name]).tolist()
+        assert row["ok"] and row["x"] == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact, Draft
-from medsae_ray.core.encode import EncodeWork, embedding_matrix
+from medsae_ray.core.encode import EncodeWork
+from medsae_ray.core.layout import embedding_matrix
 from medsae_ray.core.sae.architectures import build
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig
