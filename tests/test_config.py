@@ -199,6 +199,13 @@ def test_the_files_of_each_dataset_and_the_key_start_at_the_recipes_folder(tmp_p
     assert found.id_key.file == str(tmp_path / "key")
 
 
+@pytest.mark.parametrize("kind", ["medclip-vit", "dinov3", "biomedparse"])
+def test_patches_may_be_asked_for_and_are_no_option_of_the_encoder(kind: str) -> None:
+    encoder = parse_recipe(changed("what.encoder", {"kind": kind, "tokens": "patch"})).what.encoder
+    assert encoder.patches and "tokens" not in encoder.options()
+    assert not parse_recipe(changed("what.encoder", {"kind": kind})).what.encoder.patches
+
+
 def test_every_packaged_recipe_is_valid() -> None:
     import medsae_ray
 
