@@ -1,12 +1,14 @@
 """Do the maps of features point at what was planted? The pointing game on phantoms, whose findings have known places.
 
-    python benchmarks/heat_maps.py --root runs/patches [--patients 800] [--json out.json]
+    python benchmarks/heat_maps.py --root runs/patches [--json out.json]
 
 Runs the recipe phantom-patches (what is there is taken as it is). For each finding, images of test patients that have
 it, one a patient; a hit is an image on which the peak of a map is a patch of the finding's place (exact) or a neighbour
 of one (near). The place is where the film changes if the finding is taken out. The controls say what a hit is worth:
 
 feature     the finding's best feature by correlation on discovery patients; silent on an image is a miss
+mass        not a hit, but the share of the best feature's activation that lies on hits, over images on which it is
+            active: what the tint shows; `cell` is what an even map has
 dimension   the encoder's dimension with the best correlation, along its sign: the same maps without an SAE
 others      all other features that are active on the image, their mean
 cell        a random patch: the share of patches that are hits
@@ -38,7 +40,7 @@ from medsae_ray.stages.phantoms import hospitals
 from medsae_ray.stages.pipeline import STAGES
 from medsae_ray.stages.run import Run
 
-SHARES = ("feature", "dimension", "others", "cell", "fixed", "pointed")
+SHARES = ("feature", "mass", "dimension", "others", "cell", "fixed", "pointed")
 FILLED = 0.05
 """Share of a patch's pixels that have to change for the patch to belong to a finding's place."""
 
@@ -84,6 +86,13 @@ def hits(map_NT: np.ndarray, place_NT: np.ndarray) -> np.ndarray:
     return np.asarray(place_NT[rows, peak_N] & (map_NT[rows, peak_N] != 0))
 
 
+def mass(map_NT: np.ndarray, place_NT: np.ndarray) -> float:
+    """Mean share of the activation that lies in the place."""
+    total_N = map_NT.sum(1)
+    some = total_N > 0
+    return float(((map_NT * place_NT).sum(1)[some] / total_N[some]).mean())
+
+
 def share_of_active(z_NTM: np.ndarray, place_NT: np.ndarray, but: int) -> float:
     """Mean over images of the share of their active features, all but one, that hit."""
     active_NM = z_NTM.max(1) > 0
@@ -121,6 +130,7 @@ def shares(z_nTM: np.ndarray, x_nT: np.ndarray, place_nT: np.ndarray, best: int,
     return {
         "feature": float(hit_n.mean()),
         "interval": wilson(int(hit_n.sum()), len(hit_n)),
+        "mass": mass(z_nTM[:, :, best], place_nT),
         "dimension": float(hits(x_nT, place_nT).mean()),
         "others": share_of_active(z_nTM, place_nT, best),
         "cell": float(place_nT.mean()),
@@ -176,12 +186,12 @@ def table(rows: list[dict[str, Any]], kind: str) -> str:
     return "\n".join([*lines, f"| **mean** | | | | {' | '.join(means)} | |"])
 
 
-def recipe_of(patients: int | None, shard_rows: int | None, sae: dict[str, Any]) -> Recipe:
+def recipe_of(dataset: dict[str, Any], sae: dict[str, Any], shard_rows: int | None) -> Recipe:
+    """The packaged recipe with some settings changed."""
     recipe = load_recipe("phantom-patches")
     what = recipe.what
     assert what.dataset is not None
-    dataset = what.dataset.model_copy(update={"patients": patients} if patients else {})
-    changed = {"dataset": dataset, "sae": what.sae.model_copy(update=sae)}
+    changed = {"dataset": what.dataset.model_copy(update=dataset), "sae": what.sae.model_copy(update=sae)}
     what = what.model_copy(update=changed | ({"shard_rows": shard_rows} if shard_rows else {}))
     return recipe.model_copy(update={"what": what, "how": recipe.how.model_copy(update={"engine": "loop"})})
 
@@ -189,12 +199,12 @@ def recipe_of(patients: int | None, shard_rows: int | None, sae: dict[str, Any])
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="where the run lies, or will")
-    parser.add_argument("--patients", type=int, help="instead of the recipe's")
+    parser.add_argument("--dataset", type=json.loads, default={}, help='of what.dataset: {"patients": 100, "seed": 8}')
     parser.add_argument("--shard-rows", type=int, help="instead of the recipe's")
-    parser.add_argument("--sae", type=json.loads, default={}, help='other settings of what.sae: {"width": 32}')
+    parser.add_argument("--sae", type=json.loads, default={}, help='of what.sae: {"width": 32}')
     parser.add_argument("--json", type=Path, help="write the rows here too")
     chosen = parser.parse_args()
-    recipe = recipe_of(chosen.patients, chosen.shard_rows, chosen.sae)
+    recipe = recipe_of(chosen.dataset, chosen.sae, chosen.shard_rows)
     with Run(recipe, Store(str(chosen.root)), STAGES, Console(stderr=True)) as run:
         grid = Layout.of(run.artifact("embeddings").schema).grid
         assert grid is not None, "the recipe's SAE is on patches"

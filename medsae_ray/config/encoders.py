@@ -47,7 +47,7 @@ class MedclipEncoder(EncoderModel):
     """Of weights and activations. Embeddings are stored as float32 either way; those of bfloat16 have a cosine of at
     least 0.9995 with those of float32 (trained weights, and random ones of their size)."""
     tokens: Literal["pooled", "patch"] = "pooled"
-    """What the SAE learns from: one embedding per image, or each of its patches."""
+    """What the SAE learns from: one embedding per image, or each of its patches, which what.sae then calls images."""
 
 
 class OnnxEncoder(EncoderModel):
@@ -102,7 +102,7 @@ class TransformersEncoder(EncoderModel):
     """Of weights and activations. Embeddings are stored as float32 either way; those of bfloat16 have a cosine of at
     least 0.9995 with those of float32 (trained weights, and random ones of their size)."""
     tokens: Literal["pooled", "patch"] = "pooled"
-    """What the SAE learns from: one embedding per image, or each of its patches."""
+    """What the SAE learns from: one embedding per image, or each of its patches, which what.sae then calls images."""
 
 
 class HuggingfaceEncoder(TransformersEncoder):
@@ -139,7 +139,7 @@ class BiomedparseEncoder(EncoderModel):
     """Of weights and activations. Embeddings are stored as float32 either way; those of bfloat16 have a cosine of at
     least 0.9995 with those of float32 (trained weights, and random ones of their size)."""
     tokens: Literal["pooled", "patch"] = "pooled"
-    """What the SAE learns from: one embedding per image, or each of its patches."""
+    """What the SAE learns from: one embedding per image, or each of its patches, which what.sae then calls images."""
 
 
 Encoder = Annotated[

@@ -181,7 +181,7 @@ def test_the_parts_of_a_patch_run_say_so_in_parquet(made: Made) -> None:
 def test_the_pointing_game_measures_every_finding(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    size = ["--patients", str(PATIENTS), "--shard-rows", "16", "--sae", json.dumps(SAE)]
+    size = ["--dataset", json.dumps({"patients": PATIENTS}), "--shard-rows", "16", "--sae", json.dumps(SAE)]
     monkeypatch.setattr(sys, "argv", [str(HEAT_MAPS), "--root", str(made.root), "--json", f"{tmp_path}/out", *size])
     runpy.run_path(str(HEAT_MAPS), run_name="__main__")
     assert "(already there)" in capsys.readouterr().err
