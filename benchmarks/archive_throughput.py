@@ -222,7 +222,7 @@ def main() -> None:
         chosen.encoder = "onnx" if chosen.encoder == "onnx" else "medclip-vit"
         work = embedding_work(folder, archive(folder, chosen.images, chosen.each, chosen.side), weights, chosen)
         bound = Bound(work, chosen.decode_cores, chosen.encode_cores)
-        dim = work.load().dim
+        dim = work.load().layout.dim
         alone = [{half: measured(bound, [half], chosen.seconds)[half] for half in HALVES}]
         beside = measured(bound, list(HALVES), chosen.seconds)
         watch = Watch()

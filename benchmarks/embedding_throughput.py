@@ -177,7 +177,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, cluster(How(cpus=chosen.ray_cpus)):
         weights = chosen.weights or swin(Path(folder), SwinGeometry())
         work = embedding_work(Path(folder), draw(Path(folder), chosen.images), weights, chosen)
-        dim, pool = work.load().dim, pool_of(chosen)
+        dim, pool = work.load().layout.dim, pool_of(chosen)
         timings = [timed(work, dim, engine, pool) for _ in range(chosen.rounds) for engine in ENGINES]
     medians = show(timings, console)
     if chosen.json:

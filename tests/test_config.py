@@ -59,7 +59,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("what.encoder", {"kind": "huggingface"}, "huggingface needs how.paths.weights, a Hugging Face id"),
         ("what.encoder", {"kind": "biomedparse", "size": 1000}, "what.encoder.*size"),
         ("what.encoder", {"kind": "dinov3", "pool": "max"}, "'pooler', 'cls' or 'mean'"),
-        ("what.encoder", {"kind": "dinov3", "tokens": "patch"}, "one embedding per image: tokens has to be pooled"),
+        ("what.encoder", {"kind": "onnx", "size": 8, "tokens": "patch"}, "what.encoder: an onnx encoder gives one emb"),
         ("what.dataset.uncertain", "maybe", "'ignore', 'zero' or 'one'"),
         ("what.split", {"sae": 0.9}, "sae \\+ naming \\+ detection is 1.3"),
         ("what.encoder", {"kind": "onnx", "size": 224}, "needs how.paths.weights"),
@@ -197,6 +197,13 @@ def test_the_files_of_each_dataset_and_the_key_start_at_the_recipes_folder(tmp_p
     found = load_recipe(tmp_path / "r.yaml").how
     assert found.paths.datasets["nih-cxr14"].table == str(tmp_path / "a/Data_Entry_2017.csv")
     assert found.id_key.file == str(tmp_path / "key")
+
+
+@pytest.mark.parametrize("kind", ["medclip-vit", "dinov3", "biomedparse"])
+def test_patches_may_be_asked_for_and_are_no_option_of_the_encoder(kind: str) -> None:
+    encoder = parse_recipe(changed("what.encoder", {"kind": kind, "tokens": "patch"})).what.encoder
+    assert encoder.patches and "tokens" not in encoder.options()
+    assert not parse_recipe(changed("what.encoder", {"kind": kind})).what.encoder.patches
 
 
 def test_every_packaged_recipe_is_valid() -> None:

@@ -6,7 +6,7 @@ without. What the weights are is hashed by their content, never by their path or
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from medsae_ray.config.base import Model
 
@@ -32,6 +32,11 @@ class EncoderModel(Model):
         """What load_encoder is given beside kind and weights."""
         return self.model_dump(exclude={"kind", "tokens"}, exclude_none=True)
 
+    @property
+    def patches(self) -> bool:
+        """Whether the run keeps what the encoder makes of each patch."""
+        return getattr(self, "tokens", None) == "patch"
+
 
 class MedclipEncoder(EncoderModel):
     """MedCLIP's vision half: Swin-T (vit) or ResNet-50 (resnet), 512 dimensions."""
@@ -42,7 +47,7 @@ class MedclipEncoder(EncoderModel):
     """Of weights and activations. Embeddings are stored as float32 either way; those of bfloat16 have a cosine of at
     least 0.9995 with those of float32 (trained weights, and random ones of their size)."""
     tokens: Literal["pooled", "patch"] = "pooled"
-    """One embedding per image, or one per patch."""
+    """What the SAE learns from: one embedding per image, or each of its patches, which what.sae then calls images."""
 
 
 class OnnxEncoder(EncoderModel):
@@ -67,6 +72,13 @@ class OnnxEncoder(EncoderModel):
     output_name: str | None = None
     """Name of the model's output; needed only if it has several."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_patches(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("tokens", "pooled") != "pooled":
+            raise ValueError("an onnx encoder gives one embedding per image, it has no patch tokens; leave tokens out")
+        return data
+
 
 class TransformersEncoder(EncoderModel):
     """What the models that transformers loads have in common; null takes what their files say."""
@@ -90,7 +102,7 @@ class TransformersEncoder(EncoderModel):
     """Of weights and activations. Embeddings are stored as float32 either way; those of bfloat16 have a cosine of at
     least 0.9995 with those of float32 (trained weights, and random ones of their size)."""
     tokens: Literal["pooled", "patch"] = "pooled"
-    """One embedding per image, or one per patch."""
+    """What the SAE learns from: one embedding per image, or each of its patches, which what.sae then calls images."""
 
 
 class HuggingfaceEncoder(TransformersEncoder):
@@ -127,7 +139,7 @@ class BiomedparseEncoder(EncoderModel):
     """Of weights and activations. Embeddings are stored as float32 either way; those of bfloat16 have a cosine of at
     least 0.9995 with those of float32 (trained weights, and random ones of their size)."""
     tokens: Literal["pooled", "patch"] = "pooled"
-    """One embedding per image, or one per patch."""
+    """What the SAE learns from: one embedding per image, or each of its patches, which what.sae then calls images."""
 
 
 Encoder = Annotated[

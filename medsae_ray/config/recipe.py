@@ -48,8 +48,6 @@ class Recipe(Model):
         encoder = self.what.encoder
         if encoder.weights and not self.how.paths.weights:
             raise ValueError(f"encoder {encoder.kind} needs how.paths.weights, {encoder.weights}")
-        if getattr(encoder, "tokens", "pooled") == "patch":
-            raise ValueError("a run stores one embedding per image: tokens has to be pooled")
         if self.what.naming and not self.how.vlm:
             raise ValueError("what.naming needs how.vlm, the vision-language model that gives and tests the names")
         return self

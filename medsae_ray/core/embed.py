@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +14,31 @@ from medsae_ray.core.artifact import Artifact
 from medsae_ray.core.encoders import encoder_preprocess, load_encoder
 from medsae_ray.core.encoders.base import Encoder
 from medsae_ray.core.images import Preprocess
+from medsae_ray.core.layout import Layout
 from medsae_ray.core.reading import Reading, map_images
 from medsae_ray.core.storage import Images, local_copy
 from medsae_ray.errors import ImageError
+
+
+class Embedder(NamedTuple):
+    """An encoder, and what a run keeps of an image."""
+
+    encoder: Encoder
+    layout: Layout
+
+    @classmethod
+    def of(cls, encoder: Encoder, patches: bool) -> Self:
+        """Raises EncoderError where `patches` are asked for and the encoder has none."""
+        if not patches:
+            return cls(encoder, Layout(encoder.dim))
+        none = encoder.embed_tokens(np.empty((0, *encoder.preprocess.shape), np.uint8))
+        return cls(encoder, Layout(none.x.shape[2], none.grid))
+
+    def embed(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels as for `Encoder.embed` -> float32 [N, T, D]."""
+        if self.layout.grid is None:
+            return self.encoder.embed(pixels)[:, None]
+        return self.encoder.embed_tokens(pixels).x
 
 
 @dataclass(frozen=True)
@@ -34,14 +56,17 @@ class EmbedWork:
     threads: int = 1
     batch_size: int = 64
     readers: int = 4
+    patches: bool = False
+    """Keep what the encoder makes of each patch instead of one embedding per image."""
     rows: dict[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", {part.shard: part.rows for part in self.manifest.parts})
 
-    def load(self) -> Encoder:
+    def load(self) -> Embedder:
         weights = local_copy(self.weights) if self.weights else None
-        return load_encoder(self.encoder, weights, device=self.device, threads=self.threads, **self.options)
+        encoder = load_encoder(self.encoder, weights, device=self.device, threads=self.threads, **self.options)
+        return Embedder.of(encoder, self.patches)
 
     def prepare(self, shard: int) -> pa.Table:
         """Columns image_id, pixels (fixed-size bytes, null if the image cannot be used), reason."""
@@ -56,20 +81,20 @@ class EmbedWork:
         )
         return pa.table({"image_id": rows["image_id"], "pixels": pixels, "reason": reasons})
 
-    def compute(self, model: Encoder, prepared: pa.Table) -> pa.Table:
+    def compute(self, model: Embedder, prepared: pa.Table) -> pa.Table:
         ok = prepared["pixels"].is_valid().to_numpy(zero_copy_only=False)
-        x_ND = np.zeros((prepared.num_rows, model.dim), dtype=np.float32)
-        for rows, pixels in _batches(prepared["pixels"], np.flatnonzero(ok), self.batch_size, model.preprocess.shape):
-            x_ND[rows] = model.embed(pixels)
-        finite = np.asarray(np.isfinite(x_ND).all(axis=1))
+        layout, shape = model.layout, model.encoder.preprocess.shape
+        x_NTD = np.zeros((prepared.num_rows, layout.tokens, layout.dim), dtype=np.float32)
+        for rows, pixels in _batches(prepared["pixels"], np.flatnonzero(ok), self.batch_size, shape):
+            x_NTD[rows] = model.embed(pixels)
+        finite = np.asarray(np.isfinite(x_NTD).all(axis=(1, 2)))
         reasons = prepared["reason"].to_pylist()
         reasons = [r if known else "not_finite" for r, known in zip(reasons, finite.tolist(), strict=True)]
         ok &= finite
-        flat = pa.array(np.where(ok[:, None], x_ND, 0).ravel())
-        kind = schema.embeddings(model.dim).field("x").type
-        x = pa.FixedSizeListArray.from_arrays(flat, type=kind, mask=pa.array(~ok))
+        x_NTD[~ok] = 0
+        x = pa.FixedSizeListArray.from_arrays(pa.array(x_NTD.ravel()), type=layout.field.type, mask=pa.array(~ok))
         columns = [prepared["image_id"], x, pa.array(ok), pa.array(reasons, pa.string())]
-        return pa.Table.from_arrays(columns, schema=schema.embeddings(model.dim))
+        return pa.Table.from_arrays(columns, schema=schema.embeddings(*layout))
 
     def _preprocess(self) -> Preprocess:
         weights = local_copy(self.weights) if self.weights else None

@@ -1,6 +1,11 @@
-"""Embeddings -> sparse activations: the work of the `activations` stage on one shard."""
+"""Embeddings -> sparse activations: the work of the `activations` stage on one shard.
+
+Legend: N images, B images of a batch, T tokens of an image (1 unless it has patches), D embedding dimension, M
+features.
+"""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -8,23 +13,24 @@ import torch
 
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.layout import Layout, token_matrix
 from medsae_ray.core.sae.checkpoint import sae_from_bytes
 from medsae_ray.core.sae.metrics import image_errors
 from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.sae.sparse import sparse_rows
 
-
-def embedding_matrix(part: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """(x float32 [N, D] of the rows that are ok, their row numbers)."""
-    rows = np.flatnonzero(part["ok"].to_numpy(zero_copy_only=False))
-    column = part["x"].combine_chunks()
-    column = column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
-    dim = column.type.list_size
-    return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, dim), rows
+TOKENS = 4096
+"""Most patches that are encoded at once, if an image has no more."""
 
 
 def load_artifact_sae(sae: Artifact) -> SAE:
     return sae_from_bytes(sae.file("weights"), sae.file("config"), sae.store.uri).sae
+
+
+def tokens_encoded(sae: SAE, x_BTD: np.ndarray, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Raw embeddings -> (the same on the device, [B * T, D], and their activations [B * T, M])."""
+    x = torch.tensor(x_BTD, device=device).flatten(0, 1)
+    return x, sae.encode(x)
 
 
 @dataclass(frozen=True)
@@ -37,9 +43,11 @@ class EncodeWork:
     threads: int = 1
     batch_size: int = 1024
     rows: dict[int, int] = field(init=False)
+    layout: Layout = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rows", {part.shard: part.rows for part in self.embeddings.parts})
+        object.__setattr__(self, "layout", Layout.of(self.embeddings.schema))
 
     def load(self) -> SAE:
         torch.set_num_threads(self.threads)
@@ -50,38 +58,58 @@ class EncodeWork:
 
     @torch.no_grad()
     def compute(self, model: SAE, prepared: pa.Table) -> pa.Table:
-        x_ND, ok = embedding_matrix(prepared)
-        encoded = [self._encode(model, x_ND[i : i + self.batch_size]) for i in range(0, len(ok), self.batch_size)]
-        offsets, features, values, sq_error, sq_norm = _join(encoded)
+        x_NTD, ok = token_matrix(prepared)
+        patches, size = self.layout.grid is not None, self.batch_size
+        if patches:
+            size = max(1, min(size, TOKENS // self.layout.tokens))
+        found = _Encoded.join([self._encode(model, x_NTD[i : i + size]) for i in range(0, len(ok), size)])
         n = prepared.num_rows
         counts = np.zeros(n, dtype=np.int64)
-        counts[ok] = np.diff(offsets)
+        counts[ok] = found.counts
         missing = np.ones(n, dtype=bool)
         missing[ok] = False
         starts = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
-        declared = schema.activations()
+        declared = schema.activations(patches)
         columns = [
             prepared["image_id"],
-            _lists(starts, features, declared.field("feature").type, missing),
-            _lists(starts, values, declared.field("value").type, missing),
-            _scattered(sq_error, ok, missing),
-            _scattered(sq_norm, ok, missing),
+            _lists(starts, found.features, declared.field("feature").type, missing),
+            _lists(starts, found.values, declared.field("value").type, missing),
+            _scattered(found.sq_error, ok, missing),
+            _scattered(found.sq_norm, ok, missing),
+            *[_scattered(found.active, ok, missing)] * patches,
         ]
         return pa.Table.from_arrays(columns, schema=declared)
 
-    def _encode(self, model: SAE, x_BD: np.ndarray) -> tuple[np.ndarray, ...]:
-        x = torch.tensor(x_BD, device=self.device)
-        z_BM = model.encode(x)
-        errors = image_errors(model, x, z_BM)
-        return *sparse_rows(z_BM), errors.sq_error_N.cpu().numpy(), errors.sq_norm_N.cpu().numpy()
+    def _encode(self, model: SAE, x_BTD: np.ndarray) -> "_Encoded":
+        x, z = tokens_encoded(model, x_BTD, self.device)
+        errors = image_errors(model, x, z)
+        z_BTM = z.unflatten(0, x_BTD.shape[:2])
+        rows = sparse_rows(z_BTM.amax(1))
+        sq_error, sq_norm = (e.reshape(x_BTD.shape[:2]).sum(1).cpu().numpy() for e in errors)
+        active = (z_BTM != 0).sum((1, 2)).cpu().numpy()
+        return _Encoded(np.diff(rows.offsets), rows.indices, rows.values, sq_error, sq_norm, active)
 
 
-def _join(encoded: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
-    if not encoded:
-        return np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0), np.empty(0)
-    counts = np.concatenate([np.diff(batch[0]) for batch in encoded])
-    offsets = np.concatenate([[0], np.cumsum(counts)])
-    return (offsets, *(np.concatenate([batch[i] for batch in encoded]) for i in range(1, 5)))
+class _Encoded(NamedTuple):
+    """What some images become."""
+
+    counts: np.ndarray
+    """Features of each that are active on any of its tokens [B]."""
+    features: np.ndarray
+    """They, image after image,"""
+    values: np.ndarray
+    """with their largest activation."""
+    sq_error: np.ndarray
+    """Of each image [B], summed over its tokens; so are the two below."""
+    sq_norm: np.ndarray
+    active: np.ndarray
+    """Active features of each token."""
+
+    @classmethod
+    def join(cls, batches: list[Self]) -> "_Encoded":
+        kinds = (np.int64, np.int32, np.float32, np.float64, np.float64, np.int64)
+        nothing = cls(*(np.empty(0, kind) for kind in kinds))
+        return cls(*(np.concatenate(parts) for parts in zip(nothing, *batches, strict=True)))
 
 
 def _lists(starts: pa.Array, values: np.ndarray, kind: pa.DataType, missing: np.ndarray) -> pa.Array:
@@ -89,6 +117,6 @@ def _lists(starts: pa.Array, values: np.ndarray, kind: pa.DataType, missing: np.
 
 
 def _scattered(values: np.ndarray, rows: np.ndarray, missing: np.ndarray) -> pa.Array:
-    full = np.zeros(len(missing))
+    full = np.zeros(len(missing), values.dtype)
     full[rows] = values
     return pa.array(full, mask=missing)

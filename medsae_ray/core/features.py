@@ -25,7 +25,7 @@ from medsae_ray.core.analysis.units import UnitStats
 from medsae_ray.core.analysis.values import UnitValues
 from medsae_ray.core.artifact import Artifact, Receipt
 from medsae_ray.core.datasets.rows import Policy, label_matrix
-from medsae_ray.core.encode import embedding_matrix
+from medsae_ray.core.layout import Layout, embedding_matrix
 
 GROUP = 16
 """Shards per partial sum. Fixed, so that the order of additions does not depend on the cluster."""
@@ -127,14 +127,16 @@ class Quality(NamedTuple):
 
     sq_error: float
     sq_norm: float
-    images: int
+    rows: int
+    """What the SAE reconstructs: images, or their patches."""
     active: int
+    """Active features of all of them."""
 
     def merge(self, other: "Quality") -> "Quality":
         return Quality(
             self.sq_error + other.sq_error,
             self.sq_norm + other.sq_norm,
-            self.images + other.images,
+            self.rows + other.rows,
             self.active + other.active,
         )
 
@@ -168,13 +170,24 @@ class FeatureWork:
 
     def compute(self, shards: Sequence[int]) -> GroupSums:
         """The partial sums of a group, read once."""
-        raw_GD, ok_G = embedding_matrix(pa.concat_tables(self.embeddings.part(shard) for shard in shards))
+        raw_GD, ok_G, layout = self._embeddings(shards)
         activations = pa.concat_tables(self.activations.part(shard) for shard in shards).take(pa.array(ok_G))
         rows_G = np.flatnonzero(np.isin(self.labels.shard_N, shards))[ok_G]
         if not (counted_G := self.labels.counted_N[rows_G]).all():
             raw_GD, activations, rows_G = raw_GD[counted_G], activations.filter(pa.array(counted_G)), rows_G[counted_G]
         sae = self._sums(activation_matrix(activations, self.width), rows_G)
-        return GroupSums(sae, self._sums(raw_GD, rows_G), self._quality(activations, rows_G))
+        return GroupSums(sae, self._sums(raw_GD, rows_G), self._quality(activations, rows_G, layout))
+
+    def _embeddings(self, shards: Sequence[int]) -> tuple[np.ndarray, np.ndarray, Layout]:
+        """One embedding per readable image of the group, its row in the group, and what is stored of an image."""
+        x, rows, start = [], [], 0
+        for shard in shards:
+            part = self.embeddings.part(shard)  # one at a time: patches are many numbers
+            values, ok = embedding_matrix(part)
+            x.append(values)
+            rows.append(start + ok)
+            start += part.num_rows
+        return np.concatenate(x), np.concatenate(rows), Layout.of(part.schema)
 
     def _sums(self, x_GF: UnitValues, rows_G: np.ndarray) -> Sums:
         labels = self.labels
@@ -193,11 +206,11 @@ class FeatureWork:
             [Sample(rows_G[test], x_GF[test])],
         )
 
-    def _quality(self, activations: pa.Table, rows_G: np.ndarray) -> Quality:
+    def _quality(self, activations: pa.Table, rows_G: np.ndarray, layout: Layout) -> Quality:
         chosen = activations.filter(pa.array(~self.labels.training_N[rows_G]))
-        active = pa.compute.sum(pa.compute.list_value_length(chosen["feature"])).as_py() or 0
+        active = chosen["patch_active"] if layout.grid else pa.compute.list_value_length(chosen["feature"])
         error, norm = (pa.compute.sum(chosen[c]).as_py() or 0.0 for c in ("sq_error", "sq_norm"))
-        return Quality(error, norm, chosen.num_rows, active)
+        return Quality(error, norm, chosen.num_rows * layout.tokens, pa.compute.sum(active).as_py() or 0)
 
 
 def readable(embeddings: Artifact) -> np.ndarray:

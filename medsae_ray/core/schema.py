@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from medsae_ray.core.layout import Layout
 from medsae_ray.errors import ArtifactError
 
 SPLITS = ("sae", "naming", "detection")
@@ -54,24 +55,28 @@ def organs() -> pa.Schema:
     )
 
 
-def embeddings(dim: int) -> pa.Schema:
-    """One row per image: `x` [dim] is null exactly when the image could not be read, and `reason` then says why."""
-    x = pa.list_(pa.field("item", pa.float32(), nullable=False), dim)
+def embeddings(dim: int, grid: tuple[int, int] | None = None) -> pa.Schema:
+    """One row per image: `x` is null exactly when the image could not be read, and `reason` then says why.
+
+    `x` is the image's embedding [dim], or, with the `grid` (rows, columns) of its patches, what the encoder makes of
+    each of them [rows * columns * dim], in reading order. `Layout.of` tells which from the schema.
+    """
     return pa.schema(
         [
             _required("image_id", pa.string()),
-            pa.field("x", x),
+            Layout(dim, grid).field,
             _required("ok", pa.bool_()),
             pa.field("reason", pa.string()),
         ]
     )
 
 
-def activations() -> pa.Schema:
+def activations(patches: bool = False) -> pa.Schema:
     """One row per image: the active features, ascending, with their values; null lists when the image is not ok.
 
     `sq_error` = ||x - x_hat||^2 and `sq_norm` = ||x - mean||^2 of centred and scaled embeddings, so that FVU over any
-    set of images is a ratio of two sums.
+    set of images is a ratio of two sums. Of an SAE on `patches` a feature's value is its maximum over the image's
+    patches, both squares are sums over them, and `patch_active` is the number of active features of each, summed.
     """
     return pa.schema(
         [
@@ -80,12 +85,14 @@ def activations() -> pa.Schema:
             pa.field("value", _required_list(pa.float32())),
             pa.field("sq_error", pa.float64()),
             pa.field("sq_norm", pa.float64()),
+            *[pa.field("patch_active", pa.int64())] * patches,
         ]
     )
 
 
 def features(n_labels: int) -> pa.Schema:
-    """One row per unit. `space` is "sae" (a feature) or "raw" (an encoder dimension).
+    """One row per unit. `space` is "sae" (a feature) or "raw" (an encoder dimension). Of patches a feature's value on
+    an image is its maximum over them, that of a raw dimension the mean.
 
     Lists of width [labels] follow the label order of the record. Correlations `r*` are over the discovery patients
     (splits sae and naming), `entropy*` over patients that the SAE was not trained on (naming and detection), and

@@ -1,6 +1,6 @@
 """One image -> active features, with the encoder and the SAE that the run used.
 
-Legend: D embedding dimension, M features.
+Legend: T tokens of the image (1 unless it has patches), D embedding dimension, M features.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from medsae_ray.config import Pool
-from medsae_ray.core.encode import load_artifact_sae
+from medsae_ray.core.embed import Embedder
+from medsae_ray.core.encode import load_artifact_sae, tokens_encoded
 from medsae_ray.core.encoders import load_encoder
 from medsae_ray.core.sae.sparse import sparse_rows
 from medsae_ray.core.storage import local_copy
@@ -33,31 +34,35 @@ class ImageEncoder:
         what, how = run.recipe.what, run.recipe.how
         weights = local_copy(how.paths.weights) if how.paths.weights else None
         options = what.encoder.options()
-        self._encoder = load_encoder(
+        encoder = load_encoder(
             what.encoder.kind, weights, device=_device(how.embed), threads=how.embed.threads, **options
         )
+        self._embedder = Embedder.of(encoder, what.encoder.patches)
         self._device = _device(how.encode)
         self._sae = load_artifact_sae(run.sae).to(self._device).eval()
 
     @property
     def side(self) -> int:
         """Of the encoder's square input, in pixels."""
-        return self._encoder.preprocess.size
+        return self._embedder.encoder.preprocess.size
 
     def embed(self, image: Image.Image) -> np.ndarray:
-        """float32 [1, D]. Raises ImageError if the encoder makes no numbers of it."""
-        x_1D = self._encoder.embed(self._encoder.preprocess(image)[None])
-        if not np.isfinite(x_1D).all():
-            raise ImageError("not_finite", "the encoder's output for this image is not a number")
-        return x_1D
+        """float32 [1, D], of patches their mean. Raises ImageError if the encoder makes no numbers of it."""
+        return np.asarray(self._tokens(image).mean(1))
 
     @torch.no_grad()
     def active(self, image: Image.Image) -> Active:
         """Raises ImageError as `embed` does."""
-        x_1D = self.embed(image)
-        z_1M = self._sae.encode(torch.tensor(x_1D, device=self._device))
-        row = sparse_rows(z_1M)
+        _, z_TM = tokens_encoded(self._sae, self._tokens(image), self._device)
+        row = sparse_rows(z_TM.amax(0, keepdim=True))
         return Active(row.indices.tolist(), row.values.tolist())
+
+    def _tokens(self, image: Image.Image) -> np.ndarray:
+        """float32 [1, T, D]."""
+        x_1TD = self._embedder.embed(self._embedder.encoder.preprocess(image)[None])
+        if not np.isfinite(x_1TD).all():
+            raise ImageError("not_finite", "the encoder's output for this image is not a number")
+        return x_1TD
 
 
 def _device(pool: Pool) -> str:

@@ -83,7 +83,7 @@ def _quality(total: GroupSums) -> dict[str, Any]:
     return {
         "r2": _number(1 - quality.sq_error / quality.sq_norm) if quality.sq_norm else None,
         "fvu": _number(quality.sq_error / quality.sq_norm) if quality.sq_norm else None,
-        "l0": quality.active / quality.images if quality.images else None,
+        "l0": quality.active / quality.rows if quality.rows else None,
         "dead": float((active == 0).mean()),
         "width": len(active),
         "alive": int((active > 0).sum()),

@@ -11,6 +11,7 @@ from medsae_ray.core.encode import EncodeWork
 from medsae_ray.core.encoders import ENCODERS, encoder_preprocess
 from medsae_ray.core.encoders.checkpoint import content_hash
 from medsae_ray.core.encoders.hub import pinned
+from medsae_ray.core.images import Preprocess
 from medsae_ray.core.reading import Reading
 from medsae_ray.core.storage import local_copy
 from medsae_ray.stages.datasets import image_store
@@ -33,6 +34,12 @@ def _weights(run: Run) -> str:
     return pinned(given or ENCODERS[run.recipe.what.encoder.kind].published or "")
 
 
+def preprocess_of(run: Run) -> Preprocess:
+    """What the run's encoder takes of an image."""
+    encoder = run.recipe.what.encoder
+    return encoder_preprocess(encoder.kind, local_copy(_weights(run)), **encoder.options())
+
+
 def _embed(run: Run, draft: Draft) -> Made:
     what, how, weights, options = run.recipe.what, run.recipe.how, _weights(run), run.recipe.what.encoder.options()
     side = encoder_preprocess(what.encoder.kind, local_copy(weights), **options).size
@@ -47,10 +54,11 @@ def _embed(run: Run, draft: Draft) -> Made:
         threads=how.embed.threads,
         batch_size=how.embed.batch_size,
         readers=how.embed.readers,
+        patches=what.encoder.patches,
     )
-    # The driver may have no GPU; it needs the width of the embeddings, not the embeddings.
-    dim = replace(work, device="cpu").load().dim
-    return run.map(work, draft, schema.embeddings(dim), how.embed, "embed")
+    # The driver may have no GPU; it needs the shape of the embeddings, not the embeddings.
+    layout = replace(work, device="cpu").load().layout
+    return run.map(work, draft, schema.embeddings(*layout), how.embed, "embed")
 
 
 def _encode(run: Run, draft: Draft) -> Made:
@@ -62,7 +70,7 @@ def _encode(run: Run, draft: Draft) -> Made:
         threads=pool.threads,
         batch_size=pool.batch_size,
     )
-    return run.map(work, draft, schema.activations(), pool, "encode")
+    return run.map(work, draft, schema.activations(work.layout.grid is not None), pool, "encode")
 
 
 EMBEDDINGS = Stage("embeddings", 2, lambda recipe: ("manifest",), _embed_what, _embed)

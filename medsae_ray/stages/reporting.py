@@ -1,6 +1,7 @@
 """What report.html is made of, from the artifacts of a run."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medsae_ray.config import Recipe
+from medsae_ray.core.encode import load_artifact_sae
 from medsae_ray.core.encoders import ENCODERS
 from medsae_ray.core.encoders.hub import is_id
+from medsae_ray.core.layout import Layout
 from medsae_ray.core.naming.pictures import Pictures
+from medsae_ray.core.patch_maps import Pair, PatchMap, Square, input_square, patch_values
 from medsae_ray.core.reading import Reading
-from medsae_ray.core.report.data import EntropySummary, Finding, ReplicationReport, ReportData
+from medsae_ray.core.report.data import EntropySummary, Finding, Patches, ReplicationReport, ReportData
 from medsae_ray.stages.datasets import image_store
+from medsae_ray.stages.models import preprocess_of
 from medsae_ray.stages.phantoms import hospitals
 from medsae_ray.stages.reporting_names import naming_report
 from medsae_ray.stages.run import Run
@@ -30,6 +35,8 @@ def report_data(run: Run) -> ReportData:
     usable = embeddings.record.rows - sum(embeddings.record.not_ok.values())
     phantom = bool(hospitals(run.recipe))
     what = run.recipe.what
+    uris, store = manifest.table(["image_id", "uri"]), image_store(run)
+    pictures = Pictures.of(uris, store, THUMBNAIL, Reading.of(what.images))
     log = pq.read_table(pa.BufferReader(run.artifact("sae").file("log")))
     return ReportData(
         title=run.recipe.name,
@@ -50,16 +57,31 @@ def report_data(run: Run) -> ReportData:
         atlas=run.artifact("atlas").table(),
         findings=[_finding(f) for f in metrics["findings"]],
         raw_findings=[_finding(f) for f in metrics["raw_findings"]],
-        thumbnail=Pictures.of(
-            manifest.table(["image_id", "uri"]),
-            image_store(run),
-            THUMBNAIL,
-            Reading.of(what.images),
-        ).png,
+        thumbnail=pictures.png,
         stages=[asdict(row) for row in run.rows],
         naming=naming_report(run) if what.naming else None,
         replication=_replication(run) if what.datasets else None,
+        patches=_patches(run, pictures) if what.encoder.patches else None,
     )
+
+
+def _patches(run: Run, pictures: Pictures) -> Patches:
+    embeddings, sae, preprocess = run.artifact("embeddings"), run.artifact("sae"), preprocess_of(run)
+    grid = Layout.of(embeddings.schema).grid
+    assert grid, "the run's embeddings are of patches"
+
+    def square(image_id: str) -> Square:
+        size = pictures.size(image_id) if preprocess.fit != "stretch" else None
+        return input_square(preprocess, *(size or (1, 1)))
+
+    def maps(wanted: Sequence[Pair]) -> dict[Pair, PatchMap]:
+        table = run.artifact("manifest").table(["image_id", "shard"])
+        shard_of = dict(zip(table["image_id"].to_pylist(), table["shard"].to_pylist(), strict=True))
+        squares = {image_id: square(image_id) for _, image_id in wanted}
+        found = patch_values(embeddings, load_artifact_sae(sae), shard_of, wanted)
+        return {pair: PatchMap(value_HW, squares[pair[1]]) for pair, value_HW in found.items()}
+
+    return Patches(grid, maps)
 
 
 def _replication(run: Run) -> ReplicationReport:

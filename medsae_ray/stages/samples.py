@@ -10,8 +10,8 @@ from scipy import sparse
 from medsae_ray.config import Recipe
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact, Draft
-from medsae_ray.core.encode import embedding_matrix
 from medsae_ray.core.features import activation_matrix, column, one_readable, readable
+from medsae_ray.core.layout import Layout, embedding_matrix
 from medsae_ray.core.naming.candidates import SUFFICIENT, Candidates, Sample
 from medsae_ray.core.naming.sampling import DetectionDesign, NamingDesign, detection_sample, naming_sample
 from medsae_ray.stages.run import Made, Run, Stage
@@ -50,7 +50,7 @@ def _matrices(
             values, ok = embedding_matrix(embeddings.part(part.shard))
             e.append(values[chosen[ok]])
             x.append(activation_matrix(activations.part(part.shard), width)[np.flatnonzero(chosen)])
-    dim = embeddings.schema.field("x").type.list_size
+    dim = Layout.of(embeddings.schema).dim
     return np.concatenate([np.empty((0, dim), np.float32), *e]), sparse.vstack([sparse.csr_array((0, width)), *x])
 
 

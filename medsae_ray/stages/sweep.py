@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.layout import Layout
 from medsae_ray.core.report.sweep import render_sweep
 from medsae_ray.core.sae.fit import check_batch
 from medsae_ray.core.sweep import DIED, ranked, result_row
@@ -17,7 +18,7 @@ from medsae_ray.errors import MedsaeError
 from medsae_ray.stages.closing import sweep_table
 from medsae_ray.stages.run import Made, Run, Stage
 from medsae_ray.stages.sweep_tasks import Task, train_all
-from medsae_ray.stages.train import SAE, dimension, job_of, training_rows
+from medsae_ray.stages.train import SAE, job_of, training_rows
 
 PAGE = "sweep.html"
 
@@ -59,7 +60,7 @@ def _make(run: Run, draft: Draft) -> Made:
 def _tasks(run: Run, draft: Draft) -> list[Task]:
     """Every SAE, with the artifact that stage `sae` would make of it. RecipeError for a batch that cannot be filled."""
     embeddings, manifest = draft.parents["embeddings"], draft.parents["manifest"]
-    d_in, rows, how = dimension(embeddings), training_rows(embeddings, manifest), run.recipe.how.train
+    d_in, rows, how = Layout.of(embeddings.schema).dim, training_rows(embeddings, manifest), run.recipe.how.train
     tasks = []
     for member in run.recipe.what.members().members:
         of = Draft(run.root, SAE.name, SAE.version, member.sae.settings(), draft.parents)

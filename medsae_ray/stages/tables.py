@@ -1,4 +1,5 @@
-"""A split's embeddings as one table: in a worker's memory, or in a file that all workers of a node share.
+"""A split's embeddings as one table: in a worker's memory, or in a file that all workers of a node share. Of images
+with patches every patch is a row.
 
 A file lies on the node's own disk, below `how.train.scratch`. The first worker that wants it makes it from the
 embeddings' parts, with one part in memory at a time; the others wait and open the same. Whoever uses it holds a shared
@@ -20,7 +21,7 @@ import torch
 
 from medsae_ray.config import Train
 from medsae_ray.core.artifact import Artifact
-from medsae_ray.core.encode import embedding_matrix
+from medsae_ray.core.layout import Layout, token_matrix
 from medsae_ray.core.sae.table import Table, write_table
 from medsae_ray.errors import DatasetError, MedsaeError
 
@@ -28,15 +29,16 @@ from medsae_ray.errors import DatasetError, MedsaeError
 @contextmanager
 def split_table(embeddings: Artifact, manifest: Artifact, split: str, how: Train) -> Iterator[Table]:
     """Embeddings [N, D] of a split's readable images, in shard order. DatasetError if there are none."""
-    d_in = embeddings.schema.field("x").type.list_size
+    layout = Layout.of(embeddings.schema)
+    d_in = layout.dim
     images = sum(int(np.count_nonzero(_chosen(manifest, part.shard, split))) for part in manifest.parts)
-    blocks = _blocks(embeddings, manifest, split)
-    if 4 * images * d_in <= how.memory_gb * 1e9:
-        yield Table(_in_memory(blocks, images, d_in, split))
+    blocks, most = _blocks(embeddings, manifest, split), images * layout.tokens
+    if 4 * most * d_in <= how.memory_gb * 1e9:
+        yield Table(_in_memory(blocks, most, d_in, split))
         return
     prints = [artifact.record.fingerprint[:12] for artifact in (embeddings, manifest)]
     path = scratch(how) / f"{'-'.join(prints)}-{split}.npy"
-    table = _in_file(path, blocks, images, d_in, split)
+    table = _in_file(path, blocks, most, d_in, split)
     try:
         yield table
     finally:
@@ -57,8 +59,8 @@ def scratch(how: Train) -> Path:
 
 def _blocks(embeddings: Artifact, manifest: Artifact, split: str) -> Iterator[np.ndarray]:
     for part in embeddings.parts:
-        x_ND, rows = embedding_matrix(embeddings.part(part.shard))
-        yield x_ND[_chosen(manifest, part.shard, split)[rows]]
+        x_NTD, rows = token_matrix(embeddings.part(part.shard))
+        yield x_NTD[_chosen(manifest, part.shard, split)[rows]].reshape(-1, x_NTD.shape[2])
 
 
 def _chosen(manifest: Artifact, shard: int, split: str) -> np.ndarray:
@@ -66,9 +68,9 @@ def _chosen(manifest: Artifact, shard: int, split: str) -> np.ndarray:
     return np.asarray(manifest.part(shard, ["split"])["split"].to_numpy(zero_copy_only=False) == split)
 
 
-def _in_memory(blocks: Iterator[np.ndarray], images: int, d_in: int, split: str) -> torch.Tensor:
-    """All rows, of which there are at most as many as images."""
-    x_ND = np.empty((images, d_in), dtype=np.float32)
+def _in_memory(blocks: Iterator[np.ndarray], most: int, d_in: int, split: str) -> torch.Tensor:
+    """All rows, of which there are at most so many."""
+    x_ND = np.empty((most, d_in), dtype=np.float32)
     rows = 0
     for block in blocks:
         x_ND[rows : rows + len(block)] = block
@@ -77,12 +79,12 @@ def _in_memory(blocks: Iterator[np.ndarray], images: int, d_in: int, split: str)
     return torch.from_numpy(x_ND[:rows])
 
 
-def _in_file(path: Path, blocks: Iterator[np.ndarray], images: int, d_in: int, split: str) -> Table:
+def _in_file(path: Path, blocks: Iterator[np.ndarray], most: int, d_in: int, split: str) -> Table:
     """The table at `path`, made now if nobody has made it, and locked against deletion."""
     with _locked(path.parent):
         if not path.exists():
             _delete_unused([*path.parent.glob("*.npy"), *path.parent.glob(".*.tmp")])
-            _check_room(path.parent, 4 * images * d_in)
+            _check_room(path.parent, 4 * most * d_in)
             rows = write_table(path, blocks, d_in)
             if not rows:
                 path.unlink()

@@ -23,6 +23,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 from medsae_ray.config import Sae, Train
 from medsae_ray.core.artifact import Artifact, Draft, sha256
 from medsae_ray.core.features import readable
+from medsae_ray.core.layout import Layout
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.fit import EpochLog, check_batch, fit
@@ -194,13 +195,10 @@ def job_of(sae: Sae, draft: Draft, how: Train, d_in: int) -> Job:
     return Job(sae_config(sae, d_in), embeddings, manifest, how, provenance, draft.store.child(ATTEMPTS))
 
 
-def dimension(embeddings: Artifact) -> int:
-    return int(embeddings.schema.field("x").type.list_size)
-
-
 def training_rows(embeddings: Artifact, manifest: Artifact) -> int:
+    """Rows of the table that the SAE learns from: images, or their patches."""
     split = manifest.table(["split"])["split"].to_numpy(zero_copy_only=False)
-    return int((split[readable(embeddings)] == SPLITS[0]).sum())
+    return int((split[readable(embeddings)] == SPLITS[0]).sum()) * Layout.of(embeddings.schema).tokens
 
 
 def made_of(draft: Draft, fitted: Fitted, config: SAEConfig) -> Made:
@@ -222,7 +220,7 @@ def made_of(draft: Draft, fitted: Fitted, config: SAEConfig) -> Made:
 
 def _make(run: Run, draft: Draft) -> Made:
     embeddings, manifest = draft.parents["embeddings"], draft.parents["manifest"]
-    job = job_of(run.recipe.what.sae, draft, run.recipe.how.train, dimension(embeddings))
+    job = job_of(run.recipe.what.sae, draft, run.recipe.how.train, Layout.of(embeddings.schema).dim)
     if run.recipe.how.engine == "ray":
         # Here and not on a worker, where Ray Train would try again what can never fit.
         check_batch(job.config, training_rows(embeddings, manifest), job.how.workers)

@@ -1,7 +1,7 @@
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -18,9 +18,12 @@ from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact, Draft, count_reasons
 from medsae_ray.core.datasets.rows import Rows, to_manifest
 from medsae_ray.core.embed import EmbedWork
+from medsae_ray.core.encoders.medclip import SwinGeometry, build_vit, save_vit
 from medsae_ray.core.files import fetch
+from medsae_ray.core.layout import Layout
 from medsae_ray.core.reading import Reading
 from medsae_ray.core.storage import Store
+from medsae_ray.errors import EncoderError
 from medsae_ray.stages.pipeline import run_stage
 from tests.small import DIM, SIZE, onnx_encoder, recipe_data
 
@@ -179,6 +182,29 @@ def test_a_shard_without_a_usable_image_is_a_shard_of_reasons(tmp_path: Path) ->
     assert found["x"].is_valid().to_pylist() == found["ok"].to_pylist() == [False] * 8 + [True]
 
 
+def test_patches_of_an_image_lie_in_its_row(tmp_path: Path) -> None:
+    geometry = SwinGeometry(image_size=32, embed_dim=8, depths=(2, 2), num_heads=(1, 2), window_size=4, projection=12)
+    save_vit(build_vit(geometry), geometry, tmp_path / "small.safetensors")
+    names = [f"i{n}.png" for n in range(9)]
+    for n in (0, 1, 8):
+        picture(n).save(tmp_path / names[n])
+    plain = embed_work(tmp_path, names, tmp_path / "small.safetensors", batch_size=2, patches=True)
+    work = replace(plain, encoder="medclip-vit", options={})
+    found = embedded(work)
+    assert found.schema.equals(schema.embeddings(12, (4, 4))) and Layout.of(found.schema) == Layout(12, (4, 4))
+    assert found["ok"].to_pylist() == [True, True, *[False] * 6, True] and found["x"].null_count == 6
+    encoder = work.load().encoder
+    pixels = np.stack([encoder.preprocess(picture(n)) for n in (0, 1, 8)])
+    x_NTD = np.array(found["x"].drop_null().to_pylist()).reshape(3, 16, 12)
+    np.testing.assert_allclose(x_NTD, encoder.embed_tokens(pixels).x, rtol=1e-4, atol=1e-5)
+
+
+def test_an_encoder_without_patches_says_so(tmp_path: Path) -> None:
+    work = embed_work(tmp_path, ["i0.png"], onnx_encoder(tmp_path / "e.onnx"), patches=True)
+    with pytest.raises(EncoderError, match="'onnx' has no patch tokens"):
+        work.load()
+
+
 def divided(path: Path, bias: float) -> Path:
     """(projection + bias) / sum of the pixels: for a black image 0 / 0, or with a bias an infinite number."""
     import onnx
@@ -219,7 +245,7 @@ def test_an_embedding_that_is_not_a_number_is_a_row_that_is_not_ok(bias: float, 
     assert count_reasons(found) == {"missing": 1, "not_finite": 2}
     assert np.isfinite(found["x"].drop_null().combine_chunks().flatten().to_numpy()).all()
     good = [tmp_path / names[n] for n in (2, 3, 5)]
-    np.testing.assert_allclose(found["x"].drop_null().to_pylist(), work.load().encode(good), rtol=1e-5)
+    np.testing.assert_allclose(found["x"].drop_null().to_pylist(), work.load().encoder.encode(good), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +274,8 @@ def test_an_image_of_any_mode_is_embedded_or_has_a_reason(mode: str, suffix: str
     if mode == "LAB":
         assert row == {"image_id": name, "x": None, "ok": False, "reason": "unsupported_mode"}
     else:
-        assert row["ok"] and row["x"] == pytest.approx(work.load().encode([tmp_path / name])[0].tolist(), rel=1e-5)
+        (wanted,) = work.load().encoder.encode([tmp_path / name]).tolist()
+        assert row["ok"] and row["x"] == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact, Draft
-from medsae_ray.core.encode import EncodeWork, embedding_matrix
+from medsae_ray.core.encode import EncodeWork
+from medsae_ray.core.layout import embedding_matrix
 from medsae_ray.core.sae.architectures import build
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig
@@ -125,3 +126,22 @@ def test_the_matrix_holds_the_readable_rows_of_any_slice(ok: list[bool], cut: in
         x_ND, rows = embedding_matrix(piece)
         np.testing.assert_array_equal(rows, np.flatnonzero(ok[first:]))
         np.testing.assert_array_equal(x_ND, X_ND.numpy()[first + rows])
+
+
+@pytest.mark.parametrize("batch_size", [7, 1024])
+def test_an_image_of_patches_is_one_row_of_maxima_and_sums(batch_size: int, tmp_path: Path) -> None:
+    make = CENTRED[0]
+    sae, ok_N, grid = trained(make), np.arange(N // 4) % 5 > 0, (2, 2)
+    x = [x_TD.ravel().tolist() if ok else None for x_TD, ok in zip(X_ND.reshape(-1, 4, DIM).numpy(), ok_N, strict=True)]
+    columns = [[f"i{row}" for row in range(N // 4)], x, ok_N.tolist(), [None if ok else "empty" for ok in ok_N]]
+    whole = pa.table(columns, schema=schema.embeddings(DIM, grid))
+    draft = Draft(Store(str(tmp_path)), "embeddings", 1, {}, {})
+    stored = draft.commit([draft.writer(whole.schema).write(0, whole, N // 4)], {}, RUN)
+    found = encoded(EncodeWork(stored, sae_artifact(tmp_path, sae, make()), batch_size=batch_size))
+    assert found.schema.equals(schema.activations(patches=True))
+    z_NTM = sae.encode(X_ND).unflatten(0, (-1, 4)).detach().numpy()
+    np.testing.assert_allclose(dense(found, sae.width), z_NTM.max(1) * ok_N[:, None], rtol=1e-4, atol=1e-5)
+    wanted = [int(np.count_nonzero(z_TM)) if ok else None for z_TM, ok in zip(z_NTM, ok_N, strict=True)]
+    assert found["patch_active"].to_pylist() == wanted and found["sq_norm"].null_count == (~ok_N).sum()
+    sums = reconstruction(sae, X_ND.reshape(-1, 4, DIM)[torch.tensor(ok_N)].flatten(0, 1))
+    assert sum(found["sq_error"].drop_null().to_pylist()) == pytest.approx(sums.sq_error, rel=1e-4)

@@ -49,6 +49,7 @@ LAID_OUT: dict[str, Callable[[Path], object]] = {
     "sail-sweep": lambda folder: layouts.table(folder, ["finding"]),
     "phantom": lambda folder: None,
     "phantom-hospitals": lambda folder: None,
+    "phantom-patches": lambda folder: None,
 }
 BLANKS = {"chexpert-medclip": "Edema", "mimic-cxr-medclip": "Edema", "dicom-medclip": "Edema", "table-onnx": "Mass"}
 

@@ -116,7 +116,17 @@ class HuggingFace(TorchEncoder):
         return first[:, 0]
 
     def _tokens(self, x_NCHW: "Tensor") -> "tuple[Tensor, Grid]":
-        _, x_NTD, grid = _parts(self._run(x_NCHW).last_hidden_state)
+        hidden = getattr(self._run(x_NCHW), "last_hidden_state", None)
+        if hidden is None or hidden.ndim not in (3, 4):
+            raise EncoderError(f"{self._where}: the model gives no patch tokens, only one embedding per image")
+        first, x_NTD, grid = _parts(hidden)
+        # Class, distillation and register tokens. More of them means that the tokens are no grid of patches.
+        most = 2 + (model_setting(self._where, "num_register_tokens") or 0)
+        if first.shape[1] > most or not x_NTD.shape[1]:
+            raise EncoderError(
+                f"{self._where}: the model's {hidden.shape[1]} tokens are no square grid of patches after at most "
+                f"{most} others; use tokens: pooled"
+            )
         return x_NTD, grid
 
     def _run(self, x_NCHW: "Tensor") -> Any:

@@ -33,11 +33,19 @@ class Pictures:
         """The picture; None for an image that cannot be read."""
         if image_id == BLANK:
             return picture(Image.new("L", (self.side, self.side), 128), self.side)
+        image = self._read(image_id)
+        return None if image is None else picture(image, self.side)
+
+    def size(self, image_id: str) -> tuple[int, int] | None:
+        """Width and height of the image itself; None for an image that cannot be read."""
+        image = self._read(image_id)
+        return None if image is None else image.size
+
+    def _read(self, image_id: str) -> Image.Image | None:
         try:
-            image = self.reading.image(self.store, self.uri_of[image_id])
+            return self.reading.image(self.store, self.uri_of[image_id])
         except ImageError:
             return None
-        return picture(image, self.side)
 
     def sha(self, image_id: str) -> str | None:
         """SHA-256 of the picture; None for an image that cannot be read."""

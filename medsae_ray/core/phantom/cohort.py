@@ -3,7 +3,7 @@
 Toys for trying the software: the rates and signs are invented, only the label names are CheXpert's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -100,6 +100,15 @@ class Study:
     def render(self) -> NDArray[np.uint8]:
         """The radiograph, uint8 [224, 224], bright where dense; a function of this study's fields and nothing else."""
         return render(self)
+
+    def place(self, finding: str, image: NDArray[np.uint8] | None = None) -> NDArray[np.bool_]:
+        """The pixels [224, 224] that `finding` changes by more than 8 grey levels: the film against one without it.
+
+        `image` is the film, if it is drawn already. False everywhere if the study does not have the finding.
+        """
+        image = self.render() if image is None else image
+        without = replace(self, truth=self.truth | {finding: 0}).render()
+        return np.abs(image.astype(np.int16) - without) > 8
 
 
 def patient(seed: int, number: int, hospital: Hospital = USUAL) -> list[Study]:

@@ -3,7 +3,7 @@
 A number that could not be computed is NaN (or null in a table); the page shows an en dash for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.verdict import PaperCount
+from medsae_ray.core.patch_maps import Pair, PatchMap
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,16 @@ class ReplicationReport:
 
 
 @dataclass(frozen=True)
+class Patches:
+    """What an SAE on patches adds."""
+
+    grid: tuple[int, int]
+    """Rows and columns of an image's patches."""
+    maps: Callable[[Sequence[Pair]], Mapping[Pair, PatchMap]]
+    """Features on images, those that can be had; called once with all that the page shows."""
+
+
+@dataclass(frozen=True)
 class ReportData:
     """Everything on the page. `thumbnail` maps an image_id to JPEG or PNG bytes, or None if it cannot be read."""
 
@@ -154,3 +165,5 @@ class ReportData:
     """None for a run without a vision-language model."""
     replication: ReplicationReport | None = None
     """None for a run over one dataset."""
+    patches: Patches | None = None
+    """None for an SAE on whole images."""

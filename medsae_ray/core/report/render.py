@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from medsae_ray.core import schema
 from medsae_ray.core.naming import verdict
-from medsae_ray.core.report import charts, heatmap, name_tests, names, text, view
+from medsae_ray.core.report import charts, heatmap, name_tests, names, overlay, text, view
 from medsae_ray.core.report.data import ReportData
 
 
@@ -27,6 +27,7 @@ def render_report(data: ReportData, cards: int = 24) -> str:
     map_limit = view.common_limit(rows[: view.MAP_FEATURES], ("r",))
     linked = {row["feature"] for row in shown}
     tests = name_tests.tests_of(data.naming, linked) if data.naming else {}
+    maps = view.maps_of(shown, data)
     findings, entropy = view.finding_rows(data), view.entropy_rows(data.entropy)
     labels = [row.label for row in findings]
     return (
@@ -42,7 +43,9 @@ def render_report(data: ReportData, cards: int = 24) -> str:
             label_map=view.label_map(rows, data, linked, map_limit),
             map_size=min(len(rows), view.MAP_FEATURES),
             legend=heatmap.legend(map_limit),
-            cards=[view.card(row, data.labels, limit, data.thumbnail, tests.get(row["feature"], ())) for row in shown],
+            cards=[view.card(row, data, limit, maps, tests.get(row["feature"], ())) for row in shown],
+            hue=overlay.HUE,
+            opacity=overlay.OPACITY,
             ranked=len(rows),
             linked=linked,
             auroc_axis=charts.auroc_axis(),

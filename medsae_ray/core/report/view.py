@@ -5,11 +5,12 @@ were picked by their held-out figures would flatter them.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from medsae_ray.core.patch_maps import Pair, PatchMap
 from medsae_ray.core.report.charts import (
     Correlation,
     Mark,
@@ -22,6 +23,7 @@ from medsae_ray.core.report.charts import (
 from medsae_ray.core.report.data import EntropySummary, Finding, ReportData
 from medsae_ray.core.report.heatmap import Column, heat_map
 from medsae_ray.core.report.name_tests import NameTest
+from medsae_ray.core.report.overlay import overlay_url
 from medsae_ray.core.report.text import known
 from medsae_ray.core.report.thumbnails import data_url
 from medsae_ray.errors import ArtifactError
@@ -71,6 +73,8 @@ class Thumbnail(NamedTuple):
     image_id: str
     value: float
     src: str | None
+    heat: str | None = None
+    """The feature's activation on the patches, to lay over it."""
 
 
 class Card(NamedTuple):
@@ -145,10 +149,11 @@ def panels(data: ReportData) -> list[Panel]:
     if missing := [column for column in LOG if column not in data.log.column_names]:
         raise ArtifactError(f"the training log has no column {missing}: it has {data.log.column_names}")
     log = data.log.to_pydict()
+    row = "patch" if data.patches else "image"
     fit = [Series("R²", log["r2"]), Series("FVU", log["fvu"], "raw")]
     return [
         Panel("Reconstruction (R², FVU)", panel(log["epoch"], fit, (0, 1))),
-        Panel("Active features per image (L0)", panel(log["epoch"], [Series("", log["l0"])], (0,))),
+        Panel(f"Active features per {row} (L0)", panel(log["epoch"], [Series("", log["l0"])], (0,))),
         Panel("Dead share (training images)", panel(log["epoch"], [Series("", log["dead_share"])], (0,))),
         Panel("Training loss", panel(log["epoch"], [Series("", log["loss"])], (0,))),
     ]
@@ -182,21 +187,22 @@ def common_limit(rows: Sequence[Row], fields: Sequence[str]) -> float:
     return min(1.0, max(0.1, math.ceil(largest * 10 - 1e-9) / 10))
 
 
+def maps_of(rows: Sequence[Row], data: ReportData) -> Mapping[Pair, PatchMap]:
+    """Of the images on the cards of `rows`, all at once; none for an SAE on whole images."""
+    wanted = [(row["feature"], image_id) for row in rows for image_id in row["top_images"][:THUMBNAILS]]
+    return data.patches.maps(wanted) if data.patches else {}
+
+
 def card(
-    row: Row,
-    labels: Sequence[str],
-    limit: float,
-    thumbnail: Callable[[str], bytes | None],
-    names: Sequence[NameTest] = (),
+    row: Row, data: ReportData, limit: float, maps: Mapping[Pair, PatchMap], names: Sequence[NameTest] = ()
 ) -> Card:
     """The card of one feature; `limit` is the end of its correlation axis."""
-    pairs = zip(labels, row["r"], row["r_low"], row["r_high"], strict=True)
+    pairs = zip(data.labels, row["r"], row["r_low"], row["r_high"], strict=True)
     by_size = sorted((Correlation(*pair) for pair in pairs), key=lambda c: -_size(c.r))[:CARD_LABELS]
-    top = list(zip(row["top_images"], row["top_values"], strict=True))[:THUMBNAILS]
     mark = Mark(row["auroc"], row["auroc_low"], row["auroc_high"])
     return Card(
         row=row,
-        thumbnails=[Thumbnail(image_id, value, data_url(thumbnail(image_id))) for image_id, value in top],
+        thumbnails=_thumbnails(row, data, maps),
         histogram=histogram(row["histogram"]),
         outside=max(0, row["n_active"] - sum(row["histogram"])),
         correlations=correlations(by_size, limit),
@@ -204,3 +210,13 @@ def card(
         auroc=auroc_plot([mark] if known(mark.value) else [], width=300, height=16),
         names=names,
     )
+
+
+def _thumbnails(row: Row, data: ReportData, maps: Mapping[Pair, PatchMap]) -> list[Thumbnail]:
+    found = []
+    for image_id, value in list(zip(row["top_images"], row["top_values"], strict=True))[:THUMBNAILS]:
+        content = data.thumbnail(image_id)
+        src = data_url(content)
+        heat = overlay_url(content, maps.get((row["feature"], image_id)), row["max"]) if src else None
+        found.append(Thumbnail(image_id, value, src, heat))
+    return found

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from medsae_ray.core.embed import Embedder
 from medsae_ray.core.encoders import encoder_preprocess, load_encoder
 from medsae_ray.errors import EncoderError
 from tests.core.encoders.small_models import NAMES, PROCESSOR, SIDE, TINY, saved, stirred, vision
@@ -76,6 +77,18 @@ def test_tokens_are_the_patches_of_the_last_hidden_state(folders: dict[str, Path
     assert_same(tokens.x, wanted)
     np.testing.assert_allclose(tokens.x.mean(1), encoder.embed(pixels), rtol=1e-4, atol=1e-5)
     assert encoder.embed_tokens(pixels[:0]).x.shape == (0, *tokens.x.shape[1:])
+
+
+def test_tokens_that_are_no_grid_of_patches_are_refused(tmp_path: Path) -> None:
+    """YOLOS has tokens for detections behind its patches."""
+    import transformers as hf
+
+    tiny = TINY | {"image_size": [SIDE, SIDE], "patch_size": 8, "num_detection_tokens": 10}
+    hf.YolosModel(hf.YolosConfig(**tiny)).save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
+    encoder = load_encoder("huggingface", str(tmp_path), pool="cls")
+    with pytest.raises(EncoderError, match="75 tokens are no square grid of patches"):
+        Embedder.of(encoder, patches=True)
 
 
 def test_tokens_are_in_reading_order(folders: dict[str, Path]) -> None:

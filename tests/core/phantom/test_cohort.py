@@ -147,3 +147,14 @@ def test_a_soft_film_shows_the_same_person_flatter_and_darker() -> None:
         usual, soft = (patient(7, number, Hospital(film=film))[0].render() for film in ("standard", "soft"))
         assert np.corrcoef(usual.ravel(), soft.ravel())[0, 1] > 0.95
         assert soft.std() < 0.9 * usual.std() and soft.mean() < usual.mean()
+
+
+def test_a_findings_place_is_where_it_was_drawn() -> None:
+    study = next(s for n in range(200) for s in patient(7, n) if s.truth["Pleural Effusion"] and s.truth["Fracture"])
+    effusion, fracture = study.place("Pleural Effusion"), study.place("Fracture", study.render())
+    rows = np.flatnonzero(effusion.any(1))
+    assert effusion.shape == (224, 224) and 0.005 < effusion.mean() < 0.2
+    assert rows.min() > 90  # fluid lies below
+    assert 0 < fracture.mean() < 0.1 and (effusion & fracture).sum() < 0.3 * fracture.sum()
+    healthy = next(name for name, planted in study.truth.items() if not planted)
+    assert not study.place(healthy).any()

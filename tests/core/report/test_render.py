@@ -1,15 +1,18 @@
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 import medsae_ray
 from medsae_ray.core import schema
-from medsae_ray.core.report.data import EntropySummary, Finding, ReplicationReport, ReportData
+from medsae_ray.core.patch_maps import Pair, PatchMap, Square
+from medsae_ray.core.report.data import EntropySummary, Finding, Patches, ReplicationReport, ReportData
 from medsae_ray.core.report.render import render_report
 from medsae_ray.core.report.text import DASH, MINUS, count, interval, percent, real
 from medsae_ray.errors import ArtifactError
@@ -331,3 +334,18 @@ def test_a_run_over_several_datasets_shows_what_replicates() -> None:
 
 def test_a_label_of_another_dataset_is_text_in_the_replication_table_too() -> None:
     assert EVIL not in render_report(replace(full(), replication=replication(EVIL)))
+
+
+def test_a_run_over_patches_lays_their_activation_over_the_images() -> None:
+    asked: list[Pair] = []
+
+    def maps(wanted: Sequence[Pair]) -> dict[Pair, PatchMap]:
+        asked.extend(wanted)
+        return {pair: PatchMap(np.eye(4, dtype=np.float32), Square(0, 0, 1, 1)) for pair in wanted[:-1]}
+
+    page = render_report(replace(full(), patches=Patches((4, 4), maps)), cards=3)
+    assert len(asked) == len(set(asked)) == 24 and page.count('class="heat"') == 23
+    assert page.count('src="data:image/png') == 23 and page.count('src="data:image/jpeg') == 24
+    assert "maximum over the patches" in page and "(L0)" in page and "features per patch" in Page(page).text
+    plain = render_report(full(), cards=3)
+    assert 'class="heat"' not in plain and "patch" not in Page(plain).text

@@ -76,4 +76,4 @@ def test_one_scale_holds_all_correlations_of_a_kind():
 
 def test_activations_outside_the_bins_are_counted():
     row = {**ROWS[0], "n_active": sum(ROWS[0]["histogram"]) + 3}
-    assert view.card(row, DATA.labels, 0.5, lambda image_id: None).outside == 3
+    assert view.card(row, replace(DATA, thumbnail=lambda image_id: None), 0.5, {}).outside == 3

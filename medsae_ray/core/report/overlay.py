@@ -1,0 +1,54 @@
+"""A feature's activation on the patches of an image, as a tint to lay over the image.
+
+One hue whose opacity grows with the activation, so that what lies below stays visible. Interpolated between the centres
+of patches: there is no more detail in it than there are patches.
+"""
+
+import base64
+import io
+
+import numpy as np
+from PIL import Image
+
+from medsae_ray.core.patch_maps import PatchMap
+from medsae_ray.core.report.thumbnails import SIDE
+
+HUE = (255, 140, 26)
+OPACITY = 0.62
+"""At the largest activation."""
+_STEPS = 24
+"""Levels of opacity: enough for the eye, and a small file."""
+
+
+def overlay(found: PatchMap, width: int, height: int, peak: float) -> Image.Image:
+    """RGBA of the image's size: clear where the activation is 0 or no patch lies, OPACITY where it is `peak`."""
+    square = found.square
+    rows, columns = found.value_HW.shape
+    y, x = _along(square.top, square.bottom, height, rows), _along(square.left, square.right, width, columns)
+    share = np.clip(y @ found.value_HW @ x.T / peak, 0, 1) if peak > 0 else np.zeros((height, width))
+    alpha = np.rint(np.rint(share * _STEPS) / _STEPS * OPACITY * 255).astype(np.uint8)
+    tint = np.broadcast_to(np.array(HUE, np.uint8), (height, width, 3))
+    return Image.fromarray(np.concatenate([tint, alpha[..., None]], axis=2), "RGBA")
+
+
+def _along(first: float, last: float, pixels: int, patches: int) -> np.ndarray:
+    """Weights [pixels, patches] of the two nearest patches along one side; none outside of the square."""
+    place = ((np.arange(pixels) + 0.5) / pixels - first) / (last - first)
+    centre = np.clip(place * patches - 0.5, 0, patches - 1)
+    weight = np.clip(1 - np.abs(centre[:, None] - np.arange(patches)), 0, None)
+    return np.asarray(weight * ((place >= 0) & (place <= 1))[:, None])
+
+
+def overlay_url(content: bytes | None, found: PatchMap | None, peak: float) -> str | None:
+    """The overlay of a thumbnail (JPEG or PNG) as a data URL, None if one of them is absent.
+
+    Half as wide and high as the thumbnail: it is smooth, and a page has hundreds of them.
+    """
+    if not content or found is None:
+        return None
+    thumbnail = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
+    thumbnail.thumbnail((SIDE, SIDE))
+    out = io.BytesIO()
+    width, height = (max(1, round(n / 2)) for n in thumbnail.size)
+    overlay(found, width, height, peak).save(out, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
