@@ -7,14 +7,14 @@ from typing import Any
 
 from medsae_ray.errors import RecipeError
 
-AUXK = frozenset({"auxk", "auxk_coefficient"})
+REVIVING = frozenset({"auxk", "auxk_coefficient", "resample"})
 USED: dict[str, frozenset[str]] = {
     "relu_l1": frozenset({"l1", "start_l0"}),
-    "topk": frozenset({"k", "patience"}) | AUXK,
-    "batch_topk": frozenset({"k", "patience"}) | AUXK,
+    "topk": frozenset({"k", "patience"}) | REVIVING,
+    "batch_topk": frozenset({"k", "patience"}) | REVIVING,
     "jumprelu": frozenset({"l0", "target_l0", "bandwidth", "start_l0"}),
     "gated": frozenset({"l1", "start_l0"}),
-    "matryoshka": frozenset({"k", "patience", "levels", "selection", "ks", "compat"}) | AUXK,
+    "matryoshka": frozenset({"k", "patience", "levels", "selection", "ks", "compat"}) | REVIVING,
 }
 """The settings that only some architectures have, by architecture."""
 SOME = frozenset.union(*USED.values())

@@ -12,7 +12,7 @@ from medsae_ray.config.replication import Replication
 from medsae_ray.config.sweep import Members, Sweep, members_of
 from medsae_ray.config.vocabulary import Vocabulary
 from medsae_ray.errors import RecipeError
-from medsae_ray.sae_rules import AUXK, SOME, USED, check_together
+from medsae_ray.sae_rules import REVIVING, SOME, USED, check_together
 
 
 class Images(Model):
@@ -87,6 +87,9 @@ class Sae(Model):
     """Matryoshka: train and encode as SAIL's published code does where it departs from its paper."""
     auxk: Annotated[float, Field(ge=0)] = 1 / 32
     """TopK, BatchTopK, Matryoshka: weight of the auxiliary loss that revives dead features; 0 turns it off."""
+    resample: bool | None = None
+    """TopK, BatchTopK, Matryoshka: whether features that fired on no image in an epoch start again near badly explained
+    images; compat sail does without. Null: TopK only."""
     normalisation: Literal["centre", "none", "l2"] = "centre"
     """Training mean removed and E||x||^2 = d (MedSAE), embeddings as they are, or each brought to unit norm (SAIL)."""
     whiten: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -118,7 +121,7 @@ class Sae(Model):
             raise ValueError(f"k is {self.k}, more than the {self.width} features of width")
         defaults = {name: field.default for name, field in type(self).model_fields.items()}
         # Recipes may keep a k and an l1 for both kinds of architecture; the rest is written for one kind on purpose.
-        for name in sorted(SOME - USED[self.architecture] - {"k", "l1", *AUXK}):
+        for name in sorted(SOME - USED[self.architecture] - {"k", "l1", *REVIVING}):
             if getattr(self, name) != defaults[name]:
                 raise ValueError(f"{name} has no effect on architecture {self.architecture}; leave it out")
         if self.architecture == "matryoshka" and self.levels is None:

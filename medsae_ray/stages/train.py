@@ -234,4 +234,4 @@ def _what(run: Run) -> dict[str, Any]:
     return run.recipe.what.sae.settings()
 
 
-SAE = Stage("sae", 3, lambda recipe: ("embeddings", "manifest"), _what, _make)
+SAE = Stage("sae", 4, lambda recipe: ("embeddings", "manifest"), _what, _make)

@@ -3,6 +3,8 @@
 Legend: see model.py.
 """
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,11 @@ class WithAuxK(SAE):
         super().__init__(config, normalisation)
         self.auxk = config.auxk or max(1, config.d_in // 2)
         self.auxk_coefficient = config.auxk_coefficient
+        self.resamples = config.architecture == "topk" if config.resample is None else config.resample
+
+    @abstractmethod
+    def cut(self, h_NM: Tensor) -> Tensor:
+        """What an h has to exceed to be active at inference [N]."""
 
     def code(self, h_S: Tensor, support: Support) -> Tensor:
         return h_S.relu()

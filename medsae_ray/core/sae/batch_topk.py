@@ -33,6 +33,9 @@ class BatchTopK(WithAuxK):
         # The threshold is never negative, so this is a ReLU too.
         return h_NM * (h_NM > self.threshold)
 
+    def cut(self, h_NM: Tensor) -> Tensor:
+        return self.threshold.expand(len(h_NM))
+
     def support(self, h_BM: Tensor) -> Pairs:
         pairs, floor = self.top(h_BM, self.k)
         if self.training:

@@ -106,7 +106,11 @@ class SAEConfig:
     at least 1."""
 
     dead_after_epochs: int = 2
-    """Whole epochs without one activation after which a feature counts as dead; 1 or more."""
+    """Whole epochs without one activation after which a feature counts as dead for that loss; 1 or more."""
+
+    resample: bool | None = None
+    """topk, batch_topk, matryoshka: whether a feature that fired on no row in an epoch starts again, near a row that is
+    badly explained (Bricken et al. 2023); see resample.py. Without effect with compat sail. None: topk only."""
 
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Of the large matrix products in training; weights, sums and the optimiser are float32 always. "auto" takes

@@ -43,6 +43,13 @@ class Ranks(NamedTuple):
         dist.all_reduce(least, dist.ReduceOp.MIN)
         return least
 
+    def first(self, values: Tensor) -> Tensor:
+        """The values of rank 0, on every rank."""
+        if self.world > 1:
+            values = values.contiguous()
+            dist.broadcast(values, 0)
+        return values
+
     def any(self, flags: Tensor) -> Tensor:
         """True where some rank has True."""
         return self.sum(flags.int()) > 0

@@ -26,6 +26,7 @@ class Sail(MatryoshkaPerLevel):
 
     def __init__(self, config: SAEConfig, normalisation: Normalisation) -> None:
         super().__init__(config, normalisation)
+        self.resamples = False
         del self.W_dec
         generator = torch.Generator().manual_seed(config.seed)
         W_MD = F.normalize(torch.rand(config.width, config.d_in, generator=generator) * 2 - 1, dim=1)

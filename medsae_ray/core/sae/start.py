@@ -12,6 +12,8 @@ _BLEND = 0.8
 """Share of the data in a start from data; the rest is random, so that features that start from one row can part."""
 _ROWS = 4_096
 """Embeddings that biases and the encoder's length are fitted to."""
+_BLOCK = 512
+"""Of them, decoded at once."""
 _FEATURES = 1_024
 """Features whose biases are fitted at once."""
 
@@ -58,9 +60,10 @@ def _fit_length(sae: SAE, x_BD: Tensor) -> None:
     With M / D features per dimension that all start at unit length, reconstructions are up to M / 2 D times too long,
     and training first spends its steps on taking that back.
     """
-    z_BM = sae.select(sae.pre_activations(x_BD))[-len(x_BD) :]
-    guess_BD = z_BM @ sae.W_dec
-    square = float(guess_BD.square().sum())
-    factor = float((guess_BD * (x_BD - sae.b_dec)).sum()) / square if square > 0 else 1.0
-    if factor > 0:
-        sae.stretch(factor)
+    square = along = 0.0
+    for x in x_BD.split(_BLOCK):
+        guess_BD = sae.select(sae.pre_activations(x))[-len(x) :] @ sae.W_dec
+        square += float(guess_BD.square().sum())
+        along += float((guess_BD * (x - sae.b_dec)).sum())
+    if along > 0:
+        sae.stretch(along / square)

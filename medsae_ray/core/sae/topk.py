@@ -22,6 +22,9 @@ class TopK(WithAuxK):
         values_NK, columns_NK = row_top(h_NM, self.k)
         return torch.zeros_like(h_NM).scatter(1, columns_NK, values_NK.relu())
 
+    def cut(self, h_NM: Tensor) -> Tensor:
+        return row_top(h_NM, self.k)[0].amin(1).relu()
+
     def support(self, h_BM: Tensor) -> Pairs:
         values_BK, columns_BK = row_top(h_BM, self.k)
         rows_A = torch.arange(len(h_BM), device=h_BM.device).repeat_interleave(self.k)

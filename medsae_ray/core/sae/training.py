@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from medsae_ray.core.sae.auxk import WithAuxK
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.metrics import Reconstruction, reconstruction
 from medsae_ray.core.sae.model import SAE, Losses
 from medsae_ray.core.sae.products import Dtype, bfloat16_pays
 from medsae_ray.core.sae.ranks import Ranks
+from medsae_ray.core.sae.resample import resample
 from medsae_ray.core.sae.table import Table
 from medsae_ray.errors import ArtifactError, DivergedError
 from medsae_ray.sae_rules import NEEDED
@@ -133,7 +135,14 @@ class Training:
         self._refuse_divergence(log)
         if self.config.patience is not None and (self.best is None or log.fvu < self.best.fvu):
             self.best = Best(log.epoch, log.fvu, _copy(self.sae.state_dict()))
+        self._resample(~fired_M)
         return log
+
+    def _resample(self, silent_M: Tensor) -> None:
+        sae = self.sae
+        if isinstance(sae, WithAuxK) and sae.resamples and self.epoch < self.config.epochs and bool(silent_M.any()):
+            seed = self.config.seed * 1_000_003 + self.epoch
+            resample(sae, self.optimiser, silent_M.nonzero().squeeze(1), self.train.x_ND, seed)
 
     def keep_best(self) -> None:
         """Go back to the best epoch's weights, if they were kept."""

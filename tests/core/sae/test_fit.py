@@ -151,7 +151,9 @@ def test_two_ranks_train_the_sae_that_one_rank_trains(tmp_path):
 
 def test_auxk_brings_features_back_that_selection_never_reaches():
     def end(coefficient: float) -> EpochLog:
-        config = topk_config(epochs=25, batch_size=20, lr=3e-3, dead_after_epochs=1, auxk_coefficient=coefficient)
+        config = topk_config(
+            epochs=25, batch_size=20, lr=3e-3, dead_after_epochs=1, auxk_coefficient=coefficient, resample=False
+        )
         state = train(config)[2][0]
         state["model"]["W_enc"][:, :24] *= 0.1  # still positive here and there, but never among the largest
         return train(config, resume=state)[1][-1]
