@@ -29,8 +29,8 @@ ARCHITECTURES = {
     "topk": LIBRARIES,
     "batch_topk": ("ours", "saelens", "dictionary_learning"),
     "matryoshka": ("ours", "saelens", "dictionary_learning"),
-    "jumprelu": ("ours",),
-    "gated": ("ours",),
+    "jumprelu": ("ours", "saelens"),
+    "gated": ("ours", "saelens", "dictionary_learning"),
 }
 """Which library is asked for which architecture."""
 
@@ -160,7 +160,7 @@ def our_config(job: Job, d_in: int) -> "SAEConfig":
     own: dict[str, dict[str, Any]] = {
         "relu_l1": {"l1": job.penalty, **begin},
         "gated": {"l1": job.penalty, **begin},
-        "jumprelu": {"l0": job.penalty, "target_l0": float(job.k), **begin},
+        "jumprelu": {"l0": job.penalty, **begin},
         "matryoshka": {"k": job.k, "levels": job.levels},
     }
     return SAEConfig.from_dict(
@@ -201,7 +201,9 @@ def saelens(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
     from sae_lens.registry import get_sae_training_class
 
     kinds = {"relu_l1": "standard", "batch_topk": "batchtopk", "matryoshka": "matryoshka_batchtopk"}
-    own: dict[str, Any] = {"relu_l1": {"l1_coefficient": job.penalty}}.get(job.architecture, {"k": job.k})
+    penalties = {"relu_l1": "l1_coefficient", "gated": "l1_coefficient", "jumprelu": "l0_coefficient"}
+    penalty = penalties.get(job.architecture)
+    own: dict[str, Any] = {penalty: job.penalty} if penalty else {"k": job.k}
     if job.architecture == "matryoshka":
         own["matryoshka_widths"] = job.levels
     if job.architecture == "topk":
@@ -233,17 +235,18 @@ def saelens(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
 
 
 def dictionary_learning(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
-    from dictionary_learning.trainers import batch_top_k, matryoshka_batch_top_k, standard, top_k
+    from dictionary_learning.trainers import batch_top_k, gdm, matryoshka_batch_top_k, standard, top_k
 
     plan = Schedule.of(job, len(x_ND))
     own: dict[str, Any] = {"k": job.k, "threshold_beta": 0.99, "threshold_start_step": plan.total // 2}
-    if job.architecture == "relu_l1":
+    if job.architecture in ("relu_l1", "gated"):
         own = {"l1_penalty": job.penalty, "sparsity_warmup_steps": plan.warmup}
     if job.architecture == "matryoshka":
         edges = [0, *job.levels]
         own["group_fractions"] = [(high - low) / job.m for low, high in pairwise(edges)]
     make = {
         "relu_l1": standard.StandardTrainer,
+        "gated": gdm.GatedSAETrainer,
         "topk": top_k.TopKTrainer,
         "batch_topk": batch_top_k.BatchTopKTrainer,
         "matryoshka": matryoshka_batch_top_k.MatryoshkaBatchTopKTrainer,

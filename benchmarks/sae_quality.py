@@ -8,8 +8,8 @@ Writes {architecture: {library: {fvu, l0, dead, recovered}}}: fraction of varian
 on held-out rows, with inference activations; share of features that are active on no training row; share of the known
 atoms that some decoder row has a cosine above 0.9 with, null for rows of one's own. Any float [n, D] array will do.
 All libraries get the same rows, centred and scaled to E||x||^2 = D by the training rows' own figures, and the same
-number of epochs. Where sparsity is a penalty's doing (relu_l1, gated), that is searched for, and FVU interpolated,
-until L0 is k; the other two figures are those of the nearest trial.
+number of epochs. Where sparsity is a penalty's doing (relu_l1, gated, jumprelu), that is searched for, and FVU
+interpolated, until L0 is k; the other two figures are those of the nearest trial.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 MARK = "figures:"
-PENALISED = ("relu_l1", "gated")
+PENALISED = ("relu_l1", "gated", "jumprelu")
 SIMILAR = 0.9
 ROWS = 2_048  # encoded at once
 
@@ -129,20 +129,26 @@ def ask(job: Job, folder: Path, threads: int) -> Figures:
 
 
 def search(job: Job, folder: Path, threads: int, trials: int) -> Figures:
-    """The penalty at which L0 is k, taken for a power of the penalty."""
-    seen: list[tuple[float, Figures]] = []
-    penalty, slope = job.penalty, -1.0
+    """The penalty at which L0 is k: between the nearest on both sides, or further out while there is but one side."""
+    seen: dict[float, Figures] = {}
+    penalty = job.penalty
     for _ in range(trials):
-        seen.append((penalty, ask(replace(job, penalty=penalty), folder, threads)))
-        print(f"  {job.library} penalty {penalty:.3g}: {seen[-1][1]}", file=sys.stderr, flush=True)
-        seen.sort(key=lambda pair: abs(_distance(pair[1], job.k)))
-        if abs(_distance(seen[0][1], job.k)) < 0.02:
+        seen[penalty] = ask(replace(job, penalty=penalty), folder, threads)
+        print(f"  {job.library} penalty {penalty:.3g}: {seen[penalty]}", file=sys.stderr, flush=True)
+        if abs(_distance(seen[penalty], job.k)) < 0.02:
             break
-        if len(seen) > 1 and seen[0][1].l0 != seen[1][1].l0:
-            slope = (_distance(seen[0][1], job.k) - _distance(seen[1][1], job.k)) / math.log(seen[0][0] / seen[1][0])
-            slope = min(slope, -0.2)
-        penalty = seen[0][0] * math.exp(max(-2.0, min(2.0, -_distance(seen[0][1], job.k) / slope)))
-    return at(job.k, [found for _, found in seen])
+        penalty = _next(seen, job.k)
+    return at(job.k, list(seen.values()))
+
+
+def _next(seen: dict[float, Figures], k: int) -> float:
+    weak = max((penalty for penalty, found in seen.items() if found.l0 > k), default=None)
+    strong = min((penalty for penalty, found in seen.items() if found.l0 <= k), default=None)
+    if weak is None or strong is None:
+        return strong / 3 if strong else (weak or 1.0) * 3
+    above, below = _distance(seen[weak], k), _distance(seen[strong], k)
+    share = min(0.8, max(0.2, above / (above - below)))
+    return math.exp((1 - share) * math.log(weak) + share * math.log(strong))
 
 
 def at(k: int, seen: list[Figures]) -> Figures:

@@ -97,7 +97,7 @@ class Sae(Model):
     keeps the covariance as it is, as MedSAE does. Findings that move embeddings little get features of their own."""
     init: Literal["random", "scaled", "data"] | None = None
     """Where features start: random directions; the same, with the encoder's length fitted to the data; or near training
-    embeddings, with such a length. Null: data, scaled for JumpReLU and Gated, or random with compat sail."""
+    embeddings, with such a length. Null: data, or random with compat sail."""
     start_l0: Annotated[float, Field(gt=0)] | None = 64.0
     """ReLU, JumpReLU, Gated: active features per image at first, at most half of `width`, by a bias for each feature.
     Null starts without biases, half of the features active; with init random this is MedSAE's start."""

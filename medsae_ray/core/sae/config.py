@@ -69,8 +69,8 @@ class SAEConfig:
 
     init: Literal["random", "scaled", "data"] | None = None
     """Where features start: random directions of unit length; the same, with the encoder's length fitted to the data;
-    or near randomly chosen training embeddings, with such a length. None becomes data; scaled for jumprelu and gated,
-    random with compat sail."""
+    or near randomly chosen training embeddings, with such a length. None becomes data, or random with compat
+    sail."""
 
     start_l0: float | None = 64.0
     """relu_l1, jumprelu, gated: active features per image at first, above 0: each feature gets a bias (jumprelu: a
@@ -124,8 +124,7 @@ class SAEConfig:
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.init is None:
-            other = "scaled" if self.architecture in ("jumprelu", "gated") else "data"
-            object.__setattr__(self, "init", "random" if self.compat == "sail" else other)
+            object.__setattr__(self, "init", "random" if self.compat == "sail" else "data")
         check(vars(self), choices(type(self)), {field.name: field.default for field in fields(self)})
 
     def to_dict(self) -> dict[str, Any]:
