@@ -102,7 +102,7 @@ def test_sail_keeps_its_normalisation_and_jumprelu_a_target_that_can_be_reached(
 
 def test_training_starts_near_data_unless_sails_code_is_followed():
     assert topk_config().init == "data" and sail_config().init == "random"
-    assert jumprelu_config().init == gated_config().init == "scaled"
+    assert jumprelu_config().init == gated_config().init == "data"
     assert relu_config(start_l0=None) != relu_config()
 
 
