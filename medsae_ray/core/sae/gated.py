@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.model import SAE, Dead, Losses
 from medsae_ray.core.sae.normalise import Normalisation
-from medsae_ray.core.sae.select import support_of
+from medsae_ray.core.sae.select import support_above
 from medsae_ray.core.sae.support import Support
 
 
@@ -34,7 +34,7 @@ class Gated(SAE):
         return (h_NM + self.b_gate > 0) * (self.r_mag.exp() * h_NM + self.b_mag).relu()
 
     def support(self, h_BM: Tensor) -> Support:
-        return support_of(h_BM > -self.b_gate, h_BM)
+        return support_above(h_BM, -self.b_gate)
 
     def code(self, h_S: Tensor, support: Support) -> Tensor:
         magnitude_S = (support.at(self.r_mag.exp()) * h_S + support.at(self.b_mag)).relu()

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.model import SAE, Dead, Losses
 from medsae_ray.core.sae.normalise import Normalisation
-from medsae_ray.core.sae.select import support_of
+from medsae_ray.core.sae.select import support_above
 from medsae_ray.core.sae.support import Support
 
 
@@ -36,7 +36,7 @@ class JumpReLU(SAE):
         return h_NM * (h_NM > self.threshold)
 
     def support(self, h_BM: Tensor) -> Support:
-        return support_of(h_BM > self.threshold - self.bandwidth / 2, h_BM)
+        return support_above(h_BM, self.threshold - self.bandwidth / 2)
 
     def code(self, h_S: Tensor, support: Support) -> Tensor:
         return torch.as_tensor(_Jump.apply(h_S, support.at(self.threshold), self.bandwidth)[0])

@@ -6,7 +6,7 @@ from torch import Tensor
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.sae.normalise import Normalisation
-from medsae_ray.core.sae.select import support_of
+from medsae_ray.core.sae.select import support_above
 from medsae_ray.core.sae.support import Support
 
 
@@ -22,7 +22,7 @@ class ReluL1(SAE):
         return h_NM.relu()
 
     def support(self, h_BM: Tensor) -> Support:
-        return support_of(h_BM > 0, h_BM)
+        return support_above(h_BM, 0)
 
     def code(self, h_S: Tensor, support: Support) -> Tensor:
         return h_S.relu_()

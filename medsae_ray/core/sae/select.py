@@ -17,6 +17,7 @@ from medsae_ray.core.sae.ranks import Ranks
 from medsae_ray.core.sae.support import Everything, Pairs, Support
 
 _GROUP = 16
+_ROWS = 512  # looked at in one go
 _SPARSE = 1 / 10
 """Share of entries below which a list of them is faster than dense products; about two thirds of what was measured."""
 
@@ -87,9 +88,18 @@ def smallest_kept(values_A: Tensor, n: int, ranks: Ranks, positive: bool = True)
     return torch.where(wins, top, torch.inf).amin() if len(top) else values_A.new_tensor(torch.inf)
 
 
-def support_of(mask_BM: Tensor, h_BM: Tensor) -> Support:
-    """The entries of a mask: as a list if they are few. A GPU is not asked for their number: it would have to stop."""
-    if mask_BM.device.type == "cuda" or int(torch.count_nonzero(mask_BM)) > _SPARSE * mask_BM.numel():
-        return Everything(len(mask_BM))
-    rows_A, columns_A = mask_BM.nonzero(as_tuple=True)
-    return Pairs(rows_A, columns_A, h_BM[rows_A, columns_A], (mask_BM.shape[0], mask_BM.shape[1]))
+def support_above(h_BM: Tensor, floor: Tensor | float) -> Support:
+    """The entries above a floor, [M] or one for all: as a list if they are few, found a block of rows at a time. A GPU
+    is not asked for their number: it would have to stop."""
+    if h_BM.device.type == "cuda":
+        return Everything(len(h_BM))
+    found: list[Largest] = []
+    room = _SPARSE * h_BM.numel()
+    for start, block in zip(range(0, len(h_BM), _ROWS), h_BM.split(_ROWS), strict=True):
+        rows, columns = (block > floor).nonzero(as_tuple=True)
+        room -= len(rows)
+        if room < 0:
+            return Everything(len(h_BM))
+        found.append(Largest(rows + start, columns, block[rows, columns]))
+    rows_A, columns_A, h_A = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return Pairs(rows_A, columns_A, h_A, (h_BM.shape[0], h_BM.shape[1]))

@@ -12,10 +12,8 @@ _BLEND = 0.8
 """Share of the data in a start from data; the rest is random, so that features that start from one row can part."""
 _ROWS = 4_096
 """Embeddings that biases and the encoder's length are fitted to."""
-_BLOCK = 512
-"""Of them, decoded at once."""
-_FEATURES = 1_024
-"""Features whose biases are fitted at once."""
+_BLOCK = 256
+"""Rows or features that are looked at at once, so that a start needs less memory than a step."""
 
 
 @torch.no_grad()
@@ -40,17 +38,17 @@ def start(sae: SAE, x_ND: Tensor, config: SAEConfig) -> None:
 def _near_rows(sae: SAE, x_ND: Tensor, order_N: Tensor) -> None:
     """Features start near randomly chosen embeddings, as in saev (OSU-NLP)."""
     chosen_M = order_N.repeat(-(-sae.width // len(order_N)))[: sae.width]
-    rows_MD = sae.normalise(x_ND[chosen_M].to(sae.b_dec)) - sae.b_dec
-    start_MD = unit(_BLEND * unit(rows_MD) + (1 - _BLEND) * sae.W_dec)
-    sae.W_dec.copy_(start_MD)
-    sae.W_enc.copy_(start_MD.T)
+    for features in torch.arange(sae.width).split(_BLOCK):
+        rows_BD = sae.normalise(x_ND[chosen_M[features]].to(sae.b_dec)) - sae.b_dec
+        sae.W_dec[features] = unit(_BLEND * unit(rows_BD) + (1 - _BLEND) * sae.W_dec[features])
+    sae.W_enc.copy_(sae.W_dec.T)
 
 
 def _quantiles(sae: SAE, x_BD: Tensor, share: float) -> Tensor:
     """Per feature the h that this share of the rows exceeds [M]."""
     above = min(max(1, round(share * len(x_BD))), len(x_BD) - 1)
     bias_M = sae.b_dec @ sae.W_enc
-    parts = zip(sae.W_enc.split(_FEATURES, dim=1), bias_M.split(_FEATURES), strict=True)
+    parts = zip(sae.W_enc.split(_BLOCK, dim=1), bias_M.split(_BLOCK), strict=True)
     return torch.cat([(x_BD @ W - bias).topk(above + 1, dim=0).values[-1] for W, bias in parts])
 
 

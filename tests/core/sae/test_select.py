@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from medsae_ray.core.sae.ranks import Ranks
-from medsae_ray.core.sae.select import Largest, _flat_top, largest, row_top, smallest_kept, support_of
+from medsae_ray.core.sae.select import Largest, _flat_top, largest, row_top, smallest_kept, support_above
 from medsae_ray.core.sae.support import Everything, Pairs
 
 
@@ -51,7 +51,7 @@ def test_a_batch_keeps_its_largest(select, seed, rows, width, share, shift, coar
 def test_few_entries_become_a_list_and_many_do_not():
     h_BM = torch.full((4, 64), -1.0)
     h_BM[2, 5] = 3.0
-    listed = support_of(h_BM > 0, h_BM)
+    listed = support_above(h_BM, 0)
     assert isinstance(listed, Pairs)
     assert (listed.rows_A.tolist(), listed.columns_A.tolist(), listed.h_A.tolist()) == ([2], [5], [3.0])
-    assert support_of(h_BM < 0, h_BM) == Everything(4)
+    assert support_above(h_BM, -2) == Everything(4)
