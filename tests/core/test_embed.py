@@ -307,7 +307,7 @@ def away(images: Store, uri: str) -> bytes:
 
 @pytest.mark.parametrize("uri", ["train/patient00001/a.png", "s3://b/prefix/train/patient00001/a.png"])
 def test_a_store_that_fails_is_named_and_the_image_is_not(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medsae_ray.core.files.open_uri", away)
+    monkeypatch.setattr(Store, "open_uri", away)
     with pytest.raises(OSError, match=r"in bucket 'b': NETWORK") as caught:
         fetch(Store("memory://b"), uri)
     assert "patient00001" not in str(caught.value) and caught.value.__suppress_context__
