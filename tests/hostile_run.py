@@ -13,7 +13,8 @@ from typing import Any
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.stages.pipeline import run_stage
-from tests.hostile_files import GOOD, hostile_folder
+from tests.hostile_files import GOOD
+from tests.hostile_folder import hostile_folder
 
 DATASETS: dict[str, dict[str, Any]] = {
     "dicom": {"kind": "dicom", "name": "hostile"},

@@ -35,19 +35,28 @@ class EncoderModel(Model):
     @property
     def patches(self) -> bool:
         """Whether the run keeps what the encoder makes of each patch."""
-        return getattr(self, "tokens", None) == "patch"
+        return False
 
 
-class MedclipEncoder(EncoderModel):
-    """MedCLIP's vision half: Swin-T (vit) or ResNet-50 (resnet), 512 dimensions."""
+class TorchEncoderModel(EncoderModel):
+    """What every encoder that torch computes has."""
 
-    has_text: ClassVar[bool] = True
-    kind: Literal["medclip-vit", "medclip-resnet"]
     precision: Precision = "float32"
     """Of weights and activations. Embeddings are stored as float32 either way; those of bfloat16 have a cosine of at
     least 0.9995 with those of float32 (trained weights, and random ones of their size)."""
     tokens: Literal["pooled", "patch"] = "pooled"
     """What the SAE learns from: one embedding per image, or each of its patches, which what.sae then calls images."""
+
+    @property
+    def patches(self) -> bool:
+        return self.tokens == "patch"
+
+
+class MedclipEncoder(TorchEncoderModel):
+    """MedCLIP's vision half: Swin-T (vit) or ResNet-50 (resnet), 512 dimensions."""
+
+    has_text: ClassVar[bool] = True
+    kind: Literal["medclip-vit", "medclip-resnet"]
 
 
 class OnnxEncoder(EncoderModel):
@@ -80,7 +89,7 @@ class OnnxEncoder(EncoderModel):
         return data
 
 
-class TransformersEncoder(EncoderModel):
+class TransformersEncoder(TorchEncoderModel):
     """What the models that transformers loads have in common; null takes what their files say."""
 
     takes_ids: ClassVar[bool] = True
@@ -98,11 +107,6 @@ class TransformersEncoder(EncoderModel):
     """Divides after the mean is subtracted."""
     channels: Channels = "RGB"
     """L sends grey images to the device as one channel, which are repeated there: a third of the memory."""
-    precision: Precision = "float32"
-    """Of weights and activations. Embeddings are stored as float32 either way; those of bfloat16 have a cosine of at
-    least 0.9995 with those of float32 (trained weights, and random ones of their size)."""
-    tokens: Literal["pooled", "patch"] = "pooled"
-    """What the SAE learns from: one embedding per image, or each of its patches, which what.sae then calls images."""
 
 
 class HuggingfaceEncoder(TransformersEncoder):
@@ -122,7 +126,7 @@ class Dinov3Encoder(TransformersEncoder):
     """Side of the square input, in pixels; SAIL's is 1024."""
 
 
-class BiomedparseEncoder(EncoderModel):
+class BiomedparseEncoder(TorchEncoderModel):
     """BiomedParse's image encoder, as SAIL takes it: FocalNet-L, 1536 dimensions."""
 
     takes_ids: ClassVar[bool] = True
@@ -135,11 +139,6 @@ class BiomedparseEncoder(EncoderModel):
     """Divides after the mean is subtracted; null takes SAIL's (ImageNet's)."""
     channels: Channels = "RGB"
     """L sends grey images to the device as one channel, which are repeated there: a third of the memory."""
-    precision: Precision = "float32"
-    """Of weights and activations. Embeddings are stored as float32 either way; those of bfloat16 have a cosine of at
-    least 0.9995 with those of float32 (trained weights, and random ones of their size)."""
-    tokens: Literal["pooled", "patch"] = "pooled"
-    """What the SAE learns from: one embedding per image, or each of its patches, which what.sae then calls images."""
 
 
 Encoder = Annotated[

@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from medsae_ray.service.app import Desk, make_app
-from tests.hostile_files import hostile_folder
+from tests.hostile_folder import hostile_folder
 from tests.service.conftest import LIMITS
 from tests.service.hostile import hostile
 
