@@ -77,7 +77,7 @@ def _patches(run: Run, pictures: Pictures) -> Patches:
     def maps(wanted: Sequence[Pair]) -> dict[Pair, PatchMap]:
         table = run.artifact("manifest").table(["image_id", "shard"])
         shard_of = dict(zip(table["image_id"].to_pylist(), table["shard"].to_pylist(), strict=True))
-        squares = {image_id: square(image_id) for _, image_id in wanted}
+        squares = {image_id: square(image_id) for image_id in {image_id for _, image_id in wanted}}
         found = patch_values(embeddings, load_artifact_sae(sae), shard_of, wanted)
         return {pair: PatchMap(value_HW, squares[pair[1]]) for pair, value_HW in found.items()}
 
