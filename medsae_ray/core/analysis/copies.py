@@ -22,16 +22,15 @@ def spread(images: int, most: int = IMAGES) -> NDArray[np.int64]:
 
 
 def copies(x_NF: sparse.csr_array, alike: float = ALIKE) -> list[list[int]]:
-    """Groups of two or more features: the first of each is active most often, and every other one correlates with it
-    above `alike`; ascending by their first but for that. A feature is in one group at most; one that never changes is in
-    none.
+    """Groups of two or more features, ascending by their first: that is active most often, and every other one of the
+    group correlates with it above `alike`. A feature is in one group at most; one that never changes is in none.
 
     Features are looked at from the most active to the least, and each joins the first group whose leader it copies, so
     that no chain of small steps brings unlike features together. Only products of activations are added up, in blocks:
     memory does not grow with F^2, and two features that are never active together cost nothing.
     """
     x_NF = x_NF.astype(np.float64).tocsc()
-    n, width = x_NF.shape
+    n = x_NF.shape[0]
     sum_F, square_F = (np.asarray(values.sum(axis=0)).ravel() for values in (x_NF, x_NF.multiply(x_NF)))
     variance_F = square_F - sum_F**2 / max(n, 1)
     varies_F = variance_F > 1e-9 * square_F
