@@ -26,7 +26,7 @@ from medsae_ray.core.features import readable
 from medsae_ray.core.layout import Layout
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig
-from medsae_ray.core.sae.fit import EpochLog, check_batch, fit
+from medsae_ray.core.sae.fit import Ending, EpochLog, check_batch, fit
 from medsae_ray.core.sae.table import Table
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import MedsaeError
@@ -45,6 +45,8 @@ class Fitted(NamedTuple):
     weights: bytes
     config: bytes
     log: list[dict[str, float]]
+    ending: dict[str, float | None]
+    """What the finished SAE does, fields of `Ending`."""
     resumed_from: int
     """Epoch that this attempt started after; 0 for a fresh start."""
 
@@ -90,12 +92,13 @@ def train_here(
         if entry.epoch % job.how.checkpoint_epochs == 0:
             save(entry.epoch, lambda: {"fit": state(), "log": log})
 
+    ended: list[Ending] = []
     state = resume["fit"] if resume else None
     with ExitStack() as held:
         tables = rows or [held.enter_context(_table(job, split)) for split in SPLITS]
-        sae = fit(job.config, *tables, resume=state, on_epoch=on_epoch, **fit_with)
+        sae = fit(job.config, *tables, resume=state, on_epoch=on_epoch, on_end=ended.append, **fit_with)
     weights, config = sae_to_bytes(sae, job.config, job.provenance)
-    return Fitted(weights, config, log, resume["fit"]["epoch"] if resume else 0)
+    return Fitted(weights, config, log, ended[0]._asdict(), resume["fit"]["epoch"] if resume else 0)
 
 
 def worker(settings: dict[str, Any]) -> None:
@@ -204,7 +207,7 @@ def training_rows(embeddings: Artifact, manifest: Artifact) -> int:
 def made_of(draft: Draft, fitted: Fitted, config: SAEConfig) -> Made:
     """Write what training handed over."""
     kept = min(fitted.log, key=lambda entry: entry["fvu"]) if config.patience else fitted.log[-1]
-    last = {key: value for key, value in kept.items() if key != "seconds"}
+    last = {key: value for key, value in (kept | fitted.ending).items() if key != "seconds"}
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(fitted.log), sink)
     files = [
@@ -234,4 +237,4 @@ def _what(run: Run) -> dict[str, Any]:
     return run.recipe.what.sae.settings()
 
 
-SAE = Stage("sae", 4, lambda recipe: ("embeddings", "manifest"), _what, _make)
+SAE = Stage("sae", 5, lambda recipe: ("embeddings", "manifest"), _what, _make)

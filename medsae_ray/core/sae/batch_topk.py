@@ -13,21 +13,31 @@ from medsae_ray.core.sae.select import largest, smallest_kept
 from medsae_ray.core.sae.support import Pairs
 
 _MOMENTUM = 0.01
-"""Weight of the newest batch in the running threshold."""
+"""Least weight of the newest batch in the running threshold."""
 
 
 class BatchTopK(WithAuxK):
     """In training the n largest positive h of the global batch are kept, whichever rows they are in.
 
-    At inference z = h * 1[h > threshold], where the buffer `threshold` [] is a running mean of the smallest h that
-    training kept (0 before the first batch), so that a row's code does not depend on its neighbours.
+    At inference z = h * 1[h > threshold], so that a row's code does not depend on its neighbours. While it trains the
+    buffer `threshold` [] is a running mean of the smallest h that batches of the epoch kept (0 before the first
+    batch); `fit` then puts it where k features per training row lie above it (threshold.py).
     """
+
+    calibrates = True
+    """Whether `fit` puts the threshold by the training rows."""
 
     def __init__(self, config: SAEConfig, normalisation: Normalisation) -> None:
         super().__init__(config, normalisation)
         self.k = config.k or 0
         self.threshold: Tensor
         self.register_buffer("threshold", torch.tensor(0.0))
+        self.batches: Tensor
+        self.register_buffer("batches", torch.tensor(0.0), persistent=False)
+
+    def begin_epoch(self) -> None:
+        """Forget what earlier epochs kept: weights have moved, and an epoch may have one batch only."""
+        self.batches.zero_()
 
     def activate(self, h_NM: Tensor) -> Tensor:
         # The threshold is never negative, so this is a ReLU too.
@@ -56,5 +66,7 @@ class BatchTopK(WithAuxK):
         return Pairs(*found, (len(h_BM), h_BM.shape[1])), floor
 
     def track(self, floor: Tensor) -> None:
-        moved = torch.where(self.threshold == 0, floor, self.threshold.lerp(floor, _MOMENTUM))
-        self.threshold.copy_(torch.where(floor.isfinite(), moved, self.threshold))
+        counts = floor.isfinite()
+        self.batches += counts
+        moved = self.threshold.lerp(floor, (1 / self.batches.clamp_min(1)).clamp_min(_MOMENTUM))
+        self.threshold.copy_(torch.where(counts, moved, self.threshold))

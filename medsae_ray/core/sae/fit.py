@@ -11,10 +11,11 @@ from medsae_ray.core.sae.normalise import Normalisation, check_finite
 from medsae_ray.core.sae.ranks import Ranks
 from medsae_ray.core.sae.start import start
 from medsae_ray.core.sae.table import Table
-from medsae_ray.core.sae.training import EpochLog, State, Training
+from medsae_ray.core.sae.training import Ending, EpochLog, State, Training
 from medsae_ray.errors import DatasetError, RecipeError
 
 OnEpoch = Callable[[EpochLog, Callable[[], State]], None]
+OnEnd = Callable[[Ending], None]
 
 
 def fit(
@@ -27,6 +28,7 @@ def fit(
     wrap: Callable[[SAE], nn.Module] = lambda sae: sae,
     resume: State | None = None,
     on_epoch: OnEpoch | None = None,
+    on_end: OnEnd | None = None,
     normalisation: Normalisation | None = None,
 ) -> SAE:
     """Train on raw embeddings [N, D]; the result is in eval mode and holds its own normalisation.
@@ -36,8 +38,10 @@ def fit(
     device and, with several ranks, makes it average gradients (ray.train.torch.prepare_model,
     DistributedDataParallel). `on_epoch` is called on every rank with the epoch's log and a function that returns the
     state, a detached copy on the CPU; `resume` takes such a state and continues exactly as if there had been no
-    interruption. `normalisation` is what Normalisation.fit gives for these rows, if it is known: SAEs on the same rows
-    need it once. With `config.patience` the weights are those of the best epoch.
+    interruption. `on_end` is called on every rank with what the finished SAE does on the held-out rows. `normalisation`
+    is what Normalisation.fit gives for these rows, if it is known: SAEs on the same rows need it once. With
+    `config.patience` the weights are those of the best epoch. The threshold of BatchTopK and Matryoshka is put last,
+    where the training rows have k active features each on average.
 
     RecipeError if the settings do not fit the data or the ranks, DivergedError if training diverges; DatasetError on
     rows with NaN or Inf; ArtifactError if `resume` belongs to other settings or rows.
@@ -60,7 +64,9 @@ def fit(
         log = training.run_epoch()
         if on_epoch is not None:
             on_epoch(log, training.state)
-    training.keep_best()
+    ending = training.end()
+    if on_end is not None:
+        on_end(ending)
     sae.ranks, sae.scratch = Ranks(), None
     return sae.eval()
 

@@ -48,6 +48,7 @@ class MatryoshkaPerLevel(BatchTopK):
         super().__init__(config, normalisation)
         assert config.levels is not None and config.ks is not None
         self.levels, self.ks = config.levels, config.ks
+        self.k = config.ks[-1]
 
     def support(self, h_BM: Tensor) -> Pairs:
         found = [self.top(h_BM[:, :level], k) for level, k in zip(self.levels, self.ks, strict=True)]

@@ -24,6 +24,8 @@ from medsae_ray.core.sae.support import Pairs, Support
 class Sail(MatryoshkaPerLevel):
     """Parameters W_enc, b_enc, b_dec; buffers W_dec (a copy of W_enc's transpose), threshold and batches []."""
 
+    calibrates = False
+
     def __init__(self, config: SAEConfig, normalisation: Normalisation) -> None:
         super().__init__(config, normalisation)
         self.resamples = False
@@ -31,9 +33,11 @@ class Sail(MatryoshkaPerLevel):
         generator = torch.Generator().manual_seed(config.seed)
         W_MD = F.normalize(torch.rand(config.width, config.d_in, generator=generator) * 2 - 1, dim=1)
         self.register_buffer("W_dec", W_MD)
-        self.batches: Tensor
         self.register_buffer("batches", torch.tensor(0.0))
         self.W_enc.data.copy_(W_MD.T)
+
+    def begin_epoch(self) -> None:
+        """The mean is over all batches of all epochs."""
 
     def activate(self, h_NM: Tensor) -> Tensor:
         return (h_NM - self.threshold).relu()

@@ -4,13 +4,16 @@ Legend: N rows, B rows of the global batch, D embedding dimension, M features, J
 """
 
 import time
+from collections.abc import Iterator
 from math import isfinite
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from medsae_ray.core.sae import threshold
 from medsae_ray.core.sae.auxk import WithAuxK
+from medsae_ray.core.sae.batch_topk import BatchTopK
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.metrics import Reconstruction, reconstruction
 from medsae_ray.core.sae.model import SAE, Losses
@@ -22,6 +25,8 @@ from medsae_ray.errors import ArtifactError, DivergedError
 from medsae_ray.sae_rules import NEEDED
 
 State = dict[str, Any]
+_ROWS = 4_096
+"""Training rows that the threshold is put by when epochs are compared."""
 
 
 class EpochLog(NamedTuple):
@@ -41,7 +46,8 @@ class EpochLog(NamedTuple):
     r2: float
     """1 - fvu."""
     fvu: float
-    """Fraction of variance unexplained on the held-out rows, with inference activations, after the epoch."""
+    """Fraction of variance unexplained on the held-out rows, with inference activations, after the epoch. BatchTopK and
+    Matryoshka cut by a running threshold, but in the last epoch, or with patience in all, by one that keeps k."""
     r2_scalar: float
     """R2 on the held-out rows as SAIL defines it; see metrics.py."""
     cosine: float
@@ -52,6 +58,19 @@ class EpochLog(NamedTuple):
     """Share of features that fired on no training row in the epoch."""
     seconds: float
     """Wall time, held-out rows included."""
+
+
+class Ending(NamedTuple):
+    """What was measured once training was over, of the weights and the threshold that are kept."""
+
+    r2: float
+    """This and the next four as in `EpochLog`."""
+    fvu: float
+    r2_scalar: float
+    cosine: float
+    l0: float
+    train_l0: float | None
+    """Mean active features on the training rows that the threshold was put by; None where none is put so."""
 
 
 class Best(NamedTuple):
@@ -91,6 +110,8 @@ class Training:
         self.silent_M = torch.zeros(config.width, dtype=torch.int64, device=self.device)
         """Epochs since a feature last fired."""
         self.best: Best | None = None
+        self.train_l0: float | None = None
+        """At the threshold that was put by the training rows, once it is."""
         sae.low = _precision(config, sae.ranks, self.device)
 
     @property
@@ -108,6 +129,8 @@ class Training:
         parts = torch.zeros(4, device=self.device)
         fired_M = torch.zeros_like(self.silent_M, dtype=torch.bool)
         self.model.train()
+        if isinstance(self.sae, BatchTopK):
+            self.sae.begin_epoch()
         for step in range(self.steps):
             losses = self._step(self._rows(order, step), dead_J, self.epoch * self.steps + step)
             parts += torch.stack(losses[:4]).detach()
@@ -117,6 +140,10 @@ class Training:
         self.silent_M = torch.where(fired_M, 0, self.silent_M + 1)
         self.epoch += 1
         loss, mse, sparsity, auxk = (ranks.sum(parts) / (self.steps * ranks.world)).tolist()
+        if self.config.patience is not None:
+            self._calibrate(_ROWS)  # or an epoch could be the best by its threshold
+        elif self.epoch >= self.config.epochs:
+            self._calibrate()
         heldout = self._evaluate()
         log = EpochLog(
             self.epoch,
@@ -144,10 +171,30 @@ class Training:
             seed = self.config.seed * 1_000_003 + self.epoch
             resample(sae, self.optimiser, silent_M.nonzero().squeeze(1), self.train.x_ND, seed)
 
-    def keep_best(self) -> None:
-        """Go back to the best epoch's weights, if they were kept."""
+    def end(self) -> Ending:
+        """Go back to the best epoch's weights, if they were kept, and put the threshold by them."""
         if self.best is not None:
             self.sae.load_state_dict(self.best.model)
+        if self.train_l0 is None or self.config.patience is not None:
+            self._calibrate()
+        heldout = self._evaluate()
+        return Ending(heldout.r2, heldout.fvu, heldout.r2_scalar, heldout.cosine, heldout.l0, self.train_l0)
+
+    @torch.no_grad()
+    def _calibrate(self, most: int = threshold.ROWS) -> None:
+        sae = self.sae
+        if not isinstance(sae, BatchTopK) or not sae.calibrates:
+            return
+        index_N = threshold.sample(len(self.train.x_ND), self.config.seed, most)
+        mine_N = index_N[sae.ranks.rank :: sae.ranks.world]
+
+        def blocks() -> Iterator[Tensor]:
+            for x_BD in threshold.in_blocks(self.train, mine_N, sae.width, self.device):
+                yield sae.pre_activations(sae.normalise(x_BD))
+
+        value, above = threshold.put_at(blocks, sae.k * len(index_N), sae.ranks, self.device)
+        sae.threshold.copy_(value)
+        self.train_l0 = above / len(index_N)
 
     def _rows(self, order: Tensor, step: int) -> Tensor:
         """This rank's share of a global batch, and no other row."""

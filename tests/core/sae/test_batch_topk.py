@@ -43,14 +43,19 @@ def test_entries_that_tie_with_the_smallest_are_all_kept():
     assert (make(k=2, width=4).select(torch.tensor([[3.0, 1.0, 1.0, -2.0]])) > 0).sum() == 3
 
 
-def test_the_threshold_starts_at_the_first_batch_and_then_moves_slowly():
+def test_the_running_threshold_is_the_mean_of_an_epochs_batches_and_later_moves_slowly():
     sae = make(k=1, width=4)
-    sae.select(torch.tensor([[4.0, 1.0, 0.0, 0.0]]))
-    assert sae.threshold == 4.0
-    sae.select(torch.tensor([[5.0, 1.0, 0.0, 0.0]]))
-    assert sae.threshold.item() == pytest.approx(4.01)
+    for batch, wanted in ((4.0, 4.0), (5.0, 4.5), (6.0, 5.0)):
+        sae.select(torch.tensor([[batch, 1.0, 0.0, 0.0]]))
+        assert sae.threshold.item() == pytest.approx(wanted)
+    sae.begin_epoch()
+    sae.select(torch.tensor([[9.0, 1.0, 0.0, 0.0]]))
+    assert sae.threshold.item() == 9.0
+    sae.batches.fill_(1e6)
+    sae.select(torch.tensor([[10.0, 1.0, 0.0, 0.0]]))
+    assert sae.threshold.item() == pytest.approx(9.01)
     sae.eval().select(torch.tensor([[50.0, 1.0, 0.0, 0.0]]))
-    assert sae.threshold.item() == pytest.approx(4.01)
+    assert sae.threshold.item() == pytest.approx(9.01)
 
 
 def test_inference_keeps_values_above_the_threshold_unshrunk():

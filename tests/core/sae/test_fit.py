@@ -140,6 +140,10 @@ def test_two_ranks_train_the_sae_that_one_rank_trains(tmp_path):
     revived = 0
     for config, (weights, logs), (twin, twin_logs) in zip(configs, *ranks, strict=True):
         alone, alone_logs, _ = train(config)
+        if config.architecture in ("batch_topk", "matryoshka") and not config.compat:
+            alone.threshold.copy_(weights["threshold"])
+            k = config.k or config.ks[-1]
+            assert reconstruction(alone, SMALL.train_ND).l0 == pytest.approx(k, rel=0.02)
         for key, tensor in alone.state_dict().items():
             torch.testing.assert_close(weights[key], tensor, rtol=1e-4, atol=1e-4, msg=lambda m, c=config: f"{c}: {m}")
             assert torch.equal(weights[key], twin[key]), key

@@ -1,0 +1,68 @@
+"""The inference threshold of an SAE that chooses by batch: where it keeps k features per training row.
+
+Legend: see model.py; the bits of a positive float32 are in the order of its value, so their upper half says in which of
+32,768 bins it lies and their lower half where in that bin. Counts of bins add up over blocks and ranks.
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from medsae_ray.core.sae.ranks import Ranks
+from medsae_ray.core.sae.table import Table
+
+ROWS = 65_536
+"""Training rows that a threshold is put by, drawn by the seed if there are more. If rows have 0.5 k more or fewer
+active features as a rule, L0 on all of them is then within 0.5 % of k."""
+_ENTRIES = 1 << 22
+"""Pre-activations that are looked at at once."""
+_LOW = 16
+_BINS = 1 << _LOW
+
+
+def sample(rows: int, seed: int, most: int = ROWS) -> Tensor:
+    """The rows that a threshold is put by, ascending."""
+    if rows <= most:
+        return torch.arange(rows)
+    return torch.randperm(rows, generator=torch.Generator().manual_seed(seed))[:most].sort().values
+
+
+def in_blocks(table: Table, index_N: Tensor, width: int, device: torch.device) -> Iterable[Tensor]:
+    """Those rows, as many at once as are looked at at once with `width` features."""
+    for index_B in index_N.split(max(1, _ENTRIES // width)):
+        yield table.rows(index_B, device)
+
+
+def put_at(blocks: Callable[[], Iterable[Tensor]], n: int, ranks: Ranks, device: torch.device) -> tuple[Tensor, int]:
+    """The threshold [] above which n of all pre-activations lie, and how many do: fewer where several equal the next
+    one, or if fewer are positive (the threshold is then 0).
+
+    `blocks` gives this rank's pre-activations, any shape, float32; it is asked twice. It is the (n + 1)-th largest
+    positive one of all ranks, exactly, in memory that does not depend on their number.
+    """
+    high = ranks.sum(_counts(blocks(), None, device))
+    if int(high.sum()) <= n:
+        return torch.zeros((), device=device), int(high.sum())
+    bin, above = _place(high, n)
+    low = ranks.sum(_counts(blocks(), bin, device))
+    value, inside = _place(low, n - above)
+    bits = torch.tensor([bin << _LOW | value], dtype=torch.int32, device=device)
+    return bits.view(torch.float32)[0], above + inside
+
+
+def _counts(blocks: Iterable[Tensor], bin: int | None, device: torch.device) -> Tensor:
+    """How many positive entries lie in every bin, or at every place of one bin [_BINS]."""
+    total = torch.zeros(_BINS, dtype=torch.int64, device=device)
+    for h in blocks:
+        bits = h.contiguous().view(torch.int32)
+        places = bits[h > 0] >> _LOW if bin is None else bits[(bits >> _LOW == bin) & (h > 0)] & (_BINS - 1)
+        total += torch.bincount(places, minlength=_BINS)
+    return total
+
+
+def _place(counts: Tensor, n: int) -> tuple[int, int]:
+    """(where the (n + 1)-th entry from above lies, how many lie above that place)."""
+    from_above = counts.flip(0).cumsum(0)
+    place = int((from_above > n).nonzero()[0])
+    return len(counts) - 1 - place, int(from_above[place - 1]) if place else 0
