@@ -51,6 +51,28 @@ def dicom(pixels: np.ndarray, syntax: str = LITTLE, patient: str = "P1", number:
     return stream.getvalue()
 
 
+def with_raw(data: bytes, place: str, vr: str, value: bytes) -> bytes:
+    """A DICOM file with an element's bytes and value representation as they are given, whatever they are worth.
+
+    `place` is a keyword, or sequence/keyword for an element of a sequence's first item; with per-frame groups
+    PerFrameFunctionalGroupsSequence/FrameVOILUTSequence/WindowCenter, say.
+    """
+    import pydicom
+    from pydicom.dataelem import RawDataElement
+    from pydicom.tag import Tag
+
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    *sequences, keyword = place.split("/")
+    item = dataset
+    for sequence in sequences:
+        item = item[sequence].value[0]
+    tag, little = Tag(keyword), dataset.original_encoding[1]
+    item[tag] = RawDataElement(tag, vr, len(value), value, 0, False, bool(little), True)
+    stream = io.BytesIO()
+    dataset.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
 def dicom_folder(folder: Path, patients: int = 12, each: int = 4, seed: int = 0) -> Path:
     """`patients` x `each` CT images in nested folders, and a table of labels by SOPInstanceUID: bright, left."""
     rng = np.random.default_rng(seed)

@@ -7,7 +7,7 @@ An image that cannot be used raises ImageError, whose `reason` is one word of RE
 | missing | there is no such file (raised by the caller, who does the I/O) |
 | unreadable | the file exists but reading it failed (raised by the caller) |
 | empty | 0 bytes |
-| not_an_image | the first bytes are of none of the formats in _OPENERS |
+| not_an_image | the first bytes are of none of the formats that are read (`core/formats.py`, DICOM) |
 | too_large | more pixels than allowed, known from the header before any pixel is decoded |
 | truncated | the file ends before the image does |
 | corrupt | anything else that stops the decoder |
@@ -19,24 +19,15 @@ An image that cannot be used raises ImageError, whose `reason` is one word of RE
 Legend: H, W image height and width; S side of the encoder's square input.
 """
 
-import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageChops
 
 from medsae_ray.core.dicom import Dicom, looks_like_dicom
+from medsae_ray.core.formats import decode, known, upright
+from medsae_ray.core.notes import noted
 from medsae_ray.errors import EncoderError, ImageError
 
 REASONS = (
@@ -57,21 +48,9 @@ MAX_SIDE = 16_384  # px of a padded or resized intermediate, so that a 1 x 50,00
 
 HIGH_BIT = ("depth", "minmax")
 FITS = ("pad", "stretch", "crop")
+ORIENTATIONS = ("exif", "stored")
 RESAMPLES = ("nearest", "bilinear", "bicubic", "lanczos")
 
-# The decoders are called directly: Image.open heeds the process-wide MAX_IMAGE_PIXELS and tries every format it knows.
-_OPENERS: dict[bytes, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
-    b"\x89PNG\r\n\x1a\n": PngImagePlugin.PngImageFile,
-    b"\xff\xd8\xff": JpegImagePlugin.JpegImageFile,
-    b"II*\x00": TiffImagePlugin.TiffImageFile,
-    b"MM\x00*": TiffImagePlugin.TiffImageFile,
-    b"II+\x00": TiffImagePlugin.TiffImageFile,
-    b"MM\x00+": TiffImagePlugin.TiffImageFile,
-    b"GIF8": GifImagePlugin.GifImageFile,
-    b"RIFF": WebPImagePlugin.WebPImageFile,
-    b"BM": BmpImagePlugin.BmpImageFile,
-}
-_END_MARKS = {b"\x89PNG\r\n\x1a\n": b"IEND", b"\xff\xd8\xff": b"\xff\xd9"}
 _DEPTHS = (8, 10, 12, 14, 16)
 _GREY = ("1", "L", "LA", "La")
 _COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV")
@@ -84,52 +63,50 @@ def read_image(
     high_bit: str = "depth",
     window: str = "header",
     at_least: int | None = None,
+    orientation: str = "exif",
 ) -> Image.Image:
-    """Decode the whole of `data` (PNG, JPEG, TIFF, BMP, GIF, WebP or DICOM; the first frame) to mode L or RGB.
+    """Decode the whole of `data` (DICOM, or a format of `core/formats.py`; the first frame) to mode L or RGB.
 
-    Transparency is dropped, not composited, and JPEG EXIF orientation is not applied: both as MedCLIP's reference
-    preprocessing does, so that embeddings agree with it. High-bit grey is scaled as `eight_bit` says, and DICOM as
-    `window` says (`core/dicom/pixels.py`). With `at_least` a JPEG is decoded at a half, quarter or eighth of its size
-    where its shorter side keeps that many pixels: faster, and nearly the same after a resize.
+    Transparency is dropped, not composited, as MedCLIP's reference preprocessing does. `orientation="exif"` turns an
+    image as its EXIF says, "stored" leaves it as its pixels lie, as that reference does too (TIFF's own orientation is
+    always followed). What was left aside is noted (`core/notes.py`). Deep pixels are scaled as `eight_bit` says, and
+    DICOM as `window` says (`core/dicom/pixels.py`). With `at_least` a JPEG is decoded at a half, quarter or eighth of
+    its size where its shorter side keeps that many pixels: faster, and nearly the same after a resize.
 
     Raises ImageError with one of REASONS. Reads and changes no global state of PIL.
     """
     if not data:
         raise ImageError("empty", "the file has 0 bytes")
-    magic = next((magic for magic in _OPENERS if data.startswith(magic)), None)
-    if magic is None and looks_like_dicom(data):
-        return Dicom(data, max_pixels=max_pixels, window=window).image()
-    if magic is None or (magic == b"RIFF" and data[8:12] != b"WEBP"):
-        raise ImageError("not_an_image", f"{len(data)} bytes that begin as no image format does")
-    try:
-        image = _OPENERS[magic](io.BytesIO(data))
-        _refuse_large(image.size, max_pixels)
-        if _is_cut(data, magic):
-            raise ImageError("truncated", f"the file ends after {len(data)} bytes, without its end mark")
-        if at_least and isinstance(image, JpegImagePlugin.JpegImageFile):
-            width, height = (-(-side * at_least // min(image.size)) for side in image.size)
-            image.draft(None, (width, height))
-        image.load()
-    except ImageError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise ImageError("too_large", str(error)) from error
-    except Exception as error:  # decoders raise SyntaxError, OSError, ValueError, struct.error, zlib.error, ...
-        cut = _is_cut(data, magic) or "truncated" in str(error).lower() or isinstance(error.__cause__, EOFError)
-        raise ImageError("truncated" if cut else "corrupt", f"{type(error).__name__}: {error}") from error
-    return eight_bit(image, high_bit)
+    if not known(data) and looks_like_dicom(data):
+        dicom = Dicom(data, max_pixels=max_pixels, window=window)
+        return noted(dicom.image(), {"more_pages": dicom.frames > 1})
+    found = decode(data, max_pixels, at_least)
+    image = eight_bit(found.pixels, high_bit, found.inverted)
+    if orientation == "exif" and not found.turned:
+        image = upright(image, found.orientation)
+    transparent = isinstance(found.pixels, Image.Image) and _is_transparent(found.pixels)
+    notes = {"exif_orientation": found.orientation != 1, "more_pages": found.more, "transparency": transparent}
+    return noted(image, notes)
 
 
-def eight_bit(image: Image.Image, high_bit: str = "depth") -> Image.Image:
+def eight_bit(image: Image.Image | np.ndarray, high_bit: str = "depth", inverted: bool = False) -> Image.Image:
     """`image` as mode L (grey, whatever its depth) or RGB (colour); L and RGB are returned as they are.
 
-    16- and 32-bit grey is scaled linearly, never clipped. `high_bit="depth"` divides by the smallest depth of 8, 10,
-    12, 14 or 16 bits that holds the brightest pixel (an 8-bit image stored as 16-bit by the factor 257 is recognised
-    and given back exactly; float pixels within 0..1 are taken as the whole range); `"minmax"` maps the image's own
-    darkest and brightest pixel to 0 and 255.
+    Deep pixels, also as an array [H, W] or [H, W, 3], are scaled linearly, never clipped. `high_bit="depth"` divides by
+    the smallest depth of 8, 10, 12, 14 or 16 bits that holds the brightest pixel (an 8-bit image stored as 16-bit by
+    the factor 257 is recognised and given back exactly; float pixels within 0..1 are taken as the whole range);
+    `"minmax"` maps the image's own darkest and brightest pixel to 0 and 255. Of an `inverted` image the result is
+    turned over.
     """
     if high_bit not in HIGH_BIT:
         raise ValueError(f"high_bit is {high_bit!r}; it may be one of {', '.join(HIGH_BIT)}")
+    made = _eight_bit(image, high_bit)
+    return ImageChops.invert(made) if inverted else made
+
+
+def _eight_bit(image: Image.Image | np.ndarray, high_bit: str) -> Image.Image:
+    if isinstance(image, np.ndarray):
+        return Image.fromarray(grey_to_8_bit(image, high_bit))
     if image.mode in ("L", "RGB"):
         return image
     if image.mode in _GREY:
@@ -142,7 +119,7 @@ def eight_bit(image: Image.Image, high_bit: str = "depth") -> Image.Image:
 
 
 def grey_to_8_bit(grey_HW: np.ndarray, high_bit: str = "depth") -> np.ndarray:
-    """High-bit grey of any real dtype -> uint8 [H, W], scaled as `eight_bit` says."""
+    """Deep pixels of any real dtype, [H, W] or [H, W, 3] -> uint8 of the same shape, scaled as `eight_bit` says."""
     low, high = float(grey_HW.min()), float(grey_HW.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ImageError("corrupt", "pixels that are not finite numbers")
@@ -165,18 +142,11 @@ def _full_scale(grey_HW: np.ndarray, high: float) -> float:
     return float(2 ** next(depth for depth in _DEPTHS if high < 2**depth) - 1)
 
 
-def _refuse_large(size: tuple[int, int], max_pixels: int) -> None:
-    width, height = size
-    if width * height > max_pixels:
-        raise ImageError("too_large", f"the header says {width} x {height} pixels, at most {max_pixels} are read")
-
-
-def _is_cut(data: bytes, magic: bytes) -> bool:
-    """Whether the file's end mark is nowhere in it; where a format has none, whether it is shorter than it says."""
-    if magic == b"RIFF":
-        return len(data) < int.from_bytes(data[4:8], "little") + 8
-    mark = _END_MARKS.get(magic)
-    return mark is not None and data.rfind(mark) < 0
+def _is_transparent(image: Image.Image) -> bool:
+    """Whether some pixel is not opaque; of a colour that stands for transparent it is enough that there is one."""
+    if "A" in image.getbands():
+        return int(np.asarray(image.getchannel("A")).min()) < 255
+    return "transparency" in image.info
 
 
 @dataclass(frozen=True)

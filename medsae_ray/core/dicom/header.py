@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from medsae_ray.core.dicom.numbers import whole
 from medsae_ray.core.dicom.parse import parse
 from medsae_ray.errors import ImageError
 
@@ -88,10 +89,10 @@ def _parsed(read: Callable[[int], bytes]) -> "Dataset":
 def _header(dataset: "Dataset", size: int) -> Header:
     if not any(tag in dataset for tag in TAGS):
         raise ImageError("not_an_image", "none of a header's elements")
-    if not (_whole(dataset, "Rows") and _whole(dataset, "Columns")):
+    if not (whole(dataset, "Rows") and whole(dataset, "Columns")):
         # A header that ends before its pixels' size was cut; one that goes on has no pixels, as a report has none.
         raise ImageError("no_pixels", "no Rows and Columns")
-    frames = _whole(dataset, "NumberOfFrames") or 1
+    frames = whole(dataset, "NumberOfFrames") or 1
     if not 1 <= frames <= min(MAX_FRAMES, max(size, 1)):
         raise ImageError("too_many_frames", f"{frames} frames in {size} bytes, at most {MAX_FRAMES}")
     patient = _text(dataset, "PatientID")
@@ -137,8 +138,3 @@ def _age(dataset: "Dataset") -> str | None:
 def _text(dataset: "Dataset", tag: str) -> str:
     value: Any = dataset.get(tag)
     return "" if value is None else str(value).strip(" \0\t\r\n")
-
-
-def _whole(dataset: "Dataset", tag: str) -> int | None:
-    value: Any = dataset.get(tag)
-    return None if value is None or value == "" else int(value)

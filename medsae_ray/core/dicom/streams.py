@@ -4,6 +4,7 @@ Decoders allocate what a code stream claims. A frame of 512 x 512 whose JPEG say
 """
 
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -23,21 +24,53 @@ def check_size(frame: bytes, rows: int, columns: int) -> None:
 
 def jpeg_size(frame: bytes) -> tuple[int, int] | None:
     """(height, width) of the frame header of JPEG (SOF0 to SOF15) or JPEG-LS (SOF55); None if there is none."""
+    for marker, body in _segments(frame):
+        if _is_frame(marker) and len(body) >= 5:
+            height, width = struct.unpack(">HH", body[1:5])
+            return height, width
+    return None
+
+
+def jpeg_colours(frame: bytes, said: str) -> str:
+    """RGB or YBR: what the components of a JPEG of three are, whatever the header says of it.
+
+    As libjpeg and most viewers have it: Adobe's marker tells, then JFIF's (always YBR), then the components' names (R,
+    G, B; 1, 2, 3 are YBR), and chroma of fewer pixels is never RGB. Where none of these speaks, the header is believed.
+    """
+    told, names, factors = "", b"", b""
+    for marker, body in _segments(frame):
+        if marker == 0xEE and body[:5] == b"Adobe" and body[11:12] in (b"\0", b"\1", b"\2"):
+            told = "YBR" if body[11] else "RGB"
+        elif marker == 0xE0 and body[:4] == b"JFIF":
+            told = told or "YBR"
+        elif _is_frame(marker) and len(body) >= 15:
+            names, factors = body[6:15:3], body[7:15:3]
+    if told:
+        return told
+    if names in (b"RGB", b"rgb"):
+        return "RGB"
+    return "YBR" if said.startswith("YBR") or names == b"\1\2\3" or len(set(factors)) > 1 else "RGB"
+
+
+def _is_frame(marker: int) -> bool:
+    return (0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES) or marker == 0xF7
+
+
+def _segments(frame: bytes) -> Iterator[tuple[int, bytes]]:
+    """(marker, content) of a JPEG's segments before the scan."""
     at = 2
-    while at + 9 <= len(frame):
-        if frame[at] != 0xFF:
-            return None
+    while at + 4 <= len(frame) and frame[at] == 0xFF:
         marker = frame[at + 1]
         if marker == 0xFF:
             at += 1
         elif marker in _ALONE:
             at += 2
-        elif (0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES) or marker == 0xF7:
-            height, width = struct.unpack(">HH", frame[at + 5 : at + 9])
-            return height, width
+        elif marker == 0xDA:
+            return
         else:
-            at += 2 + max(struct.unpack(">H", frame[at + 2 : at + 4])[0], 2)
-    return None
+            length = max(struct.unpack(">H", frame[at + 2 : at + 4])[0], 2)
+            yield marker, frame[at + 4 : at + 2 + length]
+            at += 2 + length
 
 
 def j2k_size(frame: bytes) -> tuple[int, int] | None:
@@ -47,6 +80,16 @@ def j2k_size(frame: bytes) -> tuple[int, int] | None:
         return None
     width, height, left, top = struct.unpack(">IIII", frame[at + 8 : at + 24])
     return height - top, width - left
+
+
+def j2k_is_rgb(frame: bytes) -> bool:
+    """Whether a JPEG 2000 stream transforms colours itself (the COD marker), so that what is decoded is RGB."""
+    at = frame.find(b"\xff\x4f\xff\x51", 0, 4096) + 2
+    while at >= 2 and at + 4 <= len(frame) and frame[at] == 0xFF and frame[at + 1] != 0x90:
+        if frame[at + 1] == 0x52 and len(frame) > at + 8:
+            return frame[at + 8] == 1
+        at += 2 + max(struct.unpack(">H", frame[at + 2 : at + 4])[0], 2)
+    return False
 
 
 def check_rle(frame: bytes, expected: int) -> None:

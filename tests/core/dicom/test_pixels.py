@@ -14,7 +14,7 @@ from pydicom.data import get_testdata_file
 from pydicom.pixels import apply_windowing, pixel_array
 
 from medsae_ray.core.dicom import Dicom
-from medsae_ray.core.dicom.pixels import windowed
+from medsae_ray.core.dicom.grey import windowed
 from medsae_ray.core.images import read_image
 from medsae_ray.errors import ImageError
 from tests.hostile_files import encapsulated

@@ -1,0 +1,132 @@
+"""From stored grey values to what is seen: modality transform, then VOI LUT or window, then padding as background.
+
+Enhanced multi-frame files say each of these per frame, for all frames, or at the top of the file; the innermost that
+says it counts. A slope of 0 would make all values one, and counts as none. A slope or intercept that is no number
+leaves values that are none (reason not_finite); a window that is no number, or not above 0 wide, is not there.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medsae_ray.core.dicom.luts import Range, table
+from medsae_ray.core.dicom.numbers import first_number, numbers, signed, whole
+from medsae_ray.errors import ImageError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_PADDING = ("PixelPaddingValue", "FloatPixelPaddingValue", "DoubleFloatPixelPaddingValue")
+_LIMITS = ("PixelPaddingRangeLimit", "FloatPixelPaddingRangeLimit", "DoubleFloatPixelPaddingRangeLimit")
+
+
+class Greys:
+    """How one file's grey frames are shown. `window` is header or minmax; `little` the byte order of its words."""
+
+    def __init__(self, dataset: "Dataset", window: str, little: bool) -> None:
+        self.dataset, self.window, self.little = dataset, window, little
+        self.odd = False
+        """Whether a number of the file was left aside since it is none."""
+        self.bits = whole(dataset, "BitsStored") or whole(dataset, "BitsAllocated") or 16
+        self.has_sign = whole(dataset, "PixelRepresentation") == 1
+
+    @property
+    def stored(self) -> Range:
+        """What stored values may be."""
+        half = 2 ** (self.bits - 1)
+        return Range(-half, half - 1) if self.has_sign else Range(0, 2 * half - 1)
+
+    def shown(self, stored_HW: np.ndarray, frame: int) -> np.ndarray:
+        """uint8 [H, W]. ImageError not_finite, corrupt."""
+        padding_HW = self._padding(stored_HW)
+        values_HW, before = self._measured(stored_HW, frame)
+        if not np.isfinite(values_HW).all():
+            raise ImageError("not_finite", "pixels that are no finite numbers")
+        grey = np.rint(255 * self._brightness(values_HW, padding_HW, before, frame).clip(0, 1)).astype(np.uint8)
+        if self.dataset.PhotometricInterpretation == "MONOCHROME1":
+            grey = 255 - grey
+        return np.where(padding_HW, np.uint8(0), grey)
+
+    def _measured(self, stored_HW: np.ndarray, frame: int) -> tuple[np.ndarray, Range]:
+        """Stored values as what they measure, Hounsfield units for instance: float64 [H, W]; and what they may be."""
+        for level in self._levels(frame, "PixelValueTransformationSequence"):
+            if level.get("ModalityLUTSequence"):
+                lut = table(level.ModalityLUTSequence[0], self.little, self.stored)
+                return lut(stored_HW).astype(np.float64), Range(0, 2**lut.bits - 1)
+            slope, intercept = first_number(level, "RescaleSlope"), first_number(level, "RescaleIntercept")
+            if slope is not None or intercept is not None:
+                slope, intercept = slope or 1.0, intercept or 0.0
+                ends = sorted(slope * end + intercept for end in self.stored)
+                return stored_HW.astype(np.float64) * slope + intercept, Range(ends[0], ends[1])
+        return stored_HW.astype(np.float64), self.stored
+
+    def _brightness(self, values_HW: np.ndarray, padding_HW: np.ndarray, before: Range, frame: int) -> np.ndarray:
+        """Values as brightness, 0..1 within the window."""
+        if self.window == "header":
+            for level in self._levels(frame, "FrameVOILUTSequence"):
+                if level.get("VOILUTSequence"):
+                    lut = table(level.VOILUTSequence[0], self.little, before)
+                    return lut(values_HW) / (2**lut.bits - 1)
+                if found := self._window(level):
+                    return windowed(values_HW, *found, str(level.get("VOILUTFunction") or "LINEAR"))
+        inside = values_HW[~padding_HW]
+        low, high = (inside.min(), inside.max()) if inside.size else (0, 0)
+        return (values_HW - low) / (high - low) if high > low else np.zeros_like(values_HW)
+
+    def _window(self, level: "Dataset") -> tuple[float, float] | None:
+        """Centre and width of the first window that is one."""
+        centres, widths = numbers(level, "WindowCenter", self.little), numbers(level, "WindowWidth", self.little)
+        self.odd |= any(value is not None and math.isnan(value) for value in (*centres, *widths))
+        for centre, width in zip(centres, widths, strict=False):
+            if centre is not None and width is not None and math.isfinite(centre) and width > 0:
+                return centre, width
+        return None
+
+    def _padding(self, stored_HW: np.ndarray) -> np.ndarray:
+        """Where pixels fill up what was not exposed, bool [H, W]."""
+        ends = [self._padding_value(tags, stored_HW.dtype) for tags in (_PADDING, _LIMITS)]
+        if ends[0] is None:
+            return np.zeros(stored_HW.shape, bool)
+        low, high = sorted((ends[0], ends[0] if ends[1] is None else ends[1]))
+        return (stored_HW >= low) & (stored_HW <= high)
+
+    def _padding_value(self, tags: tuple[str, ...], dtype: np.dtype) -> float | None:
+        found = [value for tag in tags if (value := first_number(self.dataset, tag, self.little)) is not None]
+        self.odd |= any(map(math.isnan, found))
+        value = next((value for value in found if not math.isnan(value)), None)
+        if value is None or dtype.kind == "f" or not value.is_integer():
+            return value
+        return self._as_stored(int(value))
+
+    def _as_stored(self, value: int) -> int:
+        """A value of 16 bits as a stored one: its sign is that of the pixels, whatever it was read as."""
+        low, high = self.stored
+        if not -(2**15) <= value < 2**16 or low <= value <= high:
+            return value
+        value = signed(value) if self.has_sign else value % 2**16
+        return signed(value, self.bits) if self.has_sign and not low <= value <= high else value
+
+    def _levels(self, frame: int, sequence: str) -> "Iterator[Dataset]":
+        """What the frame says itself, what all frames say, and the file."""
+        per_frame = self.dataset.get("PerFrameFunctionalGroupsSequence") or []
+        shared = self.dataset.get("SharedFunctionalGroupsSequence") or []
+        for groups in (per_frame[frame : frame + 1], shared[:1]):
+            yield from (groups[0].get(sequence) or [])[:1] if groups else ()
+        yield self.dataset
+
+
+def windowed(values_HW: np.ndarray, centre: float, width: float, function: str = "LINEAR") -> np.ndarray:
+    """Brightness of PS3.3 C.11.2.1.2 and C.11.2.1.3, on a scale of 0 to 1 and not yet clipped.
+
+    LINEAR is not defined for a width below 1, which windows of values in small units have: they are LINEAR_EXACT.
+    """
+    function = function.strip(" \0").upper().replace(" ", "_")
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp((-4 * (values_HW - centre) / width).clip(-700, 700)))
+    if function == "LINEAR_EXACT" or width < 1:
+        return (values_HW - centre) / width + 0.5
+    if width == 1:
+        return np.where(values_HW <= centre - 0.5, 0.0, 1.0)
+    return (values_HW - (centre - 0.5)) / (width - 1) + 0.5

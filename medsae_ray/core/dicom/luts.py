@@ -1,0 +1,157 @@
+"""Look-up tables of DICOM: modality and VOI LUTs, palettes of colours, also segmented ones.
+
+A table's descriptor has the number of entries (0 for 65536), the first value that is mapped, and the bits of an entry.
+Its value representation, US or SS, follows other elements that implementations read differently, so it is not taken
+at its word: what is a count is never negative, and the first mapped value has a sign where values can be negative.
+Entries are words of 16 bits, or bytes two to a word, in the file's byte order.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from medsae_ray.core.dicom.numbers import numbers, signed
+from medsae_ray.errors import ImageError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_COLOURS = ("Red", "Green", "Blue")
+
+
+class Range(NamedTuple):
+    """The values that can come before a table."""
+
+    low: float
+    high: float
+
+
+class Table(NamedTuple):
+    """A look-up table."""
+
+    first: int
+    """The value that the first entry is for."""
+    entries: np.ndarray
+    """int64 [n]"""
+    bits: int
+    """Of an entry: 2**bits - 1 is the brightest there can be."""
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """The entry of each value, int64; values before the first have the first, values after the last the last."""
+        at = np.rint(np.clip(values, -(2.0**40), 2.0**40)).astype(np.int64) - self.first
+        return self.entries[at.clip(0, len(self.entries) - 1)]
+
+
+class Descriptor(NamedTuple):
+    """What a descriptor says, its first mapped value as it was read."""
+
+    entries: int
+    first: int
+    bits: int
+
+
+def table(item: "Dataset", little: bool, before: Range) -> Table:
+    """The table of an item of a modality or VOI LUT sequence. ImageError corrupt if there is none."""
+    said = _descriptor(item, "LUTDescriptor", little)
+    entries = _entries(_bytes(item, "LUTData", little), said)
+    return Table(_first(said, before), entries, _bits(said, [entries]))
+
+
+def coloured(indices: np.ndarray, dataset: "Dataset", little: bool, before: Range) -> np.ndarray:
+    """uint8 [H, W, 3] of the palette in `dataset`."""
+    tables = [_colour(dataset, colour, little) for colour in _COLOURS]
+    bits = _bits(tables[0][0], [entries for _, entries in tables])
+    channels = [Table(_first(said, before), entries, bits)(indices) for said, entries in tables]
+    return np.rint(np.stack(channels, axis=-1) * (255 / (2**bits - 1))).clip(0, 255).astype(np.uint8)
+
+
+def _colour(dataset: "Dataset", colour: str, little: bool) -> tuple[Descriptor, np.ndarray]:
+    said = _descriptor(dataset, f"{colour}PaletteColorLookupTableDescriptor", little)
+    name = f"{colour}PaletteColorLookupTableData"
+    if name in dataset:
+        return said, _entries(_bytes(dataset, name, little), said)
+    packed = np.frombuffer(_bytes(dataset, f"Segmented{name}", little), "u1" if said.bits <= 8 else "<u2")
+    entries = np.fromiter(_unfolded(packed.tolist(), said), np.int64)
+    if len(entries) < said.entries:
+        raise ImageError("corrupt", "a segmented palette with fewer entries than its descriptor says")
+    return said, entries[: said.entries]
+
+
+def _descriptor(item: "Dataset", tag: str, little: bool) -> Descriptor:
+    found = numbers(item, tag, little)
+    if len(found) < 3 or not all(value is not None and float(value).is_integer() for value in found[:3]):
+        raise ImageError("corrupt", "a look-up table without a descriptor of three whole numbers")
+    entries, first, bits = (int(value) for value in found[:3] if value is not None)
+    if not 1 <= bits <= 16:
+        raise ImageError("corrupt", f"a look-up table of {bits} bits")
+    return Descriptor(entries % 2**16 or 2**16, first, bits)
+
+
+def _bytes(item: "Dataset", tag: str, little: bool) -> bytes:
+    """An element's words, in little-endian order."""
+    found: Any = item.get(tag)
+    if isinstance(found, bytes):
+        words = np.frombuffer(found + b"\0" * (len(found) % 2), "<u2" if little else ">u2")
+        return words.astype("<u2").tobytes()
+    words = np.array([-1 if value is None else value for value in numbers(item, tag, little)], np.float64)
+    if not len(words) or not np.isfinite(words).all():
+        raise ImageError("corrupt", "a look-up table without entries")
+    return (words.astype(np.int64) % 2**16).astype("<u2").tobytes()
+
+
+def _entries(data: bytes, said: Descriptor) -> np.ndarray:
+    """int64 [n]"""
+    count = said.entries
+    if len(data) >= 2 * count:
+        return np.frombuffer(data, "<u2", count).astype(np.int64)
+    if len(data) >= count and (said.bits <= 8 or len(data) <= count + 1):
+        return np.frombuffer(data, "u1", count).astype(np.int64)
+    raise ImageError("corrupt", f"a look-up table of {len(data)} bytes, its descriptor says {count} entries")
+
+
+def _bits(said: Descriptor, tables: list[np.ndarray]) -> int:
+    """Bits of an entry: as the descriptor says, unless the entries do not fit, or are all bytes in words."""
+    needed = max(int(max(entries.max() for entries in tables)).bit_length(), 1)
+    return 8 if needed <= 8 < said.bits else max(said.bits, needed)
+
+
+def _first(said: Descriptor, before: Range) -> int:
+    """The first mapped value: with a sign if values can be below 0, unless the table then lies outside of them all."""
+    if not -(2**15) <= said.first < 2**16:
+        return said.first
+    ways = (signed(said.first), said.first % 2**16)
+    for first in ways if before.low < 0 else reversed(ways):
+        if first <= before.high and first + said.entries > before.low:
+            return first
+    return ways[0 if before.low < 0 else 1]
+
+
+def _unfolded(packed: list[int], said: Descriptor) -> Iterator[int]:
+    """Entries of a segmented table (PS3.3 C.7.9.2), not more than the descriptor says and one segment."""
+    made: list[int] = []
+    width = 1 if said.bits <= 8 else 2
+
+    def segment(at: int, nested: bool) -> int:
+        """Unfolds the segment at `at`; where the next one is."""
+        code, length = packed[at], packed[at + 1]
+        if code == 0:
+            made.extend(packed[at + 2 : at + 2 + length])
+            return at + 2 + length
+        if code == 1:
+            made.extend(np.rint(np.linspace(made[-1], packed[at + 2], length + 1)[1:]).astype(int).tolist())
+            return at + 3
+        if code != 2 or nested:
+            raise ImageError("corrupt", "a segmented palette of an unknown kind")
+        words = packed[at + 2 : at + 2 + 4 // width]
+        to = sum(word << (8 * width * place) for place, word in enumerate(words)) // width
+        for _ in range(length):
+            if len(made) >= said.entries:
+                break
+            to = segment(to, nested=True)
+        return at + 2 + 4 // width
+
+    at = 0
+    while at + 1 < len(packed) and len(made) < said.entries:
+        at = segment(at, nested=False)
+    yield from made
