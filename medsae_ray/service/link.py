@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from ray import serve
-from ray.exceptions import RayActorError, RayError, RayTaskError, TaskCancelledError
+from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from medsae_ray.config import Vlm
@@ -84,7 +84,9 @@ class Link:
 def _is_lost(error: RayTaskError) -> bool:
     """Whether what the replica raised is the end of the engine, and not a fault of the request."""
     cause = error.cause
-    return isinstance(cause, EngineError | RayActorError) or "EngineDead" in type(cause).__name__
+    if type(cause) is RayError:  # Ray's stand-in for what cannot be pickled
+        return "EngineDead" in str(cause)
+    return isinstance(cause, EngineError | RayError) or "EngineDead" in type(cause).__name__
 
 
 def _short(error: RayTaskError) -> str:

@@ -1,4 +1,4 @@
-"""A naming run on a server that does not do what it should: it ends at once, and nothing of it is taken for an answer."""
+"""A naming run on a server that does not do what it should ends at once, and nothing is taken for an answer."""
 
 import math
 from pathlib import Path

@@ -244,7 +244,7 @@ def test_no_message_repeats_the_key_or_a_password(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("url", ["server/v1", "", "ftp://server/v1", "http://[::1/v1"])
 def test_an_address_that_is_none_is_said_at_once(url: str) -> None:
     made = OpenAiEngine(url, "tiny")
-    with pytest.raises(EngineError, match="how.vlm.url"):
+    with pytest.raises(EngineError, match=r"how\.vlm\.url"):
         asyncio.run(made.connect())
 
 

@@ -13,8 +13,10 @@ from medsae_ray.core.naming.server_choice import Choice, fewer_logprobs, read_ch
 from medsae_ray.core.naming.server_reply import Busy, Refused, Stop, Whole, read_json, read_reply
 
 KEYS = st.sampled_from(
-    ("choices", "message", "content", "logprobs", "top_logprobs", "token", "logprob", "bytes", "finish_reason")
-    + ("error", "code", "type", "detail", "data", "id", "root", "usage", "prompt_tokens", "refusal", "object", "text")
+    [
+        *("choices", "message", "content", "logprobs", "top_logprobs", "token", "logprob", "bytes", "finish_reason"),
+        *("error", "code", "type", "detail", "data", "id", "root", "usage", "prompt_tokens", "refusal", "object"),
+    ]
 )
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([10**400, "error"])
