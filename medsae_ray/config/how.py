@@ -99,8 +99,9 @@ class Vlm(Model):
     """CPUs that a replica reserves in Ray."""
     replicas: Positive = 1
     """Copies of the engine."""
-    max_model_len: Positive = 8192
-    """Tokens of a prompt and its answer. An image of Gemma 3 is 256 tokens."""
+    max_model_len: Positive | None = None
+    """Tokens of a prompt and its answer; null takes what the model was made for, at most 8192. An image of Gemma 3 is
+    256 tokens."""
     max_seqs: Positive = 64
     """Requests that the engine works on at once."""
     kv_cache_gb: Annotated[float, Field(gt=0)] = 4.0

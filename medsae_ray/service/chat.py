@@ -5,81 +5,25 @@ and sent on as the batch run would send it, small and grey.
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
 from medsae_ray.config import Naming
+from medsae_ray.core.naming.server_reply import said_by
+from medsae_ray.service.chat_request import ChatRequest, ImagePart, ImageUrl, TextPart
+from medsae_ray.service.data_urls import DATA, image_of
 from medsae_ray.service.limits import Limits
 from medsae_ray.service.problems import Problem
 
-DATA = ("data:image/png;base64,", "data:image/jpeg;base64,")
+PASSED = {"messages", "temperature", "top_p", "seed", "stop", "logprobs", "top_logprobs", "response_format", "n"}
+"""What of a request reaches the engine; the rest means nothing to it, or is said in another way."""
+DEEPEST = 36
+"""Levels of JSON in a request, of which a schema may have 32."""
 _CONTROL = re.compile(r"</?\|?\w+\|?>")
 """What a chat template or tokenizer takes for more than text: <end_of_turn>, <|im_start|>, </s>."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class TextPart(_Strict):
-    type: Literal["text"]
-    text: str
-
-
-class ImageUrl(_Strict):
-    url: str
-    """data:image/png;base64,... or data:image/jpeg;base64,...; nothing is fetched."""
-    detail: Literal["auto", "low", "high"] = "auto"
-    """Taken for OpenAI's sake; every image has the size that the run uses."""
-
-
-class ImagePart(_Strict):
-    type: Literal["image_url"]
-    image_url: ImageUrl
-
-
-Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
-
-
-class Message(_Strict):
-    role: Literal["system", "user", "assistant"]
-    content: str | Annotated[list[Part], Field(min_length=1, max_length=64)]
-
-
-class JsonSchema(_Strict):
-    name: Annotated[str, Field(max_length=64)]
-    schema_: Annotated[dict[str, Any], Field(alias="schema")]
-    strict: bool | None = None
-
-
-class ResponseFormat(_Strict):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | None = None
-
-
-class ChatRequest(_Strict):
-    """What of OpenAI's chat API is taken. `model` is one of `/v1/models`."""
-
-    model: Annotated[str, Field(max_length=300)]
-    messages: Annotated[list[Message], Field(min_length=1, max_length=64)]
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
-    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    stop: Annotated[str, Field(max_length=100)] | Annotated[list[str], Field(max_length=4)] | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    response_format: ResponseFormat | None = None
-    n: Literal[1] = 1
-    stream: bool | None = None
-    """False: an answer comes whole."""
-    user: Annotated[str, Field(max_length=300)] | None = None
-    """Not passed on."""
 
 
 class Engine(Protocol):
@@ -100,6 +44,9 @@ def check(request: ChatRequest, models: tuple[str, ...], naming: Naming, limits:
         raise Problem(400, "no_streaming", "answers are not streamed: leave out stream, or send false", "body.stream")
     if request.model not in models:
         raise Problem(404, "no_such_model", f"the model is {models[0]}", "body.model")
+    where = not_unicode(request)
+    if where is not None:
+        raise Problem(422, "invalid", "text with half a surrogate pair is not Unicode", where)
     texts = [(where, text) for where, text in _texts(request)]
     if sum(len(text) for _, text in texts) > limits.chat_text:
         raise Problem(422, "invalid", f"the texts may have {limits.chat_text} characters in all", "body.messages")
@@ -121,28 +68,47 @@ def check(request: ChatRequest, models: tuple[str, ...], naming: Naming, limits:
 def draw_images(request: ChatRequest, draw: Draw) -> None:
     """Put the engine's own picture in the place of every image."""
     for where, image in _images(request):
-        if not image.url.startswith(DATA):
-            raise Problem(422, "not_a_data_url", f"an image is sent as {' or '.join(DATA)}...", where)
-        try:
-            data = base64.b64decode(image.url.partition(",")[2], validate=True)
-        except (binascii.Error, ValueError):
-            raise Problem(422, "not_base64", "what follows base64, is not base64", where) from None
-        image.url = DATA[0] + base64.b64encode(draw(data, where)).decode()
+        image.url = DATA + base64.b64encode(draw(image_of(image.url, where), where)).decode()
 
 
 async def answer(engine: Engine, request: ChatRequest, limits: Limits) -> dict[str, Any]:
     """The engine's reply, in OpenAI's form. Problem if it refuses."""
-    body = request.model_dump(
-        exclude_none=True, by_alias=True, exclude={"stream", "user", "model", "max_tokens", "max_completion_tokens"}
-    )
+    body = request.model_dump(exclude_none=True, by_alias=True, include=PASSED)
     tokens = request.max_completion_tokens or request.max_tokens or limits.tokens // 4
     status, reply = await engine.chat(body | {"model": engine.identity, "max_tokens": tokens})
     if status == 200:
         return reply
     if status >= 500:
         raise Problem(503, "engine_failed", "the engine could not answer this request", retry_s=limits.retry_s)
-    said = reply.get("error") or {}
-    raise Problem(400, "engine_refused", str(said.get("message") or reply)[:300], "body")
+    said = reply.get("error")
+    words = said.get("message") if isinstance(said, dict) else said
+    raise Problem(400, "engine_refused", said_by(words or reply), "body")
+
+
+def not_unicode(value: Any, where: str = "body", depth: int = DEEPEST) -> str | None:
+    """Where in a request a text stands that UTF-8 cannot carry, as "\\ud800" in JSON is; None if there is none."""
+    if isinstance(value, BaseModel):
+        value = {name.rstrip("_"): part for name, part in value}
+    if isinstance(value, str):
+        return None if encodable(value) else where
+    if isinstance(value, dict):
+        if not all(encodable(key) for key in value):
+            return where
+        parts = [(f"{where}.{key}", part) for key, part in value.items()]
+    else:
+        parts = [(f"{where}[{i}]", part) for i, part in enumerate(value)] if isinstance(value, list) else []
+    if parts and not depth:
+        raise Problem(422, "invalid", f"the request is nested more than {DEEPEST} levels deep", "body")
+    return next((found for place, part in parts if (found := not_unicode(part, place, depth - 1))), None)
+
+
+def encodable(text: str) -> bool:
+    """Whether UTF-8 can carry a text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _texts(request: ChatRequest) -> Iterator[tuple[str, str]]:

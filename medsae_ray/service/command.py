@@ -18,6 +18,7 @@ from medsae_ray.service.deployment import deployed
 from medsae_ray.service.finished import open_run
 from medsae_ray.service.guard import digest
 from medsae_ray.service.limits import Limits
+from medsae_ray.service.wire import CALLBACK
 from medsae_ray.stages.cluster import cluster
 from medsae_ray.stages.engine import start_engine
 from medsae_ray.stages.serving import quiet
@@ -91,14 +92,14 @@ def http(host: str, port: int, limits: Limits) -> Iterator[None]:
 
 def _start_proxy(host: str, port: int, limits: Limits) -> None:
     # On a busy machine a proxy takes longer to start than the 5 s after which Serve kills it.
-    patience = {"runtime_env": {"env_vars": {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60"}}}
+    variables = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60", **CALLBACK}
     try:
         with quiet():
             serve.start(
                 proxy_location="HeadOnly",
                 http_options={"host": host, "port": port, "request_timeout_s": limits.body_s + limits.engine_s},
                 logging_config={"log_level": "ERROR", "enable_access_log": False},
-                controller_options=patience,
+                controller_options={"runtime_env": {"env_vars": variables}},
             )
     except (RayError, TimeoutError) as error:
         said = str(error).strip().rpartition("\n")[2]

@@ -4,15 +4,19 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import logging
 import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medsae_ray.service.limits import Limits
 from medsae_ray.service.problems import Problem, unexpected
+
+logger = logging.getLogger(__name__)
 
 OPEN = "/v1/health/live"
 """The one path that needs no token."""
@@ -37,19 +41,25 @@ class Guard:
             return await self.app(scope, receive, send)
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})
-        started = False
+        started, head = False, scope["method"] == "HEAD"
+        if head:  # what GET answers, without its body
+            scope = {**scope, "method": "GET"}
 
         async def sending(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
                 MutableHeaders(scope=message).update(_HEADERS)
+            elif head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             await send(message)
 
         try:
             self._check(scope)
             with self._place(scope["method"]):
                 await self.app(scope, _Body(receive, self.limits).receive, sending)
+        except ClientDisconnect:
+            logger.info("a caller left before the request was whole")
         except Exception as error:
             if not started:
                 problem = error if isinstance(error, Problem) else unexpected(error)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from ray import serve
-from ray.exceptions import RayError, TaskCancelledError
+from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from medsae_ray.config import Vlm
@@ -66,11 +66,32 @@ class Link:
             raise self._problem("engine_full", "the vision-language engine has as much as it can take") from None
         except TimeoutError:
             raise self._problem("engine_slow", f"the vision-language engine took over {seconds:g} s") from None
+        except RayTaskError as error:
+            if _is_lost(error):
+                raise self._lost() from None
+            # Raised by the code that works on this request, in a replica that goes on: asking again would not help.
+            raise Problem(400, "engine_refused", _short(error), "body") from None
         except (RayError, RayServeException, TaskCancelledError, EngineError):
-            raise self._problem("engine_lost", "the vision-language engine does not run") from None
+            raise self._lost() from None
+
+    def _lost(self) -> Problem:
+        return self._problem("engine_lost", "the vision-language engine does not run")
 
     def _problem(self, code: str, message: str) -> Problem:
         return Problem(503, code, message, retry_s=self.retry_s)
+
+
+def _is_lost(error: RayTaskError) -> bool:
+    """Whether what the replica raised is the end of the engine, and not a fault of the request."""
+    cause = error.cause
+    if type(cause) is RayError:  # Ray's stand-in for what cannot be pickled
+        return "EngineDead" in str(cause)
+    return isinstance(cause, EngineError | RayError) or "EngineDead" in type(cause).__name__
+
+
+def _short(error: RayTaskError) -> str:
+    """The name of what was raised, without its text, which may repeat what the caller sent or paths."""
+    return f"the engine cannot answer this request ({type(error.cause).__name__})"
 
 
 class ClusterEngine:

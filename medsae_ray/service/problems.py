@@ -9,10 +9,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from medsae_ray.core.naming.reply import one_line
 from medsae_ray.errors import ImageError
 
 logger = logging.getLogger(__name__)
 
+LONGEST_WHERE = 200
 _CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
 _IMAGE_STATUS = {"not_an_image": 415, "too_large": 413}
 
@@ -27,7 +29,9 @@ class Problem(Exception):
         self.status, self.code, self.message, self.where, self.retry_s = status, code, message, where, retry_s
 
     def response(self) -> JSONResponse:
-        error = {"code": self.code, "message": self.message} | ({"where": self.where} if self.where else {})
+        # Both may repeat a word of the request, which may be long, or no Unicode at all.
+        error = {"code": self.code, "message": one_line(self.message)}
+        error |= {"where": one_line(self.where[:LONGEST_WHERE])} if self.where else {}
         headers = {"Retry-After": str(self.retry_s)} if self.retry_s is not None else {}
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"

@@ -6,6 +6,7 @@ from fastapi import Request
 from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
 from medsae_ray.config.what import Images
 from medsae_ray.core.dicom import looks_like_dicom
@@ -15,6 +16,8 @@ from medsae_ray.service.limits import Limits
 from medsae_ray.service.problems import Problem, of_image
 
 RAW = ("image/png", "image/jpeg", "application/dicom")
+_ALIASES = ("image/jpg", "image/pjpeg", "image/x-png")
+"""What clients call the same things; the bytes say what they are in any case."""
 FORM = "multipart/form-data"
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
@@ -55,12 +58,17 @@ class _InMemory(MultiPartParser):
     """Patients' images are not written to a temporary file. The body is bounded already."""
 
     spool_max_size = 2**40
+    ended = False
+    """Whether the boundary came that ends the body."""
+
+    def on_end(self) -> None:
+        self.ended = True
 
 
 async def image_bytes(request: Request, limits: Limits) -> bytes:
     """The one image of a request: its body, or the part `image` of a multipart body."""
     kind = _kind(request)
-    if kind in RAW:
+    if kind in (*RAW, *_ALIASES):
         return await request.body()
     if kind != FORM:
         raise Problem(415, "wrong_content_type", f"Content-Type is one of {', '.join((*RAW, FORM))}")
@@ -87,13 +95,16 @@ async def read_form(request: Request, limits: Limits, files: tuple[str, ...] = (
 async def _parse(request: Request, limits: Limits) -> list[tuple[str, UploadFile | str]]:
     most = {"max_files": limits.parts, "max_fields": limits.parts, "max_part_size": 4 * limits.text}
     try:
-        parsed = await _InMemory(request.headers, request.stream(), **most).parse()
-    except Problem:
+        parser = _InMemory(request.headers, request.stream(), **most)
+        parsed = await parser.parse()
+    except (Problem, ClientDisconnect):
         raise
     except MultiPartException as error:
         raise Problem(400, "bad_multipart", error.message, "body") from None
     except Exception as error:  # the parser is fed with bytes of any kind, and raises KeyError, UnicodeError, ...
         raise Problem(400, "bad_multipart", f"the multipart body cannot be read ({type(error).__name__})") from None
+    if not parser.ended:
+        raise Problem(400, "bad_multipart", "the body ends early: the boundary that ends it is missing", "body")
     return [(name.removesuffix("[]"), value) for name, value in parsed.multi_items()]
 
 

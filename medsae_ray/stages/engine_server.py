@@ -32,6 +32,7 @@ from medsae_ray.core.naming.engine import (
     yes_no,
 )
 from medsae_ray.core.naming.prompts import DETECTION, question
+from medsae_ray.core.naming.server_reply import said_by
 from medsae_ray.errors import EngineError
 from medsae_ray.stages.engine_vllm import Apart, Log, report, start_server
 
@@ -80,8 +81,8 @@ class VlmServer:
         try:
             picture = await asyncio.to_thread(Picture, image)
         except Exception as error:
-            logger.warning("an image cannot be decoded: %s", error)
-            return Asked([FAILED] * len(questions), Usage())
+            logger.warning("an image cannot be decoded: %s", type(error).__name__)
+            return Asked([FAILED._replace(failed="the image cannot be decoded")] * len(questions), Usage())
         params = self._detection_params(reuse)
         async with self.apart.common():
             first = [await self._answer(picture, text, params, priority) for text in questions[:1]]
@@ -111,15 +112,23 @@ class VlmServer:
         return Wrote(Written(answer.text, answer.finish_reason or "stop"), usage)
 
     async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """A request of OpenAI's chat API as Ray Serve LLM answers it, without streaming: HTTP status and body."""
+        """A request of OpenAI's chat API as Ray Serve LLM answers it, without streaming: HTTP status and body.
+
+        What vLLM raises over a request is the request's fault as long as the engine lives.
+        """
         from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
-        request = ChatCompletionRequest.model_validate({**body, "stream": False})
-        async with self.apart.rare() if request.logprobs else contextlib.nullcontext():
-            async for reply in await self.llm.chat(request):
-                error = getattr(reply, "error", None)
-                return (error.code if error else 200), reply.model_dump()
-        raise RuntimeError("the engine gave no reply")
+        try:
+            request = ChatCompletionRequest.model_validate({**body, "stream": False})
+            async with self.apart.rare() if request.logprobs else contextlib.nullcontext():
+                async for reply in await self.llm.chat(request):
+                    error = getattr(reply, "error", None)
+                    return (error.code if error else 200), reply.model_dump()
+            raise RuntimeError("the engine gave no reply")
+        except Exception as error:
+            refusal = _refusal(error)
+            await self.check_health()  # a dying engine raises all kinds of errors, and here the one that says so
+            return 400, {"error": {"message": refusal, "code": 400}}
 
     async def models(self) -> dict[str, Any]:
         """The list of models as OpenAI's API has it."""
@@ -151,8 +160,9 @@ class VlmServer:
             content = [_content(part) for part in (DETECTION, picture, text)]
             output, usage = await self._generate(content, params, priority)
         except Exception as error:
-            logger.warning("a question failed: %s", _refusal(error))
-            return FAILED, Usage(requests=1)
+            refusal = _refusal(error)
+            logger.warning("a question failed: %s", type(error).__name__)
+            return FAILED._replace(failed=refusal), Usage(requests=1)
         logprobs = output.outputs[0].logprobs[0]
         return yes_no((word, logprobs[token].logprob) for token, word in self.words.items() if token in logprobs), usage
 
@@ -182,7 +192,7 @@ def _refusal(error: Exception) -> str:
 
     if isinstance(error, EngineDeadError):
         raise error
-    return f"{type(error).__name__}: {error.__cause__ or error}"
+    return said_by(f"{type(error).__name__}: {error.__cause__ or error}")
 
 
 def _gray_image() -> bytes:

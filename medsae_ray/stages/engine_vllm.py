@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ray.experimental.internal_kv import _internal_kv_put
 
 from medsae_ray.core.naming.engine import EngineSettings
+from medsae_ray.core.naming.model_limits import LONGEST, limits_of
 
 PHASE = b"medsae-engine-phase"
 """Key under which a starting replica says what it is doing; nobody can call it before it has started."""
@@ -54,7 +55,7 @@ def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "revision": settings.revision,
         "dtype": settings.dtype,
-        "max_model_len": settings.max_model_len,
+        "max_model_len": settings.max_model_len or _default_length(settings),
         # The size is that of the pictures vLLM warms up with; left alone it takes 10,000 pixels, and 10 s.
         "limit_mm_per_prompt": {"image": {"count": settings.max_images, "width": 1024, "height": 1024}},
         "max_num_seqs": settings.max_num_seqs,
@@ -79,6 +80,11 @@ def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
         "kv_cache_memory_bytes": int(settings.kv_cache_gb * 2**30),
         "worker_cls": "medsae_ray.stages.engine_worker.ImageAwareWorker",
     }
+
+
+def _default_length(settings: EngineSettings) -> int:
+    """Where the model was not on the machine that started the run, it is fetched here anyway."""
+    return min(limits_of(settings.model, settings.revision, fetch=True).length or LONGEST, LONGEST)
 
 
 def bundles(settings: EngineSettings) -> list[dict[str, float]]:

@@ -10,6 +10,7 @@ from medsae_ray.config import Naming, Recipe
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact, Draft
 from medsae_ray.core.naming.engine import total
+from medsae_ray.core.naming.failures import Failures
 from medsae_ray.core.naming.ledger import Ledger, replies
 from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.core.naming.questions import content_address
@@ -62,9 +63,12 @@ def _make(run: Run, draft: Draft) -> Made:
     known = {row["address"]: row for row in ledger.load().table.to_pylist()}
     done: list[Named] = []
 
+    failures = Failures("features", len(groups))
+
     def keep(named: Named) -> None:
         done.append(named)
         bar.advance()
+        failures.add([named.failed])
 
     async def all_names() -> None:
         async with session(run) as engine:
@@ -124,4 +128,4 @@ def _parents(recipe: Recipe) -> tuple[str, ...]:
     return ("samples", "manifest")
 
 
-NAMES = Stage("names", 2, _parents, _what, _make)
+NAMES = Stage("names", 3, _parents, _what, _make)

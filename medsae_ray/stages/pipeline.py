@@ -36,6 +36,7 @@ from medsae_ray.stages.scores import SCORES
 from medsae_ray.stages.summary import summarise
 from medsae_ray.stages.sweep import SWEEP, publish
 from medsae_ray.stages.train import SAE
+from medsae_ray.stages.vlm import check_engine
 from medsae_ray.stages.vocabulary import VOCABULARY_ANSWERS, VOCABULARY_NAMES, text_half
 
 _STAGES = (
@@ -54,6 +55,7 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None) -> dic
     ShardError; everything finished by then stays.
     """
     with Run(recipe, Store(root), STAGES, console or Console(quiet=True)) as run:
+        check_engine(recipe, run.console)
         if recipe.what.vocabulary and run.committed("vocabulary_names") is None:
             text_half(recipe)  # what it lacks is said now, not after the images are embedded
         if recipe.what.naming:
@@ -92,6 +94,8 @@ def run_stage(recipe: Recipe, root: str, name: str, console: Console | None = No
     if name in {stage.name for stage in SEVERAL} and not recipe.what.datasets:
         raise RecipeError(f"stage {name!r} compares datasets; this recipe has one, what.datasets lists several")
     with Run(recipe, Store(root), STAGES, console or Console(quiet=True)) as run:
+        if name in naming:
+            check_engine(recipe, run.console)
         artifact = run.artifact(name)
         if name == SWEEP.name:
             publish(run, artifact.table(), artifact.record.metrics["left_out"])

@@ -7,9 +7,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from PIL import Image
+from rich.console import Console
+
 from medsae_ray.config import Recipe, Vlm
 from medsae_ray.core.naming.engine import Engine, EngineSettings, model_identity
+from medsae_ray.core.naming.model_limits import LONGEST, limits_of
 from medsae_ray.core.naming.openai_api import OpenAiEngine
+from medsae_ray.core.naming.pictures import picture
+from medsae_ray.core.naming.prompts import question
 from medsae_ray.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -30,14 +36,17 @@ def model_of(vlm: Vlm) -> str:
 
 
 def settings_of(recipe: Recipe) -> EngineSettings:
-    """What the recipe says of the engine, in the engine's own terms."""
+    """What the recipe says of the engine, in the engine's own terms.
+
+    Raises RecipeError where the model's config.json, as far as it is on this machine, does not allow it.
+    """
     vlm, naming = recipe.how.vlm, recipe.what.naming
     assert vlm is not None and naming is not None, "the recipe was checked for both"
     return EngineSettings(
         model=model_of(vlm),
         revision=vlm.revision,
         dtype=vlm.dtype,
-        max_model_len=vlm.max_model_len,
+        max_model_len=length_of(recipe),
         max_images=naming.positives + naming.contrasts,
         max_num_seqs=vlm.max_seqs,
         kv_cache_gb=vlm.kv_cache_gb,
@@ -50,6 +59,39 @@ def settings_of(recipe: Recipe) -> EngineSettings:
         start_timeout_s=vlm.start_timeout_s,
         max_ongoing=2 * vlm.in_flight,
     )
+
+
+def length_of(recipe: Recipe) -> int | None:
+    """Tokens of a prompt and its answer; None where neither the recipe nor a file on this machine says. RecipeError as
+    `settings_of`."""
+    vlm, naming = recipe.how.vlm, recipe.what.naming
+    assert vlm is not None and naming is not None, "the recipe was checked for both"
+    limits = limits_of(model_of(vlm), vlm.revision)
+    if vlm.max_model_len and limits.longest and vlm.max_model_len > limits.longest:
+        raise RecipeError(
+            f"how.vlm.max_model_len is {vlm.max_model_len}, and {vlm.model} takes at most {limits.longest} tokens by "
+            f"its config.json: set {limits.longest} or less, or leave it out"
+        )
+    length = vlm.max_model_len or (limits.length and min(limits.length, LONGEST))
+    images = naming.positives + naming.contrasts
+    if limits.per_image and images * limits.per_image >= (length or LONGEST):
+        raise RecipeError(
+            f"what.naming shows the model {images} images of {limits.per_image} tokens each, and {vlm.model} has room "
+            f"for {length or LONGEST} tokens of a prompt and its answer: lower what.naming.positives and "
+            "what.naming.contrasts, or raise how.vlm.max_model_len"
+        )
+    return length
+
+
+def check_engine(recipe: Recipe, console: Console) -> None:
+    """What is known of the run's engine before anything is computed: RecipeError if it cannot work as the recipe says,
+    and a line if the model is shorter than the default."""
+    vlm = recipe.how.vlm
+    if recipe.what.naming is None or vlm is None or vlm.url:
+        return
+    length = length_of(recipe)
+    if vlm.max_model_len is None and length and length < LONGEST:
+        console.print(f"how.vlm.max_model_len is {length}, all that {vlm.model} has (the default is {LONGEST})")
 
 
 def identity_of(recipe: Recipe) -> str:
@@ -77,11 +119,16 @@ def _identity_at(url: str, model: str, key_variable: str | None) -> str:
 
 @contextlib.asynccontextmanager
 async def session(run: "Run") -> AsyncIterator[Engine]:
-    """The engine, for one asyncio loop: a connection to the URL, or the run's engine on the cluster."""
+    """The engine, for one asyncio loop: a connection to the URL, or the run's engine on the cluster.
+
+    A server is asked one question on a blank image first: one that gives no log-probabilities says so before it is paid
+    for names that it cannot test.
+    """
     vlm = run.recipe.how.vlm
     assert vlm is not None, "the recipe was checked"
     if vlm.url:
         async with OpenAiEngine(vlm.url, vlm.model, vlm.key_variable, connections=vlm.in_flight) as engine:
+            await engine.ask(picture(Image.new("L", (224, 224), 128), 224), [question("anything")])
             yield engine
     else:
         yield await asyncio.to_thread(run.engine)

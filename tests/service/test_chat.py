@@ -2,8 +2,10 @@
 
 import base64
 import io
+import json
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
@@ -116,6 +118,124 @@ def test_what_is_not_taken_is_refused_and_named(
     assert (answer.status_code, answer.json()["error"]["where"]) == (status, where) and not engine.chats
 
 
+ECHO = {"role": "assistant", "content": "Yes", "refusal": None, "annotations": None, "audio": None,
+        "function_call": None, "reasoning": None}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [ECHO, ECHO | {"tool_calls": [], "annotations": [], "reasoning_content": None}, ECHO | {"content": None}],
+)
+def test_a_replys_message_may_be_sent_back_as_it_came(
+    naming_client: TestClient, engine: Scripted, echo: dict[str, Any]
+) -> None:
+    again = [*TEXT, echo, {"role": "user", "content": "Why?", "name": "ann"}]
+    assert post(naming_client, messages=again).status_code == 200
+    assert engine.chats[0]["messages"][1:] == [
+        {"role": "assistant", "content": echo["content"] or ""}, {"role": "user", "content": "Why?"},
+    ]  # fmt: skip
+
+
+NO_CHANGE = {
+    "frequency_penalty": 0, "presence_penalty": 0.0, "repetition_penalty": 1, "min_p": 0, "top_k": -1, "store": False,
+    "n": 1, "stream": False, "metadata": {"job": "a"}, "tools": [], "tool_choice": "auto", "functions": [],
+    "parallel_tool_calls": True, "logit_bias": {}, "modalities": ["text"], "service_tier": "auto", "stream_options": {},
+    "user": "me", "prompt_cache_key": "k", "safety_identifier": "s", "function_call": "none",
+}  # fmt: skip
+
+
+def test_what_changes_nothing_is_taken_and_not_passed_on(naming_client: TestClient, engine: Scripted) -> None:
+    nulls = dict.fromkeys([*NO_CHANGE, "audio", "prediction", "reasoning_effort", "stop", "response_format", "seed"])
+    for sent in ({}, NO_CHANGE, nulls, {"messages": [{"role": "user", "content": TEXT[0]["content"], "x": None}]}):
+        assert post(naming_client, **sent).status_code == 200, sent
+    assert engine.chats == [engine.chats[0]] * 4 and set(engine.chats[0]) == {"model", "messages", "n", "max_tokens"}
+    developer = [{"role": "developer", "content": "Be brief."}, *TEXT]
+    assert post(naming_client, messages=developer).status_code == 200
+    assert engine.chats[-1]["messages"][0] == {"role": "system", "content": "Be brief."}
+
+
+CHANGES = {
+    "frequency_penalty": 0.1, "presence_penalty": -1, "repetition_penalty": 1.1, "min_p": 0.1, "top_k": 5, "n": 2,
+    "tools": [{}], "tool_choice": "required", "logit_bias": {"5": 1}, "modalities": ["audio"], "audio": {},
+    "reasoning_effort": "low", "prediction": {}, "store": True, "ignore_eos": True, "service_tier": "flex",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_what_would_change_the_answer_is_refused_by_name(naming_client: TestClient, engine: Scripted, key: str) -> None:
+    refused = post(naming_client, **{key: CHANGES[key]})
+    assert refused.status_code == 422 and refused.json()["error"]["where"].startswith(f"body.{key}")
+    for part in ("refusal", "tool_calls", "reasoning", "audio", "function_call"):
+        message = {"role": "assistant", "content": "x", part: [{"a": 1}] if part == "tool_calls" else "said"}
+        answer = post(naming_client, messages=[message])
+        assert answer.status_code == 422 and f"body.messages.0.{part}" in answer.json()["error"]["where"]
+    assert not engine.chats
+
+
+def schema(levels: int) -> dict[str, Any]:
+    made: dict[str, Any] = {"type": "object"}
+    for _ in range(levels // 2):
+        made = {"properties": {"a": made}}
+    return {"type": "json_schema", "json_schema": {"name": "x", "schema": made}}
+
+
+HALF = json.loads('"a\\ud800b"')
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ({"messages": [{"role": "user", "content": HALF}]}, "body.messages[0].content"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": HALF}]}]},
+            "body.messages[0].content[0].text",
+        ),
+        ({"stop": ["x", HALF]}, "body.stop[1]"),
+        ({"user": HALF}, "body.user"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {HALF: 1}}}},
+            "body.response_format.json_schema.schema",
+        ),
+        ({HALF: 1}, "body"),
+        ({"response_format": schema(200)}, "body"),
+    ],
+)
+def test_what_no_tokenizer_can_read_is_the_callers_mistake(
+    naming_client: TestClient, engine: Scripted, body: dict[str, Any], where: str
+) -> None:
+    sent = json.dumps({"model": MODEL, "messages": TEXT, **body})
+    answer = naming_client.post("/v1/chat/completions", content=sent, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["where"]) == (422, where)
+    assert "retry-after" not in answer.headers and not engine.chats
+    assert post(naming_client, response_format=schema(30)).status_code == 200
+
+
+def coded(data: bytes, form: str) -> str:
+    code = base64.b64encode(data).decode()
+    return {
+        "line ends": "\r\n".join(code[i : i + 76] for i in range(0, len(code), 76)),
+        "no padding": code.rstrip("="),
+        "for addresses": base64.urlsafe_b64encode(data).decode(),
+        "percent": code.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D"),
+    }[form]
+
+
+@pytest.mark.parametrize("form", ["line ends", "no padding", "for addresses", "percent"])
+@pytest.mark.parametrize(
+    "head", ["data:image/jpg;base64,", "DATA:Image/PNG;BASE64,", "data:image/png;charset=utf-8;name=a.png;base64,"]
+)
+def test_a_data_url_is_read_in_the_forms_that_clients_write(
+    naming_client: TestClient, engine: Scripted, head: str, form: str
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (21, 33), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(noise).save(stream, "PNG")
+    data = stream.getvalue() + b"\xff\xfe\xfd"  # so that every form differs from the plain one
+    assert post(naming_client, messages=shown(head + coded(data, form))).status_code == 200
+    assert post(naming_client, messages=shown(url(data))).status_code == 200
+    assert engine.chats[0] == engine.chats[1]
+
+
 def test_a_comparison_in_a_text_is_no_control_token(naming_client: TestClient, engine: Scripted) -> None:
     assert post(naming_client, messages=[{"role": "user", "content": "Is it <5 or > 7?"}]).status_code == 200
 
@@ -127,6 +247,9 @@ def test_what_the_engine_refuses_is_told_and_its_own_failures_are_not(
     assert post(naming_client).json()["error"] == {
         "code": "engine_refused", "message": "too many tokens", "where": "body",
     }  # fmt: skip
+    engine.chat_answer = 400, {"error": "no\nsuch"}
+    refused = post(naming_client)
+    assert refused.json()["error"]["message"] == "no such" and "retry-after" not in refused.headers
     engine.chat_answer = 500, {"error": {"message": "in /a/file"}}
     failed = post(naming_client)
     assert failed.status_code == 503 and "/a/file" not in failed.text and failed.headers["retry-after"]

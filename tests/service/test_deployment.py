@@ -19,6 +19,7 @@ from medsae_ray.service.command import http
 from medsae_ray.service.deployment import deployed
 from medsae_ray.service.guard import digest
 from medsae_ray.service.limits import Limits
+from medsae_ray.service.wire import HEADER_S
 from tests.conftest import free_port
 from tests.service.conftest import Small
 from tests.service.test_app import stored, uri_of
@@ -109,6 +110,14 @@ def test_a_body_that_is_too_long_or_too_slow_ends_its_request(port: int, client:
     with contextlib.suppress(httpx.WriteError):  # refused while it was still being sent
         assert client.post("/v1/encode", content=chunks).status_code == 413
     assert client.get("/v1/health/live").status_code == 200
+
+
+def test_half_a_header_is_closed_and_a_head_is_answered(port: int, client: httpx.Client) -> None:
+    with closing(socket.create_connection(("127.0.0.1", port), timeout=2 * HEADER_S)) as wire:
+        wire.sendall(b"GET /v1/health/live HTTP/1.1\r\nHost: localhost\r\n")
+        head = client.head("/v1/health/live")
+        assert (head.status_code, head.content) == (200, b"")
+        assert wire.recv(100) == b""
 
 
 def test_another_address_is_refused_while_serve_runs(port: int) -> None:

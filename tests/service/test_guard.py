@@ -89,6 +89,43 @@ def test_a_length_that_cannot_be_is_refused_before_anything_is_read(desk: Desk, 
     assert ask(make_app(desk, None), receive, {"content-length": length})[0] == 413
 
 
+@pytest.mark.parametrize("kind", ["image/png", "multipart/form-data; boundary=b"])
+def test_a_caller_who_leaves_is_one_quiet_line(desk: Desk, caplog: pytest.LogCaptureFixture, kind: str) -> None:
+    messages = [{"type": "http.request", "body": b"--b\r\n", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> dict[str, Any]:
+        return messages.pop(0) if messages else {"type": "http.disconnect"}
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-type", kind.encode())]
+    scope = {"type": "http", "method": "POST", "path": "/v1/encode", "query_string": b"", "headers": headers}
+    app: Any = make_app(desk, None)
+    with caplog.at_level(logging.DEBUG):
+        asyncio.run(app({"asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http", **scope}, receive, send))
+    (line,) = [record for record in caplog.records if record.name.startswith("medsae")]
+    assert line.levelno == logging.INFO and not line.exc_info and "\n" not in line.getMessage() and not sent
+
+
+@pytest.mark.parametrize("path", ["/v1/health/live", "/v1/health/ready", "/v1/features", "/v1/features/1", "/docs"])
+def test_head_is_get_without_its_body(locked: TestClient, path: str) -> None:
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    head, get = locked.head(path, headers=headers), locked.get(path, headers=headers)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == get.headers["content-length"] == str(len(get.content))
+
+
+def test_head_is_refused_where_get_is(locked: TestClient) -> None:
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    for path, status in (("/v1/encode", 405), ("/v1/nothing", 404), ("/v1/features?page=0", 422)):
+        answer = locked.head(path, headers=headers)
+        assert (answer.status_code, answer.content) == (status, b"")
+    assert locked.head("/v1/features").status_code == 401
+
+
 def test_a_slow_sender_is_timed_out(desk: Desk) -> None:
     async def receive() -> dict[str, Any]:
         await asyncio.sleep(0.2)

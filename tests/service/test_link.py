@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from medsae_ray.core.naming.engine import ONLINE, Asked, Writing, Wrote
@@ -86,6 +87,40 @@ def test_a_full_slow_or_lost_engine_says_when_to_come_back(first: Callable[[], A
         with pytest.raises(Problem) as problem:
             asyncio.run(call())
         assert (problem.value.status, problem.value.code, problem.value.retry_s) == (503, code, 3)
+
+
+class EngineDeadError(Exception):
+    """As vLLM's, by name."""
+
+
+class Local(Exception):
+    """Cannot be pickled, as vLLM's GenerationError cannot."""
+
+    def __reduce__(self) -> Any:
+        raise TypeError("no")
+
+
+def raised(cause: Exception) -> RayTaskError:
+    """As Ray hands over what a replica raised."""
+    return RayTaskError("chat", "Traceback: /a/path", cause, "replica", 1, "127.0.0.1").as_instanceof_cause()
+
+
+@pytest.mark.parametrize("cause", [TypeError("a secret"), ValueError("a secret"), KeyError("x"), Local("a secret")])
+def test_a_request_that_the_engine_cannot_answer_is_the_callers_mistake(cause: Exception) -> None:
+    engine = link(Moody(failing(raised(cause))))
+    for call in (lambda: engine.ask(picture(1), ["?"]), lambda: engine.write(WRITING), lambda: engine.chat({})):
+        with pytest.raises(Problem) as problem:
+            asyncio.run(call())
+        found = problem.value
+        assert (found.status, found.code, found.retry_s) == (400, "engine_refused", None)
+        assert "secret" not in found.message and "/a/path" not in found.message
+
+
+@pytest.mark.parametrize("cause", [EngineDeadError("x"), EngineError("the files changed"), RayActorError()])
+def test_the_end_of_the_engine_is_its_loss_and_no_mistake(cause: Exception) -> None:
+    with pytest.raises(Problem) as problem:
+        asyncio.run(link(Moody(failing(raised(cause)))).chat({}))
+    assert (problem.value.status, problem.value.code, problem.value.retry_s) == (503, "engine_lost", 3)
 
 
 def test_an_engine_that_answered_a_moment_ago_is_believed_to_be_there() -> None:

@@ -166,3 +166,19 @@ def test_the_proxy_stays_where_the_engine_needs_it(http_port: int, url: str) -> 
     with http("127.0.0.1", http_port, Limits()):
         pass
     assert httpx.get(f"{url}/v1/health/live", timeout=60).json() == {"live": True}
+
+
+def test_a_schema_that_the_engine_cannot_follow_is_the_callers_mistake(client: httpx.Client) -> None:
+    """vLLM's grammar has a bound on optional properties, and raises over more of them."""
+    seen = {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(600)}}
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": seen}}
+    model = client.get("/v1/models").json()["data"][0]["id"]
+    body = {"model": model, "messages": [{"role": "user", "content": "What is shown?"}], "max_tokens": 5}
+    refused = client.post("/v1/chat/completions", json=body | {"response_format": form})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "engine_refused")
+    assert "retry-after" not in refused.headers
+    whole = client.post("/v1/chat/completions", json=body)
+    (choice,) = whole.json()["choices"]
+    again = [*body["messages"], choice["message"], {"role": "user", "content": "Why?"}]
+    assert client.post("/v1/chat/completions", json=body | {"messages": again}).status_code == 200
+    assert client.get("/v1/health/ready").json() == {"ready": True, "engine": "ok"}

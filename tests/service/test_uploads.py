@@ -96,6 +96,32 @@ def test_a_body_of_another_form_is_refused(client: TestClient, kind: str | None,
     assert set(answer.json()["error"]) <= {"code", "message", "where"}
 
 
+WHOLE = b'--b\r\nContent-Disposition: form-data; name="image"; filename="x"\r\n\r\nIMAGE\r\n--b--\r\n'
+
+
+@pytest.mark.parametrize("kept", [0, 1, 20, 60, len(WHOLE) - 14, len(WHOLE) - 7, len(WHOLE) - 4])
+def test_a_form_that_ends_early_is_told_so(client: TestClient, small: Small, kept: int) -> None:
+    data = (small.images / "i0000.png").read_bytes()
+    whole = WHOLE.replace(b"IMAGE", data)
+    assert client.post("/v1/encode", content=whole, headers={"content-type": FORM}).status_code == 200
+    cut = whole[: kept if kept < 61 else len(whole) - len(WHOLE) + kept]
+    answer = client.post("/v1/encode", content=cut, headers={"content-type": FORM})
+    assert answer.status_code == 400 and "ends early" in answer.json()["error"]["message"]
+
+
+def test_a_form_without_a_boundary_is_told_so(client: TestClient) -> None:
+    for boundary in ("", '""'):
+        kind = f"multipart/form-data; boundary={boundary}"
+        answer = client.post("/v1/encode", content=WHOLE, headers={"content-type": kind})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_multipart")
+
+
+@pytest.mark.parametrize("kind", ["image/jpg", "IMAGE/JPEG", "image/pjpeg", "Image/X-PNG", "image/png ; a=b"])
+def test_an_image_is_read_under_the_types_that_clients_write(client: TestClient, kind: str) -> None:
+    data = saved(SMALL, "JPEG" if "j" in kind.lower() else "PNG")
+    assert client.post("/v1/encode", content=data, headers={"content-type": kind}).status_code == 200
+
+
 def test_two_images_are_refused_where_one_is_needed(client: TestClient, small: Small) -> None:
     data = (small.images / "i0000.png").read_bytes()
     answer = client.post("/v1/encode", files=[("image", data), ("image", data)])

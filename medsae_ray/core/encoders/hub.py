@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from medsae_ray.core.encoders.checkpoint import SETTINGS, WEIGHTS, weight_files
+from medsae_ray.core.naming.reply import one_line
 from medsae_ray.errors import EncoderError
 
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
@@ -54,32 +55,75 @@ def model_folder(weights: str, *, settings_only: bool = False) -> Path:
 def snapshot(weights: str, patterns: tuple[str, ...]) -> Path:
     """The local snapshot of an id, with at least those of its files that `patterns` name, where it has them."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
 
     name, _, revision = weights.partition("@")
     try:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(patterns)))
-    except GatedRepoError as error:
-        raise EncoderError(
-            f"weights {weights}: {name} is gated. Accept its licence at https://huggingface.co/{name}, then set "
-            "HF_TOKEN to a token of the same account, on every node"
-        ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise EncoderError(
-            f"weights {weights}: no such file or folder here, and Hugging Face has no model {name} that this account "
-            "may see. Check the spelling; for a private model set HF_TOKEN"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise EncoderError(f"weights {weights}: {name} has no branch, tag or commit {revision}") from error
-    except (LocalEntryNotFoundError, OSError) as error:
-        raise EncoderError(
-            f"weights {weights}: no such file or folder here, and Hugging Face cannot be reached "
-            f"({type(error).__name__}). Where there is a network run `hf download {name}`, and give the folder that it "
-            "prints, or share its cache (HF_HOME)"
-        ) from error
+    except Exception as error:  # of many kinds: the hub's, the network's, and those of a reply that is none of the hub
+        raise EncoderError(f"weights {weights}: {_why(error, name, revision)}") from error
+
+
+def _why(error: Exception, name: str, revision: str) -> str:
+    """What went wrong, in the hub's own words where it said any, and what to do."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    chain = _chain(error)
+    first = next((one for one in chain if getattr(one, "response", None) is not None), error)
+    page, download = f"https://huggingface.co/{name}", f"run `hf download {name}`, and give the folder that it prints"
+    if isinstance(first, GatedRepoError):
+        return (
+            f"{name} is gated. Accept its licence at {page}, then set HF_TOKEN to a token of the same account, on "
+            f"every node; {_FINE_GRAINED}{_said(first)}"
+        )
+    if isinstance(first, RepositoryNotFoundError | HFValidationError):
+        return (
+            f"no such file or folder here, and Hugging Face has no model {name} that this account may see. Check the "
+            f"spelling; for a private model set HF_TOKEN{_said(first)}"
+        )
+    if isinstance(first, RevisionNotFoundError):
+        return f"{name} has no branch, tag or commit {revision}"
+    if (status := getattr(getattr(first, "response", None), "status_code", None)) is not None:
+        return f"Hugging Face answers HTTP {status}{_said(first)}. {_ADVICE.get(status, _LATER).format(page=page)}"
+    if any(isinstance(one, OfflineModeIsEnabled) for one in chain):
+        return f"not on this machine, and HF_HUB_OFFLINE forbids to fetch it. Where there is a network {download}"
+    if isinstance(error, OSError) and error.filename:
+        return f"it cannot be kept on this machine ({error.strerror}): check the room and rights of HF_HOME's folder"
+    if isinstance(error, OSError):
+        return (
+            "no such file or folder here, and Hugging Face cannot be reached "
+            f"({type(error).__name__}). Where there is a network {download}, or share its cache (HF_HOME)"
+        )
+    return (
+        f"what came back is no answer of Hugging Face ({type(first).__name__}), but perhaps of a proxy that asks to "
+        f"sign in. Check HF_ENDPOINT; where there is a network {download}"
+    )
+
+
+_FINE_GRAINED = "a fine-grained token needs its permission to read gated repositories"
+_LATER = "Try again later"
+_ADVICE = {
+    401: "The token is not valid: set HF_TOKEN to one that is, or unset it for a public model",
+    403: f"The token may not read it: accept the licence at {{page}}; {_FINE_GRAINED}",
+    404: "There is no such file or model: check the spelling",
+    429: "There were too many requests: wait some minutes, or set HF_TOKEN, which allows more of them",
+}
+
+
+def _said(error: BaseException) -> str:
+    """The hub's own words, on one line."""
+    said = one_line(str(getattr(error, "server_message", None) or ""))[:300]
+    return f" (it says: {said})" if said else ""
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error and those that it came from."""
+    found = [error]
+    while (before := found[-1].__cause__ or found[-1].__context__) is not None and before not in found:
+        found.append(before)
+    return found

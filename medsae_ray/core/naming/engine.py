@@ -35,6 +35,8 @@ class YesNo(NamedTuple):
     """P(yes) / (P(yes) + P(no)), each summed over its spellings; NaN if the request failed or neither word was seen."""
     mass: float
     """P(yes) + P(no); NaN if the request failed."""
+    failed: str | None = None
+    """Why there is no answer."""
 
 
 class Asked(NamedTuple):
@@ -70,11 +72,13 @@ class Wrote(NamedTuple):
     usage: Usage
 
 
-FAILED = YesNo(math.nan, math.nan)
+FAILED = YesNo(math.nan, math.nan, "the request failed")
+NEITHER = "neither yes nor no is among the likeliest first tokens"
 
 
 class Engine(Protocol):
-    """Answers questions about images. A request at fault comes back as failed; loss of the engine is EngineError."""
+    """Answers questions about images. A request at fault comes back as failed, with the reason; EngineError is for the
+    loss of the engine, and for what every request would meet as well."""
 
     @property
     def identity(self) -> str:
@@ -96,8 +100,8 @@ class EngineSettings:
     revision: str | None = None
     """Branch, tag or commit of an id."""
     dtype: str = "auto"
-    max_model_len: int = 2048
-    """Tokens of one prompt and its answer."""
+    max_model_len: int | None = 2048
+    """Tokens of one prompt and its answer; None where only the model's files, yet to be fetched, can tell."""
     max_images: int = 12
     """Images in one prompt."""
     max_num_seqs: int = 16
@@ -161,7 +165,7 @@ def yes_no(token_logprobs: Iterable[tuple[str, float]]) -> YesNo:
         if word:
             mass[word] += math.exp(logprob)
     both = mass["yes"] + mass["no"]
-    return YesNo(mass["yes"] / both if both > 0 else math.nan, both)
+    return YesNo(mass["yes"] / both, both) if both > 0 else YesNo(math.nan, both, NEITHER)
 
 
 def model_identity(model: str, revision: str | None = None) -> str:

@@ -3,7 +3,11 @@
 import asyncio
 import base64
 import os
+import re
 import time
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -22,25 +26,24 @@ from medsae_ray.core.naming.engine import (
     yes_no,
 )
 from medsae_ray.core.naming.prompts import DETECTION, Part
+from medsae_ray.core.naming.server_choice import Choice, fewer_logprobs, read_choice, read_models, read_usage
+from medsae_ray.core.naming.server_reply import Busy, Refused, Stop, Whole, read_json, read_reply, said_by
 from medsae_ray.errors import EngineError
 
 TOP_LOGPROBS = 20
 """The most that OpenAI's API gives."""
-COME_BACK = (408, 425, 429, 500, 502, 503, 504)
-"""Statuses after which the same request may succeed."""
-REFUSED = {
-    401: "the key is missing or wrong: set the environment variable that the recipe names",
-    403: "the key may not use this model",
-    404: "no such model or address",
-}
-LONGEST_PAUSE_S = 30.0
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+LONGEST_REPLY = 8 * 2**20
+"""Bytes of a reply, unpacked."""
 
 
 class OpenAiEngine:
     """An `Engine` at `url` (".../v1"). The key is read from the environment variable `key_variable`, if one is named.
 
-    Repeats a request while the server is full or gone, for `patience_s` in all; then raises EngineError. A request
-    that the server refuses comes back as failed. Use it inside one asyncio loop, as `async with`.
+    Repeats a request while the server is full or gone, for `patience_s` in all; then raises EngineError, as it does at
+    once where no request can succeed: a wrong key or address, no money left, no log-probabilities. A request that the
+    server refuses, or answers with what is no answer, comes back as failed. Use it inside one asyncio loop, as
+    `async with`.
     """
 
     def __init__(
@@ -56,8 +59,13 @@ class OpenAiEngine:
         self.identity = model
         """After `connect`: the model and what it is made from, as far as the server says; never the address."""
         self.clock = Clock()
+        self.top_logprobs = TOP_LOGPROBS
+        """Lowered to what the server allows."""
+        self._gives_logprobs = False
+        key = _key(key_variable) if key_variable else None
+        self._secret = key.encode() if key and len(key) >= 8 else None
         self.http = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {_key(key_variable)}"} if key_variable else {},
+            headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx.Timeout(timeout_s, pool=None),
             limits=httpx.Limits(max_connections=connections),
         )
@@ -71,18 +79,20 @@ class OpenAiEngine:
 
     async def connect(self) -> None:
         """Find the model among those that the server has. Raises EngineError if it is not there."""
-        response = await self._send("GET", "/models")
-        _check(response, self.url)
-        cards = {card["id"]: card for card in response.json().get("data", [])}
-        if self.model not in cards:
-            raise EngineError(f"{self.url} has no model {self.model!r}; it has {sorted(cards)}")
-        root = cards[self.model].get("root")
+        reply = await self._send("GET", "/models")
+        models = read_models(reply.body) if isinstance(reply, Whole) else None
+        if models is None:
+            said = reply.why if isinstance(reply, Refused) else said_by(reply.body)
+            raise self._error(f"gives no list of models: {said}")
+        if self.model not in models:
+            raise self._error(f"has no model {self.model!r}; it has {_some(models, self.model)}")
+        root = models[self.model]
         self.identity = f"{self.model}:{root.rstrip('/').rpartition('/')[2]}" if root else self.model
 
     async def ask(self, image: bytes, questions: list[str], priority: int = BATCH) -> Asked:
         """The first question goes alone, so that a server with a prefix cache has the image when the others come.
 
-        OpenAI's API knows no priority.
+        OpenAI's API knows no priority. Raises EngineError where the server gives no log-probabilities.
         """
         first = [await self._answer([DETECTION, image, text]) for text in questions[:1]]
         rest = await asyncio.gather(*(self._answer([DETECTION, image, text]) for text in questions[1:]))
@@ -93,56 +103,128 @@ class OpenAiEngine:
         form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": writing.schema, "strict": True}}
         decoding = {key: getattr(writing, key) for key in ("seed", "temperature", "max_tokens")}
         reply, usage = await self._chat(writing.parts, decoding | {"response_format": form})
-        if isinstance(reply, str):
-            return Wrote(Written("", f"error: {reply}"), usage)
-        return Wrote(Written(reply["message"].get("content") or "", reply.get("finish_reason") or "stop"), usage)
+        if isinstance(reply, Refused):
+            return Wrote(Written("", f"error: {reply.why}"), usage)
+        if reply.text is None and reply.finish != "length":
+            return Wrote(Written("", "error: the server's answer has no text"), usage)
+        return Wrote(Written(reply.text or "", reply.finish), usage)
 
     async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """A request of the API, as it is but for the model: HTTP status and body. EngineError for a wrong key."""
-        response = await self._send("POST", "/chat/completions", {**body, "model": self.model})
-        if response.status_code in REFUSED:
-            _check(response, self.url)
-        return response.status_code, response.json()
+        status, reply, data = await self._reply("POST", "/chat/completions", {**body, "model": self.model})
+        if isinstance(reply, Whole) and isinstance(reply.body, dict) and isinstance(read_choice(reply.body), Choice):
+            return status, reply.body
+        found = read_json(data)
+        if status >= 400 and isinstance(found, dict):
+            return status, found
+        if isinstance(reply, Refused):
+            return reply.status or 502, {"error": {"message": reply.why}}
+        return 502, {"error": {"message": "the reply has no answer"}}
 
     async def _answer(self, parts: list[Part]) -> tuple[YesNo, Usage]:
-        options = {"temperature": 0, "max_tokens": 1, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
-        reply, usage = await self._chat(parts, options)
-        if isinstance(reply, str) or not (reply.get("logprobs") or {}).get("content"):
-            return FAILED, usage
-        likely = reply["logprobs"]["content"][0]["top_logprobs"]
-        return yes_no((token["token"], token["logprob"]) for token in likely), usage
+        while True:
+            asked = self.top_logprobs
+            options = {"temperature": 0, "max_tokens": 1, "logprobs": True, "top_logprobs": asked}
+            reply, usage = await self._chat(parts, options)
+            if isinstance(reply, Choice):
+                return self._yes_no(reply), usage
+            fewer = fewer_logprobs(reply.why, asked)
+            if fewer is None:
+                return FAILED._replace(failed=reply.why), usage
+            if not fewer:
+                raise self._no_logprobs(reply.why)
+            self.top_logprobs = min(self.top_logprobs, fewer)
 
-    async def _chat(self, parts: list[Part], options: dict[str, Any]) -> tuple[dict[str, Any] | str, Usage]:
-        """The first choice, or the reason why the server refuses."""
+    def _yes_no(self, choice: Choice) -> YesNo:
+        if choice.likely:
+            self._gives_logprobs = True
+            return yes_no(choice.likely)
+        if choice.lacks and not self._gives_logprobs:
+            raise self._no_logprobs(choice.lacks)
+        return FAILED._replace(failed=choice.lacks or "the answer is empty")
+
+    async def _chat(self, parts: list[Part], options: dict[str, Any]) -> tuple[Choice | Refused, Usage]:
+        """The first choice, or the reason why there is none."""
         messages = [{"role": "user", "content": [_content(part) for part in parts]}]
         body = {"model": self.model, "messages": messages, **options}
         with self.clock.timed() as seconds:
-            response = await self._send("POST", "/chat/completions", body)
-        if response.status_code in REFUSED:
-            _check(response, self.url)
-        if response.status_code != 200:
-            return f"HTTP {response.status_code}: {response.text[:300]}", Usage(requests=1)
-        reply = response.json()
-        spent = reply.get("usage") or {}
-        cached = (spent.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        usage = Usage(1, spent.get("prompt_tokens", 0), cached, spent.get("completion_tokens", 0), seconds[0])
-        return reply["choices"][0], usage
+            reply = await self._send("POST", "/chat/completions", body)
+        if isinstance(reply, Refused):
+            return reply, Usage(requests=1)
+        return read_choice(reply.body), read_usage(reply.body, seconds[0])
 
-    async def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx.Response:
-        start, pause = time.monotonic(), 0.5
+    async def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> Whole | Refused:
+        return (await self._reply(method, path, body))[1]
+
+    async def _reply(self, method: str, path: str, body: Any = None) -> tuple[int, Whole | Refused, bytes]:
+        """Status, what the reply is, and its bytes. Asks again while the server is busy or gone."""
+        start, pause = time.monotonic(), SHORTEST_PAUSE_S
         while True:
+            asked = None
             try:
-                response = await self.http.request(method, self.url + path, json=body)
-                if response.status_code not in COME_BACK:
-                    return response
-                said, asked = f"HTTP {response.status_code}: {response.text[:300]}", _retry_after(response)
-            except httpx.TransportError as error:
-                said, asked = f"{type(error).__name__}: {error}", None
+                response, data = await self._once(method, path, body)
+                reply = _read(response, data)
+                if isinstance(reply, Whole | Refused):
+                    return response.status_code, reply, data
+                if isinstance(reply, Stop):
+                    raise self._error(f"cannot be used: {reply.why}")
+                said, asked = reply.why, retry_after(response.headers.get("Retry-After", ""))
+            except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL) as error:
+                raise self._error(f"cannot be asked ({type(error).__name__}): check how.vlm.url") from None
+            except httpx.RequestError as error:
+                said = f"{type(error).__name__}: {said_by(error)}"
             waited = time.monotonic() - start
-            if waited > self.patience_s:
-                raise EngineError(f"{self.url} does not answer, after {waited:.0f} s of asking again ({said})")
-            await asyncio.sleep(min(asked or pause, LONGEST_PAUSE_S))
+            if waited >= self.patience_s:
+                raise self._error(f"does not answer, after {waited:.0f} s of asking again ({said})")
+            wait = pause if asked is None else max(asked, SHORTEST_PAUSE_S)
+            await asyncio.sleep(min(wait, LONGEST_PAUSE_S, self.patience_s - waited))
             pause *= 2
+
+    async def _once(self, method: str, path: str, body: Any) -> tuple[httpx.Response, bytes]:
+        data = bytearray()
+        async with self.http.stream(method, self.url + path, json=body) as response:
+            async for chunk in response.aiter_bytes():
+                data += chunk
+                if len(data) > LONGEST_REPLY:
+                    raise self._error(f"replies with more than {LONGEST_REPLY} bytes: check how.vlm.url")
+        # A server may repeat the key in what it says, and that is shown and kept.
+        return response, bytes(data.replace(self._secret, b"***") if self._secret else data)
+
+    def _no_logprobs(self, lacks: str) -> EngineError:
+        return self._error(
+            f"gives no log-probabilities for {self.model!r} ({lacks}). An answer is P(yes) out of them, so no name can "
+            "be tested there: use a server that gives them, as vLLM does, behind a gateway a provider that does, or "
+            "leave out how.vlm.url and run the model on this cluster"
+        )
+
+    def _error(self, why: str) -> EngineError:
+        address = re.sub(r"//[^/@]*@", "//", self.url)  # without a password
+        return EngineError(f"{address} {why}")
+
+
+def retry_after(header: str) -> float | None:
+    """Seconds that a Retry-After of RFC 9110 asks for, a number or a date; None where it asks for no wait to come."""
+    try:
+        if header.strip().replace(".", "", 1).isdigit():
+            seconds = float(header)
+        else:
+            when = parsedate_to_datetime(header)
+            seconds = (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return seconds if 0 < seconds < float("inf") else None
+
+
+def _read(response: httpx.Response, data: bytes) -> Whole | Refused | Busy | Stop:
+    return read_reply(response.status_code, data, response.charset_encoding, response.headers.get("Location", ""))
+
+
+def _some(models: dict[str, str | None], wanted: str) -> str:
+    """Names of models that are there, the nearest first."""
+    near = get_close_matches(wanted, models, n=5)
+    names = [*near, *(name for name in sorted(models) if name not in near)]
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return f"{[said_by(name)[:80] for name in names[:10]]}{more}"
 
 
 def _content(part: Part) -> dict[str, Any]:
@@ -154,20 +236,9 @@ def _content(part: Part) -> dict[str, Any]:
 
 
 def _key(variable: str) -> str:
-    key = os.environ.get(variable)
+    key = os.environ.get(variable, "").strip()
     if not key:
         raise EngineError(f"the environment variable {variable}, which should hold the key of the engine, is not set")
+    if not key.isascii() or not key.isprintable():
+        raise EngineError(f"the key in the environment variable {variable} has characters that no HTTP header carries")
     return key
-
-
-def _check(response: httpx.Response, url: str) -> None:
-    if response.status_code != 200:
-        why = REFUSED.get(response.status_code, "unexpected answer")
-        raise EngineError(f"{url}: {why} (HTTP {response.status_code}: {response.text[:300]})")
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    try:
-        return float(response.headers.get("Retry-After", ""))
-    except ValueError:
-        return None

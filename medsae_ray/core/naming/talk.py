@@ -8,7 +8,8 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
-from medsae_ray.core.naming.engine import Engine, Usage, total
+from medsae_ray.core.naming.engine import Asked, Engine, Usage, YesNo, total
+from medsae_ray.core.naming.failures import Failures
 from medsae_ray.core.naming.ledger import Ledger
 from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.core.naming.prompts import detection_prompt, question
@@ -59,10 +60,14 @@ async def addresses(identity: str, pictures: Pictures, image_ids: Iterable[str],
 async def detect(
     engine: Engine, plan: Plan, pictures: Pictures, ledger: Ledger, limit: int, step: Callable[[int], None]
 ) -> Usage:
-    """Ask all open questions of a plan, image by image; `step` hears how many were answered."""
-    spent: list[Usage] = []
+    """Ask all open questions of a plan, image by image; `step` hears how many were answered.
 
-    async def ask(item: ImageQuestions) -> tuple[int, Usage]:
+    EngineError once most questions of the plan, those answered before among them, have failed.
+    """
+    spent: list[Usage] = []
+    failures = Failures("questions", plan.needed, plan.needed - len(plan))
+
+    async def ask(item: ImageQuestions) -> Asked:
         image = await asyncio.to_thread(pictures.png, item.image_id)
         assert image is not None, "a plan holds readable images only"
         asked = await engine.ask(image, [question(*concept) for concept in item.concepts])
@@ -71,14 +76,19 @@ async def detect(
             for a, c, answer in zip(item.addresses, item.concepts, asked.answers, strict=True)
         ]
         await asyncio.to_thread(ledger.append, rows)
-        return len(rows), asked.usage
+        return asked
 
-    def done(result: tuple[int, Usage]) -> None:
-        spent.append(result[1])
-        step(result[0])
+    def done(asked: Asked) -> None:
+        spent.append(asked.usage)
+        step(len(asked.answers))
+        failures.add(_failed(answer) for answer in asked.answers)
 
     await at_most(limit, plan, ask, done)
     return total(spent)
+
+
+def _failed(answer: YesNo) -> str | None:
+    return answer.failed or ("p(yes) is not a number" if answer.p_yes != answer.p_yes else None)
 
 
 class Groups(NamedTuple):
@@ -95,6 +105,8 @@ class Named(NamedTuple):
     feature: int
     tried: Tried
     usage: Usage
+    failed: str | None = None
+    """Why the engine gave no answer at all to the last attempt; None if it gave one, or nothing could be asked."""
 
 
 async def name_feature(
@@ -118,7 +130,8 @@ async def name_feature(
         await asyncio.to_thread(ledger.append, [row])
         return reply
 
-    return Named(groups.feature, await until_named(rules, len(a), reply_to), total(spent))
+    tried = await until_named(rules, len(a), reply_to)
+    return Named(groups.feature, tried, total(spent), tried.problem if tried.reply is None else None)
 
 
 async def _pngs(pictures: Pictures, image_ids: list[str]) -> list[bytes]:

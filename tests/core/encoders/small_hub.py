@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,11 +11,15 @@ from threading import Thread
 
 import pytest
 
+SAYS = b'{"error": "These are my words."}'
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Models owner/open (of `folder`), owner/gated (its files are refused); revisions main and v1."""
+    """Models owner/open (of `folder`), owner/gated (its files are refused); revisions main and v1.
+
+    owner/http-STATUS is refused with that status at once, owner/file-STATUS when a file is asked for.
+    """
 
     folder: Path
     asked: list[str]
@@ -31,6 +36,13 @@ class Hub(BaseHTTPRequestHandler):
     def _answer(self, body: bool) -> None:
         path = self.path.split("?")[0]
         self.asked.append(path)
+        if found := re.match(r"/(api/models/)?owner/(http|file)-(\d+)", path):
+            api, kind, status = found.groups()
+            if kind == "http" or not api:
+                return self._send(int(status), SAYS, body, {"X-Error-Message": "These are my words."})
+            return self._api(path, body)
+        if "owner/portal" in path:
+            return self._send(200, b"<html>Sign in</html>", body, {"Content-Type": "text/html"})
         for model in ("owner/open", "owner/gated"):
             if path.startswith(f"/api/models/{model}"):
                 return self._api(path, body)

@@ -71,6 +71,31 @@ def test_what_the_hub_refuses_is_said_with_what_to_do(asked: list[str], weights:
         load_encoder("huggingface", weights)
 
 
+@pytest.mark.parametrize("place", ["http", "file"])
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (401, "The token is not valid: set HF_TOKEN"),
+        (403, r"accept the licence at https://huggingface\.co/owner/\w+-403; a fine-grained token needs"),
+        (429, "wait some minutes"),
+        (418, "Try again later"),
+        (503, "Try again later"),
+    ],
+)
+def test_the_hubs_own_words_are_repeated_and_are_no_lack_of_a_network(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch, place: str, status: int, advice: str
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's own pauses
+    with pytest.raises(EncoderError, match=f"HTTP {status} .it says: These are my words.*{advice}") as error:
+        load_encoder("huggingface", f"owner/{place}-{status}")
+    assert "reached" not in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_page_in_the_place_of_the_hub_is_told(asked: list[str]) -> None:
+    with pytest.raises(EncoderError, match=r"no answer of Hugging Face.*Check HF_ENDPOINT"):
+        load_encoder("huggingface", "owner/portal")
+
+
 def test_a_repository_without_the_checkpoint_is_named(asked: list[str]) -> None:
     with pytest.raises(EncoderError, match=r"owner/open: the model has no biomedparse_v1\.pt"):
         load_encoder("biomedparse", "owner/open", size=32)

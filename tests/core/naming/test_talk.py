@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medsae_ray.core.naming.engine import BATCH, FAILED, Asked, Usage, Writing, Written, Wrote
+from medsae_ray.core.naming.failures import Failures
 from medsae_ray.core.naming.ledger import Ledger, answers, replies
 from medsae_ray.core.naming.pictures import BLANK, Pictures, picture
 from medsae_ray.core.naming.questions import Concept, Need, Plan
@@ -14,6 +16,7 @@ from medsae_ray.core.naming.rules import NamingRules
 from medsae_ray.core.naming.talk import Groups, addresses, at_most, detect, images_of, name_feature
 from medsae_ray.core.reading import Reading
 from medsae_ray.core.storage import Store
+from medsae_ray.errors import EngineError
 from tests.core.naming.plain_engine import PlainEngine, brightness, reply
 
 NEEDS = [
@@ -68,6 +71,59 @@ def test_another_model_is_another_address(pictures: Pictures, tmp_path: Path) ->
     assert first.questions == other.questions
 
 
+class Failing(PlainEngine):
+    """Answers the first `well` images, and fails all questions about the others."""
+
+    def __init__(self, well: int, reason: str = "HTTP 400: too long (request 7f3a)") -> None:
+        super().__init__()
+        self.well, self.reason = well, reason
+
+    async def ask(self, image: bytes, questions: list[str], priority: int = BATCH) -> Asked:
+        self.well -= 1
+        if self.well >= 0:
+            return await super().ask(image, questions, priority)
+        return Asked([FAILED._replace(failed=self.reason)] * len(questions), Usage(len(questions)))
+
+    async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:
+        return Wrote(Written("", f"error: {self.reason}"), Usage(1))
+
+
+def test_most_questions_failing_ends_the_run_and_their_failures_are_no_answers(
+    pictures: Pictures, tmp_path: Path
+) -> None:
+    ledger = Ledger(Store(str(tmp_path / "l")), answers())
+    with pytest.raises(EngineError, match=r"[4-7] of 7 questions could not be answered, .* reason: HTTP 400: too long"):
+        ask(Failing(1), pictures, ledger, limit=1)
+    answered = ledger.load().answered()
+    assert 0 < len(answered) < 4
+    whole = PlainEngine()
+    ask(whole, pictures, ledger)
+    assert whole.questions.total() == 7 - len(answered) and len(ledger.load().answered()) == 7
+
+
+def test_a_few_questions_that_fail_are_kept_with_their_reason_and_asked_again(
+    pictures: Pictures, tmp_path: Path
+) -> None:
+    ledger = Ledger(Store(str(tmp_path / "l")), answers())
+    ask(Failing(4), pictures, ledger, limit=1)
+    failed = {row["failed"] for row in ledger.load().table.to_pylist() if row["failed"]}
+    assert failed == {"HTTP 400: too long (request 7f3a)"}
+    again = PlainEngine()
+    ask(again, pictures, ledger)
+    assert 0 < again.questions.total() < 4 and len(ledger.load().answered()) == 7
+
+
+def test_failures_before_any_answer_end_a_long_run_soon_and_one_cause_is_one() -> None:
+    failures = Failures("questions", 10_000)
+    failures.add(f"HTTP 400: request req_{i:04x}a failed after {i} ms" for i in range(19))
+    with pytest.raises(EngineError, match=r"20 of 10000 questions could not be answered, 20 of them"):
+        failures.add(["HTTP 400: request req_9f failed after 3 ms"])
+    going = Failures("questions", 100, answered=1)
+    going.add(["x"] * 50 + [None])
+    with pytest.raises(EngineError, match="51 of 100"):
+        going.add(["x"])
+
+
 @pytest.mark.parametrize("limit", [1, 3])
 def test_no_more_images_than_the_limit_are_under_way(pictures: Pictures, tmp_path: Path, limit: int) -> None:
     engine = PlainEngine()
@@ -110,6 +166,14 @@ def test_a_name_that_never_fits_is_a_failure_with_its_last_reply(pictures: Pictu
     named = name(PlainEngine(["no json"]), pictures, ledger, attempts=2)
     assert named.tried[:3] == (None, "no json", 2) and "JSON" in named.tried.problem
     assert ledger.load().table.num_rows == 2
+
+
+def test_a_name_that_no_request_came_back_with_says_why(pictures: Pictures, tmp_path: Path) -> None:
+    ledger = Ledger(Store(str(tmp_path / "l")), replies())
+    failed = name(Failing(0), pictures, ledger, attempts=2)
+    assert failed.failed == "error: HTTP 400: too long (request 7f3a)" and failed.tried.name is None
+    assert name(PlainEngine(["no json"]), pictures, ledger, attempts=2).failed is None
+    assert name(PlainEngine(), pictures, ledger, attempts=2).failed is None
 
 
 def test_pictures_are_small_grey_and_free_of_metadata(tmp_path: Path) -> None:

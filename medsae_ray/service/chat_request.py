@@ -1,0 +1,130 @@
+"""The form of a request of OpenAI's chat API.
+
+Clients send many fields by habit: null, defaults, and a reply's message as it came. Those are taken where they change
+nothing. What would change the answer, and is not listed here, is refused by name.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Zero = Annotated[float, Field(ge=0, le=0)]
+One = Annotated[float, Field(ge=1, le=1)]
+Empty = Annotated[list[Any], Field(max_length=0)]
+Nothing = Annotated[dict[str, Any], Field(max_length=0)]
+Label = Annotated[str, Field(max_length=300)]
+
+
+class _Strict(BaseModel):
+    """Unknown fields are refused by name, but null says nothing, whatever it stands for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, data: Any) -> Any:
+        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+
+class TextPart(_Strict):
+    type: Literal["text"]
+    text: str
+
+
+class ImageUrl(_Strict):
+    url: str
+    """data:image/png;base64,... or data:image/jpeg;base64,...; nothing is fetched."""
+    detail: Literal["auto", "low", "high"] = "auto"
+    """Taken for OpenAI's sake; every image has the size that the run uses."""
+
+
+class ImagePart(_Strict):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+
+
+def _system(role: Any) -> Any:
+    """OpenAI's newer word for the same."""
+    return "system" if role == "developer" else role
+
+
+class Message(_Strict):
+    """A message, perhaps one that a reply brought, which is sent back as it came."""
+
+    role: Annotated[
+        Literal["system", "user", "assistant"],
+        BeforeValidator(_system, json_schema_input_type=Literal["system", "developer", "user", "assistant"]),
+    ]
+    content: str | Annotated[list[Part], Field(min_length=1, max_length=64)]
+    name: Annotated[Label | None, Field(exclude=True)] = None
+    """Not passed on; the models here know no names of speakers."""
+    refusal: Annotated[Literal[""] | None, Field(exclude=True)] = None
+    annotations: Annotated[Empty | None, Field(exclude=True)] = None
+    audio: Annotated[None, Field(exclude=True)] = None
+    function_call: Annotated[None, Field(exclude=True)] = None
+    tool_calls: Annotated[Empty | None, Field(exclude=True)] = None
+    reasoning: Annotated[Literal[""] | None, Field(exclude=True)] = None
+    reasoning_content: Annotated[Literal[""] | None, Field(exclude=True)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_answer(cls, data: Any) -> Any:
+        """A reply without text comes with null for its content."""
+        if isinstance(data, dict) and data.get("role") == "assistant" and data.get("content", "") is None:
+            return {**data, "content": ""}
+        return data
+
+
+class JsonSchema(_Strict):
+    name: Annotated[str, Field(max_length=64)]
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    strict: bool | None = None
+    description: Annotated[Label | None, Field(exclude=True)] = None
+    """Not passed on."""
+
+
+class ResponseFormat(_Strict):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class ChatRequest(_Strict):
+    """What of OpenAI's chat API is taken. `model` is one of `/v1/models`."""
+
+    model: Label
+    messages: Annotated[list[Message], Field(min_length=1, max_length=64)]
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    stop: Annotated[str, Field(max_length=100)] | Annotated[list[str], Field(max_length=4)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
+    n: Literal[1] = 1
+    stream: bool | None = None
+    """False: an answer comes whole."""
+    # None of what follows is passed on: it may only have the value that changes nothing.
+    user: Label | None = None
+    safety_identifier: Label | None = None
+    prompt_cache_key: Label | None = None
+    metadata: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=16)] | None = None
+    store: Literal[False] | None = None
+    stream_options: Nothing | None = None
+    frequency_penalty: Zero | None = None
+    presence_penalty: Zero | None = None
+    repetition_penalty: One | None = None
+    min_p: Zero | None = None
+    top_k: Literal[-1, 0] | None = None
+    logit_bias: Nothing | None = None
+    tools: Empty | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
+    functions: Empty | None = None
+    function_call: Literal["none", "auto"] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
+    service_tier: Literal["auto", "default"] | None = None
