@@ -65,8 +65,8 @@ def read(files: Files, where: str) -> StoredSAE:
     check_settings(settings, _KNOWN, where)
     weights = {name.removeprefix(_PREFIX): tensor for name, tensor in weights.items()}
     tied = settings.get("tied_weights", True)
-    names = _NAMES if tied else _NAMES | {"W_dec": _DECODER}
-    tensors = taken(weights, names, where, turned=("W_enc",) if tied else ("W_enc", "W_dec"), told=(_COUNT, _SUM))
+    wanted = _NAMES if tied else _NAMES | {"W_dec": _DECODER}
+    tensors = taken(weights, wanted, where, turned=("W_enc",) if tied else ("W_enc", "W_dec"), told=(_COUNT, _SUM))
     if tied:
         tensors["W_dec"] = tensors["W_enc"].T.contiguous()
     tensors["batches"] = torch.tensor(float(whole_number(weights, _COUNT, where)))
