@@ -6,15 +6,17 @@ patches of an image.
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from medsae_ray.core.encoders.checkpoint import resolve
+from medsae_ray.core.encoders.checkpoint import content_hash, resolve
 from medsae_ray.core.encoders.inputs import ImageLike, listed, opened
 from medsae_ray.core.images import Preprocess
+from medsae_ray.core.storage import local_copy
 from medsae_ray.errors import EncoderError, ImageError
 
 
@@ -37,6 +39,8 @@ class Encoder(ABC):
     dim: int
     """D."""
     preprocess: Preprocess
+    notes: Mapping[str, Any] = MappingProxyType({})
+    """What a run should say of this encoder, by a short name: {"class_scores": why its output may be no embedding}."""
 
     @classmethod
     @abstractmethod
@@ -49,6 +53,22 @@ class Encoder(ABC):
         if not (weights or cls.published):
             raise EncoderError(f"encoder {cls.kind!r} has no published weights; weights must name some")
         return resolve(weights or cls.published or "")
+
+    @classmethod
+    def local(cls, weights: str) -> str:
+        """`weights` with a copy on this machine in place of a URI of an object store; anything else as it is.
+
+        Raises EncoderError where there is none.
+        """
+        try:
+            return local_copy(weights)
+        except FileNotFoundError as error:
+            raise EncoderError(f"weights {weights}: no such file ({error})") from error
+
+    @classmethod
+    def content_hash(cls, path: Path) -> str:
+        """sha256 of the contents that make the encoder of what `locate` found: of no path."""
+        return content_hash(path)
 
     @abstractmethod
     def _forward(self, pixels: np.ndarray) -> np.ndarray:
