@@ -136,7 +136,7 @@ class Onnx(Encoder):
         if len(found) != 1:
             raise EncoderError(
                 f"{self._path}: {len(found)} inputs, {named(found)}; one image input is needed. An output_name that "
-                f"takes only the image does without the others; inside the model: {candidates(self._graph)}"
+                f"takes only the image does without the others; inside the model: {self._inside()}"
             )
         return found[0]
 
@@ -149,7 +149,10 @@ class Onnx(Encoder):
         if signs is None:
             return {}
         text = f"output {self._output.name!r} looks like scores of classes: {signs}"
-        return {"class_scores": f"{text}. Tensors inside the model: {candidates(read_graph(self._path))}"}
+        return {"class_scores": f"{text}. Tensors inside the model: {self._inside()}"}
+
+    def _inside(self) -> str:
+        return candidates(read_graph(self._path))
 
     def _probe(self) -> int:
         """D of one black image, which also shows that the model runs."""
@@ -175,7 +178,7 @@ class Onnx(Encoder):
             what = "a feature map or tokens, which are not pooled here" if out.ndim > 2 else "no embedding"
             raise EncoderError(
                 f"{where} for {step} images: {what}. Floating point numbers [N, D] are needed, choose another "
-                f"output_name: {candidates(self._graph)}"
+                f"output_name: {self._inside()}"
             )
         return out.reshape(step, -1)[:n].astype(np.float32)
 

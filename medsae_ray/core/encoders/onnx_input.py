@@ -55,7 +55,7 @@ def _told(sizes: Sizes) -> Layout | None:
     """The layout that the sizes alone say."""
     first, last = sizes[1] in _CHANNELS, sizes[3] in _CHANNELS
     if first == last:
-        # Neither is a number of channels that is read. What is no number may be one, and equal sizes are those of pixels.
+        # Neither is a number of channels that is read: what is no number may be one, and equal sizes are of pixels.
         first, last = sizes[1] is None and sizes[3] is not None, sizes[3] is None and sizes[1] is not None
         if None not in sizes[1:]:
             first, last = sizes[2] == sizes[3], sizes[1] == sizes[2]
