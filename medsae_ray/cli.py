@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("sae", metavar="SAE_URI", help="a finished sae artifact")
     export.add_argument("format", metavar="FORMAT", help=FORMATS)
     export.add_argument("folder", metavar="FOLDER", help="where the files go: a path, s3://..., gs://...")
+    export.add_argument("--overwrite", action="store_true", help="replace files of the same name in FOLDER")
     export.set_defaults(do=_export)
     import_ = commands.add_parser("import", help="another library's checkpoint as an sae artifact")
     import_.add_argument("format", metavar="FORMAT", help=FORMATS)
@@ -140,8 +141,9 @@ def _count(text: str) -> int:
 def _export(chosen: argparse.Namespace) -> int:
     from medsae_ray.core.sae.formats.convert import export_sae
 
-    for name in export_sae(open_artifact(chosen.sae), chosen.format, Store(chosen.folder)):
-        print(Store(chosen.folder).path(name))
+    folder = Store(chosen.folder)
+    for name in export_sae(open_artifact(chosen.sae), chosen.format, folder, overwrite=chosen.overwrite):
+        print(folder.path(name))
     return 0
 
 

@@ -1,9 +1,11 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import medsae_ray
 from medsae_ray.config import parse_recipe
@@ -58,3 +60,61 @@ def test_encoders_and_saes_take_arrays_and_give_arrays(tmp_path: Path) -> None:
 def test_what_is_not_there_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(medsae_ray.ArtifactError, match=r"has no record\.json\. Run its recipe again"):
         getattr(medsae_ray, name)(tmp_path / "sae-000000000000")
+
+
+@pytest.fixture(scope="module")
+def sae(tmp_path_factory: pytest.TempPathFactory) -> medsae_ray.api.LoadedSae:
+    folder = tmp_path_factory.mktemp("sae")
+    data = recipe_data(table_dataset(folder, 60), onnx_encoder(folder / "e.onnx"), engine="loop")
+    return medsae_ray.load_sae(run_stage(parse_recipe(data), str(folder / "root"), "sae").store.uri)
+
+
+@pytest.mark.parametrize("call", ["encode", "decode"])
+def test_what_is_no_row_of_numbers_is_refused_with_what_was_found(sae: medsae_ray.api.LoadedSae, call: str) -> None:
+    columns = {"encode": 12, "decode": 24}[call]
+    good = np.linspace(0, 1, 3 * columns, dtype=np.float32).reshape(3, columns)
+    nan, inf = good.copy(), good.copy()
+    nan[1, 2], inf[2, 0] = np.nan, -np.inf
+    for bad, message in (
+        (good[:, :-1], rf"float32 \[3, {columns - 1}\]; .*\[rows, {columns}\] are wanted"),
+        (good[0], rf"float32 \[{columns}\]; .*\[rows, {columns}\].* x\[None\]"),
+        (good[None], rf"float32 \[1, 3, {columns}\]"),
+        (torch.from_numpy(good)[:, :5], r"float32 \[3, 5\]"),
+        (nan, r"hold NaN or Inf .*first at \[1, 2\]"),
+        (torch.from_numpy(inf), r"hold NaN or Inf .*first at \[2, 0\]"),
+        (good.astype(np.float64) * 1e300, "hold NaN or Inf"),
+        (good > 0.5, "bool .*real numbers are wanted"),
+        (good.astype(complex), "complex128 .*real numbers are wanted"),
+        ([["a"] * columns], "real numbers are wanted"),
+        ([[1.0], [1.0, 2.0]], "rows of different lengths"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            getattr(sae, call)(bad)
+
+
+@pytest.mark.parametrize("call", ["encode", "decode"])
+def test_rows_of_numbers_in_any_container_give_the_same(sae: medsae_ray.api.LoadedSae, call: str) -> None:
+    columns = {"encode": 12, "decode": 24}[call]
+    whole = np.arange(2 * columns).reshape(2, columns) % 5
+    wanted = getattr(sae, call)(whole.astype(np.float32))
+    forms = [whole, whole.tolist(), torch.from_numpy(whole), torch.from_numpy(whole).bfloat16()]
+    forms += [torch.from_numpy(whole).double().requires_grad_(), whole.astype(np.float16), np.asfortranarray(whole)]
+    for form in forms:
+        found = getattr(sae, call)(form)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, wanted)
+    assert getattr(sae, call)(whole[:0]).shape == (0, wanted.shape[1])
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"split": "test"}, "split is 'test'; it may be one of sae, naming, detection"),
+        ({"features": 0}, "features is 0; it must be a whole number from 1 to 1000"),
+        ({"images": 1.5}, "images is 1.5"),
+        ({"text": " "}, "words are needed"),
+    ],
+)
+def test_a_query_in_wrong_words_is_refused(asked: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(medsae_ray.RecipeError, match=message):
+        medsae_ray.query("phantom", tmp_path, **({"text": "bright"} | asked))

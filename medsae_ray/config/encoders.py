@@ -27,10 +27,17 @@ class EncoderModel(Model):
     """Whether how.paths.weights may be a Hugging Face id."""
     has_text: ClassVar[bool] = False
     """Whether its published weights have a text half."""
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Options that artifacts are older than."""
 
     def options(self) -> dict[str, Any]:
         """What load_encoder is given beside kind and weights."""
         return self.model_dump(exclude={"kind", "tokens"}, exclude_none=True)
+
+    def identity(self) -> dict[str, Any]:
+        """What of it names the artifact: an option that came later is left out where it is not used."""
+        chosen = self.model_dump()
+        return {key: value for key, value in chosen.items() if value is not None or key not in self.later}
 
     @property
     def patches(self) -> bool:
@@ -63,6 +70,7 @@ class OnnxEncoder(EncoderModel):
     """An exported encoder of your own; how.paths.weights names the .onnx file."""
 
     weights: ClassVar[str | None] = "the .onnx file"
+    later: ClassVar[frozenset[str]] = frozenset({"layout"})
     kind: Literal["onnx"]
     size: Side
     """Side of the square input, in pixels."""
@@ -76,10 +84,13 @@ class OnnxEncoder(EncoderModel):
     """How an image becomes square: black border, resize, or centre crop."""
     resample: Literal["bilinear", "bicubic"] = "bilinear"
     """Interpolation of the resize."""
+    layout: Literal["channels_first", "channels_last"] | None = None
+    """Of the model's input; null reads it from the input's shape."""
     input_name: str | None = None
-    """Name of the model's input; needed only if it has several."""
+    """Name of the model's input; needed only if several lead to the output."""
     output_name: str | None = None
-    """Name of the model's output; needed only if it has several."""
+    """Name of the model's output, or of any tensor inside it, as where the model ends in classes; needed only if it has
+    several outputs."""
 
     @model_validator(mode="before")
     @classmethod

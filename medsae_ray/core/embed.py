@@ -11,12 +11,12 @@ from PIL import Image
 
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact
-from medsae_ray.core.encoders import encoder_preprocess, load_encoder
+from medsae_ray.core.encoders import ENCODERS, encoder_preprocess, load_encoder
 from medsae_ray.core.encoders.base import Encoder
 from medsae_ray.core.images import Preprocess
 from medsae_ray.core.layout import Layout
 from medsae_ray.core.reading import Reading, map_images
-from medsae_ray.core.storage import Images, local_copy
+from medsae_ray.core.storage import Images
 from medsae_ray.errors import ImageError
 
 
@@ -64,8 +64,7 @@ class EmbedWork:
         object.__setattr__(self, "rows", {part.shard: part.rows for part in self.manifest.parts})
 
     def load(self) -> Embedder:
-        weights = local_copy(self.weights) if self.weights else None
-        encoder = load_encoder(self.encoder, weights, device=self.device, threads=self.threads, **self.options)
+        encoder = load_encoder(self.encoder, self._weights(), device=self.device, threads=self.threads, **self.options)
         return Embedder.of(encoder, self.patches)
 
     def prepare(self, shard: int) -> pa.Table:
@@ -97,8 +96,10 @@ class EmbedWork:
         return pa.Table.from_arrays(columns, schema=schema.embeddings(*layout))
 
     def _preprocess(self) -> Preprocess:
-        weights = local_copy(self.weights) if self.weights else None
-        return encoder_preprocess(self.encoder, weights, **self.options)
+        return encoder_preprocess(self.encoder, self._weights(), **self.options)
+
+    def _weights(self) -> str | None:
+        return ENCODERS[self.encoder].local(self.weights) if self.weights else None
 
 
 def _grid(preprocess: Preprocess, found: Image.Image | ImageError) -> tuple[bytes | None, str | None]:

@@ -12,9 +12,8 @@ from PIL import Image
 from medsae_ray.config import Pool
 from medsae_ray.core.embed import Embedder
 from medsae_ray.core.encode import load_artifact_sae, tokens_encoded
-from medsae_ray.core.encoders import load_encoder
+from medsae_ray.core.encoders import ENCODERS, load_encoder
 from medsae_ray.core.sae.sparse import sparse_rows
-from medsae_ray.core.storage import local_copy
 from medsae_ray.errors import ImageError
 from medsae_ray.service.finished import Finished
 
@@ -32,11 +31,9 @@ class ImageEncoder:
 
     def __init__(self, run: Finished) -> None:
         what, how = run.recipe.what, run.recipe.how
-        weights = local_copy(how.paths.weights) if how.paths.weights else None
-        options = what.encoder.options()
-        encoder = load_encoder(
-            what.encoder.kind, weights, device=_device(how.embed), threads=how.embed.threads, **options
-        )
+        kind, weights, options = what.encoder.kind, how.paths.weights, what.encoder.options()
+        local = ENCODERS[kind].local(weights) if weights else None
+        encoder = load_encoder(kind, local, device=_device(how.embed), threads=how.embed.threads, **options)
         self._embedder = Embedder.of(encoder, what.encoder.patches)
         self._device = _device(how.encode)
         self._sae = load_artifact_sae(run.sae).to(self._device).eval()

@@ -9,11 +9,9 @@ from medsae_ray.core.artifact import Draft
 from medsae_ray.core.embed import EmbedWork
 from medsae_ray.core.encode import EncodeWork
 from medsae_ray.core.encoders import ENCODERS, encoder_preprocess
-from medsae_ray.core.encoders.checkpoint import content_hash
 from medsae_ray.core.encoders.hub import pinned
 from medsae_ray.core.images import Preprocess
 from medsae_ray.core.reading import Reading
-from medsae_ray.core.storage import local_copy
 from medsae_ray.stages.datasets import image_store
 from medsae_ray.stages.run import Made, Run, Stage
 
@@ -24,8 +22,9 @@ def _device(pool: Pool) -> str:
 
 def _embed_what(run: Run) -> dict[str, Any]:
     what = run.recipe.what
-    digest = content_hash(ENCODERS[what.encoder.kind].locate(local_copy(_weights(run))))
-    return {"encoder": what.encoder.model_dump(), "weights": digest, "images": what.images.model_dump()}
+    encoder = ENCODERS[what.encoder.kind]
+    digest = encoder.content_hash(encoder.locate(encoder.local(_weights(run))))
+    return {"encoder": what.encoder.identity(), "weights": digest, "images": what.images.model_dump()}
 
 
 def _weights(run: Run) -> str:
@@ -37,12 +36,12 @@ def _weights(run: Run) -> str:
 def preprocess_of(run: Run) -> Preprocess:
     """What the run's encoder takes of an image."""
     encoder = run.recipe.what.encoder
-    return encoder_preprocess(encoder.kind, local_copy(_weights(run)), **encoder.options())
+    return encoder_preprocess(encoder.kind, ENCODERS[encoder.kind].local(_weights(run)), **encoder.options())
 
 
 def _embed(run: Run, draft: Draft) -> Made:
     what, how, weights, options = run.recipe.what, run.recipe.how, _weights(run), run.recipe.what.encoder.options()
-    side = encoder_preprocess(what.encoder.kind, local_copy(weights), **options).size
+    side = preprocess_of(run).size
     work = EmbedWork(
         manifest=draft.parents["manifest"],
         images=image_store(run),
@@ -57,8 +56,9 @@ def _embed(run: Run, draft: Draft) -> Made:
         patches=what.encoder.patches,
     )
     # The driver may have no GPU; it needs the shape of the embeddings, not the embeddings.
-    layout = replace(work, device="cpu").load().layout
-    return run.map(work, draft, schema.embeddings(*layout), how.embed, "embed")
+    probe = replace(work, device="cpu").load()
+    made = run.map(work, draft, schema.embeddings(*probe.layout), how.embed, "embed")
+    return replace(made, metrics={**made.metrics, **probe.encoder.notes})
 
 
 def _encode(run: Run, draft: Draft) -> Made:

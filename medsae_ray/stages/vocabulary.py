@@ -22,7 +22,10 @@ from medsae_ray.errors import EncoderError, RecipeError
 from medsae_ray.stages.detection import name_answers, questions_what
 from medsae_ray.stages.run import Made, Run, Stage
 
-TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+TOKENIZER_FILES = (
+    *("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
+)
 """What of a tokenizer's folder decides how texts are cut into words."""
 TEXTS = "texts"
 """File of the vocabulary's embeddings, in an artifact of names."""

@@ -14,6 +14,7 @@ from medsae_ray.core.encoders import load_encoder
 from medsae_ray.core.encoders.hub import snapshot
 from medsae_ray.stages.pipeline import run_stage
 from medsae_ray.stages.reporting import encoder_name
+from tests.core.encoders import small_onnx
 from tests.core.encoders.small_hub import hub
 from tests.core.encoders.small_models import saved, vision
 from tests.small import recipe_data, table_dataset
@@ -67,6 +68,38 @@ def test_other_weights_and_other_options_are_other_artifacts(data: tuple[Path, P
         embedded(table, str(folder), tmp_path / "runs", kind="dinov3", size=32),
     ]
     assert len({made.name for made in names}) == len(names)
+
+
+def exported(table: Path, weights: Path, root: Path, **encoder: Any) -> Artifact:
+    """The embeddings artifact of an ONNX model."""
+    recipe = recipe_data(table, weights, engine="loop")
+    recipe["what"]["encoder"] = {"kind": "onnx", "size": 8} | encoder
+    return run_stage(parse_recipe(recipe), str(root), "embeddings")
+
+
+def test_weights_exchanged_beside_the_same_graph_are_another_artifact(data: tuple[Path, Path], tmp_path: Path) -> None:
+    table, root = data[0], tmp_path / "runs"
+    paths = [small_onnx.beside(tmp_path / str(seed), seed) for seed in (1, 2)]
+    first, other = (exported(table, path, root, output_name="embedding") for path in paths)
+    assert first.name != other.name
+    for path, made in zip(paths, (first, other), strict=True):
+        x_ND = np.array(made.table()["x"].to_pylist(), np.float32)
+        images = [table.parent / f"i{number:04d}.png" for number in range(12)]
+        encoder = load_encoder("onnx", str(path), size=8, output_name="embedding", threads=1)
+        np.testing.assert_allclose(x_ND, encoder.encode(images), rtol=1e-5, atol=1e-6)
+
+
+def test_an_output_that_looks_like_classes_is_in_the_record(data: tuple[Path, Path], tmp_path: Path) -> None:
+    path = small_onnx.classifier(tmp_path / "m.onnx")
+    assert "it is what Softmax gives" in exported(data[0], path, tmp_path / "runs").record.metrics["class_scores"]
+    assert exported(data[0], path, tmp_path / "runs", output_name="embedding").record.metrics == {}
+
+
+def test_a_layout_that_is_not_given_is_in_no_name(data: tuple[Path, Path], tmp_path: Path) -> None:
+    path = small_onnx.classifier(tmp_path / "m.onnx")
+    plain = exported(data[0], path, tmp_path / "runs")
+    assert "layout" not in plain.record.what["encoder"]
+    assert exported(data[0], path, tmp_path / "runs", layout="channels_first").name != plain.name
 
 
 @pytest.mark.parametrize(

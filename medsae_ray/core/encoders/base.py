@@ -6,18 +6,18 @@ patches of an image.
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from medsae_ray.core.encoders.checkpoint import resolve
-from medsae_ray.core.images import Preprocess, grey_to_8_bit, read_image
+from medsae_ray.core.encoders.checkpoint import content_hash, resolve
+from medsae_ray.core.encoders.inputs import ImageLike, listed, opened
+from medsae_ray.core.images import Preprocess
+from medsae_ray.core.storage import local_copy
 from medsae_ray.errors import EncoderError, ImageError
-
-ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 
 
 class Tokens(NamedTuple):
@@ -39,6 +39,8 @@ class Encoder(ABC):
     dim: int
     """D."""
     preprocess: Preprocess
+    notes: Mapping[str, Any] = MappingProxyType({})
+    """What a run should say of this encoder, by a short name: {"class_scores": why its output may be no embedding}."""
 
     @classmethod
     @abstractmethod
@@ -51,6 +53,22 @@ class Encoder(ABC):
         if not (weights or cls.published):
             raise EncoderError(f"encoder {cls.kind!r} has no published weights; weights must name some")
         return resolve(weights or cls.published or "")
+
+    @classmethod
+    def local(cls, weights: str) -> str:
+        """`weights` with a copy on this machine in place of a URI of an object store; anything else as it is.
+
+        Raises EncoderError where there is none.
+        """
+        try:
+            return local_copy(weights)
+        except FileNotFoundError as error:
+            raise EncoderError(f"weights {weights}: no such file ({error})") from error
+
+    @classmethod
+    def content_hash(cls, path: Path) -> str:
+        """sha256 of the contents that make the encoder of what `locate` found: of no path."""
+        return content_hash(path)
 
     @abstractmethod
     def _forward(self, pixels: np.ndarray) -> np.ndarray:
@@ -86,15 +104,16 @@ class Encoder(ABC):
             wanted = ", ".join(["N", *map(str, self.preprocess.shape)])
             raise EncoderError(f"{self.kind}: pixels are {pixels.dtype} {list(pixels.shape)}, uint8 [{wanted}] is read")
 
-    def encode(self, images: Sequence[ImageLike], *, batch_size: int = 32) -> np.ndarray:
-        """Images -> float32 [N, D], in order.
+    def encode(self, images: ImageLike | Iterable[ImageLike], *, batch_size: int = 32) -> np.ndarray:
+        """Images -> float32 [N, D], in order; one image by itself -> [1, D].
 
-        An image is a path, a PIL image, or an array: uint8 or uint16 [H, W], or uint8 [H, W, 3]. Raises ImageError
-        that names the index (and path) of the first bad one.
+        An image is a path, a PIL image, or an array [H, W], [H, W, 1], [1, H, W], [H, W, 3] or [3, H, W] of integers
+        (grey of 8 to 16 bits, colour of 8), or of floating point numbers in 0..1 or in 0..255. Raises ImageError that
+        names the index (and path) of the first bad one, EncoderError for an array that may be one image or several.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        batches = [self.embed(np.stack(batch)) for batch in self._grids(images, batch_size)]
+        batches = [self.embed(np.stack(batch)) for batch in self._grids(listed(images), batch_size)]
         return np.concatenate(batches) if batches else np.empty((0, self.dim), np.float32)
 
     def _grids(self, images: Sequence[ImageLike], batch_size: int) -> Iterator[list[np.ndarray]]:
@@ -103,33 +122,8 @@ class Encoder(ABC):
 
     def _grid(self, index: int, image: ImageLike) -> np.ndarray:
         try:
-            return self.preprocess(_as_image(image))
+            return self.preprocess(opened(image))
         except ImageError as error:
             where = f" ({os.fspath(image)})" if isinstance(image, str | os.PathLike) else ""
             detail = str(error).removeprefix(f"{error.reason}: ")
             raise ImageError(error.reason, f"image {index}{where}: {detail}") from error
-
-
-def _as_image(image: ImageLike) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image
-    if isinstance(image, np.ndarray):
-        return _from_array(image)
-    try:
-        data = Path(image).read_bytes()
-    except FileNotFoundError as error:
-        raise ImageError("missing", "no such file") from error
-    except OSError as error:
-        raise ImageError("unreadable", str(error)) from error
-    return read_image(data)
-
-
-def _from_array(array: np.ndarray) -> Image.Image:
-    if array.size == 0:
-        raise ImageError("empty", f"an array of shape {list(array.shape)}")
-    if array.dtype == np.uint16 and array.ndim == 2:
-        return Image.fromarray(grey_to_8_bit(array))
-    if array.dtype == np.uint8 and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3)):
-        return Image.fromarray(array)
-    found = f"{array.dtype} {list(array.shape)}"
-    raise ImageError("unsupported_mode", f"an array {found}; uint8 or uint16 [H, W] or uint8 [H, W, 3] is read")

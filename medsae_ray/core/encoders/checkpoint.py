@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medsae_ray.core.encoders.onnx_graph import outside_files
 from medsae_ray.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -62,21 +63,46 @@ def resolve(weights: str) -> Path:
     return path
 
 
-def content_hash(path: Path) -> str:
-    """sha256 of a file, or of names and contents of those files of a folder that make its model: of no path."""
+def content_hash(path: Path, *, onnx: bool | None = None) -> str:
+    """sha256 of the contents that make a model: of no path.
+
+    Of a file that is all of it, its own; of an ONNX model (None: by its name) with weights in files beside it, and of a
+    folder, that of names and contents. EncoderError where one of them is missing.
+    """
     if path.is_file():
-        return _sha256(path)
+        beside = outside_files(path) if onnx or (onnx is None and path.suffix.lower() == ".onnx") else {}
+        lines = [_sha256(path), *(f"{location} {_sha256(file)}" for location, file in beside.items())]
+        return lines[0] if not beside else hashlib.sha256("\n".join(lines).encode()).hexdigest()
     files = [path / name for name in SETTINGS if (path / name).is_file()] + weight_files(path)
     return hashlib.sha256("\n".join(f"{file.name} {_sha256(file)}" for file in files).encode()).hexdigest()
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files of a folder that hold its weights, and their index; torch's only where there are no safetensors."""
+    """The files of a folder that hold its weights, and their index; torch's only where there are no safetensors.
+
+    EncoderError where an index names a part that is not there, or that lies elsewhere.
+    """
     for patterns in WEIGHTS:
-        found = sorted({file for pattern in patterns for file in folder.glob(pattern)})
+        found = {file for pattern in patterns for file in folder.glob(pattern)}
         if found:
-            return found
+            return sorted(found.union(*map(_parts, found)))
     return []
+
+
+def _parts(index: Path) -> list[Path]:
+    """The parts that an index names; none for any other file."""
+    if not index.name.endswith(".index.json"):
+        return []
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise EncoderError(f"weights {index}: no index of parts ({type(error).__name__}: {error})") from error
+    for name in names:
+        if Path(name).name != name:
+            raise EncoderError(f"weights {index}: names the part {name!r}; only files beside it are read")
+        if not (index.parent / name).is_file():
+            raise EncoderError(f"weights {index.parent}: {index.name} names {name}, which is not there")
+    return [index.parent / name for name in names]
 
 
 def _sha256(path: Path) -> str:

@@ -12,6 +12,7 @@ from medsae_ray.core.encoders.checkpoint import SETTINGS, WEIGHTS, weight_files
 from medsae_ray.core.naming.reply import one_line
 from medsae_ray.errors import EncoderError
 
+_ADAPTER = "adapter_config.json"
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
 
@@ -40,6 +41,11 @@ def model_folder(weights: str, *, settings_only: bool = False) -> Path:
         raise EncoderError(f"weights {weights}: neither a folder nor a Hugging Face id (owner/name)")
     if not (folder / "config.json").is_file():
         raise EncoderError(f"weights {weights}: no config.json; a folder written by save_pretrained is needed")
+    if (folder / _ADAPTER).is_file():
+        raise EncoderError(
+            f"weights {weights}: {_ADAPTER} lies beside the model, and its adapter would be left out; merge it "
+            "(peft's merge_and_unload), or take the file away"
+        )
     if settings_only:
         return folder
     # Where a model is there in both forms, one of them is enough.

@@ -1,30 +1,48 @@
-"""Kind "onnx": any exported image encoder with one image input and one embedding output.
+"""Kind "onnx": any exported image encoder with one image input and one embedding tensor.
 
 Legend: N images, S side, C channels of the model's input, D embedding dimension.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from medsae_ray.core.encoders.base import Encoder
-from medsae_ray.core.encoders.checkpoint import resolve
+from medsae_ray.core.encoders.checkpoint import content_hash
+from medsae_ray.core.encoders.onnx_files import local
+from medsae_ray.core.encoders.onnx_graph import (
+    candidates,
+    cut,
+    named,
+    outside_files,
+    read_graph,
+    score_signs,
+    takes_channels_last,
+)
+from medsae_ray.core.encoders.onnx_input import Layout, Taken, taken
 from medsae_ray.core.images import Preprocess
 from medsae_ray.errors import EncoderError
 
-_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_FOLDER = "session.model_external_initializers_file_folder_path"
+"""onnxruntime's name for where the files of a model lie that is given as bytes."""
 
 
 class Onnx(Encoder):
-    """An ONNX model [N, C, S, S] -> [N, D]; trailing axes of length 1 are dropped.
+    """An ONNX model [N, C, S, S] or [N, S, S, C] -> [N, D]; trailing axes of length 1 are dropped.
 
     Options: `size`, `channels`, `fit`, `resample` as in Preprocess. A pixel becomes (x/255 - mean) / std, where `mean`
-    and `std` are one number or one per channel, in units of 0..1. `input_name` and `output_name` are needed only
-    where the model has several. With channels="L" and a model of three input channels, grey is repeated.
-    A model exported with a fixed batch is run in batches of that size, the last one filled up with black.
+    and `std` are one number or one per channel, in units of 0..1; a model of uint8 takes pixels as they are. With
+    channels="L" and a model of three input channels, grey is repeated. `layout` is read from the model's shape, and
+    needed only where that does not tell. `output_name` is needed where the model has several outputs, and may be any
+    tensor inside it: what comes after is left out, as are inputs that it does without. `input_name` is needed where
+    several inputs remain. A model exported with a fixed batch is run in batches of that size, the last one filled up
+    with black.
     """
 
     kind = "onnx"
@@ -37,6 +55,7 @@ class Onnx(Encoder):
         threads: int | None = None,
         size: int = 224,
         channels: Literal["L", "RGB"] = "RGB",
+        layout: Layout | None = None,
         mean: float | Sequence[float] = 0.0,
         std: float | Sequence[float] = 1.0,
         fit: Literal["pad", "stretch", "crop"] = "stretch",
@@ -47,17 +66,36 @@ class Onnx(Encoder):
         if not weights:
             raise EncoderError("encoder 'onnx': weights must name an .onnx file or its https URL")
         self.preprocess = self.preprocess_for(weights, size=size, channels=channels, fit=fit, resample=resample)
-        self._path = resolve(weights)
-        self._session = _open(self._path, device, threads)
-        self._input = _pick(self._session.get_inputs(), input_name, f"{self._path}: input")
-        self._output = _pick(self._session.get_outputs(), output_name, f"{self._path}: output")
-        self._batch, n_channels = self._read_input()
-        self._mean = _per_channel("mean", mean, n_channels)
-        self._std = _per_channel("std", std, n_channels)
-        self._n_channels = n_channels
+        self._path = self.locate(weights)
+        model = read_graph(self._path)
+        outside_files(self._path, model)
+        self._graph = self._chosen(model, output_name)
+        self._session = _open(self._path, None if self._graph is model else self._graph, device, threads)
+        self._output = self._session.get_outputs()[0]
+        found = self._only_input(input_name)
+        last = takes_channels_last(self._graph, found.name)
+        self._input: Taken = taken(found, self.preprocess, layout, last, str(self._path))
+        self._mean = _per_channel("mean", mean, self._input)
+        self._std = _per_channel("std", std, self._input)
         if (self._std <= 0).any():
             raise EncoderError(f"encoder 'onnx': std {std} must be positive")
+        self._as_they_are(mean, std)
         self.dim = self._probe()
+        self.notes = self._noted()
+
+    @classmethod
+    def locate(cls, weights: str | None = None) -> Path:
+        """As Encoder.locate; of a URL, what lies outside the file comes along."""
+        return local(weights) if weights else super().locate(weights)
+
+    @classmethod
+    def local(cls, weights: str) -> str:
+        here = "://" not in weights or weights.startswith(("http://", "https://"))
+        return weights if here else str(local(weights))
+
+    @classmethod
+    def content_hash(cls, path: Path) -> str:
+        return content_hash(path, onnx=True)
 
     @classmethod
     def preprocess_for(
@@ -72,22 +110,49 @@ class Onnx(Encoder):
     ) -> Preprocess:
         return Preprocess(size, channels, fit, resample)
 
-    def _read_input(self) -> tuple[int | None, int]:
-        """(the fixed batch size or None, C). EncoderError where the model does not read such images."""
-        shape, kind = self._input.shape, self._input.type
-        where = f"{self._path}: input {self._input.name!r} is {kind} {shape}"
-        if kind not in _DTYPES or len(shape) != 4:
-            raise EncoderError(f"{where}; a float [N, C, S, S] is needed")
-        batch, n_channels, *sides = (n if isinstance(n, int) else None for n in shape)
-        size = self.preprocess.size
-        if any(side not in (None, size) for side in sides):
-            raise EncoderError(f"{where}; it does not take size {size}, set the option size")
-        own = len(self.preprocess.channels)
-        if n_channels not in (None, own) and not (own == 1 and n_channels == 3):
+    def _chosen(self, model: "ModelProto", name: str | None) -> "ModelProto":
+        """The model itself where it has the one output, else the part of it that makes the output."""
+        outputs = [output.name for output in model.graph.output]
+        if name is None and len(outputs) > 1:
             raise EncoderError(
-                f"{where}; it does not take channels {self.preprocess.channels!r}, set the option channels"
+                f"{self._path}: output must be chosen by name (output_name); the model has {', '.join(outputs)}, and "
+                f"inside it {candidates(model)}"
             )
-        return batch, n_channels or own
+        if name is None or outputs == [name]:
+            return model
+        part = cut(model, name)
+        if part is None:
+            raise EncoderError(
+                f"{self._path}: output {name!r} does not exist; the model has {', '.join(outputs)}, and inside it "
+                f"{candidates(model)}"
+            )
+        return part
+
+    def _only_input(self, name: str | None) -> Any:
+        found = self._session.get_inputs()
+        names = [argument.name for argument in found]
+        if name is not None and name not in names:
+            raise EncoderError(f"{self._path}: input {name!r} does not exist; the model has {', '.join(names)}")
+        if len(found) != 1:
+            raise EncoderError(
+                f"{self._path}: {len(found)} inputs, {named(found)}; one image input is needed. An output_name that "
+                f"takes only the image does without the others; inside the model: {self._inside()}"
+            )
+        return found[0]
+
+    def _as_they_are(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
+        if self._input.dtype == np.uint8 and not (np.all(np.asarray(mean) == 0) and np.all(np.asarray(std) == 1)):
+            raise EncoderError(f"{self._path}: the model takes pixels as they are (uint8); leave mean and std out")
+
+    def _noted(self) -> dict[str, Any]:
+        signs = score_signs(self._graph, self._output.name, self.dim)
+        if signs is None:
+            return {}
+        text = f"output {self._output.name!r} looks like scores of classes: {signs}"
+        return {"class_scores": f"{text}. Tensors inside the model: {self._inside()}"}
+
+    def _inside(self) -> str:
+        return candidates(read_graph(self._path))
 
     def _probe(self) -> int:
         """D of one black image, which also shows that the model runs."""
@@ -95,29 +160,39 @@ class Onnx(Encoder):
         return self._forward(black).shape[1]
 
     def _forward(self, pixels: np.ndarray) -> np.ndarray:
-        step = self._batch or len(pixels)
+        step = self._input.batch or len(pixels)
         return np.concatenate([self._run(pixels[i : i + step], step) for i in range(0, len(pixels), step)])
 
     def _run(self, pixels: np.ndarray, step: int) -> np.ndarray:
         n = len(pixels)
-        x_NCHW = self._normalise(np.concatenate([pixels, np.zeros((step - n, *pixels.shape[1:]), np.uint8)]))
+        x = self._values(np.concatenate([pixels, np.zeros((step - n, *pixels.shape[1:]), np.uint8)]))
         try:
-            out = self._session.run([self._output.name], {self._input.name: x_NCHW})[0]
+            out = np.asarray(self._session.run([self._output.name], {self._input.name: x})[0])
         except Exception as error:  # onnxruntime has a class of exception for each way to fail
-            raise EncoderError(f"{self._path}: the model fails on {list(x_NCHW.shape)} ({error})") from error
-        where = f"{self._path}: output {self._output.name!r} has shape {list(out.shape)}"
-        if out.ndim < 2 or len(out) != step or int(np.prod(out.shape[2:])) != 1:
-            raise EncoderError(f"{where} for {step} images; [N, D] is needed, choose another output_name")
+            raise EncoderError(
+                f"{self._path}: the model fails on {list(x.shape)}, {self._input.layout.replace('_', ' ')}; the option "
+                f"layout may say otherwise ({error})"
+            ) from error
+        where = f"{self._path}: output {self._output.name!r} has shape {list(out.shape)} of {out.dtype}"
+        if out.ndim < 2 or len(out) != step or int(np.prod(out.shape[2:])) != 1 or out.dtype.kind != "f":
+            what = "a feature map or tokens, which are not pooled here" if out.ndim > 2 else "no embedding"
+            raise EncoderError(
+                f"{where} for {step} images: {what}. Floating point numbers [N, D] are needed, choose another "
+                f"output_name: {self._inside()}"
+            )
         return out.reshape(step, -1)[:n].astype(np.float32)
 
-    def _normalise(self, pixels: np.ndarray) -> np.ndarray:
-        x_NHWC = pixels.reshape(*pixels.shape[:3], -1).astype(np.float32) / np.float32(255)
-        x_NCHW = np.broadcast_to(x_NHWC.transpose(0, 3, 1, 2), (len(pixels), self._n_channels, *pixels.shape[1:3]))
-        x_NCHW = (x_NCHW - self._mean) / self._std
-        return np.ascontiguousarray(x_NCHW, dtype=_DTYPES[self._input.type])
+    def _values(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 [N, S, S] or [N, S, S, 3] -> what the model takes."""
+        x_NHWC = pixels.reshape(*pixels.shape[:3], -1)
+        x_NHWC = np.broadcast_to(x_NHWC, (*x_NHWC.shape[:3], self._input.channels))
+        if self._input.dtype != np.uint8:
+            x_NHWC = (x_NHWC.astype(np.float32) / np.float32(255) - self._mean) / self._std
+        x = x_NHWC if self._input.layout == "channels_last" else x_NHWC.transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(x, dtype=self._input.dtype)
 
 
-def _open(path: Path, device: str, threads: int | None) -> Any:
+def _open(path: Path, part: "ModelProto | None", device: str, threads: int | None) -> Any:
     import onnxruntime as ort
 
     if _PROVIDERS[device] not in ort.get_available_providers():
@@ -127,26 +202,17 @@ def _open(path: Path, device: str, threads: int | None) -> Any:
     options = ort.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
+    options.add_session_config_entry(_FOLDER, str(path.parent))
     try:
-        return ort.InferenceSession(path, options, providers=[_PROVIDERS[device]])
+        source = path if part is None else part.SerializeToString()
+        return ort.InferenceSession(source, options, providers=[_PROVIDERS[device]])
     except Exception as error:  # onnxruntime has a class of exception for each way a model can be wrong
         raise EncoderError(f"weights {path}: onnxruntime cannot load it ({type(error).__name__}: {error})") from error
 
 
-def _pick(arguments: Sequence[Any], name: str | None, where: str) -> Any:
-    """The only argument, or the one called `name`."""
-    names = [argument.name for argument in arguments]
-    if name is None and len(names) == 1:
-        return arguments[0]
-    if name not in names:
-        found = "must be chosen by name" if name is None else f"{name!r} does not exist"
-        raise EncoderError(f"{where} {found}; the model has {', '.join(names)}")
-    return arguments[names.index(name)]
-
-
-def _per_channel(name: str, value: float | Sequence[float], n_channels: int) -> np.ndarray:
-    """float32 [1, 1, 1] or [C, 1, 1], to broadcast over [N, C, H, W]."""
+def _per_channel(name: str, value: float | Sequence[float], found: Taken) -> np.ndarray:
+    """float32 [1] or [C], to broadcast over [N, H, W, C]."""
     array = np.atleast_1d(np.asarray(value, np.float32))
-    if array.shape not in ((1,), (n_channels,)):
-        raise EncoderError(f"encoder 'onnx': {name} {value} must be one number or {n_channels}, one per channel")
-    return array[:, None, None]
+    if array.shape not in ((1,), (found.channels,)):
+        raise EncoderError(f"encoder 'onnx': {name} {value} must be one number or {found.channels}, one per channel")
+    return array

@@ -60,11 +60,19 @@ class SAE(Normaliser, ABC):
         """Memory of the last step's h, used again: new memory of this size costs as much as filling it."""
 
     def encode(self, x_ND: Tensor) -> Tensor:
-        """Raw embeddings -> activations z_NM >= 0, each row by itself."""
+        """Raw embeddings -> activations z_NM >= 0, each row by itself.
+
+        ValueError for another shape or kind of number.
+        """
+        check_rows(x_ND, self.W_dec.shape[1], "embeddings", "dimension")
         return self.activate(self.pre_activations(self.normalise(x_ND)))
 
     def decode(self, z_NM: Tensor) -> Tensor:
-        """Activations -> raw embeddings; with normalisation l2 of unit norm, as the norm is in no activation."""
+        """Activations -> raw embeddings; with normalisation l2 of unit norm, as the norm is in no activation.
+
+        ValueError for another shape or kind of number.
+        """
+        check_rows(z_NM, self.width, "activations", "feature")
         return self.denormalise(self.reconstruct(z_NM))
 
     def forward(self, x_BD: Tensor, dead_J: Tensor | None = None) -> Losses:
@@ -174,6 +182,16 @@ class SAE(Normaliser, ABC):
 
     def _dead(self, h_BM: Tensor, dead_J: Tensor | None) -> "Dead | None":
         return None if dead_J is None or len(dead_J) == 0 else Dead(dead_J, h_BM[:, dead_J])
+
+
+def check_rows(values: Tensor, columns: int, what: str, column: str) -> None:
+    """ValueError unless `values` are floating point numbers in rows of so many columns."""
+    wanted = f"floating point numbers [rows, {columns}] are wanted, one {column} a column"
+    found = f"{what} are {str(values.dtype).removeprefix('torch.')} {list(values.shape)}"
+    if values.ndim == 1 and len(values) == columns:
+        raise ValueError(f"{found}; {wanted}. One row is x[None]")
+    if values.ndim != 2 or values.shape[1] != columns or not values.is_floating_point():
+        raise ValueError(f"{found}; {wanted}")
 
 
 class Dead(NamedTuple):

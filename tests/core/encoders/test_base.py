@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from medsae_ray.core.encoders import ENCODERS, encoder_preprocess, load_encoder
@@ -45,9 +46,50 @@ def test_paths_images_and_arrays_are_the_same_image(encoder: MeanAndMax, tmp_pat
     image.save(tmp_path / "a.png")
     deep, colour = grey_HW.astype(np.uint16) * 257, np.repeat(grey_HW[:, :, None], 3, axis=2)
     forms: list[ImageLike] = [tmp_path / "a.png", str(tmp_path / "a.png"), image, grey_HW, deep, colour]
+    forms += [grey_HW[:, :, None], grey_HW[None], grey_HW.astype(np.int64), torch.from_numpy(grey_HW)]
+    forms += [grey_HW / 255, grey_HW.astype(np.float32), np.repeat(grey_HW[None], 3, axis=0) / np.float32(255)]
     x_ND = encoder.encode(forms, batch_size=4)
-    np.testing.assert_array_equal(x_ND, np.tile([grey_HW.mean(), 255], (6, 1)))
-    assert encoder.batches == [4, 2]
+    np.testing.assert_array_equal(x_ND, np.tile([grey_HW.mean(), 255], (len(forms), 1)))
+    assert encoder.batches == [4, 4, 4, 1]
+    for one in (
+        forms[0],
+        forms[1],
+        image,
+        grey_HW,
+        colour,
+        grey_HW[:, :, None],
+        torch.from_numpy(grey_HW),
+        grey_HW[None],
+    ):
+        np.testing.assert_array_equal(encoder.encode(one), x_ND[:1])
+    np.testing.assert_array_equal(encoder.encode(image for _ in range(3)), x_ND[:3])
+    large = np.kron(grey_HW, np.ones((2, 2), np.uint8))
+    for several in (np.stack([large] * 2), np.stack([colour] * 5), np.array([str(tmp_path / "a.png")] * 2)):
+        np.testing.assert_array_equal(encoder.encode(several), encoder.encode(list(several)))
+
+
+@pytest.mark.parametrize("one", [np.zeros((3, 8, 8), np.uint8), np.zeros(8), b"PNG", np.zeros((1, 1, 8, 8, 3))])
+def test_what_may_be_one_image_or_several_is_refused(encoder: MeanAndMax, one: np.ndarray | bytes) -> None:
+    with pytest.raises(EncoderError, match="list"):
+        encoder.encode(one)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "reason"),
+    [
+        ([0.0, 1.0], "out_of_range"),
+        ([0.0, 1.01], "out_of_range"),
+        ([-0.1, 0.5], "out_of_range"),
+        ([0.0, 256.0], "out_of_range"),
+        ([0.0, np.nan], "not_finite"),
+    ],
+)
+def test_floating_point_pixels_whose_scale_is_not_known_are_refused(
+    encoder: MeanAndMax, pixels: list[float], reason: str
+) -> None:
+    with pytest.raises(ImageError, match="image 0") as caught:
+        encoder.encode([np.resize(np.array(pixels), (4, 4))])
+    assert caught.value.reason == reason
 
 
 def test_no_images_give_no_rows(encoder: MeanAndMax) -> None:
@@ -59,7 +101,10 @@ def test_no_images_give_no_rows(encoder: MeanAndMax) -> None:
     [
         ("nothing.png", "missing"),
         (".", "unreadable"),
-        (np.zeros((4, 4)), "unsupported_mode"),
+        (np.zeros((4, 4), complex), "unsupported_mode"),
+        (np.zeros((3, 4, 3), np.uint8), "unsupported_mode"),
+        (np.full((4, 4, 3), 256), "out_of_range"),
+        (b"PNG", "unsupported_mode"),
         (np.zeros((4, 4, 4), np.uint8), "unsupported_mode"),
         (np.zeros((0, 4), np.uint8), "empty"),
     ],

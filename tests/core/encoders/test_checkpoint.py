@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import zipfile
 from email.message import Message
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 
 from medsae_ray.core.encoders import checkpoint
 from medsae_ray.core.encoders.checkpoint import content_hash, read_metadata, read_state, resolve, vision_part
+from medsae_ray.core.encoders.hub import model_folder
 from medsae_ray.errors import EncoderError
 
 
@@ -118,6 +120,32 @@ def test_a_folders_hash_is_of_the_content_that_makes_the_model(tmp_path: Path) -
         assert model(tmp_path / str(number), **change) != first
     parts = {"model-00001-of-00002.safetensors": "w", "model-00002-of-00002.safetensors": "x"}
     assert model(tmp_path / "parts", **parts) != first
+
+
+def test_parts_that_an_index_names_are_of_the_model_whatever_they_are_called(tmp_path: Path) -> None:
+    def made(name: str, part: str, **parts: str) -> Path:
+        folder = tmp_path / name
+        index = json.dumps({"metadata": {}, "weight_map": {"a": "model-1.safetensors", "b": part}})
+        model(folder, **{"model.safetensors": "w", "model.safetensors.index.json": index} | parts)
+        return folder
+
+    folders = [
+        made(content, "vision.safetensors", **{"model-1.safetensors": "a", "vision.safetensors": content})
+        for content in "xy"
+    ]
+    assert content_hash(folders[0]) != content_hash(folders[1])
+    with pytest.raises(EncoderError, match=r"index\.json names gone\.safetensors, which is not there"):
+        made("missing", "gone.safetensors", **{"model-1.safetensors": "a"})
+    with pytest.raises(EncoderError, match="only files beside it are read"):
+        made("beyond", "../x/vision.safetensors", **{"model-1.safetensors": "a"})
+    with pytest.raises(EncoderError, match="no index of parts"):
+        model(tmp_path / "torn", **{"model.safetensors.index.json": "{"})
+
+
+def test_an_adapter_beside_a_model_is_refused(tmp_path: Path) -> None:
+    model(tmp_path / "a", **{"adapter_config.json": "{}"})
+    with pytest.raises(EncoderError, match="its adapter would be left out"):
+        model_folder(str(tmp_path / "a"))
 
 
 def test_a_files_hash_is_its_sha256(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from safetensors.torch import load, save
 
 from medsae_ray.api import load_sae
 from medsae_ray.cli import main
-from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.artifact import Artifact, Draft, verify
 from medsae_ray.core.sae.architectures import build
 from medsae_ray.core.sae.checkpoint import StoredSAE, sae_to_bytes
 from medsae_ray.core.sae.formats.convert import FORMATS, export_sae, exported, import_sae
@@ -199,3 +199,57 @@ def test_the_command_line_exports_and_imports(tmp_path: Path, capsys: pytest.Cap
     assert load_sae(uri).encode(rows(2).numpy()).shape == (2, 48)
     assert main(["import", "saelens", str(tmp_path / "nowhere"), str(tmp_path / "back")]) == 1
     assert "nowhere has no cfg.json; found nothing" in capsys.readouterr().err
+
+
+def test_an_export_replaces_nothing_that_is_not_its_own_unless_it_is_told_to(tmp_path: Path) -> None:
+    sae, other = artifact(trained("topk"), tmp_path / "a"), artifact(trained("topk", k=2), tmp_path / "b")
+    folder = Store(str(tmp_path / "out"))
+    for name in FORMATS:
+        if name != "sail":
+            assert export_sae(sae, name, folder.child(name)) == export_sae(sae, name, folder.child(name))
+            with pytest.raises(ArtifactError, match=r"is not of this export; .*--overwrite"):
+                export_sae(other, name, folder.child(name))
+    before = folder.child("saelens").read("cfg.json")
+    with pytest.raises(ArtifactError, match="is not of this export"):
+        export_sae(sae, "sparsify", folder.child("saelens"))
+    assert folder.child("saelens").read("cfg.json") == before
+    export_sae(other, "saelens", folder.child("saelens"), overwrite=True)
+    assert FORMATS["saelens"].read(files_in(folder.child("saelens")), "there").config.k == 2
+
+
+def files_in(folder: Store) -> dict[str, bytes]:
+    return {name: folder.read(name) for name in folder.names()}
+
+
+def test_an_export_that_stopped_is_finished_and_one_that_stops_leaves_no_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sae, other = artifact(trained("topk"), tmp_path / "a"), artifact(trained("topk", k=2), tmp_path / "b")
+    folder = Store(str(tmp_path / "out"))
+    export_sae(sae, "saelens", folder)
+    write = Store.write
+
+    def stop_at_settings(self: Store, name: str, data: bytes) -> None:
+        if name == "cfg.json":
+            raise KeyboardInterrupt
+        write(self, name, data)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Store, "write", stop_at_settings)
+        export_sae(other, "saelens", folder, overwrite=True)
+    assert folder.names() == ["sae_weights.safetensors"]
+    assert export_sae(other, "saelens", folder) == ["cfg.json", "sae_weights.safetensors"]
+
+
+def test_an_import_that_stops_leaves_no_artifact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sae = artifact(trained("topk"), tmp_path / "ours")
+    theirs, out = Store(str(tmp_path / "theirs")), Store(str(tmp_path / "back"))
+    export_sae(sae, "saelens", theirs)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Draft, "commit", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+        import_sae("saelens", theirs, out)
+    (folder,) = out.folders()
+    with pytest.raises(ArtifactError, match="is not a finished artifact"):
+        load_sae(out.child(folder).uri)
+    made = import_sae("saelens", theirs, out)
+    assert made.name == folder == import_sae("saelens", theirs, out).name and verify(made) == []

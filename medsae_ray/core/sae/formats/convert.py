@@ -28,6 +28,8 @@ FORMATS = {
     module.NAME: Format(module.HOLDS, module.write, module.read)
     for module in (saelens, dictionary_learning, sparsify, sail)
 }
+_SHOWN = 4
+"""Names in a message."""
 VERSION = 1
 """Of imported artifacts; a change in how foreign files are understood makes new ones."""
 
@@ -42,12 +44,28 @@ def exported(stored: StoredSAE, name: str) -> dict[str, bytes]:
     return format_.write(stored if kind == "sail" else folded(stored), stored)
 
 
-def export_sae(sae: Artifact, name: str, folder: Store) -> list[str]:
-    """Write a finished `sae` artifact in another library's format; the names of the files in `folder`."""
+def export_sae(sae: Artifact, name: str, folder: Store, *, overwrite: bool = False) -> list[str]:
+    """Write a finished `sae` artifact in another library's format; the names of the files in `folder`.
+
+    ArtifactError if the folder holds anything but this export, whole or in part; with `overwrite` the files of an
+    export are replaced, and others stay.
+    """
     stored = sae_from_bytes(sae.file("weights"), sae.file("config"), sae.store.uri)
     files = exported(stored, name)
-    for file, content in files.items():
-        folder.write(file, content)
+    there = folder.names()
+    others = [file for file in there if file not in files or folder.read(file) != files[file]]
+    if others and not overwrite:
+        raise ArtifactError(
+            f"{folder.uri} is not empty, and {', '.join(others[:_SHOWN])} is not of this export; name another folder, "
+            "or replace what is of the same name with --overwrite"
+        )
+    # Settings go first and come last: without them, what a stop leaves half done is read by nobody.
+    last = sorted(files, key=lambda file: (file.endswith(".json"), file))
+    for file in reversed(last):
+        if file in others:
+            folder.opened[0].delete_file(folder.path(file))
+    for file in last:
+        folder.write(file, files[file])
     return sorted(files)
 
 

@@ -18,11 +18,11 @@ from medsae_ray.core.sae.formats.files import (
     about,
     assembled,
     json_file,
-    tensors_of,
     torch_bytes,
     torch_file,
     whole_number,
 )
+from medsae_ray.core.sae.formats.understood import Understood, check_settings, check_sizes, taken
 from medsae_ray.errors import ArtifactError
 
 NAME = "dictionary_learning"
@@ -55,6 +55,29 @@ _NAMES: dict[str, dict[str, str]] = {
     },
 }
 """Our architecture -> our tensors' names -> theirs. Those that end in .weight are of Linear layers: transposed."""
+_TOPK = ("topk", "batch_topk", "matryoshka")
+_BUFFERS: dict[str, frozenset[str]] = {
+    "topk": frozenset({"k", "threshold"}),
+    "batch_topk": frozenset({"k"}),
+    "matryoshka": frozenset({"k", "group_sizes"}),
+}
+"""Our architecture -> entries of ae.pt that are no weights; `AutoEncoderTopK` tracks a threshold that its codes do
+without."""
+_KNOWN = Understood(
+    followed=frozenset({"dict_class", "activation_dim", "dict_size", "k", "group_sizes"}),
+    only={},
+    told=frozenset(
+        {"trainer_class", "layer", "lm_name", "submodule_name", "wandb_name", "device", "seed", "steps", "lr"}
+        | {"warmup_steps", "decay_start", "resample_steps", "sparsity_warmup_steps", "auxk_alpha", "top_k_aux"}
+        | {"threshold_beta", "threshold_start_step", "group_fractions", "group_weights", "l1_penalty"}
+        | {"sparsity_function", "sparsity_penalty", "sparsity_queue_length", "n_sparsity_updates", "p_start", "p_end"}
+        | {"anneal_start", "bandwidth", "target_l0", "norm_factor"}
+    ),
+)
+"""What the trainers say of themselves. What activations were divided by in training is in the saved biases."""
+_PARTS = Understood(frozenset({"trainer", "buffer", KEY}), {}, frozenset())
+_BUFFER = Understood(frozenset(), {"io": ("in", "out")}, frozenset())
+"""Of where activations came from, this alone matters: "in_and_out" makes a transcoder, which is no autoencoder."""
 _CONFIG, _WEIGHTS = "config.json", "ae.pt"
 
 
@@ -89,29 +112,40 @@ def read(files: Files, where: str) -> StoredSAE:
     """The inverse, for whatever dictionary_learning wrote. ArtifactError for what cannot be imported."""
     document = json_file(files, _CONFIG, where)
     trainer = document.get("trainer")
-    theirs = trainer.get("dict_class") if isinstance(trainer, dict) else None
+    trainer = trainer if isinstance(trainer, dict) else {}
+    theirs = trainer.get("dict_class")
     architecture = next((ours for ours, name in WRITTEN.items() if name == theirs), None)
     if architecture is None:
         raise ArtifactError(f"{where}: dict_class {theirs!r} cannot be imported; known: {', '.join(WRITTEN.values())}")
-    names = _NAMES[architecture]
-    found = torch_file(files, _WEIGHTS, where)
-    tensors = {ours: _turned(names[ours], tensor) for ours, tensor in tensors_of(found, names, where).items()}
+    check_settings(document, _PARTS, where)
+    check_settings(trainer, _KNOWN, where)
+    buffer = document.get("buffer")
+    check_settings({"io": buffer["io"]} if isinstance(buffer, dict) and "io" in buffer else {}, _BUFFER, where)
+    names, found = _NAMES[architecture], torch_file(files, _WEIGHTS, where)
+    turned = [ours for ours, name in names.items() if name.endswith(".weight")]
+    tensors = taken(found, names, where, turned=turned, told=_BUFFERS.get(architecture, ()))
+    check_sizes(tensors, {name: trainer.get(name) for name in ("activation_dim", "dict_size")}, where)
     if architecture == "jumprelu":
         tensors["b_enc"] = tensors["b_enc"] + tensors["b_dec"] @ tensors["W_enc"]
     if "threshold" in tensors:
         # -1 says that none was found in training; their code is a ReLU then, as ours is with 0.
         tensors["threshold"] = tensors["threshold"].clamp_min(0)
-    return assembled(architecture, tensors, _settings(architecture, found, where), document.get(KEY), where, NAME)
+    settings = _settings(architecture, trainer, found, where)
+    return assembled(architecture, tensors, settings, document.get(KEY), where, NAME)
 
 
-def _settings(architecture: str, found: dict[str, Any], where: str) -> dict[str, Any]:
-    if architecture not in ("topk", "batch_topk", "matryoshka"):
+def _settings(architecture: str, trainer: dict[str, Any], found: dict[str, Any], where: str) -> dict[str, Any]:
+    if architecture not in _TOPK:
         return {}
-    settings: dict[str, Any] = {"k": whole_number(found, "k", where)}
-    if architecture == "matryoshka":
-        sizes = tensors_of(found, {"sizes": "group_sizes"}, where)["sizes"]
-        settings["levels"] = [int(level) for level in accumulate(sizes.tolist())]
-    return settings
+    told = [whole_number(values, "k", where) for values in (trainer, found) if "k" in values]
+    if len(set(told)) != 1:
+        raise ArtifactError(f"{where}: {_CONFIG} and {_WEIGHTS} state {told} as k; one number is wanted")
+    if architecture != "matryoshka":
+        return {"k": told[0]}
+    sizes = found.get("group_sizes")
+    if not isinstance(sizes, Tensor) or sizes.ndim != 1:
+        raise ArtifactError(f"{where}: {_WEIGHTS} has no list of group_sizes")
+    return {"k": told[0], "levels": [int(level) for level in accumulate(sizes.tolist())]}
 
 
 def _turned(name: str, tensor: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the formats share: files in, checked tensors out.
+"""What the formats share: files in, an SAE out; understood.py looks at what is in between.
 
 Legend: see model.py.
 """
@@ -75,25 +75,14 @@ def torch_bytes(value: dict[str, Any]) -> bytes:
     return stream.getvalue()
 
 
-def tensors_of(found: Mapping[str, Any], names: Mapping[str, str], where: str) -> dict[str, Tensor]:
-    """The tensors under their own names, float32; `names` maps ours to theirs. ArtifactError names what is missing."""
-    missing = sorted(theirs for theirs in names.values() if not isinstance(found.get(theirs), Tensor))
-    if missing:
-        raise ArtifactError(f"{where}: missing tensors {missing}; found {sorted(found)}")
-    return {ours: found[theirs].float() for ours, theirs in names.items()}
-
-
 def assembled(
     architecture: str, tensors: Mapping[str, Tensor], settings: dict[str, Any], known: object, where: str, format_: str
 ) -> StoredSAE:
     """An SAE from tensors under our names and shapes; `known` is what `about` said, if this package wrote the files.
 
-    ArtifactError for tensors that do not fit together, are missing, or hold NaN or Inf.
+    ArtifactError for tensors that are not those of the architecture, or hold NaN or Inf.
     """
-    W_dec_MD = tensors["W_dec"]
-    if W_dec_MD.ndim != 2 or 0 in W_dec_MD.shape:
-        raise ArtifactError(f"{where}: the decoder has shape {tuple(W_dec_MD.shape)}, features x dimensions wanted")
-    width, d_in = W_dec_MD.shape
+    width, d_in = tensors["W_dec"].shape
     mean_D, scale, provenance = _told(known, d_in, where)
     state = {"mean": mean_D, "scale": scale, **tensors}
     config = {
@@ -119,13 +108,6 @@ def _told(known: object, d_in: int, where: str) -> tuple[Tensor, Tensor, dict[st
         return mean_D, torch.tensor(float(known["scale"])), provenance  # type: ignore[index]
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{where}: what it says under {KEY!r} cannot be read ({error!r})") from error
-
-
-def refuse(values: Mapping[str, Any], wanted: Mapping[str, Any], where: str) -> None:
-    """ArtifactError for settings of a foreign SAE that ours have no counterpart of; absent ones count as wanted."""
-    for name, value in wanted.items():
-        if values.get(name, value) != value:
-            raise ArtifactError(f"{where}: {name} is {values[name]!r}; only {value!r} can be imported")
 
 
 def whole_number(values: Mapping[str, Any], name: str, where: str) -> int:

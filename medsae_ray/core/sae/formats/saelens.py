@@ -18,11 +18,11 @@ from medsae_ray.core.sae.formats.files import (
     about,
     assembled,
     json_file,
-    refuse,
     safetensors_file,
-    tensors_of,
     whole_number,
 )
+from medsae_ray.core.sae.formats.saelens_settings import known, modern
+from medsae_ray.core.sae.formats.understood import check_settings, check_sizes, taken
 from medsae_ray.errors import ArtifactError
 
 NAME = "saelens"
@@ -47,6 +47,8 @@ _READ: dict[str, tuple[str, dict[str, str]]] = {
     "matryoshka_batchtopk": ("matryoshka", _FOUR | {"threshold": "topk_threshold"}),
 }
 """Their architecture -> ours, and our tensors' names -> theirs. The last two are what training writes."""
+FACTORS = ("scaling_factor", "finetuning_scaling_factor")
+"""The factors of a finetuned SAE, by either of their names."""
 _CONFIG, _WEIGHTS = "cfg.json", "sae_weights.safetensors"
 
 
@@ -75,23 +77,29 @@ def write(plain: StoredSAE, original: StoredSAE) -> dict[str, bytes]:
 
 def read(files: Files, where: str) -> StoredSAE:
     """The inverse, for whatever SAELens wrote. ArtifactError for what cannot be imported."""
-    config = json_file(files, _CONFIG, where)
-    theirs = config.get("architecture")
+    config = modern(json_file(files, _CONFIG, where))
+    theirs = config["architecture"]
     if theirs not in _READ:
         raise ArtifactError(f"{where}: architecture {theirs!r} cannot be imported; known: {', '.join(_READ)}")
-    refuse(config, {"normalize_activations": "none", "reshape_activations": "none"}, where)
+    check_settings(config, known(theirs), where)
     architecture, names = _READ[theirs]
-    tensors = tensors_of(safetensors_file(files, _WEIGHTS, where), names, where)
+    found = safetensors_file(files, _WEIGHTS, where)
+    factor = next((name for name in FACTORS if name in found), None)
+    tensors = taken(found, names | ({"factor": factor} if factor else {}), where)
+    check_sizes(tensors, {name: whole_number(config, name, where) for name in ("d_in", "d_sae")}, where)
     settings = _settings(architecture, config, where)
-    if architecture in ("topk", "batch_topk", "matryoshka") and config.get("rescale_acts_by_decoder_norm"):
+    rescaled = bool(config.get("rescale_acts_by_decoder_norm"))
+    if "factor" in tensors:
+        _fold_factor(tensors, bool(config.get("finetuning_scaling_factor")), rescaled, where)
+    if rescaled:
         _unit_decoder(tensors)
     if not config.get("apply_b_dec_to_input", True):
         _input_as_it_is(tensors, gated=architecture == "gated")
     if "threshold" in tensors:
         tensors["threshold"] = tensors["threshold"].clamp_min(0)
     metadata = config.get("metadata")
-    known = metadata.get(KEY) if isinstance(metadata, dict) else None
-    return assembled(architecture, tensors, settings, known, where, NAME)
+    told = metadata.get(KEY) if isinstance(metadata, dict) else None
+    return assembled(architecture, tensors, settings, told, where, NAME)
 
 
 def _settings(architecture: str, config: dict[str, Any], where: str) -> dict[str, Any]:
@@ -100,11 +108,23 @@ def _settings(architecture: str, config: dict[str, Any], where: str) -> dict[str
     if architecture in ("batch_topk", "matryoshka"):
         # Theirs is a mean and need not be whole; at inference only the threshold counts.
         mean = config.get("k")
-        if not isinstance(mean, (int, float)):
+        if isinstance(mean, bool) or not isinstance(mean, (int, float)) or not mean > 0:
             raise ArtifactError(f"{where}: k is {mean!r}, a number is wanted")
         k = {"k": max(1, round(mean))}
         return k if architecture == "batch_topk" else k | {"levels": config.get("matryoshka_widths")}
     return {}
+
+
+def _fold_factor(tensors: dict[str, Tensor], used: bool, rescaled: bool, where: str) -> None:
+    """There a finetuned SAE's codes are multiplied by a factor per feature before they are decoded. For some time files
+    had a factor of 1 throughout, whether it was used or not."""
+    factor_M = tensors.pop("factor")
+    plain = bool(torch.allclose(factor_M, torch.ones_like(factor_M)))
+    if not plain and (rescaled or not used):
+        found = "rescale_acts_by_decoder_norm is true" if rescaled else "finetuning_scaling_factor is not true"
+        raise ArtifactError(f"{where}: a scaling factor is there, but {found}; SAELens refuses such a file too")
+    if used:
+        tensors["W_dec"] = tensors["W_dec"] * factor_M[:, None]
 
 
 def _unit_decoder(tensors: dict[str, Tensor]) -> None:

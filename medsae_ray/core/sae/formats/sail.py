@@ -3,10 +3,10 @@
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from medsae_ray.core.sae.checkpoint import StoredSAE
-from medsae_ray.core.sae.formats.files import KEY, Files, about, assembled, tensors_of, torch_bytes, torch_file
+from medsae_ray.core.sae.formats.files import KEY, Files, about, assembled, torch_bytes, torch_file, whole_number
+from medsae_ray.core.sae.formats.understood import Understood, check_settings, check_sizes, taken
 from medsae_ray.errors import ArtifactError
 
 NAME = "sail"
@@ -15,6 +15,20 @@ _WEIGHTS = "sae.ckpt"
 _PREFIX = "model."
 _NAMES = {"W_enc": "encoder.weight", "b_enc": "encoder.bias", "b_dec": "bias", "threshold": "inference_threshold"}
 _COUNT, _SUM, _DECODER = "_threshold_count", "_threshold_sum", "decoder.weight"
+_KNOWN = Understood(
+    followed=frozenset({"input_dim", "dictionary_sizes", "k_values"}),
+    only={"tied_weights": (True, False)},
+    told=frozenset(
+        {
+            "normalize_decoder",
+            "l1_coefficient",
+            "diversity_coefficient",
+            "learning_rate",
+            "correlation_sample_batches",
+        }
+    ),
+)
+"""Of LightningMatryoshkaSAE; decoders are normalised before training alone."""
 
 
 def write(plain: StoredSAE, original: StoredSAE) -> dict[str, bytes]:
@@ -48,11 +62,15 @@ def read(files: Files, where: str) -> StoredSAE:
         raise ArtifactError(
             f"{where}: {names[0]} has no state_dict and hyper_parameters; it is no Lightning checkpoint"
         )
+    check_settings(settings, _KNOWN, where)
     weights = {name.removeprefix(_PREFIX): tensor for name, tensor in weights.items()}
-    tensors = tensors_of(weights, _NAMES | {"batches": _COUNT}, where)
-    decoder = weights.get(_DECODER)
-    tensors["W_dec"] = (decoder.float().T if isinstance(decoder, Tensor) else tensors["W_enc"]).contiguous()
-    tensors["W_enc"] = tensors["W_enc"].T
+    tied = settings.get("tied_weights", True)
+    wanted = _NAMES if tied else _NAMES | {"W_dec": _DECODER}
+    tensors = taken(weights, wanted, where, turned=("W_enc",) if tied else ("W_enc", "W_dec"), told=(_COUNT, _SUM))
+    if tied:
+        tensors["W_dec"] = tensors["W_enc"].T.contiguous()
+    tensors["batches"] = torch.tensor(float(whole_number(weights, _COUNT, where)))
+    check_sizes(tensors, {"input_dim": settings.get("input_dim"), "dictionary_sizes": None}, where)
     return assembled("matryoshka", tensors, _settings(settings, where), found.get(KEY), where, NAME)
 
 

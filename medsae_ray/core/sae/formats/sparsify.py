@@ -11,15 +11,26 @@ from medsae_ray.core.sae.formats.files import (
     about,
     assembled,
     json_file,
-    refuse,
     safetensors_file,
-    tensors_of,
     whole_number,
 )
+from medsae_ray.core.sae.formats.understood import Understood, check_settings, check_sizes, taken
 
 NAME = "sparsify"
 HOLDS = frozenset({"topk"})
 _NAMES = {"W_enc": "encoder.weight", "b_enc": "encoder.bias", "W_dec": "W_dec", "b_dec": "b_dec"}
+_KNOWN = Understood(
+    followed=frozenset({"d_in", "k", "num_latents", "expansion_factor"}),
+    only={
+        "activation": ("topk",),
+        "signed": (False,),
+        "skip_connection": (False,),
+        "transcode": (False,),
+    },
+    told=frozenset({"normalize_decoder", "multi_topk", KEY}),
+)
+"""Of SparseCoderConfig (SaeConfig at first) in all its versions. Signed codes, which it had from June to August 2024,
+are below 0 too, as ours never are; decoders are normalised in training alone, and Multi-TopK is a loss."""
 _CONFIG, _WEIGHTS = "cfg.json", "sae.safetensors"
 
 
@@ -46,7 +57,11 @@ def write(plain: StoredSAE, original: StoredSAE) -> dict[str, bytes]:
 def read(files: Files, where: str) -> StoredSAE:
     """The inverse, for whatever sparsify wrote. ArtifactError for what cannot be imported."""
     config = json_file(files, _CONFIG, where)
-    refuse(config, {"activation": "topk", "skip_connection": False, "transcode": False}, where)
-    tensors = tensors_of(safetensors_file(files, _WEIGHTS, where), _NAMES, where)
-    tensors["W_enc"] = tensors["W_enc"].T
-    return assembled("topk", tensors, {"k": whole_number(config, "k", where)}, config.get(KEY), where, NAME)
+    check_settings(config, _KNOWN, where)
+    d_in, k = whole_number(config, "d_in", where), whole_number(config, "k", where)
+    tensors = taken(safetensors_file(files, _WEIGHTS, where), _NAMES, where, turned=("W_enc",))
+    width = config.get("num_latents")
+    if not width and "expansion_factor" in config:  # 0 stands for a multiple of the dimensions there
+        width = d_in * whole_number(config, "expansion_factor", where)
+    check_sizes(tensors, {"d_in": d_in, "num_latents": width}, where)
+    return assembled("topk", tensors, {"k": k}, config.get(KEY), where, NAME)

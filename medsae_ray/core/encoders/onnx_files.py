@@ -1,0 +1,59 @@
+"""Copies of an ONNX model on this machine, with the files beside it that hold its weights."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from medsae_ray.core.encoders.checkpoint import cache_dir, content_hash, resolve
+from medsae_ray.core.encoders.onnx_graph import outside, read_graph
+from medsae_ray.core.storage import local_copy, split_uri
+from medsae_ray.errors import EncoderError
+
+
+def local(weights: str) -> Path:
+    """The model's file on this machine, with all that it is made of: of a URL or another URI a copy in the cache."""
+    if weights.startswith(("http://", "https://")):
+        return _with_beside(resolve(weights), lambda location: resolve(_neighbour(weights, location)))
+    if "://" in weights:
+        folder = split_uri(weights)[0].uri
+        return _with_beside(_copy(weights), lambda location: _copy(f"{folder}/{location}"))
+    return resolve(weights)
+
+
+def _copy(uri: str) -> Path:
+    try:
+        return resolve(local_copy(uri))
+    except FileNotFoundError as error:
+        raise EncoderError(f"weights {uri}: no such file; a model needs all files that it names ({error})") from error
+
+
+def _neighbour(url: str, location: str) -> str:
+    """The URL of a file beside the one at `url`."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"{parts.path.rpartition('/')[0]}/{quote(location)}"))
+
+
+def _with_beside(graph: Path, fetched: Callable[[str], Path]) -> Path:
+    """The model in a folder of its own, with the files that it names beside it; where it names none, as it is.
+
+    The folder is named by the contents and appears by rename, so that processes may make it at once.
+    """
+    locations = outside(read_graph(graph), f"weights {graph}")
+    if not locations:
+        return graph
+    files = {graph.name: graph} | {location: fetched(location) for location in locations}
+    lines = "\n".join(f"{key} {content_hash(file, onnx=False)}" for key, file in files.items())
+    target = cache_dir() / f"{hashlib.sha256(lines.encode()).hexdigest()[:16]}-onnx"
+    if not target.is_dir():
+        partial = Path(tempfile.mkdtemp(dir=cache_dir(), prefix=".onnx-"))
+        for key, file in files.items():
+            (partial / key).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, partial / key)  # onnxruntime refuses files that are linked to twice
+        try:
+            partial.rename(target)
+        except OSError:  # somebody else was first
+            shutil.rmtree(partial)
+    return target / graph.name
