@@ -242,8 +242,8 @@ class What(Model):
 
     @property
     def sources(self) -> tuple[Dataset, ...]:
-        """The run's datasets, one or several."""
-        return tuple(self.datasets or ()) if self.dataset is None else (self.dataset,)
+        """The run's dataset, or several by name: no result depends on the order in which a recipe lists them."""
+        return tuple(sorted(self.datasets or (), key=lambda d: d.name)) if self.dataset is None else (self.dataset,)
 
     @property
     def hashed(self) -> list[str]:

@@ -1,35 +1,25 @@
-"""Merged sums -> the features table, the best unit per label, and names by label.
+"""Merged sums -> the features table, and the best units of each label.
 
 Legend: F units, L labels.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from scipy import sparse, stats
+from scipy import sparse
 
 from medsae_ray.core import schema
-from medsae_ray.core.analysis.auroc import Auroc, auroc_columns
+from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.analysis.comoments import Comoments
 from medsae_ray.core.analysis.entropy import label_entropy, mean_entropy, null_draws, summarise_null
 from medsae_ray.core.analysis.pearson import fisher_interval
-from medsae_ray.core.analysis.values import Floats, Ints, UnitValues
+from medsae_ray.core.analysis.values import Floats, Ints
 from medsae_ray.core.features import Labels, Sums
+from medsae_ray.core.findings import Tests, areas_of, best_findings, strongest
 from medsae_ray.core.report.data import Finding
-
-SOURCES = ("vlm", "label", "vocabulary")
-"""Of names, the strongest first."""
-NAME_Q = 0.05
-"""A label becomes a feature's name only if its false discovery rate over all features is at most this."""
-
-
-class Tests(NamedTuple):
-    """The test images of all groups, in manifest order."""
-
-    x_NF: UnitValues
-    y_NL: Floats
 
 
 class Evidence(NamedTuple):
@@ -38,46 +28,52 @@ class Evidence(NamedTuple):
     table: pa.Table
     """schema.features."""
     findings: list[Finding]
+    """For each label the unit with the largest correlation,"""
+    absences: list[Finding]
+    """and the one with the most negative."""
     entropy: dict[str, Any]
 
 
 def gather_tests(sums: Sums, labels: Labels) -> Tests:
     samples = sorted((s for s in sums.tests if len(s.row_n)), key=lambda s: int(s.row_n[0]))
     rows = np.concatenate([s.row_n for s in samples]) if samples else np.empty(0, np.int64)
-    units = len(sums.units.n_active_F)
+    y_NL, dataset_N = labels.y_NL[rows], np.array(labels.datasets)[labels.dataset_N[rows]]
     values = [s.x_nF for s in samples]
     if not samples:
-        return Tests(np.empty((0, units)), labels.y_NL[rows])
+        return Tests(np.empty((0, len(sums.units.n_active_F))), y_NL, dataset_N)
     x_NF = sparse.vstack(values, format="csc") if sparse.issparse(values[0]) else np.concatenate(values)
-    return Tests(x_NF, labels.y_NL[rows])
+    return Tests(x_NF, y_NL, dataset_N)
 
 
 def evidence(space: str, sums: Sums, labels: Labels, names: list[str], level: float) -> Evidence:
-    """All statistics of one kind of unit.
-
-    A feature's label is the one it correlates with most; a raw dimension has no direction of its own, so the largest
-    |r| counts and its AUROC is taken along that sign.
-    """
+    """All statistics of one kind of unit. A unit's label is the one with the largest |r|, its AUROC along that sign."""
     r_FL = sums.discovery.pearson()
-    strength_FL = r_FL if space == "sae" else np.abs(r_FL)
-    tests = gather_tests(sums, labels)
-    best_F = _argmax(strength_FL, axis=1)
-    areas = _areas(tests, r_FL, best_F, np.arange(len(r_FL)), level)
     low_FL, high_FL = fisher_interval(r_FL, labels.discovery_patients(), level)
-    table = _table(space, sums, names, r_FL, low_FL, high_FL, best_F, areas)
-    best_L = _argmax(strength_FL, axis=0)
-    found = np.flatnonzero(best_L >= 0)
-    of_label = _areas(tests, r_FL, found, best_L[found], level)
-    findings = [
-        _finding(names[label], int(unit), r_FL[unit, label], low_FL[unit, label], high_FL[unit, label], area)
-        for label, unit, area in zip(found, best_L[found], of_label, strict=True)
-    ]
-    return Evidence(table, findings, entropy_summary(sums.heldout, sums.null))
+    tests = gather_tests(sums, labels)
+    best_F = strongest(np.abs(r_FL), axis=1, names=names)
+    best_r_F = _taken(r_FL, best_F)
+    areas = areas_of(tests, np.arange(len(r_FL)), best_F, best_r_F < 0, level)
+    table = _table(space, sums, names, r_FL, low_FL, high_FL, best_F, best_r_F, areas)
+    found, absences = (best_findings(p, names, r_FL, low_FL, high_FL, tests, level) for p in (True, False))
+    return Evidence(table, found, absences, entropy_summary(sums.heldout, sums.null))
+
+
+def _taken(r_FL: Floats, best_F: Ints) -> Floats:
+    """r of each unit with its best label; NaN where it has none."""
+    found_F, units = np.full(len(best_F), np.nan), np.flatnonzero(best_F >= 0)
+    found_F[units] = r_FL[units, best_F[units]]
+    return found_F
 
 
 def entropy_summary(heldout: Comoments, null: Comoments) -> dict[str, Any]:
-    """Mean entropy over units with a defined correlation, and the same under label permutations."""
-    entropy = label_entropy(heldout.pearson())
+    """Mean entropy over units with a defined correlation, and the same under label permutations.
+
+    NaN with fewer than two `labels` that any unit correlates with: there is nothing to be spread over.
+    """
+    r_FL = heldout.pearson()
+    labels, entropy = int((~np.isnan(r_FL)).any(axis=0).sum()), label_entropy(r_FL)
+    if labels < 2:
+        return dict.fromkeys(("mean", "normalised", "null_mean", "null_sd"), np.nan) | {"units": 0, "labels": labels}
     shuffled = summarise_null(null_draws(null, len(heldout.count_L)))
     return {
         "mean": mean_entropy(entropy.h_F),
@@ -85,95 +81,8 @@ def entropy_summary(heldout: Comoments, null: Comoments) -> dict[str, Any]:
         "null_mean": shuffled.mean,
         "null_sd": shuffled.sd,
         "units": int((~np.isnan(entropy.h_F)).sum()),
+        "labels": labels,
     }
-
-
-def label_names(features: pa.Table, patients_L: Ints, names: list[str]) -> pa.Table:
-    """Name source `label`: the best label of each feature, if it is more than chance over all features and labels.
-
-    p is `best_p`, times the number of labels since the best was taken (Bonferroni); q is over the features
-    (Benjamini & Hochberg 1995). A t-test of r would not do: with a rare label and a sparse feature, two coincidences
-    make an r that no normal distribution would.
-    """
-    rows = features.filter(pa.compute.equal(features["space"], "sae")).to_pylist()
-    n_of = dict(zip(names, patients_L, strict=True))
-    p_F = np.array([_name_p(row, len(names)) for row in rows])
-    q_F = stats.false_discovery_control(p_F) if len(p_F) else p_F
-    out = [_name(row, float(q), n_of) for row, q in zip(rows, q_F, strict=True)]
-    return pa.Table.from_pylist(out, schema=schema.names())
-
-
-def _name_p(row: dict[str, Any], n_labels: int) -> float:
-    """1 for a feature whose best correlation is not positive."""
-    return min(1.0, row["best_p"] * n_labels) if row["best_label"] is not None and row["best_r"] > 0 else 1.0
-
-
-def _name(row: dict[str, Any], q: float, n_of: dict[str, int]) -> dict[str, Any]:
-    label, why = row["best_label"], "no correlation is defined"
-    if label is not None:
-        why = f"r = {row['best_r']:.3f} over {n_of[label]} patients, q = {q:.2g}"
-    named = label is not None and row["best_r"] > 0 and q <= NAME_Q
-    return {
-        "feature": row["feature"],
-        "source": "label",
-        "status": "named" if named else "abstained",
-        "name": label if named else None,
-        "alternatives": [],
-        "attempts": 0,
-        "evidence": why,
-    }
-
-
-def atlas(features: pa.Table, names: pa.Table, scores: pa.Table | None = None) -> pa.Table:
-    """The SAE's features, each with its strongest name.
-
-    A verified name comes before one that is not. Among equals the vision-language model's is first: it was written from
-    images, without sight of the labels. A label's comes before a vocabulary's, as it rests on images that have it.
-    """
-    sae = features.filter(pa.compute.equal(features["space"], "sae")).sort_by("feature")
-    score_of = {(row["feature"], row["source"]): row for row in (scores.to_pylist() if scores else [])}
-    best: dict[int, dict[str, Any]] = {}
-    for row in names.filter(names["name"].is_valid()).to_pylist():
-        named = row | {"score": score_of.get((row["feature"], row["source"]), {})}
-        if row["feature"] not in best or _strength(named) > _strength(best[row["feature"]]):
-            best[row["feature"]] = named
-    rows = [best.get(feature, {"score": {}}) for feature in sae["feature"].to_pylist()]
-    declared = schema.atlas(sae.schema.field("r").type.list_size)
-    columns = {
-        "name": [row.get("name") for row in rows],
-        "name_source": [row.get("source") for row in rows],
-        "definition": [row.get("definition") for row in rows],
-        "verdict": [row["score"].get("verdict") for row in rows],
-        **{f"detection_{column}": [row["score"].get(column) for row in rows] for column in schema.DETECTION},
-    }
-    for name, values in columns.items():
-        sae = sae.append_column(declared.field(name), pa.array(values, declared.field(name).type))
-    return sae
-
-
-def _strength(row: dict[str, Any]) -> tuple[bool, int]:
-    return row["score"].get("verdict") == "verified", -SOURCES.index(row["source"])
-
-
-def _argmax(strength: Floats, axis: int) -> Ints:
-    """Index of the largest defined value along `axis`, -1 where none is defined."""
-    defined = (~np.isnan(strength)).any(axis=axis)
-    best = np.where(np.isnan(strength), -np.inf, strength).argmax(axis=axis)
-    return np.where(defined, best, -1)
-
-
-def _areas(tests: Tests, r_FL: Floats, label_J: Ints, unit_J: Ints, level: float) -> list[Auroc]:
-    """AUROC of units `unit_J` for `label_J` on the test images, raw dimensions along the sign of their r."""
-    x_NJ = tests.x_NF[:, unit_J]
-    if not sparse.issparse(x_NJ):
-        x_NJ = x_NJ * np.where(r_FL[unit_J, label_J] < 0, -1.0, 1.0)
-    return auroc_columns(x_NJ, tests.y_NL, label_J, level)
-
-
-def _finding(label: str, unit: int, r: float, low: float, high: float, area: Auroc) -> Finding:
-    return Finding(
-        label, unit, float(r), float(low), float(high), area.auc, area.low, area.high, area.positives, area.negatives
-    )
 
 
 def _table(
@@ -184,12 +93,12 @@ def _table(
     low_FL: Floats,
     high_FL: Floats,
     best_F: Ints,
+    best_r_F: Floats,
     areas: list[Auroc],
 ) -> pa.Table:
     units, top = sums.units, sums.units.top.per_unit()
-    entropy = label_entropy(sums.heldout.pearson())
-    best_r_F = np.where(best_F >= 0, r_FL[np.arange(len(r_FL)), best_F], np.nan)
-    n = len(r_FL)
+    entropy, n, fewer_F = label_entropy(_spread(sums.heldout)), len(r_FL), best_r_F < 0
+    nothing_F = np.full(n, np.nan)
     columns = {
         "space": [space] * n,
         "feature": np.arange(n, dtype=np.int32),
@@ -208,7 +117,8 @@ def _table(
         "entropy_normalised": _nullable(entropy.normalised_F),
         "best_label": [names[b] if b >= 0 else None for b in best_F],
         "best_r": _nullable(best_r_F),
-        "best_p": _nullable(sums.overlap.p(best_F) if space == "sae" else np.full(n, np.nan)),
+        "best_p": _nullable(sums.overlap.p(best_F, fewer_F) if space == "sae" else nothing_F),
+        "active_auroc": _nullable(sums.overlap.area(best_F, fewer_F) if space == "sae" else nothing_F),
         "auroc": _nullable(np.array([a.auc for a in areas])),
         "auroc_low": _nullable(np.array([a.low for a in areas])),
         "auroc_high": _nullable(np.array([a.high for a in areas])),
@@ -223,6 +133,17 @@ def _nullable(values: Floats) -> pa.Array:
     return pa.array(values.astype(np.float64), mask=np.isnan(values))
 
 
+def _spread(heldout: Comoments) -> Floats:
+    """The correlations that entropies are of: none where a single label has any."""
+    r_FL = heldout.pearson()
+    return r_FL if (~np.isnan(r_FL)).any(axis=0).sum() > 1 else np.full_like(r_FL, np.nan)
+
+
 def plain(findings: list[Finding]) -> list[dict[str, Any]]:
     """Findings as JSON values; NaN becomes null."""
-    return [{k: (None if v != v else v) for k, v in asdict(f).items()} for f in findings]
+    apart = [{name: _plain(area._asdict()) for name, area in f.by_dataset.items()} for f in findings]
+    return [_plain(asdict(f)) | {"by_dataset": areas} for f, areas in zip(findings, apart, strict=True)]
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: None if value != value else value for key, value in values.items()}

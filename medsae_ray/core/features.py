@@ -49,12 +49,17 @@ class Labels:
     shard_N: np.ndarray
     counted_N: np.ndarray
     """False for images that are left out of everything (see `within`)."""
+    dataset_N: np.ndarray
+    """Which of `datasets` each image is of."""
+    datasets: list[str]
+    """In alphabetical order, whatever the recipe's."""
 
     @classmethod
     def of(cls, manifest: pa.Table, uncertain: Policy, blank: Policy, ok_N: np.ndarray) -> Self:
         """`ok_N` says which images have an embedding (see `readable`)."""
         split = column(manifest, "split")
         one_each = one_readable(manifest, ok_N)
+        datasets, dataset_N = np.unique(column(manifest, "dataset").astype(str), return_inverse=True)
         return cls(
             y_NL=label_matrix(manifest, uncertain, blank),
             training_N=split == "sae",
@@ -66,6 +71,8 @@ class Labels:
             patient_N=column(manifest, "patient_id"),
             shard_N=column(manifest, "shard"),
             counted_N=np.ones(manifest.num_rows, dtype=bool),
+            dataset_N=dataset_N,
+            datasets=datasets.tolist(),
         )
 
     def within(self, chosen_N: np.ndarray) -> Self:
@@ -196,11 +203,12 @@ class FeatureWork:
         pool = np.flatnonzero(labels.heldout_N)
         y_PL = labels.y_NL[pool]
         places = np.searchsorted(pool, rows_G[heldout])
-        orders = shuffles(len(pool), self.seed, self.permutations)
+        orders = shuffles(np.array(labels.datasets)[labels.dataset_N[pool]], self.seed, self.permutations)
+        strata = labels.dataset_N[rows_G[one]]
         return Sums(
             UnitStats.of(x_GF, labels.image_N[rows_G], labels.patient_N[rows_G], self.top_images),
             Comoments.of(x_GF[discovery], labels.y_NL[rows_G[discovery]]),
-            Overlap.of(x_GF[one], labels.y_NL[rows_G[one]]),
+            Overlap.of(x_GF[one], labels.y_NL[rows_G[one]], strata, len(labels.datasets)),
             Comoments.of(x_GF[heldout], y_PL[places]),
             null_comoments(x_GF[heldout], places, y_PL, orders),
             [Sample(rows_G[test], x_GF[test])],

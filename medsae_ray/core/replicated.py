@@ -12,6 +12,7 @@ import pyarrow as pa
 from medsae_ray.core import schema
 from medsae_ray.core.analysis.replication import Correlations, Replication
 from medsae_ray.core.analysis.values import Floats
+from medsae_ray.core.findings import notable, strongest
 
 REPLICATED, NOT_REPLICATED, UNTESTED = "replicated", "not_replicated", "untested"
 
@@ -53,24 +54,35 @@ def _pairs(
 
 
 def best_pairs(
-    found: Correlations, result: Replication, names: Sequence[str], labels: Sequence[str]
+    found: Correlations, results: Sequence[Replication], names: Sequence[str], labels: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """For each label the source can tell of, its best feature there (the largest r), and that pair in each dataset."""
-    rows = []
-    r_FL, verdict_FL = found.r_DFL[result.source], verdicts(result)
-    for label in np.flatnonzero((~np.isnan(r_FL)).any(axis=0)):
-        feature = int(np.nanargmax(r_FL[:, label]))
-        selected = bool(result.selected_FL[feature, label])
-        rows.append(
-            {
-                "source": names[result.source],
-                "label": labels[label],
-                "feature": feature,
-                "verdict": str(verdict_FL[feature, label]) if selected else "not_selected",
-                "datasets": {name: _interval(found, d, feature, int(label)) for d, name in enumerate(names)},
-            }
-        )
-    return rows
+    """For each label and each source that can tell of it its best feature there, and that pair in each dataset.
+
+    So too for the label's absence, where that is `notable`. Labels that several datasets can tell of come first.
+    """
+    told_L = found.can_tell().sum(axis=0)
+    order = sorted(range(len(labels)), key=lambda label: -told_L[label])
+    return [row for label in order for result in results for row in _best_of(found, result, label, names, labels)]
+
+
+def _best_of(
+    found: Correlations, result: Replication, label: int, names: Sequence[str], labels: Sequence[str]
+) -> list[dict[str, Any]]:
+    r_F, verdict_F = found.r_DFL[result.source][:, label], verdicts(result)[:, label]
+    best = [int(strongest(np.where(r_F * sign > 0, np.abs(r_F), np.nan)[:, None], axis=0)[0]) for sign in (1, -1)]
+    present, absent = (float(r_F[feature]) if feature >= 0 else None for feature in best)
+    shown = [*(best[:1] if present is not None else []), *(best[1:] if notable(present, absent) else [])]
+    return [
+        {
+            "source": names[result.source],
+            "label": labels[label],
+            "present": bool(r_F[feature] > 0),
+            "feature": feature,
+            "verdict": str(verdict_F[feature]) if result.selected_FL[feature, label] else "not_selected",
+            "datasets": {name: _interval(found, d, feature, label) for d, name in enumerate(names)},
+        }
+        for feature in shown
+    ]
 
 
 def _interval(found: Correlations, dataset: int, feature: int, label: int) -> dict[str, float | None]:

@@ -96,8 +96,10 @@ def features(n_labels: int) -> pa.Schema:
 
     Lists of width [labels] follow the label order of the record. Correlations `r*` are over the discovery patients
     (splits sae and naming), `entropy*` over patients that the SAE was not trained on (naming and detection), and
-    `auroc*` of `best_label`, which discovery chose, over the detection patients, one image each. `best_p` (features
-    only) is the chance that a feature unrelated to `best_label` is active on as many discovery patients with it.
+    `auroc*` of `best_label`, the one with the largest |r|, over the detection patients, one image each: for the label's
+    presence or, where `best_r` is negative, its absence. Of features only, over discovery patients, one image each:
+    `best_p` is the chance that a feature unrelated to `best_label` is active on as many with (without) it, and
+    `active_auroc` the AUROC of "active or silent" for its presence (absence); both keep to pairs of one dataset.
     `histogram` counts non-zero |values| in bins of equal log2 width from 2^-12 to 2^4.
     """
     per_label = _required_list(pa.float64(), n_labels)
@@ -121,6 +123,7 @@ def features(n_labels: int) -> pa.Schema:
             pa.field("best_label", pa.string()),
             pa.field("best_r", pa.float64()),
             pa.field("best_p", pa.float64()),
+            pa.field("active_auroc", pa.float64()),
             pa.field("auroc", pa.float64()),
             pa.field("auroc_low", pa.float64()),
             pa.field("auroc_high", pa.float64()),

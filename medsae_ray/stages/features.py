@@ -9,8 +9,9 @@ import ray
 from medsae_ray.config import Recipe
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Draft
-from medsae_ray.core.evidence import atlas, evidence, label_names, plain
+from medsae_ray.core.evidence import evidence, plain
 from medsae_ray.core.features import FeatureWork, GroupSums, Labels, readable
+from medsae_ray.core.names import atlas, label_names
 from medsae_ray.stages.run import Made, Run, Stage
 
 
@@ -73,7 +74,9 @@ def measure(run: Run, draft: Draft, labels: Labels, title: str) -> Measured:
         "sae": _quality(total),
         "entropy": {s: {k: _number(v) for k, v in e.entropy.items()} for s, e in (("sae", sae), ("raw", raw))},
         "findings": plain(sae.findings),
+        "absences": plain(sae.absences),
         "raw_findings": plain(raw.findings),
+        "raw_absences": plain(raw.absences),
     }
     return Measured(pa.concat_tables([sae.table, raw.table]), metrics)
 
@@ -132,6 +135,6 @@ def features_parents(recipe: Recipe) -> tuple[str, ...]:
     return ("manifest", "embeddings", "sae", "activations")
 
 
-FEATURES = Stage("features", 1, features_parents, features_what, _features)
-LABEL_NAMES = Stage("label_names", 1, lambda recipe: ("features",), lambda run: {}, _label_names)
+FEATURES = Stage("features", 2, features_parents, features_what, _features)
+LABEL_NAMES = Stage("label_names", 2, lambda recipe: ("features",), lambda run: {}, _label_names)
 ATLAS = Stage("atlas", 2, _atlas_parents, lambda run: {}, _atlas)

@@ -21,19 +21,20 @@ from medsae_ray.stages.run import Made, Run, Stage
 
 
 def _dataset_features(run: Run, draft: Draft) -> Made:
-    """Part d holds the features as dataset d sees them, with the columns of the features table."""
+    """Part d holds the features as dataset d of the record's `order` sees them, with the features table's columns."""
     labels, dataset_N = labels_of(run, draft), column(draft.parents["manifest"].table(["dataset"]), "dataset")
-    files, metrics = [], {}
-    for number, source in enumerate(run.recipe.what.sources):
-        found = measure(run, draft, labels.within(dataset_N == source.name), source.name)
+    files, metrics, order = [], {}, [source.name for source in run.recipe.what.sources]
+    for number, name in enumerate(order):
+        found = measure(run, draft, labels.within(dataset_N == name), name)
         files.append(draft.writer(found.table.schema).write(number, found.table, found.table.num_rows))
-        metrics[source.name] = found.metrics
-    return Made(files, {"labels": draft.parents["manifest"].record.metrics["labels"], "datasets": metrics})
+        metrics[name] = found.metrics
+    known = draft.parents["manifest"].record.metrics["labels"]
+    return Made(files, {"labels": known, "order": order, "datasets": metrics})
 
 
 def _replication(run: Run, draft: Draft) -> Made:
     features, rules = draft.parents["dataset_features"], run.recipe.what.replication
-    names, labels = list(features.record.metrics["datasets"]), features.record.metrics["labels"]
+    names, labels = features.record.metrics["order"], features.record.metrics["labels"]
     level = run.recipe.what.features.level
     found = correlations(features, level)
     results = list(replicate(found, Rules(rules.q, rules.min_r, rules.keep, level)))
@@ -41,16 +42,17 @@ def _replication(run: Run, draft: Draft) -> Made:
     metrics = {
         "datasets": names,
         "pairs": {names[result.source]: _counts(result) for result in results},
-        "findings": [row for result in results for row in best_pairs(found, result, names, labels)],
+        "findings": best_pairs(found, results, names, labels),
     }
     return Made([draft.writer(schema.replication()).write(0, table, table.num_rows)], metrics)
 
 
 def correlations(features: Artifact, level: float) -> Correlations:
-    """Of the SAE's features, dataset by dataset."""
+    """Of the SAE's features, dataset by dataset, in the record's `order`: its other keys are sorted."""
+    metrics = features.record.metrics
     tables = [features.part(part.shard, ["space", "r"]) for part in features.parts]
     r_DFL = [np.array(t.filter(pc.equal(t["space"], "sae"))["r"].to_pylist(), dtype=np.float64) for t in tables]
-    n_DL = [found["discovery_patients"] for found in features.record.metrics["datasets"].values()]
+    n_DL = [metrics["datasets"][name]["discovery_patients"] for name in metrics["order"]]
     return Correlations.of(np.stack(r_DFL), np.array(n_DL, dtype=np.int64), level)
 
 
@@ -116,8 +118,8 @@ def _of_manifest(recipe: Recipe) -> tuple[str, ...]:
     return ("manifest",)
 
 
-DATASET_FEATURES = Stage("dataset_features", 1, features_parents, _dataset_what, _dataset_features)
-REPLICATION = Stage("replication", 1, lambda recipe: ("dataset_features",), _replication_what, _replication)
+DATASET_FEATURES = Stage("dataset_features", 2, features_parents, _dataset_what, _dataset_features)
+REPLICATION = Stage("replication", 2, lambda recipe: ("dataset_features",), _replication_what, _replication)
 FINGERPRINTS = Stage("fingerprints", 1, _of_manifest, lambda run: run.recipe.what.images.model_dump(), _fingerprints)
 DUPLICATES = Stage(
     "duplicates",

@@ -11,9 +11,11 @@ from sklearn.metrics import roc_auc_score
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.core import schema
-from medsae_ray.core.analysis.entropy import shuffles
-from medsae_ray.core.evidence import atlas, gather_tests, label_names, plain
+from medsae_ray.core.analysis.entropy import one_dataset, shuffles
+from medsae_ray.core.evidence import gather_tests, plain
 from medsae_ray.core.features import GROUP, FeatureWork, Sums
+from medsae_ray.core.findings import absent_name, headed, notable
+from medsae_ray.core.names import atlas, label_names
 from medsae_ray.stages.pipeline import run_recipe
 from tests.core.made import Cohort, both_evidence, cohort, feature_work, representatives, with_split
 from tests.small import onnx_encoder, recipe_data, table_dataset
@@ -52,7 +54,7 @@ class Direct:
         self.test = (split == "detection") & one.astype(bool) & self.ok
         self.first = self.discovery & one.astype(bool)
         self.r_FL = correlations(self.x_NF[self.discovery], self.y_NL[self.discovery])
-        self.strength_FL = np.nan_to_num(self.r_FL if space == "sae" else np.abs(self.r_FL), nan=-2)
+        self.strength_FL = np.nan_to_num(np.abs(self.r_FL), nan=-2)
 
     def entropy(self, order: np.ndarray | None = None) -> np.ndarray:
         y_NL = self.y_NL[self.heldout]
@@ -60,7 +62,7 @@ class Direct:
 
     def auroc(self, unit: int, label: int) -> float:
         rows = self.test & ~np.isnan(self.y_NL[:, label])
-        sign = -1 if self.space == "raw" and self.r_FL[unit, label] < 0 else 1
+        sign = -1 if self.r_FL[unit, label] < 0 else 1
         return float(roc_auc_score(self.y_NL[rows, label], sign * self.x_NF[rows, unit]))
 
     def interval(self, unit: int, label: int) -> tuple[float, float]:
@@ -73,7 +75,13 @@ class Direct:
         rows = self.first & ~np.isnan(self.y_NL[:, label])
         active, has = self.x_NF[rows, unit] != 0, self.y_NL[rows, label] == 1
         table = [[(a & h).sum() for h in (has, ~has)] for a in (active, ~active)]
-        return float(stats.fisher_exact(table, alternative="greater").pvalue)
+        tail = "less" if self.r_FL[unit, label] < 0 else "greater"
+        return float(stats.fisher_exact(table, alternative=tail).pvalue)
+
+    def active_area(self, unit: int, label: int) -> float:
+        rows = self.first & ~np.isnan(self.y_NL[:, label])
+        sign = -1 if self.r_FL[unit, label] < 0 else 1
+        return float(roc_auc_score(self.y_NL[rows, label], sign * (self.x_NF[rows, unit] != 0)))
 
 
 @pytest.mark.parametrize(("seed", "shard_rows"), [(0, 100), (1, 7), (2, 300)])
@@ -90,7 +98,7 @@ def test_the_table_agrees_with_scipy_and_scikit_learn(space: str, seed: int, sha
         assert (row["n_images"], row["n_active"], row["max"]) == (len(x_N), np.count_nonzero(x_N), x_N.max())
         assert row["frequency"] == pytest.approx((x_N != 0).mean())
         if np.isnan(direct.r_FL[unit]).all():
-            undefined = ("best_label", "best_r", "best_p", "auroc", "entropy", "mean_active")
+            undefined = ("best_label", "best_r", "best_p", "active_auroc", "auroc", "entropy", "mean_active")
             assert all(row[c] is None for c in undefined) and row["top_images"] == []
             continue
         assert row["mean_active"] == pytest.approx(x_N[x_N != 0].mean(), rel=1e-10)
@@ -100,7 +108,11 @@ def test_the_table_agrees_with_scipy_and_scikit_learn(space: str, seed: int, sha
         assert row["auroc_low"] <= row["auroc"] <= row["auroc_high"]
         assert (row["r_low"][best], row["r_high"][best]) == pytest.approx(direct.interval(unit, best), abs=1e-10)
         assert row["entropy_normalised"] == pytest.approx(row["entropy"] / np.log(len(made.labels)), abs=1e-10)
-        assert row["best_p"] is None if space == "raw" else row["best_p"] == pytest.approx(direct.fisher(unit, best))
+        if space == "raw":
+            assert row["best_p"] is None and row["active_auroc"] is None
+            continue
+        assert row["best_p"] == pytest.approx(direct.fisher(unit, best))
+        assert row["active_auroc"] == pytest.approx(direct.active_area(unit, best))
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -108,7 +120,7 @@ def test_the_entropy_and_its_null_are_over_one_image_of_each_held_out_patient(sp
     made = cohort(3)
     found = both_evidence(feature_work(tmp_path, made, permutations=3), made.labels)[space].entropy
     direct = Direct(made, space)
-    draws = [np.nanmean(direct.entropy(order)) for order in shuffles(int(direct.heldout.sum()), 0, 3)]
+    draws = [np.nanmean(direct.entropy(order)) for order in shuffles(one_dataset(int(direct.heldout.sum())), 0, 3)]
     assert found["mean"] == pytest.approx(np.nanmean(direct.entropy()), abs=1e-10)
     assert (found["null_mean"], found["null_sd"]) == pytest.approx((np.mean(draws), np.std(draws, ddof=1)), abs=1e-10)
     assert found["units"] == np.isfinite(direct.entropy()).sum()
@@ -135,7 +147,7 @@ def test_few_or_many_shards_give_the_same_table(space: str, tmp_path: Path) -> N
     for mine, others in zip(few.table.to_pylist(), many.table.to_pylist(), strict=True):
         for column, value in mine.items():
             same(value, others[column])
-    same(plain(few.findings), plain(many.findings))
+    same(plain([*few.findings, *few.absences]), plain([*many.findings, *many.absences]))
     same(few.entropy, many.entropy)
 
 
@@ -151,21 +163,36 @@ def same(a: object, b: object) -> None:
         assert a == (pytest.approx(b, rel=1e-12, abs=1e-12, nan_ok=True) if isinstance(b, float) else b)
 
 
-def test_a_finding_is_the_unit_with_the_strongest_correlation(tmp_path: Path) -> None:
+def test_presence_and_absence_of_a_label_each_have_the_unit_with_the_strongest_correlation(tmp_path: Path) -> None:
     made = cohort(5)
-    for space, found in both_evidence(feature_work(tmp_path, made), made.labels).items():
+    for space, evidence in both_evidence(feature_work(tmp_path, made), made.labels).items():
         direct = Direct(made, space)
-        assert [f.label for f in found.findings] == made.labels
-        for label, finding in enumerate(found.findings):
-            assert finding.feature == direct.strength_FL[:, label].argmax()
-            assert finding.r == pytest.approx(direct.r_FL[finding.feature, label], abs=1e-10)
-            assert finding.auroc == pytest.approx(direct.auroc(finding.feature, label), abs=1e-10)
-        assert found.findings[0].feature == 0
+        for found, sign in ((evidence.findings, 1), (evidence.absences, -1)):
+            assert [f.label for f in found] == made.labels
+            for label, finding in enumerate(found):
+                assert finding.present is (sign > 0) and finding.feature == np.nanargmax(sign * direct.r_FL[:, label])
+                assert finding.r == pytest.approx(direct.r_FL[finding.feature, label], abs=1e-10)
+                assert finding.auroc == pytest.approx(direct.auroc(finding.feature, label), abs=1e-10)
+                assert (finding.r_low, finding.r_high) == pytest.approx(direct.interval(finding.feature, label))
+                assert finding.auroc_low <= finding.auroc <= finding.auroc_high and not finding.by_dataset
 
 
-def test_the_auroc_of_a_raw_dimension_is_taken_along_its_correlation(tmp_path: Path) -> None:
-    planted = both_evidence(feature_work(tmp_path, cohort(5)), ["l0", "l1", "l2"])["raw"].findings[0]
-    assert planted.r < -0.3 and planted.auroc > 0.7 and planted.auroc_low > 0.5
+def test_a_unit_of_absence_is_measured_as_one_whether_a_feature_or_a_dimension(tmp_path: Path) -> None:
+    made = cohort(5)
+    made.z_NM[:, 1] = np.where(made.y_NL[:, 0] == 1, 0, 2 + made.z_NM[:, 1])
+    found = both_evidence(feature_work(tmp_path, made), made.labels)
+    feature, dimension = found["sae"].absences[0], found["raw"].absences[0]
+    assert feature.feature == 1 and feature.r < -0.8 and feature.auroc > 0.95 and feature.auroc_low > 0.7
+    assert dimension.feature == 0 and dimension.r < -0.3 and dimension.auroc > 0.7 and dimension.auroc_low > 0.5
+    row = found["sae"].table.to_pylist()[1]
+    assert (row["best_label"], row["best_r"], row["auroc"]) == ("l0", feature.r, feature.auroc)
+
+
+def test_a_label_with_which_nothing_goes_has_no_unit_of_its_presence(tmp_path: Path) -> None:
+    made = cohort(5)
+    made.z_NM[:] = np.where(made.y_NL[:, :1] == 1, 0, 2)
+    found = both_evidence(feature_work(tmp_path, made), made.labels)["sae"]
+    assert "l0" not in {f.label for f in found.findings} and found.absences[0].label == "l0"
 
 
 def test_shuffled_labels_have_the_entropy_of_the_null(tmp_path: Path) -> None:
@@ -211,12 +238,38 @@ def test_a_planted_feature_gets_its_labels_name_and_noise_beside_it_none(
     assert "patients, q = " in names[7]["evidence"]
 
 
-def test_a_feature_that_avoids_a_label_is_not_named_after_it(tmp_path: Path) -> None:
+def test_a_feature_that_avoids_a_label_is_named_after_its_absence(tmp_path: Path) -> None:
     made = cohort(7, images=600, labels=1)
     made.z_NM[:, 1] = np.where(made.y_NL[:, 0] == 1, 0, 1)
     names = names_of(feature_work(tmp_path, made), made.labels).to_pylist()
-    assert names[0]["name"] == "l0" and names[1]["name"] is None
+    assert names[0]["name"] == "l0" and names[1]["name"] == "no l0"
     assert names[5]["status"] == "abstained" and names[5]["evidence"] == "no correlation is defined"
+
+
+def test_a_correlation_that_is_certain_and_tiny_gives_no_name(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    made = cohort(8, images=12_000, labels=1)
+    made.y_NL[:, 0] = rng.random(12_000) < 0.5
+    made.z_NM[:, 1] = rng.random(12_000) < np.where(made.y_NL[:, 0] == 1, 0.56, 0.44)
+    work = feature_work(tmp_path, made, 1000, permutations=2)
+    row, name = (t.to_pylist()[1] for t in (both_evidence(work, made.labels)["sae"].table, names_of(work, made.labels)))
+    assert row["best_p"] < 1e-6 and 0.05 < row["best_r"] < 0.2 and row["active_auroc"] < 0.6
+    assert name["name"] is None and "active or silent 0.5" in name["evidence"]
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [("Edema", "no Edema"), ("No Finding", "Finding"), ("a/No Finding", "a/Finding"), ("normal", "no normal"),
+     ("Nodule/Mass", "no Nodule/Mass"), ("no", "no no")],
+)  # fmt: skip
+def test_absence_has_a_name(label: str, name: str) -> None:
+    assert absent_name(label) == name and headed(label, -0.2) == name and headed(label, 0.2) == label
+
+
+def test_absence_is_shown_where_it_is_the_stronger_or_strong() -> None:
+    shown = [(0.3, -0.94), (None, -0.1), (0.9, -0.55), (0.2, -0.2)]
+    assert all(notable(*pair) for pair in shown)
+    assert not any(notable(*pair) for pair in [(0.9, -0.45), (0.3, -0.29), (0.4, None), (None, None)])
 
 
 def test_the_atlas_joins_each_feature_to_its_own_name(tmp_path: Path) -> None:
@@ -284,7 +337,8 @@ def test_a_label_of_one_class_or_never_annotated_has_no_statistics(tmp_path: Pat
         assert [f.label for f in found.findings] == ["l0"]
         assert np.isnan(np.array(found.table["r"].to_pylist())[:, 1:]).all()
         assert set(found.table["best_label"].to_pylist()) <= {"l0", None}
-        assert not np.nan_to_num(numbers(found.table, "entropy")).any(), "one label leaves nothing to be spread over"
+        assert found.table["entropy"].null_count == found.table.num_rows, "one label leaves nothing to be spread over"
+        assert found.entropy["labels"] == 1 and np.isnan(found.entropy["mean"]) and np.isnan(found.entropy["null_mean"])
     assert names_of(work, made.labels)["name"].to_pylist()[0] == "l0"
     assert work.labels.discovery_patients()[2] == 0
 

@@ -3,11 +3,13 @@
 MedSAE (arXiv 2510.26411) reports the entropy of neurons over concepts (lower = more monosemantic) and states neither
 formula nor base. Here: p_l = |r_l| / sum |r|, H = -sum p_l log p_l, in nats, also divided by its maximum ln K.
 Noise alone gives an H just under ln K, hence the null: the same H with the rows of labels shuffled. A shuffle moves
-whole rows, so labels that come together stay together. It assumes rows that can be exchanged: one image per patient.
+whole rows, so labels that come together stay together. It assumes rows that can be exchanged: one image per patient,
+and never across datasets, whose images and prevalences differ for reasons that no label is one of.
 
 Legend: N images, F units, L labels, K shuffles, n rows of a shard.
 """
 
+import hashlib
 import math
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -52,15 +54,29 @@ def mean_entropy(h_F: Floats) -> float:
     return float(h_F[alive_F].mean()) if alive_F.any() else math.nan
 
 
-def shuffles(n_rows: int, seed: int, n: int) -> Ints:
-    """[n, n_rows] permutations of the rows; the k-th depends on `seed` and k alone."""
-    draws = [np.random.Generator(np.random.PCG64([seed, k])).permutation(n_rows) for k in range(n)]
-    return np.array(draws, dtype=np.int64).reshape(n, n_rows)
+def shuffles(dataset_N: np.ndarray, seed: int, n: int) -> Ints:
+    """[n, N] permutations of rows that keep every row in its dataset (`dataset_N` has their names).
+
+    What the k-th does to a dataset depends on `seed`, k and, among several, on its name: not on the order of datasets.
+    """
+    orders_KN = np.tile(np.arange(len(dataset_N)), (n, 1))
+    names, code_N = np.unique(dataset_N.astype(str), return_inverse=True)
+    for code, name in enumerate(names):
+        rows = np.flatnonzero(code_N == code)
+        key = [int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")] if len(names) > 1 else []
+        for k in range(n):
+            orders_KN[k, rows] = rows[np.random.Generator(np.random.PCG64([seed, k, *key])).permutation(len(rows))]
+    return orders_KN
+
+
+def one_dataset(rows: int) -> np.ndarray:
+    """Names for `shuffles` of so many rows of one dataset."""
+    return np.full(rows, "")
 
 
 def permuted(y_NL: Floats, seed: int, n: int) -> Iterator[Floats]:
-    """`y_NL` with its rows shuffled, `n` times."""
-    return (y_NL[rows_N] for rows_N in shuffles(len(y_NL), seed, n))
+    """`y_NL`, the labels of one dataset, with its rows shuffled, `n` times."""
+    return (y_NL[rows_N] for rows_N in shuffles(one_dataset(len(y_NL)), seed, n))
 
 
 def null_comoments(x_nF: UnitValues, rows_n: Ints, y_NL: Floats, shuffles_KN: Ints) -> Comoments:

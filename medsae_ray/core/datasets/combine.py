@@ -16,7 +16,8 @@ def combine(datasets: Sequence[Rows], mapped: Mapped) -> Rows:
     """All rows, dataset after dataset.
 
     Images, patients, studies and relative uris get the dataset's name in front: two datasets never share a patient.
-    A label that `mapped` does not name stays apart as dataset/label; labels are never matched by their names.
+    A label that `mapped` does not name stays apart as dataset/label; labels are never matched by their names. Those of
+    `mapped` come first, in the order of the datasets' own: the order of its keys decides nothing.
     DatasetError if `mapped` names a label that the dataset does not have.
     """
     names = [rows.dataset for rows in datasets]
@@ -61,7 +62,7 @@ def _labels(datasets: Sequence[Rows], mapped: Mapped, sizes: Sequence[int]) -> d
                 hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(rows.labels)}"
                 raise DatasetError(f"what.labels: dataset {rows.dataset} has no label {own!r}; {hint}")
     known = {rows.dataset: rows.labels for rows in datasets}
-    own_names = {label: {name: names.get(name) for name in known} for label, names in mapped.items()}
+    own_names = {label: {name: mapped[label].get(name) for name in known} for label in _ordered(datasets, mapped)}
     taken = {(name, own) for names in mapped.values() for name, own in names.items()}
     for rows in datasets:
         own_names |= {
@@ -71,6 +72,15 @@ def _labels(datasets: Sequence[Rows], mapped: Mapped, sizes: Sequence[int]) -> d
         label: _stack([known[name].get(own.get(name) or "") for name in known], sizes, pa.int8())
         for label, own in own_names.items()
     }
+
+
+def _ordered(datasets: Sequence[Rows], mapped: Mapped) -> list[str]:
+    """Labels of `mapped` by the first dataset that has them, and their place in it."""
+    place = {(rows.dataset, own): (d, i) for d, rows in enumerate(datasets) for i, own in enumerate(rows.labels)}
+    nowhere = (len(datasets), 0)
+    return sorted(
+        mapped, key=lambda label: (min((place[pair] for pair in mapped[label].items()), default=nowhere), label)
+    )
 
 
 def _stack(columns: Sequence[pa.Array | None], sizes: Sequence[int], kind: pa.DataType) -> pa.Array:

@@ -4,7 +4,7 @@ A number that could not be computed is NaN (or null in a table); the page shows 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from medsae_ray.core.warnings import RunWarning
 
 @dataclass(frozen=True)
 class Finding:
-    """The best unit for one label: chosen on discovery patients, measured on held-out patients."""
+    """The best unit for one label, or for its absence: chosen on discovery patients, measured on held-out ones."""
 
     label: str
     feature: int
@@ -28,13 +28,16 @@ class Finding:
     r_low: float
     r_high: float
     auroc: float
-    """AUROC over the held-out patients, with its 95 % interval: of a feature's activation, or of a raw dimension taken
-    along the sign of its `r`, because a dimension has no direction of its own."""
+    """AUROC over the held-out patients, with its 95 % interval: of the unit's value for the label, or for its absence."""
     auroc_low: float
     auroc_high: float
     positives: int
     """Held-out images with the label, and without it."""
     negatives: int
+    present: bool = True
+    """False for the label's absence; `r` is then negative."""
+    by_dataset: Mapping[str, Auroc] = field(default_factory=dict)
+    """The AUROC in each dataset that annotates the label, in a run over several."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from medsae_ray.core.analysis.entropy import (
     mean_entropy,
     null_comoments,
     null_draws,
+    one_dataset,
     permuted,
     shuffles,
 )
@@ -59,19 +60,19 @@ def test_entropies_by_hand() -> None:
 
 
 def test_a_shuffle_depends_on_seed_and_number_alone_and_moves_whole_rows() -> None:
-    np.testing.assert_array_equal(shuffles(50, 3, 2), shuffles(50, 3, 5)[:2])
-    assert len({tuple(p) for p in [*shuffles(50, 3, 5), *shuffles(50, 4, 5)]}) == 10
+    np.testing.assert_array_equal(shuffles(one_dataset(50), 3, 2), shuffles(one_dataset(50), 3, 5)[:2])
+    assert len({tuple(p) for p in [*shuffles(one_dataset(50), 3, 5), *shuffles(one_dataset(50), 4, 5)]}) == 10
     y_NL = np.arange(20.0).reshape(10, 2)
     for y in permuted(y_NL, seed=0, n=3):
         assert sorted(map(tuple, y)) == sorted(map(tuple, y_NL))
-    assert shuffles(4, 0, 0).shape == (0, 4)
+    assert shuffles(one_dataset(4), 0, 0).shape == (0, 4)
 
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(0, 60), max_size=4), as_sparse=st.booleans())
 def test_any_sharding_gives_the_same_null(seed: int, cuts: list[int], as_sparse: bool) -> None:
     x_NF, y_NL = unrelated(seed)
-    shuffles_KN, rng = shuffles(60, seed, 3), np.random.default_rng(seed)
+    shuffles_KN, rng = shuffles(one_dataset(60), seed, 3), np.random.default_rng(seed)
     order, bounds = rng.permutation(60), [0, *sorted(cuts), 60]
     total = Comoments.zero(20, 3 * 4)
     for a, b in pairwise(bounds):
@@ -107,8 +108,8 @@ def test_entropy_of_random_correlations_of_fourteen_labels_is_known() -> None:
 
 def test_rows_that_do_not_match_are_refused() -> None:
     with pytest.raises(ArtifactError, match="do not match"):
-        null_comoments(np.zeros((2, 1)), np.arange(3), np.zeros((5, 1)), shuffles(5, 0, 1))
+        null_comoments(np.zeros((2, 1)), np.arange(3), np.zeros((5, 1)), shuffles(one_dataset(5), 0, 1))
     with pytest.raises(ArtifactError, match="do not match"):
-        null_comoments(np.zeros((2, 1)), np.arange(2), np.zeros((5, 1)), shuffles(4, 0, 1))
+        null_comoments(np.zeros((2, 1)), np.arange(2), np.zeros((5, 1)), shuffles(one_dataset(4), 0, 1))
     with pytest.raises(ArtifactError, match="at least 1"):
         entropy_null(np.zeros((2, 1)), np.zeros((2, 1)), permutations=0, seed=0)

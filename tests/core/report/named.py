@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from medsae_ray.core import schema
 from medsae_ray.core.analysis.auroc import Auroc
-from medsae_ray.core.evidence import atlas
+from medsae_ray.core.names import atlas
 from medsae_ray.core.naming import verdict
 from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.metadata import BestColumn
