@@ -138,7 +138,7 @@ def atlas(features: pa.Table, names: pa.Table, scores: pa.Table | None = None) -
         if row["feature"] not in best or _strength(named) > _strength(best[row["feature"]]):
             best[row["feature"]] = named
     rows = [best.get(feature, {"score": {}}) for feature in sae["feature"].to_pylist()]
-    declared = schema.atlas(sae.schema.field("r").type.list_size)
+    declared = schema.atlas(getattr(sae.schema.field("r").type, "list_size", 0))
     columns = {
         "name": [row.get("name") for row in rows],
         "name_source": [row.get("source") for row in rows],
@@ -156,7 +156,9 @@ def _strength(row: dict[str, Any]) -> tuple[bool, int]:
 
 
 def _argmax(strength: Floats, axis: int) -> Ints:
-    """Index of the largest defined value along `axis`, -1 where none is defined."""
+    """Index of the largest defined value along `axis`, -1 where none is defined, as in a run without labels."""
+    if not strength.shape[axis]:
+        return np.full(strength.shape[1 - axis], -1)
     defined = (~np.isnan(strength)).any(axis=axis)
     best = np.where(np.isnan(strength), -np.inf, strength).argmax(axis=axis)
     return np.where(defined, best, -1)
@@ -166,7 +168,9 @@ def _areas(tests: Tests, r_FL: Floats, label_J: Ints, unit_J: Ints, level: float
     """AUROC of units `unit_J` for `label_J` on the test images, raw dimensions along the sign of their r."""
     x_NJ = tests.x_NF[:, unit_J]
     if not sparse.issparse(x_NJ):
-        x_NJ = x_NJ * np.where(r_FL[unit_J, label_J] < 0, -1.0, 1.0)
+        known_J = label_J >= 0
+        x_NJ = np.array(x_NJ)
+        x_NJ[:, known_J] *= np.where(r_FL[unit_J[known_J], label_J[known_J]] < 0, -1.0, 1.0)
     return auroc_columns(x_NJ, tests.y_NL, label_J, level)
 
 
@@ -188,7 +192,8 @@ def _table(
 ) -> pa.Table:
     units, top = sums.units, sums.units.top.per_unit()
     entropy = label_entropy(sums.heldout.pearson())
-    best_r_F = np.where(best_F >= 0, r_FL[np.arange(len(r_FL)), best_F], np.nan)
+    best_r_F = np.full(len(r_FL), np.nan)
+    best_r_F[best_F >= 0] = r_FL[best_F >= 0, best_F[best_F >= 0]]
     n = len(r_FL)
     columns = {
         "space": [space] * n,
@@ -208,7 +213,7 @@ def _table(
         "entropy_normalised": _nullable(entropy.normalised_F),
         "best_label": [names[b] if b >= 0 else None for b in best_F],
         "best_r": _nullable(best_r_F),
-        "best_p": _nullable(sums.overlap.p(best_F) if space == "sae" else np.full(n, np.nan)),
+        "best_p": _nullable(sums.overlap.p(best_F) if space == "sae" and names else np.full(n, np.nan)),
         "auroc": _nullable(np.array([a.auc for a in areas])),
         "auroc_low": _nullable(np.array([a.low for a in areas])),
         "auroc_high": _nullable(np.array([a.high for a in areas])),

@@ -100,7 +100,7 @@ def features(n_labels: int) -> pa.Schema:
     only) is the chance that a feature unrelated to `best_label` is active on as many discovery patients with it.
     `histogram` counts non-zero |values| in bins of equal log2 width from 2^-12 to 2^4.
     """
-    per_label = _required_list(pa.float64(), n_labels)
+    per_label = _required_list(pa.float64(), n_labels or -1)  # Parquet has no lists of fixed width 0
     return pa.schema(
         [
             _required("space", pa.string()),
