@@ -69,7 +69,9 @@ def hold_out(
     tested = set(patients.filter(pa.compute.is_in(found, value_set=pa.array(values))).to_pylist())
     rest = shares["sae"] / (shares["sae"] + shares["naming"])
     others = sorted(set(patients.to_pylist()) - tested)
-    role = dict(zip(others, patient_splits(others, {"sae": rest, "naming": 1 - rest, "detection": 0.0}, salt), strict=True))
+    role = dict(
+        zip(others, patient_splits(others, {"sae": rest, "naming": 1 - rest, "detection": 0.0}, salt), strict=True)
+    )
     split = [role.get(name, "detection") for name in patients.to_pylist()]
     at = manifest.column_names.index("split")
     return manifest.set_column(at, manifest.schema.field("split"), pa.array(split))

@@ -129,9 +129,7 @@ def headline(summary: dict[str, Any]) -> str:
     if entropy["sae"] is None:
         return f"{quality}\nno entropy: it needs two labels that some feature correlates with"
     null = f"null {_number(entropy['null_mean'], 3)} ± {_number(entropy['null_sd'], 3)}"
-    return (
-        f"{quality}\nentropy {_number(entropy['sae'], 3)} nats ({null}), raw dimensions {_number(entropy['raw'], 3)}"
-    )
+    return f"{quality}\nentropy {_number(entropy['sae'], 3)} nats ({null}), raw dimensions {_number(entropy['raw'], 3)}"
 
 
 def query_tables(answer: dict[str, Any]) -> list[str | Table]:

@@ -15,6 +15,8 @@ from medsae_ray.core.images import Preprocess
 from medsae_ray.core.reading import Reading
 from medsae_ray.core.storage import local_copy
 from medsae_ray.stages.datasets import image_store
+from medsae_ray.stages.doubts import of_embeddings
+from medsae_ray.stages.first_images import FirstImages, refuse_none
 from medsae_ray.stages.run import Made, Run, Stage
 
 
@@ -58,7 +60,8 @@ def _embed(run: Run, draft: Draft) -> Made:
     )
     # The driver may have no GPU; it needs the shape of the embeddings, not the embeddings.
     layout = replace(work, device="cpu").load().layout
-    return run.map(work, draft, schema.embeddings(*layout), how.embed, "embed")
+    first = FirstImages(run, draft)
+    return refuse_none(run.map(work, draft, schema.embeddings(*layout), how.embed, "embed", first.look))
 
 
 def _encode(run: Run, draft: Draft) -> Made:
@@ -73,5 +76,5 @@ def _encode(run: Run, draft: Draft) -> Made:
     return run.map(work, draft, schema.activations(work.layout.grid is not None), pool, "encode")
 
 
-EMBEDDINGS = Stage("embeddings", 2, lambda recipe: ("manifest",), _embed_what, _embed)
+EMBEDDINGS = Stage("embeddings", 2, lambda recipe: ("manifest",), _embed_what, _embed, warnings=of_embeddings)
 ACTIVATIONS = Stage("activations", 1, lambda recipe: ("embeddings", "sae"), lambda run: {}, _encode)

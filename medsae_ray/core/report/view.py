@@ -137,7 +137,9 @@ def _entropy_row(name: str, kind: str, units: int, mean: float, null: float, sd:
 def entropy_verdict(features: EntropyRow, raw: EntropyRow, labels: int = 2) -> str:
     """What the distances from the null say, in one or two plain sentences."""
     if labels < 2:
-        return f"Entropy says how specific a unit is among labels: it needs two, and this data set has {labels or 'none'}."
+        return (
+            f"Entropy says how specific a unit is among labels: it needs two, and this data set has {labels or 'none'}."
+        )
     if not known(features.distance):
         return "The features have no entropy that could be compared with a null."
     if features.distance > -2:
