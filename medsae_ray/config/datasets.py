@@ -46,8 +46,8 @@ class TableDataset(Model):
     """Column with the image's path, relative to how.paths.images."""
     patient: str | None = None
     """Column with the patient; without one every image counts as a patient of its own, and the record says so."""
-    labels: Annotated[list[str], Field(min_length=1)]
-    """Columns of 1 (present), 0 (absent), -1 (uncertain) or blank (not mentioned)."""
+    labels: Annotated[list[str], Field(default_factory=list)]
+    """Columns of 1 (present), 0 (absent), -1 (uncertain) or blank (not mentioned); none for a run without labels."""
     metadata: Annotated[list[str], Field(default_factory=list)]
     """Further columns, kept as text: view, sex, age, device."""
     uncertain: LabelPolicy = "ignore"

@@ -150,6 +150,8 @@ class Features(Model):
     """Label permutations behind the entropy's null."""
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Level of every interval."""
+    weights: Literal["images", "patients"] = "images"
+    """What counts once in a correlation: an image, or a patient, whose images then share one weight."""
     seed: Seed = 0
     """Seed of the permutations."""
 

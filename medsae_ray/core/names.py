@@ -78,7 +78,7 @@ def atlas(features: pa.Table, names: pa.Table, scores: pa.Table | None = None) -
         if row["feature"] not in best or _strength(named) > _strength(best[row["feature"]]):
             best[row["feature"]] = named
     rows = [best.get(feature, {"score": {}}) for feature in sae["feature"].to_pylist()]
-    declared = schema.atlas(sae.schema.field("r").type.list_size)
+    declared = schema.atlas(getattr(sae.schema.field("r").type, "list_size", 0))
     columns = {
         "name": [row.get("name") for row in rows],
         "name_source": [row.get("source") for row in rows],

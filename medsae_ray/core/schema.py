@@ -102,7 +102,7 @@ def features(n_labels: int) -> pa.Schema:
     `active_auroc` the AUROC of "active or silent" for its presence (absence); both keep to pairs of one dataset.
     `histogram` counts non-zero |values| in bins of equal log2 width from 2^-12 to 2^4.
     """
-    per_label = _required_list(pa.float64(), n_labels)
+    per_label = _required_list(pa.float64(), n_labels or -1)  # Parquet has no lists of fixed width 0
     return pa.schema(
         [
             _required("space", pa.string()),

@@ -1,6 +1,10 @@
-"""Roles of patients: a salted hash decides, so a patient's role depends on nothing but the patient and the salt."""
+"""Roles of patients: a salted hash decides, so a patient's role depends on nothing but the patient and the salt.
+
+Only where that would leave a role without anybody, as it may with few patients, the nearest by hash fill it.
+"""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -19,12 +23,32 @@ def uniform_hash(salt: str, key: str) -> float:
 
 
 def patient_splits(patients: Sequence[str], shares: Mapping[str, float], salt: str) -> list[str]:
-    """The split of each row's patient. `shares` (split -> share of the patients) add up to 1."""
+    """The split of each row's patient. `shares` (split -> share of the patients) add up to 1.
+
+    No split with a share is empty if there are as many patients as such splits: see `_fill`.
+    """
     edges = np.cumsum([shares[name] for name in SPLITS])
     drawn = {patient: uniform_hash(salt, patient) for patient in set(patients)}
     last = len(SPLITS) - 1
     role = {p: SPLITS[min(int(np.searchsorted(edges, u, side="right")), last)] for p, u in drawn.items()}
+    ends = {name: (float(end - shares[name]), float(end)) for name, end in zip(SPLITS, edges, strict=True)}
+    _fill(role, drawn, {name: ends[name] for name in SPLITS if shares[name] > 0})
     return [role[patient] for patient in patients]
+
+
+def _fill(role: dict[str, str], drawn: Mapping[str, float], ends: Mapping[str, tuple[float, float]]) -> None:
+    """Give each empty split the patient whose hash lies nearest to its part of [0, 1), from a split that has another.
+
+    No row order counts, and a split that the hash filled keeps all patients but those that an empty one needs: one
+    more patient changes the roles of four others at most, and of none as soon as the hash fills every split.
+    """
+    if len(role) < len(ends):
+        return
+    for name, (low, high) in ends.items():
+        sizes = Counter(role.values())
+        if not sizes[name]:
+            spare = (patient for patient, split in role.items() if sizes[split] > 1)
+            role[min(spare, key=lambda p: (max(low - drawn[p], drawn[p] - high), p))] = name
 
 
 def hold_out(
@@ -44,9 +68,11 @@ def hold_out(
     patients = manifest["patient_id"]
     tested = set(patients.filter(pa.compute.is_in(found, value_set=pa.array(values))).to_pylist())
     rest = shares["sae"] / (shares["sae"] + shares["naming"])
-    names = patients.to_pylist()
-    others = patient_splits(names, {"sae": rest, "naming": 1 - rest, "detection": 0.0}, salt)
-    split = ["detection" if name in tested else other for name, other in zip(names, others, strict=True)]
+    others = sorted(set(patients.to_pylist()) - tested)
+    role = dict(
+        zip(others, patient_splits(others, {"sae": rest, "naming": 1 - rest, "detection": 0.0}, salt), strict=True)
+    )
+    split = [role.get(name, "detection") for name in patients.to_pylist()]
     at = manifest.column_names.index("split")
     return manifest.set_column(at, manifest.schema.field("split"), pa.array(split))
 
@@ -67,7 +93,8 @@ def index_images(images: Sequence[str], patients: Sequence[str], salt: str) -> l
 def audit(manifest: pa.Table) -> dict[str, Any]:
     """Counts per split, and proof that no patient is in two. Raises DatasetError if one is.
 
-    `overlap` has the number of patients that each two splits share.
+    `overlap` has the number of patients that each two splits share. `images_per_patient` says what one patient can
+    weigh: the median and the most, and the most among the patients of `sae` and `naming`, over whom correlations are.
     """
     pairs = manifest.select(["patient_id", "split"]).group_by(["patient_id", "split"]).aggregate([])
     patients = pairs.group_by("patient_id").aggregate([([], "count_all")])
@@ -79,4 +106,22 @@ def audit(manifest: pa.Table) -> dict[str, Any]:
     per_split = {s: {"images": int((splits == s).sum()), "patients": int((of_patients == s).sum())} for s in SPLITS}
     members = {s: set(pairs.filter(pa.array(of_patients == s))["patient_id"].to_pylist()) for s in SPLITS}
     overlap = {f"{a} and {b}": len(members[a] & members[b]) for a, b in combinations(SPLITS, 2)}
-    return {"patients": patients.num_rows, "patients_in_two_splits": shared, "splits": per_split, "overlap": overlap}
+    return {
+        "patients": patients.num_rows,
+        "patients_in_two_splits": shared,
+        "splits": per_split,
+        "overlap": overlap,
+        "images_per_patient": _sizes(manifest.select(["patient_id", "split"])),
+    }
+
+
+def _sizes(rows: pa.Table) -> dict[str, float | int]:
+    """Images of one patient."""
+    counts = rows.group_by(["patient_id", "split"]).aggregate([([], "count_all")])
+    sizes = counts["count_all"].to_numpy()
+    discovery = sizes[counts["split"].to_numpy(zero_copy_only=False) != SPLITS[-1]]
+    return {
+        "median": float(np.median(sizes)) if len(sizes) else 0.0,
+        "most": int(sizes.max(initial=0)),
+        "most_in_discovery": int(discovery.max(initial=0)),
+    }

@@ -125,11 +125,11 @@ def sweep_table(rows: list[dict[str, Any]]) -> Table:
 def headline(summary: dict[str, Any]) -> str:
     """The paper's figures in two lines."""
     sae, entropy = summary["sae"], summary["entropy"]
+    quality = f"held-out R2 {_number(sae['r2'], 3)}, L0 {_number(sae['l0'], 1)}, dead features {sae['dead']:.1%}"
+    if entropy["sae"] is None:
+        return f"{quality}\nno entropy: it needs two labels that some feature correlates with"
     null = f"null {_number(entropy['null_mean'], 3)} ± {_number(entropy['null_sd'], 3)}"
-    return (
-        f"held-out R2 {_number(sae['r2'], 3)}, L0 {_number(sae['l0'], 1)}, dead features {sae['dead']:.1%}\n"
-        f"entropy {_number(entropy['sae'], 3)} nats ({null}), raw dimensions {_number(entropy['raw'], 3)}"
-    )
+    return f"{quality}\nentropy {_number(entropy['sae'], 3)} nats ({null}), raw dimensions {_number(entropy['raw'], 3)}"
 
 
 def query_tables(answer: dict[str, Any]) -> list[str | Table]:

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import ray
+from ray.exceptions import RayError, RayTaskError
 
 from medsae_ray import errors
 from medsae_ray.config import How
-from medsae_ray.errors import MedsaeError, RecipeError
+from medsae_ray.errors import MedsaeError, RecipeError, ShardError
 
 
 @contextlib.contextmanager
@@ -49,13 +50,38 @@ def _no_stderr() -> Iterator[None]:
         os.close(kept)
 
 
+_OURS = re.compile(
+    r"^\S*medsae_ray\.errors\.(\w+): (.+?)(?=\n\n|\n\S*(?:ray::|Traceback)|\Z)", re.MULTILINE | re.DOTALL
+)
+
+
 def own_error(text: str) -> MedsaeError | None:
-    """The error that our code raised on a worker. Ray keeps its type and text only in the traceback that it prints."""
-    found = re.search(r"medsae_ray\.errors\.(\w+): (.+)", text)
-    kind = getattr(errors, found[1], None) if found else None
-    if found is None or kind is None:
+    """The error that our code raised on a worker, the last of those that led to one another.
+
+    Ray keeps its type and text only in the traceback that it prints.
+    """
+    found = [(getattr(errors, kind, None), said.strip()) for kind, said in _OURS.findall(text)]
+    kind, said = next(((k, s) for k, s in reversed(found) if k), (None, ""))
+    if kind is None:
         return None
-    return MedsaeError(found[2]) if kind is errors.ImageError else kind(found[2])
+    return MedsaeError(said) if kind is errors.ImageError else kind(said)
+
+
+@contextlib.contextmanager
+def told_plainly(what: str) -> Iterator[None]:
+    """What goes wrong on the cluster as one of our errors: the worker's own, or that its worker was lost.
+
+    An error that is neither, a fault of the program, keeps the traceback that tells where it is.
+    """
+    try:
+        yield
+    except RayError as error:
+        if ours := own_error(str(error)):
+            raise ours from None
+        if isinstance(error, RayTaskError):
+            raise
+        said = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ShardError(f"{what}: the cluster lost what was computed ({type(error).__name__}: {said})") from error
 
 
 def require(what: str, cpus: float, gpus: float) -> None:

@@ -17,6 +17,7 @@ from medsae_ray.core.datasets.privacy import find_key, hash_ids, key_check
 from medsae_ray.core.datasets.rows import Rows, to_manifest
 from medsae_ray.core.splits import audit, hold_out
 from medsae_ray.core.storage import Folders, Images, Store, split_uri
+from medsae_ray.stages.doubts import of_manifest
 from medsae_ray.stages.organs import organ_rows, segmented
 from medsae_ray.stages.phantoms import drawn, hospitals, phantom_rows
 from medsae_ray.stages.run import Made, Run, Stage
@@ -97,7 +98,7 @@ def _needs(recipe: Recipe) -> tuple[str, ...]:
     return ("organs",) if segmented(recipe) else ()
 
 
-MANIFEST = Stage("manifest", 1, _parents, _what, _manifest, _needs)
+MANIFEST = Stage("manifest", 2, _parents, _what, _manifest, _needs, of_manifest)
 
 
 def image_store(run: Run) -> Images:
@@ -107,6 +108,13 @@ def image_store(run: Run) -> Images:
     if what.dataset:
         images = _folder(run, what.dataset)
     return Cached(images, cache.folder, int(cache.gb * 1e9)) if cache else images
+
+
+def image_folder(run: Run, source: Dataset) -> tuple[Store, str]:
+    """Where a dataset's relative image paths start, and how the recipe says so."""
+    paths, folder = run.recipe.paths_of(source), _folder(run, source)
+    key = "how.paths.images" if run.recipe.what.dataset else f"how.paths.datasets.{source.name}.images"
+    return folder, f"{key} is {paths.images}" if paths.images else f"{key} is not set, so paths start at {folder.uri}"
 
 
 def _folder(run: Run, source: Dataset) -> Store:

@@ -104,7 +104,8 @@ def _number(value: float) -> float | None:
 
 def features_what(run: Run) -> dict[str, Any]:
     what = run.recipe.what
-    return what.features.model_dump() | {"uncertain": what.uncertain, "blank": what.blank}
+    weights = {"weights"} if what.features.weights == "images" else set()  # it came later than artifacts without it
+    return what.features.model_dump(exclude=weights) | {"uncertain": what.uncertain, "blank": what.blank}
 
 
 def _label_names(run: Run, draft: Draft) -> Made:

@@ -13,6 +13,8 @@ from medsae_ray.core.encoders.hub import pinned
 from medsae_ray.core.images import Preprocess
 from medsae_ray.core.reading import Reading
 from medsae_ray.stages.datasets import image_store
+from medsae_ray.stages.doubts import of_embeddings
+from medsae_ray.stages.first_images import FirstImages, refuse_none
 from medsae_ray.stages.run import Made, Run, Stage
 
 
@@ -57,7 +59,8 @@ def _embed(run: Run, draft: Draft) -> Made:
     )
     # The driver may have no GPU; it needs the shape of the embeddings, not the embeddings.
     probe = replace(work, device="cpu").load()
-    made = run.map(work, draft, schema.embeddings(*probe.layout), how.embed, "embed")
+    first = FirstImages(run, draft)
+    made = refuse_none(run.map(work, draft, schema.embeddings(*probe.layout), how.embed, "embed", first.look))
     return replace(made, metrics={**made.metrics, **probe.encoder.notes})
 
 
@@ -73,5 +76,5 @@ def _encode(run: Run, draft: Draft) -> Made:
     return run.map(work, draft, schema.activations(work.layout.grid is not None), pool, "encode")
 
 
-EMBEDDINGS = Stage("embeddings", 2, lambda recipe: ("manifest",), _embed_what, _embed)
+EMBEDDINGS = Stage("embeddings", 2, lambda recipe: ("manifest",), _embed_what, _embed, warnings=of_embeddings)
 ACTIVATIONS = Stage("activations", 1, lambda recipe: ("embeddings", "sae"), lambda run: {}, _encode)

@@ -10,6 +10,7 @@ from medsae_ray.core.artifact import Artifact
 from medsae_ray.core.report.render import render_report
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import RecipeError
+from medsae_ray.stages.checks import check
 from medsae_ray.stages.closing import (
     closing_table,
     duplicates_line,
@@ -58,6 +59,7 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None) -> dic
         check_engine(recipe, run.console)
         if recipe.what.vocabulary and run.committed("vocabulary_names") is None:
             text_half(recipe)  # what it lacks is said now, not after the images are embedded
+        check(run, "atlas")
         if recipe.what.naming:
             run.together("features", "answers")
         run.artifact("atlas")
@@ -67,10 +69,13 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None) -> dic
         summary = summarise(run)
         run.root.write("summary.json", json.dumps(summary, indent=1, allow_nan=False).encode())
         run.root.write("report.html", render_report(report_data(run)).encode())
-        naming = (names_table(summary), naming_lines(summary)) if recipe.what.naming else ()
+        naming = (naming_lines(summary),) if recipe.what.naming else ()
+        if recipe.what.naming and summary["findings"]:
+            naming = (names_table(summary), *naming)
         several = (replication_table(summary), duplicates_line(summary)) if recipe.what.datasets else ()
         words = (vocabulary_line(summary),) if recipe.what.vocabulary else ()
-        parts = (findings_table(summary), headline(summary), *several, *naming, *words, closing_table(run.rows))
+        found = (findings_table(summary),) if summary["findings"] else ()
+        parts = (*found, headline(summary), *several, *naming, *words, closing_table(run.rows))
         for part in (*parts, *warnings_block(run.warnings)):
             run.console.print(part, end="\n\n")
         return summary
@@ -96,6 +101,7 @@ def run_stage(recipe: Recipe, root: str, name: str, console: Console | None = No
     with Run(recipe, Store(root), STAGES, console or Console(quiet=True)) as run:
         if name in naming:
             check_engine(recipe, run.console)
+        check(run, name)
         artifact = run.artifact(name)
         if name == SWEEP.name:
             publish(run, artifact.table(), artifact.record.metrics["left_out"])

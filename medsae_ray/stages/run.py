@@ -5,7 +5,7 @@ import platform
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,17 +17,20 @@ from rich.console import Console
 from rich.markup import escape
 
 from medsae_ray.config import Pool, Recipe
-from medsae_ray.core.artifact import Artifact, Draft, Receipt
+from medsae_ray.core.artifact import Artifact, Draft, Receipt, Record
 from medsae_ray.core.naming.engine import Engine
 from medsae_ray.core.storage import Store
+from medsae_ray.core.unreadable import counted, nothing_usable
 from medsae_ray.core.warnings import RunWarning, distinct
 from medsae_ray.core.work import ShardWork
-from medsae_ray.stages.cluster import cluster, require
+from medsae_ray.stages.cluster import cluster, require, told_plainly
 from medsae_ray.stages.progress import Bar, Bars
 from medsae_ray.stages.shards import map_shards
 from medsae_ray.stages.vlm import cluster_engine
 
 T = TypeVar("T")
+REASONS = 3
+"""Of the reasons why rows are not ok, the most frequent ones are printed."""
 PACKAGES = (
     "medsae-ray",
     "ray",
@@ -135,7 +138,7 @@ class Run:
 
     def together(self, *names: str) -> None:
         """Make several artifacts at the same time, after all that more than one of them needs."""
-        needs = [self._ancestors(name) for name in names]
+        needs = [self.ancestors(name) for name in names]
         for name in self.stages:
             if sum(name in need for need in needs) > 1:
                 self.artifact(name)
@@ -143,9 +146,10 @@ class Run:
             for made in [threads.submit(self.artifact, name) for name in names]:
                 made.result()
 
-    def _ancestors(self, name: str) -> set[str]:
+    def ancestors(self, name: str) -> set[str]:
+        """The stages that stage `name` is made of."""
         parents = self.stages[name].parents(self.recipe)
-        return set(parents).union(*map(self._ancestors, parents))
+        return set(parents).union(*map(self.ancestors, parents))
 
     def connect(self) -> None:
         """Join the Ray cluster, once, and only if something has to be computed on it. Any thread may ask."""
@@ -165,19 +169,35 @@ class Run:
         """A progress bar for a `with` block."""
         return self._bars.bar(label, total)
 
-    def map(self, work: ShardWork, draft: Draft, schema: pa.Schema, pool: Pool, what: str) -> Made:
-        """Compute the parts of a sharded artifact that are not there yet."""
+    def map(
+        self,
+        work: ShardWork,
+        draft: Draft,
+        schema: pa.Schema,
+        pool: Pool,
+        what: str,
+        look: Callable[[Receipt], None] = lambda receipt: None,
+    ) -> Made:
+        """Compute the parts of a sharded artifact that are not there yet.
+
+        A part without a usable row is made again: an earlier run may have looked in the wrong folder. `look` is given
+        each receipt as its part appears, and may stop the run.
+        """
         writer = draft.writer(schema)
-        receipts = writer.finished(work.rows)
+        there = writer.finished(work.rows)
+        receipts = {shard: receipt for shard, receipt in there.items() if not nothing_usable(receipt)}
         todo = sorted(set(work.rows) - set(receipts))
         if todo and self.recipe.how.engine == "ray":
             self.connect()
             require(what, pool.actors * pool.cpus + pool.reader_cpus, pool.actors * pool.gpus)
         new = self.track(map_shards(work, writer, todo, pool, self.recipe.how.engine), draft.stage, len(todo))
-        receipts.update({receipt.shard: receipt for receipt in new})
+        with contextlib.closing(new):
+            for receipt in new:
+                look(receipt)
+                receipts[receipt.shard] = receipt
         return Made(list(receipts.values()), reused=len(work.rows) - len(todo))
 
-    def track(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    def track(self, items: Iterable[T], label: str, total: int) -> Generator[T, None, None]:
         """A progress bar while `items` arrive."""
         with self.bar(label, total) as bar:
             for item in items:
@@ -191,7 +211,8 @@ class Run:
             for name in stage.needs(self.recipe):
                 self.artifact(name)
             start, clock = now(), time.perf_counter()
-            made = stage.make(self, draft)
+            with told_plainly(stage.name):
+                made = stage.make(self, draft)
             seconds = time.perf_counter() - clock
             found = commit(draft, made, start, seconds)
         else:
@@ -199,7 +220,7 @@ class Run:
         record = found.record
         bad = sum(record.not_ok.values())
         self.rows.append(StageRow(stage.name, record.name, start, record.run["end"], record.rows, bad, seconds))
-        self.console.print(f"[green]✓[/] {record.name}" + (" (already there)" if not seconds else f"  {seconds:.1f} s"))
+        self.console.print(f"[green]✓[/] {record.name}" + _tick(record, seconds))
         self._warn(stage.warnings(self, found))
         return found
 
@@ -216,6 +237,13 @@ def commit(draft: Draft, made: Made, start: str, seconds: float) -> Artifact:
     """Write the record of what was made since `start`, in `seconds`."""
     run = {"start": start, "end": now(), "seconds": round(seconds, 3), "parts_reused": made.reused}
     return draft.commit(made.files, made.metrics, run | {"packages": packages(), "python": platform.python_version()})
+
+
+def _tick(record: Record, seconds: float) -> str:
+    """What stands behind a stage's name: its time, and the rows that it has nothing for, with the main reasons."""
+    time = f"  {seconds:.1f} s" if seconds else " (already there)"
+    noun = "files" if record.stage == "organs" else "images"
+    return f"{time}, {counted(record.not_ok, record.rows, REASONS, noun)}" if record.not_ok else time
 
 
 def warning_line(warning: RunWarning) -> str:

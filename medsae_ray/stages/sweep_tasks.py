@@ -82,7 +82,7 @@ def _on_ray(run: Run, tasks: list[Task]) -> Ended:
             (ended,), _ = ray.wait(list(running))
             yield running.pop(ended), _outcome(ended, how.retries)
     except RayTaskError as error:
-        raise own_error(str(error)) or MedsaeError(f"a worker of the sweep failed: {error}") from error
+        raise own_error(str(error)) or MedsaeError(f"a worker of the sweep failed: {error}") from None
     finally:
         for left in running:
             ray.cancel(left, force=True)

@@ -8,7 +8,7 @@ import io
 import json
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray.train
 import torch
-from ray.train import TrainingFailedError
+from ray.train import TrainingFailedError, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 
 from medsae_ray.config import Sae, Train
@@ -154,6 +154,16 @@ def newest_state(attempts: Store) -> dict[str, Any] | None:
     return None
 
 
+class NoSecondTry(UserCallback):
+    """Ends a training that our own error ended on a worker: another attempt would come to the same, after minutes."""
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+        """On Ray Train's controller, where what is raised here is not tried again."""
+        for error in worker_exceptions.values():
+            if ours := own_error(str(error)):
+                raise ours
+
+
 def _train_on_ray(run: Run, job: Job) -> Fitted:
     run.connect()
     how = job.how
@@ -175,14 +185,21 @@ def _train_on_ray(run: Run, job: Job) -> Fitted:
             storage_filesystem=filesystem,
             failure_config=ray.train.FailureConfig(max_failures=how.retries),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            callbacks=[NoSecondTry()],
         ),
     )
     with run.console.status(f"sae: {job.config.epochs} epochs on {how.workers} workers"):
         try:
             result = trainer.fit()
         except TrainingFailedError as error:
-            causes = "\n".join(str(cause) for cause in getattr(error, "worker_failures", {}).values())
-            raise own_error(causes) or MedsaeError(f"training failed after {how.retries} retries: {error}") from error
+            causes = [
+                error,
+                *getattr(error, "worker_failures", {}).values(),
+                getattr(error, "controller_failure", None),
+            ]
+            known = next((cause for cause in causes if isinstance(cause, MedsaeError)), None)
+            ours = known or own_error("\n\n".join(map(str, causes)))
+            raise ours or MedsaeError(f"training failed after {how.retries} retries: {error}") from error
     assert result.checkpoint is not None, "training ends with a checkpoint"
     with result.checkpoint.as_directory() as folder:
         (file,) = Path(folder).glob("result-*")

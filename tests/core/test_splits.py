@@ -5,17 +5,67 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medsae_ray.core.datasets.rows import Rows, to_manifest
-from medsae_ray.core.splits import audit, hold_out, index_images, patient_splits
+from medsae_ray.core.schema import SPLITS
+from medsae_ray.core.splits import audit, hold_out, index_images, patient_splits, uniform_hash
 from medsae_ray.errors import DatasetError
 
 SHARES = {"sae": 0.6, "naming": 0.2, "detection": 0.2}
 
 
-@given(st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=60), st.text(max_size=3), st.randoms())
-def test_a_patients_split_depends_on_nothing_but_patient_and_salt(patients: list[str], salt: str, rng) -> None:
-    of = dict(zip(patients, patient_splits(patients, SHARES, salt), strict=True))
-    shuffled = [*rng.sample(patients, len(patients)), "another"]
-    assert all(of.get(p, s) == s for p, s in zip(shuffled, patient_splits(shuffled, SHARES, salt), strict=True))
+def roles(patients: list[str], shares: dict[str, float], salt: str) -> dict[str, str]:
+    return dict(zip(patients, patient_splits(patients, shares, salt), strict=True))
+
+
+def by_hash_alone(patient: str, shares: dict[str, float], salt: str) -> str:
+    u = uniform_hash(salt, patient)
+    ends = np.cumsum([shares[name] for name in SPLITS])[:2]
+    return SPLITS[int((u >= ends).sum())]
+
+
+PATIENTS = st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=60)
+PARTS = st.tuples(*[st.floats(0.01, 1)] * 3).map(
+    lambda parts: {name: part / sum(parts) for name, part in zip(SPLITS, parts, strict=True)}
+)
+
+
+@given(PATIENTS, PARTS, st.text(max_size=3), st.randoms())
+def test_splits_depend_on_no_order(patients: list[str], shares: dict[str, float], salt: str, rng) -> None:
+    shuffled = rng.sample(patients, len(patients))
+    assert roles(patients, shares, salt) == roles(shuffled, shares, salt)
+
+
+@given(PATIENTS, PARTS, st.text(max_size=3))
+def test_from_three_patients_on_no_split_is_empty(patients: list[str], shares: dict[str, float], salt: str) -> None:
+    found = roles(patients, shares, salt)
+    assert len(set(found.values())) == 3 or len(found) < 3
+
+
+@given(PATIENTS, PARTS, st.text(max_size=3))
+def test_the_hash_alone_decides_where_it_leaves_no_split_empty(
+    patients: list[str], shares: dict[str, float], salt: str
+) -> None:
+    found, alone = roles(patients, shares, salt), {p: by_hash_alone(p, shares, salt) for p in patients}
+    moved = [p for p in alone if found[p] != alone[p]]
+    empty = 3 - len(set(alone.values()))
+    assert len(moved) == (empty if len(alone) >= 3 else 0)
+
+
+@given(PATIENTS, PARTS, st.text(max_size=3), st.text(min_size=5, max_size=6))
+def test_another_patient_moves_few(patients: list[str], shares: dict[str, float], salt: str, another: str) -> None:
+    few, more = roles(patients, shares, salt), roles([*patients, another], shares, salt)
+    assert sum(few[p] != more[p] for p in few) <= 4
+
+
+def test_a_split_without_a_share_stays_empty() -> None:
+    shares = {"sae": 0.99, "naming": 0.01, "detection": 0.0}
+    assert set(patient_splits(["a", "b", "c"], shares, "s")) == {"sae", "naming"}
+
+
+def test_the_audit_says_how_many_images_one_patient_has() -> None:
+    rows = [("a", "sae", 5), ("b", "naming", 1), ("c", "naming", 2), ("d", "detection", 9)]
+    table = pa.table({"patient_id": [p for p, _, n in rows for _ in range(n)],
+                      "split": [s for _, s, n in rows for _ in range(n)]})  # fmt: skip
+    assert audit(table)["images_per_patient"] == {"median": 3.5, "most": 9, "most_in_discovery": 5}
 
 
 def test_shares_are_met() -> None:

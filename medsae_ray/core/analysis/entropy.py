@@ -22,7 +22,7 @@ from medsae_ray.errors import ArtifactError
 
 
 class LabelEntropy(NamedTuple):
-    """Per unit; NaN where no correlation is defined or all are 0."""
+    """Per unit; NaN where no correlation is defined or all are 0, and where there are not two labels to choose from."""
 
     h_F: Floats
     """Entropy in units of log(base)."""
@@ -45,6 +45,7 @@ def label_entropy(r_FL: Floats, base: float = math.e) -> LabelEntropy:
     total_F = a_FL.sum(axis=1)
     p_FL = a_FL / np.where(total_F > 0, total_F, np.nan)[:, None]
     nats_F = -(p_FL * np.log(np.where(p_FL > 0, p_FL, 1.0))).sum(axis=1) + 0.0
+    nats_F = nats_F if r_FL.shape[1] > 1 else np.full(len(r_FL), np.nan)
     return LabelEntropy(nats_F / math.log(base), nats_F / np.log(np.where(defined_F > 1, defined_F, np.nan)))
 
 
@@ -95,15 +96,17 @@ def null_comoments(x_nF: UnitValues, rows_n: Ints, y_NL: Floats, shuffles_KN: In
 
 
 def null_draws(null: Comoments, n_labels: int, base: float = math.e) -> Floats:
-    """The mean entropy over units under each shuffle, from the merged `null_comoments`."""
+    """The mean entropy over units under each shuffle, from the merged `null_comoments`; none without labels."""
+    if not n_labels:
+        return np.empty(0)
     r_FKL = null.pearson().reshape(len(null.c_FL), len(null.count_L) // n_labels, n_labels)
     return np.array([mean_entropy(label_entropy(r_FKL[:, k], base).h_F) for k in range(r_FKL.shape[1])])
 
 
 def summarise_null(draws_K: Floats) -> EntropyNull:
-    """Mean and sample standard deviation of the draws."""
+    """Mean and sample standard deviation of the draws; NaN of none."""
     sd = float(np.std(draws_K, ddof=1)) if len(draws_K) > 1 else math.nan
-    return EntropyNull(float(np.mean(draws_K)), sd, draws_K)
+    return EntropyNull(float(np.mean(draws_K)) if len(draws_K) else math.nan, sd, draws_K)
 
 
 def entropy_null(x_NF: UnitValues, y_NL: Floats, *, permutations: int, seed: int, base: float = math.e) -> EntropyNull:

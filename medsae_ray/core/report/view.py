@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from medsae_ray.core.analysis.units import HISTOGRAM_LOG2
 from medsae_ray.core.patch_maps import Pair, PatchMap
 from medsae_ray.core.report.charts import (
     Correlation,
@@ -26,6 +27,7 @@ from medsae_ray.core.report.name_tests import NameTest
 from medsae_ray.core.report.overlay import overlay_url
 from medsae_ray.core.report.text import known
 from medsae_ray.core.report.thumbnails import data_url
+from medsae_ray.core.schema import HISTOGRAM_BINS
 from medsae_ray.errors import ArtifactError
 
 THUMBNAILS = 8
@@ -132,8 +134,12 @@ def _entropy_row(name: str, kind: str, units: int, mean: float, null: float, sd:
     return EntropyRow(name, kind, units, mean, null, sd, distance, share)
 
 
-def entropy_verdict(features: EntropyRow, raw: EntropyRow) -> str:
+def entropy_verdict(features: EntropyRow, raw: EntropyRow, labels: int = 2) -> str:
     """What the distances from the null say, in one or two plain sentences."""
+    if labels < 2:
+        return (
+            f"Entropy says how specific a unit is among labels: it needs two, and this data set has {labels or 'none'}."
+        )
     if not known(features.distance):
         return "The features have no entropy that could be compared with a null."
     if features.distance > -2:
@@ -160,9 +166,21 @@ def panels(data: ReportData) -> list[Panel]:
 
 
 def strongest(data: ReportData) -> list[Row]:
-    """Live features that have a best label, largest discovery |best_r| first."""
-    rows = [row for row in data.atlas.to_pylist() if row["space"] == "sae" and known(row["best_r"])]
-    return sorted(rows, key=lambda row: (-abs(row["best_r"]), row["feature"]))
+    """Live features that have a best label, largest discovery |best_r| first; if none has one, all live features, those
+    first whose activation varies most."""
+    rows = [row for row in data.atlas.to_pylist() if row["space"] == "sae"]
+    if related := [row for row in rows if known(row["best_r"])]:
+        return sorted(related, key=lambda row: (-abs(row["best_r"]), row["feature"]))
+    return sorted((row for row in rows if row["n_active"]), key=lambda row: (-_variance(row), row["feature"]))
+
+
+def _variance(row: Row) -> float:
+    """Of a feature's activation over all images, from the histogram: what it adds to the embeddings' variance."""
+    low, high = HISTOGRAM_LOG2
+    width = (high - low) / HISTOGRAM_BINS
+    square = sum(count * 4 ** (low + (b + 0.5) * width) for b, count in enumerate(row["histogram"]))
+    mean = row["n_active"] * row["mean_active"]
+    return float(square - mean**2 / row["n_images"]) / row["n_images"]
 
 
 def carded(rows: Sequence[Row], data: ReportData, cards: int) -> list[Row]:
@@ -176,7 +194,8 @@ def carded(rows: Sequence[Row], data: ReportData, cards: int) -> list[Row]:
 def label_map(rows: Sequence[Row], data: ReportData, linked: set[int], limit: float) -> Markup:
     """The heat map of the strongest features, in label order, positive correlations first within a label."""
     order = {label: i for i, label in enumerate(data.labels)}
-    top = sorted(rows[:MAP_FEATURES], key=lambda row: (order.get(row["best_label"], len(order)), -row["best_r"]))
+    related = [row for row in rows[:MAP_FEATURES] if known(row["best_r"])]
+    top = sorted(related, key=lambda row: (order.get(row["best_label"], len(order)), -row["best_r"]))
     columns = [Column(row["feature"], row["r"], row["best_label"] or "", row["feature"] in linked) for row in top]
     return heat_map(data.labels, columns, limit) if columns and data.labels else Markup()
 
