@@ -5,8 +5,9 @@ from typing import Any
 from rich.table import Table
 
 from medsae_ray.core.sweep import settings_text
+from medsae_ray.core.warnings import RunWarning
 from medsae_ray.core.words.library import BY_TEXT
-from medsae_ray.stages.run import StageRow
+from medsae_ray.stages.run import StageRow, warning_line
 
 
 def closing_table(rows: list[StageRow]) -> Table:
@@ -17,6 +18,11 @@ def closing_table(rows: list[StageRow]) -> Table:
         seconds = f"{row.seconds:,.1f}" if row.seconds else "there"
         table.add_row(row.name, row.artifact, f"{row.rows:,}", f"{row.not_ok:,}", seconds, rate)
     return table
+
+
+def warnings_block(warnings: list[RunWarning]) -> list[str]:
+    """What to know before believing the figures above; nothing if there is nothing to say."""
+    return ["\n".join(["[bold]Before you believe these figures[/]", *map(warning_line, warnings)])] if warnings else []
 
 
 def findings_table(summary: dict[str, Any]) -> Table:

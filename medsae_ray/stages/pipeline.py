@@ -19,6 +19,7 @@ from medsae_ray.stages.closing import (
     naming_lines,
     replication_table,
     vocabulary_line,
+    warnings_block,
 )
 from medsae_ray.stages.datasets import MANIFEST
 from medsae_ray.stages.detection import ANSWERS, LABEL_ANSWERS
@@ -67,7 +68,8 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None) -> dic
         naming = (names_table(summary), naming_lines(summary)) if recipe.what.naming else ()
         several = (replication_table(summary), duplicates_line(summary)) if recipe.what.datasets else ()
         words = (vocabulary_line(summary),) if recipe.what.vocabulary else ()
-        for part in (findings_table(summary), headline(summary), *several, *naming, *words, closing_table(run.rows)):
+        parts = (findings_table(summary), headline(summary), *several, *naming, *words, closing_table(run.rows))
+        for part in (*parts, *warnings_block(run.warnings)):
             run.console.print(part, end="\n\n")
         return summary
 

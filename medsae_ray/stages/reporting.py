@@ -59,6 +59,7 @@ def report_data(run: Run) -> ReportData:
         raw_findings=[_finding(f) for f in metrics["raw_findings"]],
         thumbnail=pictures.png,
         stages=[asdict(row) for row in run.rows],
+        warnings=run.warnings,
         naming=naming_report(run) if what.naming else None,
         replication=_replication(run) if what.datasets else None,
         patches=_patches(run, pictures) if what.encoder.patches else None,

@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 from rich.console import Console
+from rich.markup import escape
 
 from medsae_ray.config import Pool, Recipe
 from medsae_ray.core.artifact import Artifact, Draft, Receipt
 from medsae_ray.core.naming.engine import Engine
 from medsae_ray.core.storage import Store
+from medsae_ray.core.warnings import RunWarning, distinct
 from medsae_ray.core.work import ShardWork
 from medsae_ray.stages.cluster import cluster, require
 from medsae_ray.stages.progress import Bar, Bars
@@ -55,6 +57,8 @@ class Stage:
     needs: Callable[[Recipe], tuple[str, ...]] = lambda recipe: ()
     """Stages that `make` takes from the run and that `what` already says all of: made first, if there is something to
     make, and in no name."""
+    warnings: Callable[["Run", Artifact], Iterable[RunWarning]] = lambda run, artifact: ()
+    """What a reader of the artifact has to know, from its record."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class Run:
     def __init__(self, recipe: Recipe, root: Store, stages: dict[str, Stage], console: Console) -> None:
         self.recipe, self.root, self.stages, self.console = recipe, root, stages, console
         self.rows: list[StageRow] = []
+        self.warnings: list[RunWarning] = []
+        """Of all artifacts so far."""
         self._artifacts: dict[str, Artifact] = {}
         self._made = defaultdict[str, threading.RLock](threading.RLock)
         self._lock, self._joining, self._starting = threading.Lock(), threading.Lock(), threading.Lock()
@@ -194,13 +200,27 @@ class Run:
         bad = sum(record.not_ok.values())
         self.rows.append(StageRow(stage.name, record.name, start, record.run["end"], record.rows, bad, seconds))
         self.console.print(f"[green]✓[/] {record.name}" + (" (already there)" if not seconds else f"  {seconds:.1f} s"))
+        self._warn(stage.warnings(self, found))
         return found
+
+    def _warn(self, warnings: Iterable[RunWarning]) -> None:
+        for warning in distinct(warnings):
+            with self._lock:
+                known = warning in self.warnings
+                self.warnings += [] if known else [warning]
+            if not known:
+                self.console.print(warning_line(warning))
 
 
 def commit(draft: Draft, made: Made, start: str, seconds: float) -> Artifact:
     """Write the record of what was made since `start`, in `seconds`."""
     run = {"start": start, "end": now(), "seconds": round(seconds, 3), "parts_reused": made.reused}
     return draft.commit(made.files, made.metrics, run | {"packages": packages(), "python": platform.python_version()})
+
+
+def warning_line(warning: RunWarning) -> str:
+    """As it is printed."""
+    return f"[yellow]![/] {escape(warning.message)}"
 
 
 def now() -> str:

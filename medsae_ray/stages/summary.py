@@ -21,6 +21,7 @@ def summarise(run: Run) -> dict[str, Any]:
     summary = {
         "recipe": run.recipe.name,
         "stages": [asdict(row) for row in run.rows],
+        "warnings": [asdict(warning) for warning in run.warnings],
         "sae": {k: metrics["sae"][k] for k in ("r2", "fvu", "l0", "dead")},
         "entropy": {
             "sae": sae["mean"],

@@ -13,6 +13,7 @@ from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.verdict import PaperCount
 from medsae_ray.core.patch_maps import Pair, PatchMap
+from medsae_ray.core.warnings import RunWarning
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,8 @@ class ReportData:
     thumbnail: Callable[[str], bytes | None]
     stages: list[dict[str, object]]
     """Per stage: name, artifact, rows, not_ok, seconds."""
+    warnings: Sequence[RunWarning] = ()
+    """What the reader must know before believing the numbers."""
     naming: NamingReport | None = None
     """None for a run without a vision-language model."""
     replication: ReplicationReport | None = None
