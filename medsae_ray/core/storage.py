@@ -2,21 +2,30 @@
 
 import hashlib
 import os
+import re
 import uuid
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import BinaryIO, Protocol
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from medsae_ray.errors import ArtifactError
 
+_OBJECTS = ("s3", "gs", "gcs")
+_OPTIONS = re.compile(r"\?((region|scheme|endpoint_override|project_id|[a-z_]+_seconds)=[^&=/]*(&|$))+$")
+"""What may follow an object store's address, as pyarrow reads it; any other ? is part of a name."""
+
 
 def _resolve(uri: str) -> tuple[pafs.FileSystem, str]:
-    if "://" not in uri:
+    scheme, divided, rest = uri.partition("://")
+    if not divided:
         return pafs.LocalFileSystem(), uri
+    if scheme.lower() in _OBJECTS:
+        return _of_objects(scheme.lower(), rest)
     try:
         return pafs.FileSystem.from_uri(uri)
     except pa.ArrowInvalid:
@@ -29,6 +38,32 @@ def _resolve(uri: str) -> tuple[pafs.FileSystem, str]:
         return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), path
 
 
+def _of_objects(scheme: str, rest: str) -> tuple[pafs.FileSystem, str]:
+    """Names of objects hold any character (space, #, %, ?, +, ...) and mean it: only the bucket is read as a URI."""
+    place, options = _without_options(rest)
+    bucket, _, key = place.partition("/")
+    try:
+        filesystem, base = pafs.FileSystem.from_uri(f"{scheme}://{bucket}{options}")
+    except pa.ArrowInvalid as error:
+        raise ArtifactError(f"{scheme}://{bucket} is no bucket: {error}") from error
+    return filesystem, f"{base}/{key}" if key else base
+
+
+def _without_options(uri: str) -> tuple[str, str]:
+    found = _OPTIONS.search(uri)
+    return (uri[: found.start()], found[0]) if found else (uri, "")
+
+
+def _plain(uri: str) -> str:
+    """A file: URL as the path that it means, with its %20 read; anything else as it is."""
+    if not uri.lower().startswith("file:/"):
+        return uri
+    host, slash, path = uri[7:].partition("/") if uri[5:7] == "//" else ("", "/", uri[6:])
+    if host not in ("", "localhost"):
+        raise ArtifactError(f"a file: URL names this machine's files, as file:///folder/name, and not {host!r}")
+    return unquote(slash + path)
+
+
 @dataclass(frozen=True)
 class Store:
     """A folder at `uri`. Cheap to pickle: the connection is opened where it is used."""
@@ -37,8 +72,10 @@ class Store:
     """A local path is made absolute at once: other processes have other working directories."""
 
     def __post_init__(self) -> None:
-        if "://" not in self.uri:
-            object.__setattr__(self, "uri", os.path.abspath(os.path.expanduser(self.uri)))
+        uri = _plain(self.uri)
+        if "://" not in uri:
+            uri = os.path.abspath(os.path.expanduser(uri))
+        object.__setattr__(self, "uri", uri)
 
     @cached_property
     def opened(self) -> tuple[pafs.FileSystem, str]:
@@ -56,7 +93,8 @@ class Store:
         return f"{self.opened[1].rstrip('/')}/{name}"
 
     def child(self, name: str) -> "Store":
-        return Store(f"{self.uri.rstrip('/')}/{name}")
+        place, options = _without_options(self.uri)
+        return Store(f"{place.rstrip('/')}/{name}{options}")
 
     def read(self, name: str) -> bytes:
         """All bytes of one file. Raises FileNotFoundError, or another OSError from the filesystem."""
@@ -177,7 +215,7 @@ class Images(Protocol):
 
 
 def _is_absolute(uri: str) -> bool:
-    return "://" in uri or uri.startswith("/")
+    return "://" in uri or uri.startswith(("/", "file:/"))
 
 
 @lru_cache
@@ -210,5 +248,6 @@ def _cached(cache: Store, name: str, data: bytes) -> str:
 
 def split_uri(uri: str) -> tuple[Store, str]:
     """The folder and the name of one file or artifact: "s3://b/a/x" -> (Store("s3://b/a"), "x")."""
-    folder, _, name = uri.rstrip("/").rpartition("/")
-    return Store(folder or ("/" if uri.startswith("/") else ".")), name
+    place, options = _without_options(_plain(uri))
+    folder, _, name = place.rstrip("/").rpartition("/")
+    return Store(f"{folder}{options}" if folder else "/" if place.startswith("/") else "."), name
