@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from medsae_ray.core.disk import writing
 from medsae_ray.errors import ArtifactError
 
 _OBJECTS = ("s3", "gs", "gcs")
@@ -129,13 +131,17 @@ class Store:
         return sorted(i.base_name for i in found if i.type == pafs.FileType.Directory)
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file whole or not at all: a rename on a local disk, one PUT on an object store."""
-        if self.is_local:
-            temporary = self._write_temporary(name, data)
-            os.replace(temporary, self.path(name))
-            return
-        with self.opened[0].open_output_stream(self.path(name)) as stream:
-            stream.write(data)
+        """Write a file whole or not at all: a rename on a local disk, one PUT on an object store.
+
+        ArtifactError says why it cannot be written, and what to do.
+        """
+        with writing(f"{self.uri}/{name}"):
+            if self.is_local:
+                temporary = self._write_temporary(name, data)
+                os.replace(temporary, self.path(name))
+                return
+            with self.opened[0].open_output_stream(self.path(name)) as stream:
+                stream.write(data)
 
     def write_new(self, name: str, data: bytes) -> bool:
         """Like `write`, but the first writer wins: False, and nothing changed, if the file is there already.
@@ -148,28 +154,42 @@ class Store:
                 return False
             self.write(name, data)
             return True
-        temporary = self._write_temporary(name, data)
-        try:
-            os.link(temporary, self.path(name))
-        except FileExistsError:
-            return False
-        finally:
-            os.unlink(temporary)
+        with writing(f"{self.uri}/{name}"):
+            temporary = self._write_temporary(name, data)
+            try:
+                os.link(temporary, self.path(name))
+            except FileExistsError:
+                return False
+            finally:
+                os.unlink(temporary)
         return True
 
+    def check_writable(self) -> None:
+        """ArtifactError if no file can be made here. An object store tells when the first is written."""
+        if self.is_local:
+            with writing(self.uri):
+                os.unlink(self._write_temporary("writable", b""))
+
     def delete_folder(self, name: str) -> None:
-        """Remove a folder and what is in it; nothing happens if there is none."""
+        """Remove a folder and what is in it, and this folder if nothing else is in it; of none nothing happens."""
         if self.opened[0].get_file_info(self.path(name)).type == pafs.FileType.Directory:
             self.opened[0].delete_dir(self.path(name))
+        if self.is_local:
+            with suppress(OSError):  # not empty: another run is at work
+                os.rmdir(self.opened[1])
 
     def _write_temporary(self, name: str, data: bytes) -> str:
         final = Path(self.path(name))
         final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}.tmp")
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        temporary = final.with_name(f".{uuid.uuid4().hex}.tmp")
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError:  # a full disk should not be full of halves
+            temporary.unlink(missing_ok=True)
+            raise
         return str(temporary)
 
 
