@@ -1,12 +1,17 @@
 """The command line: medsae run | sweep | stage | query | show | verify | serve | export | import."""
 
 import argparse
+import contextlib
 import json
+import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 
 from rich.console import Console
-from rich.table import Table
 
+from medsae_ray import __version__
 from medsae_ray.config import load_recipe
 from medsae_ray.core.artifact import Artifact, open_artifact, verify
 from medsae_ray.core.schema import SPLITS
@@ -14,24 +19,61 @@ from medsae_ray.core.storage import Store
 from medsae_ray.errors import ArtifactError, MedsaeError
 
 FORMATS = "saelens, dictionary_learning, sparsify or sail"
-SHOWN = 300
-"""Characters of one metric that `show` prints."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point. Exit status 0, 1 for a refused or failed run (one clear line on stderr), 2 for a wrong call."""
-    chosen = _parser().parse_args(arguments)
+    """Entry point. Exit status 0, 1 for a refused or failed run (one clear line on stderr), 2 for a wrong call, 130 for
+    one that was stopped by Ctrl-C and 143 by SIGTERM. `arguments` are the process's own unless given."""
     try:
-        return int(chosen.do(chosen))
+        with terminable():
+            chosen = _parser().parse_args(arguments)
+            return int(chosen.do(chosen))
     except MedsaeError as error:
         print(f"medsae: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # a store that does not answer, a disk that fails
+        print(f"medsae: the system says: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as stop:
+        return _stopped(143 if isinstance(stop, Terminated) else 130, leave=arguments is None)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a run as Ctrl-C does."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM raises Terminated within the block, if this is the thread that signals come to."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stopped(status: int, leave: bool) -> int:
+    """Say it; `leave` ends the process here, as Python would wait for the threads of stages that are still at work."""
+    print("medsae: stopped; run it again to go on", file=sys.stderr)
+    if leave:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="medsae", description="Find, name and test the concepts inside a medical image encoder."
     )
+    parser.add_argument("--version", action="version", version=f"medsae {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="everything a recipe asks for, up to the report")
     sweep = commands.add_parser("sweep", help="many SAEs on one recipe's embeddings, and how they compare")
@@ -74,12 +116,14 @@ def _parser() -> argparse.ArgumentParser:
     import_.add_argument("out", metavar="OUT", help="folder for the artifact")
     import_.set_defaults(do=_import)
     for name, do, text in (
-        ("show", _show, "what an artifact holds"),
+        ("show", _show, "what an artifact holds, a run's root, or a summary.json"),
         ("verify", _verify, "read every file of an artifact, or of all below a root, and compare with the record"),
     ):
         command = commands.add_parser(name, help=text)
         command.add_argument(
-            "path", metavar="PATH", help="an artifact's folder" + (" or a run's root" if name == "verify" else "")
+            "path",
+            metavar="PATH",
+            help="an artifact's folder or a run's root" + (", or a file" if name == "show" else ""),
         )
         command.set_defaults(do=do)
     return parser
@@ -89,8 +133,11 @@ def _run(chosen: argparse.Namespace) -> int:
     from medsae_ray.stages.pipeline import run_recipe
 
     recipe = load_recipe(chosen.recipe)
-    run_recipe(recipe, chosen.root, _console())
-    print(f"report: {Store(chosen.root).path('report.html')}")
+    root, report = Store(chosen.root), run_recipe(recipe, chosen.root, _console())["report"]
+    if not root.exists(report):
+        return 1  # the run has said why
+    print(f"kept as: {root.path(report)}")
+    print(f"report: {root.path('report.html')}")
     return 0
 
 
@@ -160,29 +207,11 @@ def _console() -> Console:
 
 
 def _show(chosen: argparse.Namespace) -> int:
-    artifact = open_artifact(chosen.path)
-    record, console = artifact.record, _console()
-    table = Table(show_header=False, box=None)
-    lines = {
-        "artifact": record.name,
-        "made from": ", ".join(record.parents.values()) or "–",
-        "rows": f"{record.rows:,}",
-        "not ok": ", ".join(f"{reason} {n:,}" for reason, n in record.not_ok.items()) or "0",
-        "files": f"{len(record.files)}, {sum(f.bytes for f in record.files) / 1e6:,.1f} MB",
-        **{f"what.{key}": json.dumps(value) for key, value in record.what.items()},
-        **{f"metrics.{key}": _short(value) for key, value in record.metrics.items()},
-    }
-    for key, value in lines.items():
-        table.add_row(key, value)
-    console.print(table)
-    if artifact.parts:
-        console.print(artifact.schema.to_string(), highlight=False)
+    from medsae_ray.stages.showing import shown
+
+    for part in shown(chosen.path):
+        _console().print(part, highlight=False, markup=False)
     return 0
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... (whole in record.json)"
 
 
 def _verify(chosen: argparse.Namespace) -> int:

@@ -1,13 +1,35 @@
 """What every part of a recipe shares: strict, frozen models whose fields are documented one by one."""
 
+import os
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 LabelPolicy = Literal["ignore", "zero", "one"]
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+def expanded(path: str) -> str:
+    """A path with ~, $NAME and ${NAME} as a shell reads them. ValueError for a variable that is not set."""
+    for name in re.findall(r"\$(?:(\w+)|\{(\w+)\})", path):
+        if (variable := "".join(name)) not in os.environ and not variable[0].isdigit():
+            raise ValueError(f"the environment variable {variable} is not set")
+    return os.path.expanduser(os.path.expandvars(path))
+
+
+def _from_the_root(path: str) -> str:
+    if not path.startswith("/"):
+        raise ValueError("it has to be a folder from the root (/), as every node has its own")
+    return path
+
+
+PathText = Annotated[str, AfterValidator(expanded)]
+"""A path or URI; a relative one starts at the recipe's folder."""
+NodeFolder = Annotated[str, AfterValidator(expanded), AfterValidator(_from_the_root)]
+"""A folder that every node has, from the root (/)."""
 
 
 class Model(BaseModel):

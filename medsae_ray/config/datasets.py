@@ -3,9 +3,9 @@
 `core/datasets` has one reader for each kind; `needs` names the keys of how.paths that it cannot do without.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from medsae_ray.config.base import LabelPolicy, Model, Positive, Seed
 
@@ -35,7 +35,39 @@ class PhantomDataset(Model):
     """What a missing label counts as in the statistics."""
 
 
-class TableDataset(Model):
+class LabelTable(Model):
+    """What the datasets with a table of your own share: how it is written, where that is not certain by itself."""
+
+    separator: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    """Between a CSV's cells, as "\\t"; null finds out whether it is a comma, semicolon, tab or |."""
+    encoding: str | None = None
+    """Of a CSV, as cp1252 or latin-1; null takes UTF-8, and UTF-16 where that is certain."""
+    values: dict[str, Literal[1, 0, -1] | None] = Field(default_factory=dict)
+    """What other words in label columns mean: {word: 1, 0, -1 or null}. Of any case; numbers too, as {"9": null}.
+    Known without it are 1, true, t, yes, y, present, positive, pos; 0, false, f, no, n, absent, negative, neg; -1,
+    uncertain; and as blank na, n/a, nan, none, null, unknown, not mentioned. Others are an error that says where."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_known(cls, encoding: str | None) -> str | None:
+        try:
+            "".encode(encoding or "utf-8")
+        except LookupError:
+            raise ValueError(f"{encoding!r} is no encoding that Python knows, as utf-8, cp1252 or latin-1") from None
+        return encoding
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _are_words(cls, values: Any) -> Any:
+        """YAML reads 9 as a number and yes as true: the one is the text that was meant, the other may not be."""
+        if not isinstance(values, dict):
+            return values
+        if any(key is None or isinstance(key, bool) for key in values):
+            raise ValueError('a word that YAML takes for true, false or null needs quotes: {"yes": 1}')
+        return {str(key) if isinstance(key, int | float) else key: value for key, value in values.items()}
+
+
+class TableDataset(LabelTable):
     """A CSV or Parquet file with a row per image (its place: how.paths.table)."""
 
     needs: ClassVar[tuple[str, ...]] = ("table",)
@@ -47,7 +79,8 @@ class TableDataset(Model):
     patient: str | None = None
     """Column with the patient; without one every image counts as a patient of its own, and the record says so."""
     labels: Annotated[list[str], Field(default_factory=list)]
-    """Columns of 1 (present), 0 (absent), -1 (uncertain) or blank (not mentioned); none for a run without labels."""
+    """Columns of 1 (present), 0 (absent), -1 (uncertain) or blank (not mentioned), or of words that `values` lists;
+    none for a run without labels."""
     metadata: Annotated[list[str], Field(default_factory=list)]
     """Further columns, kept as text: view, sex, age, device."""
     uncertain: LabelPolicy = "ignore"
@@ -127,7 +160,7 @@ class VindrDataset(Radiographs):
     """End of the images' file names, below how.paths.images; .png or .jpg for converted ones."""
 
 
-class DicomDataset(Model):
+class DicomDataset(LabelTable):
     """DICOM files and zip files of them, however deep in how.paths.images; every frame is a row.
 
     Labels come from how.paths.table, if there is one.
@@ -144,7 +177,8 @@ class DicomDataset(Model):
     join_by: Literal["instance", "path"] = "instance"
     """What that column holds: SOP instance UIDs, or paths below how.paths.images."""
     labels: Annotated[list[str], Field(default_factory=list)]
-    """Columns of how.paths.table: 1 (present), 0 (absent), -1 (uncertain) or blank (not mentioned)."""
+    """Columns of how.paths.table: 1 (present), 0 (absent), -1 (uncertain) or blank (not mentioned), or of words that
+    `values` lists."""
     uncertain: LabelPolicy = "ignore"
     """What a label of -1 counts as in the statistics."""
     blank: LabelPolicy = "ignore"
@@ -189,3 +223,8 @@ Dataset = Annotated[
     Field(discriminator="kind"),
 ]
 """What a recipe may have under what.dataset."""
+
+
+def unused_options(source: Dataset) -> set[str]:
+    """Options of `LabelTable` that a recipe leaves alone: they are in no artifact's name."""
+    return {name for name in LabelTable.model_fields if getattr(source, name, None) in (None, {})}

@@ -4,25 +4,26 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medsae_ray.config.base import Model, Positive
+from medsae_ray.config.base import Model, NodeFolder, PathText, Positive
 
 
 class Paths(Model):
-    """Where files lie. Relative paths start at the recipe's folder; URIs (s3://...) are taken as they are."""
+    """Where files lie. Relative paths start at the recipe's folder; URIs (s3://...) are taken as they are. ~, $NAME and
+    ${NAME} are read as by a shell, here and in all other paths of a recipe."""
 
-    table: str | None = None
+    table: PathText | None = None
     """CSV or Parquet file with the dataset's labels."""
-    metadata: str | None = None
+    metadata: PathText | None = None
     """MIMIC-CXR-JPG: its -metadata.csv.gz."""
-    split: str | None = None
+    split: PathText | None = None
     """MIMIC-CXR-JPG: its -split.csv.gz."""
-    images: str | None = None
+    images: PathText | None = None
     """Folder that image paths start at; the table's own folder if not given."""
-    weights: str | None = None
+    weights: PathText | None = None
     """The encoder's weights: a file, builtin:phantom-encoder, or, as the kind wants, a Hugging Face id or folder."""
-    vocabulary: str | None = None
+    vocabulary: PathText | None = None
     """File with the terms of what.vocabulary, one a line; # begins a comment."""
-    tokenizer: str | None = None
+    tokenizer: PathText | None = None
     """The text half's tokenizer, a Hugging Face id or a folder; null takes Bio_ClinicalBERT's."""
     datasets: dict[str, "Paths"] = Field(default_factory=dict)
     """The files of each of several datasets, by its name."""
@@ -76,14 +77,14 @@ class Train(Model):
     """Largest split (4 bytes a number, 10^9 bytes a GB) whose embeddings each worker holds in memory, or on its GPU. A
     larger one lies in a file on the node's disk, and a worker holds the batch at hand: the same result to the last
     bit. 0 puts every split in a file."""
-    scratch: Annotated[str, Field(pattern="^/")] | None = None
+    scratch: NodeFolder | None = None
     """Folder on every node's own disk for such files, from the root (/); null takes the temporary folder (TMPDIR)."""
 
 
 class Vlm(Model):
     """The vision-language model and where it runs: on this cluster through vLLM, or behind a URL."""
 
-    model: str
+    model: PathText
     """Hugging Face id (google/medgemma-4b-it), folder or builtin:phantom-vlm; with `url`, its name on that server."""
     revision: str | None = None
     """Branch, tag or commit of a Hugging Face id."""
@@ -123,7 +124,7 @@ class Cache(Model):
     for names and for the report: with a cache the store is then only asked whether they have changed. Local images are
     not kept twice, nor are files above 1 GiB, nor those of a server that tells neither time nor ETag."""
 
-    folder: Annotated[str, Field(pattern="^/")]
+    folder: NodeFolder
     """Folder from the root (/), made if it is not there; its files are for their owner alone, as they are patients'
     images. Runs may share it; delete it when none is under way. Not on a network's disk: it needs file locks."""
     gb: Annotated[float, Field(gt=0)]
@@ -134,7 +135,7 @@ class IdKey(Model):
     """The key that identifiers are hashed with (what.privacy). Without file and variable each root has a key of its
     own, in its file id-key: keep it to find a patient again, delete it to make that impossible."""
 
-    file: str | None = None
+    file: PathText | None = None
     """File with the key: 16 bytes or more, better 32 random ones as hex."""
     variable: str | None = None
     """Environment variable with the key, if there is no file."""

@@ -8,24 +8,17 @@ import re
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import ValidationError, model_validator
 
 from medsae_ray.config.base import Model
 from medsae_ray.config.datasets import Dataset
 from medsae_ray.config.how import How, Paths
 from medsae_ray.config.what import What
+from medsae_ray.config.yaml_file import read_yaml
 from medsae_ray.errors import RecipeError
 from medsae_ray.explain import explain
 
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-3 as the number it is (YAML 1.1 wants 1.0e-3 and makes a text of the other)."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|builtin:|file:/")
 
 
 class Recipe(Model):
@@ -83,13 +76,7 @@ def load_recipe(path: str | Path) -> Recipe:
     Raises RecipeError that names every wrong key, what was found and what is allowed.
     """
     file = find_recipe(str(path))
-    try:
-        data = yaml.load(file.read_text(), Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{file} is not YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise RecipeError(f"{file} holds {type(data).__name__}, a recipe is a mapping with name, what and how")
-    recipe = parse_recipe(data, str(file))
+    recipe = parse_recipe(read_yaml(file), str(file))
     return _absolute_paths(recipe, file.resolve().parent)
 
 
@@ -122,10 +109,11 @@ def _paths(paths: Paths, base: Path, ids: bool) -> Paths:
     given = paths.model_dump(exclude_none=True, exclude={"datasets"})
     id_keys = ("weights", "tokenizer") if ids else ("tokenizer",)
     found = {key: _absolute(value, base, may_be_id=key in id_keys) for key, value in given.items()}
-    return Paths(**found, datasets={name: _paths(inner, base, ids) for name, inner in paths.datasets.items()})
+    datasets = {name: _paths(inner, base, ids) for name, inner in paths.datasets.items()}
+    return paths.model_copy(update={**found, "datasets": datasets})
 
 
 def _absolute(value: str, base: Path, *, may_be_id: bool = False) -> str:
     """A relative path from `base`; URIs, and Hugging Face ids that are no file or folder there, as they are."""
     is_id = may_be_id and value.count("/") == 1 and value[0] not in "./~" and not (base / value).exists()
-    return value if ":" in value or is_id else str((base / value).resolve())
+    return value if _URI.match(value) or is_id else str((base / value).resolve())

@@ -130,7 +130,7 @@ def open_artifact(uri: str) -> Artifact:
     store = Store(uri.rstrip("/"))
     try:
         data = store.read(RECORD)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ArtifactError(f"{uri} is not a finished artifact: it has no {RECORD}. Run its recipe again") from None
     try:
         return Artifact(store, Record.from_json(data))

@@ -6,6 +6,8 @@
 | `a/b.dcm#frame=3` | the fourth frame |
 | `s0001/ct.nii.gz#axial=37&window=-160:240` | slice 37 from below, Hounsfield units -160 to 240 as black to white |
 | `a.zip!/b/c.dcm#frame=0` | the same within an archive |
+
+What follows a # is such a part only if it ends the uri in exactly this form; any other # is a character of the name.
 """
 
 import re

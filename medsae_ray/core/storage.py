@@ -2,21 +2,32 @@
 
 import hashlib
 import os
+import re
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import BinaryIO, Protocol
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from medsae_ray.core.disk import writing
 from medsae_ray.errors import ArtifactError
+
+_OBJECTS = ("s3", "gs", "gcs")
+_OPTIONS = re.compile(r"\?((region|scheme|endpoint_override|project_id|[a-z_]+_seconds)=[^&=/]*(&|$))+$")
+"""What may follow an object store's address, as pyarrow reads it; any other ? is part of a name."""
 
 
 def _resolve(uri: str) -> tuple[pafs.FileSystem, str]:
-    if "://" not in uri:
+    scheme, divided, rest = uri.partition("://")
+    if not divided:
         return pafs.LocalFileSystem(), uri
+    if scheme.lower() in _OBJECTS:
+        return _of_objects(scheme.lower(), rest)
     try:
         return pafs.FileSystem.from_uri(uri)
     except pa.ArrowInvalid:
@@ -29,6 +40,32 @@ def _resolve(uri: str) -> tuple[pafs.FileSystem, str]:
         return pafs.PyFileSystem(pafs.FSSpecHandler(filesystem)), path
 
 
+def _of_objects(scheme: str, rest: str) -> tuple[pafs.FileSystem, str]:
+    """Names of objects hold any character (space, #, %, ?, +, ...) and mean it: only the bucket is read as a URI."""
+    place, options = _without_options(rest)
+    bucket, _, key = place.partition("/")
+    try:
+        filesystem, base = pafs.FileSystem.from_uri(f"{scheme}://{bucket}{options}")
+    except pa.ArrowInvalid as error:
+        raise ArtifactError(f"{scheme}://{bucket} is no bucket: {error}") from error
+    return filesystem, f"{base}/{key}" if key else base
+
+
+def _without_options(uri: str) -> tuple[str, str]:
+    found = _OPTIONS.search(uri)
+    return (uri[: found.start()], found[0]) if found else (uri, "")
+
+
+def _plain(uri: str) -> str:
+    """A file: URL as the path that it means, with its %20 read; anything else as it is."""
+    if not uri.lower().startswith("file:/"):
+        return uri
+    host, slash, path = uri[7:].partition("/") if uri[5:7] == "//" else ("", "/", uri[6:])
+    if host not in ("", "localhost"):
+        raise ArtifactError(f"a file: URL names this machine's files, as file:///folder/name, and not {host!r}")
+    return unquote(slash + path)
+
+
 @dataclass(frozen=True)
 class Store:
     """A folder at `uri`. Cheap to pickle: the connection is opened where it is used."""
@@ -37,8 +74,10 @@ class Store:
     """A local path is made absolute at once: other processes have other working directories."""
 
     def __post_init__(self) -> None:
-        if "://" not in self.uri:
-            object.__setattr__(self, "uri", os.path.abspath(os.path.expanduser(self.uri)))
+        uri = _plain(self.uri)
+        if "://" not in uri:
+            uri = os.path.abspath(os.path.expanduser(uri))
+        object.__setattr__(self, "uri", uri)
 
     @cached_property
     def opened(self) -> tuple[pafs.FileSystem, str]:
@@ -56,7 +95,8 @@ class Store:
         return f"{self.opened[1].rstrip('/')}/{name}"
 
     def child(self, name: str) -> "Store":
-        return Store(f"{self.uri.rstrip('/')}/{name}")
+        place, options = _without_options(self.uri)
+        return Store(f"{place.rstrip('/')}/{name}{options}")
 
     def read(self, name: str) -> bytes:
         """All bytes of one file. Raises FileNotFoundError, or another OSError from the filesystem."""
@@ -91,13 +131,17 @@ class Store:
         return sorted(i.base_name for i in found if i.type == pafs.FileType.Directory)
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file whole or not at all: a rename on a local disk, one PUT on an object store."""
-        if self.is_local:
-            temporary = self._write_temporary(name, data)
-            os.replace(temporary, self.path(name))
-            return
-        with self.opened[0].open_output_stream(self.path(name)) as stream:
-            stream.write(data)
+        """Write a file whole or not at all: a rename on a local disk, one PUT on an object store.
+
+        ArtifactError says why it cannot be written, and what to do.
+        """
+        with writing(f"{self.uri}/{name}"):
+            if self.is_local:
+                temporary = self._write_temporary(name, data)
+                os.replace(temporary, self.path(name))
+                return
+            with self.opened[0].open_output_stream(self.path(name)) as stream:
+                stream.write(data)
 
     def write_new(self, name: str, data: bytes) -> bool:
         """Like `write`, but the first writer wins: False, and nothing changed, if the file is there already.
@@ -110,28 +154,42 @@ class Store:
                 return False
             self.write(name, data)
             return True
-        temporary = self._write_temporary(name, data)
-        try:
-            os.link(temporary, self.path(name))
-        except FileExistsError:
-            return False
-        finally:
-            os.unlink(temporary)
+        with writing(f"{self.uri}/{name}"):
+            temporary = self._write_temporary(name, data)
+            try:
+                os.link(temporary, self.path(name))
+            except FileExistsError:
+                return False
+            finally:
+                os.unlink(temporary)
         return True
 
+    def check_writable(self) -> None:
+        """ArtifactError if no file can be made here. An object store tells when the first is written."""
+        if self.is_local:
+            with writing(self.uri):
+                os.unlink(self._write_temporary("writable", b""))
+
     def delete_folder(self, name: str) -> None:
-        """Remove a folder and what is in it; nothing happens if there is none."""
+        """Remove a folder and what is in it, and this folder if nothing else is in it; of none nothing happens."""
         if self.opened[0].get_file_info(self.path(name)).type == pafs.FileType.Directory:
             self.opened[0].delete_dir(self.path(name))
+        if self.is_local:
+            with suppress(OSError):  # not empty: another run is at work
+                os.rmdir(self.opened[1])
 
     def _write_temporary(self, name: str, data: bytes) -> str:
         final = Path(self.path(name))
         final.parent.mkdir(parents=True, exist_ok=True)
-        temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex}.tmp")
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        temporary = final.with_name(f".{uuid.uuid4().hex}.tmp")
+        try:
+            with temporary.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError:  # a full disk should not be full of halves
+            temporary.unlink(missing_ok=True)
+            raise
         return str(temporary)
 
 
@@ -177,7 +235,7 @@ class Images(Protocol):
 
 
 def _is_absolute(uri: str) -> bool:
-    return "://" in uri or uri.startswith("/")
+    return "://" in uri or uri.startswith(("/", "file:/"))
 
 
 @lru_cache
@@ -210,5 +268,6 @@ def _cached(cache: Store, name: str, data: bytes) -> str:
 
 def split_uri(uri: str) -> tuple[Store, str]:
     """The folder and the name of one file or artifact: "s3://b/a/x" -> (Store("s3://b/a"), "x")."""
-    folder, _, name = uri.rstrip("/").rpartition("/")
-    return Store(folder or ("/" if uri.startswith("/") else ".")), name
+    place, options = _without_options(_plain(uri))
+    folder, _, name = place.rstrip("/").rpartition("/")
+    return Store(f"{folder}{options}" if folder else "/" if place.startswith("/") else "."), name

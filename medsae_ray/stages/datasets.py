@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from medsae_ray.config import PhantomDataset, Recipe, TotalSegmentatorDataset
-from medsae_ray.config.datasets import Dataset
+from medsae_ray.config.datasets import Dataset, unused_options
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Draft, Receipt
 from medsae_ray.core.cache import Cached
@@ -47,7 +47,7 @@ def _identity(recipe: Recipe, source: Dataset) -> dict[str, Any]:
     if isinstance(source, PhantomDataset):
         return {"dataset": drawn(source)}
     # The policies for -1 and blank act in the statistics: the manifest keeps what was annotated.
-    chosen = {"dataset": source.model_dump(exclude={"uncertain", "blank"})}
+    chosen = {"dataset": source.model_dump(exclude={"uncertain", "blank"} | unused_options(source))}
     return chosen | READERS[source.kind].identity(source, recipe.paths_of(source))
 
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from medsae_ray.config import Recipe
 from medsae_ray.core.artifact import Artifact
@@ -28,6 +29,7 @@ from medsae_ray.stages.features import ATLAS, FEATURES, LABEL_NAMES
 from medsae_ray.stages.models import ACTIVATIONS, EMBEDDINGS
 from medsae_ray.stages.naming import NAMES
 from medsae_ray.stages.organs import ORGANS, segmented
+from medsae_ray.stages.pages import named, page_id, publish
 from medsae_ray.stages.phantoms import IMAGES, hospitals
 from medsae_ray.stages.replication import SEVERAL
 from medsae_ray.stages.reporting import report_data
@@ -35,7 +37,7 @@ from medsae_ray.stages.run import Run, Stage
 from medsae_ray.stages.samples import SAMPLES
 from medsae_ray.stages.scores import SCORES
 from medsae_ray.stages.summary import summarise
-from medsae_ray.stages.sweep import SWEEP, publish
+from medsae_ray.stages.sweep import SWEEP, publish_sweep
 from medsae_ray.stages.train import SAE
 from medsae_ray.stages.vlm import check_engine
 from medsae_ray.stages.vocabulary import VOCABULARY_ANSWERS, VOCABULARY_NAMES, text_half
@@ -52,8 +54,10 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in _STAGES}
 def run_recipe(recipe: Recipe, root: str, console: Console | None = None) -> dict[str, Any]:
     """Run a recipe below `root` (a path or URI) and return the summary that is also written to summary.json.
 
-    What an earlier run finished is taken as it is. Raises RecipeError, DatasetError, EncoderError, ArtifactError or
-    ShardError; everything finished by then stays.
+    The report that is its own is `summary["report"]`; report.html is a copy, until another run is made below the root.
+    A finished run whose root can no longer be written gives its summary all the same. What an earlier run finished is
+    taken as it is. Raises RecipeError, DatasetError, EncoderError, ArtifactError or ShardError; everything finished by
+    then stays.
     """
     with Run(recipe, Store(root), STAGES, console or Console(quiet=True)) as run:
         check_engine(recipe, run.console)
@@ -66,9 +70,10 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None) -> dic
         if recipe.what.datasets:
             run.artifact("replication")
             run.artifact("duplicates")
-        summary = summarise(run)
-        run.root.write("summary.json", json.dumps(summary, indent=1, allow_nan=False).encode())
-        run.root.write("report.html", render_report(report_data(run)).encode())
+        own = page_id(run, "atlas", *(stage.name for stage in SEVERAL if recipe.what.datasets))
+        summary = summarise(run) | {"report": named("report.html", own)}
+        pages = {"summary.json": json.dumps(summary, indent=1, allow_nan=False), "report.html": _report(run)}
+        unwritten = publish(run.root, own, {name: page.encode() for name, page in pages.items()})
         naming = (naming_lines(summary),) if recipe.what.naming else ()
         if recipe.what.naming and summary["findings"]:
             naming = (names_table(summary), *naming)
@@ -78,7 +83,13 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None) -> dic
         parts = (*found, headline(summary), *several, *naming, *words, closing_table(run.rows))
         for part in (*parts, *warnings_block(run.warnings)):
             run.console.print(part, end="\n\n")
+        if unwritten:
+            run.console.print(f"[yellow]![/] no report and no summary.json: {escape(unwritten)}", highlight=False)
         return summary
+
+
+def _report(run: Run) -> str:
+    return render_report(report_data(run))
 
 
 def run_stage(recipe: Recipe, root: str, name: str, console: Console | None = None) -> Artifact:
@@ -104,6 +115,6 @@ def run_stage(recipe: Recipe, root: str, name: str, console: Console | None = No
         check(run, name)
         artifact = run.artifact(name)
         if name == SWEEP.name:
-            publish(run, artifact.table(), artifact.record.metrics["left_out"])
+            publish_sweep(run, artifact.table(), artifact.record.metrics["left_out"])
         run.console.print(closing_table(run.rows))
         return artifact

@@ -7,6 +7,31 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+DOING = {
+    "images": "the phantoms are drawn",
+    "organs": "every mask is read, for the organs of each slice",
+    "manifest": "the dataset is read, labels and patients are checked, patients are split",
+    "embeddings": "every image goes through the encoder",
+    "sae": "the sparse autoencoder is trained on the embeddings",
+    "activations": "which features are active on each image",
+    "features": "every feature is held against every label",
+    "label_names": "labels are tried as names",
+    "vocabulary_names": "terms of the vocabulary are tried as names",
+    "samples": "images are chosen for names and for their tests",
+    "names": "the vision-language model names features",
+    "answers": "the names are tested on other patients",
+    "label_answers": "the labels' names are tested on other patients",
+    "vocabulary_answers": "the vocabulary's names are tested on other patients",
+    "scores": "the answers are scored",
+    "atlas": "all that is known of each feature is put together",
+    "sweep": "the SAEs of the sweep are trained",
+    "dataset_features": "features are held against the labels of each dataset",
+    "replication": "what one dataset shows is looked for in the others",
+    "fingerprints": "every image is read for near-duplicates",
+    "duplicates": "near-duplicates are looked for",
+}
+"""What a run says when it begins a stage."""
+
 
 class Bars:
     """The live display. It is up while at least one bar is."""
@@ -16,6 +41,11 @@ class Bars:
         self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_interactive)
         self.lock = threading.Lock()
         self.up = 0
+        self.stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Whoever next says how far it is gets KeyboardInterrupt, in its own thread."""
+        self.stopped.set()
 
     def bar(self, label: str, total: int | None) -> "Bar":
         """A bar for a `with` block; `total` None is work of unknown length."""
@@ -53,6 +83,8 @@ class Bar:
         self.close()
 
     def advance(self, by: int = 1) -> None:
+        if self.bars.stopped.is_set():
+            raise KeyboardInterrupt
         if self.task is not None:
             self.bars.progress.advance(self.task, by)
 

@@ -1,12 +1,13 @@
 """A run: the artifacts that a recipe asks for, each made once, from what it is made of."""
 
 import contextlib
+import os
 import platform
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -24,13 +25,17 @@ from medsae_ray.core.unreadable import counted, nothing_usable
 from medsae_ray.core.warnings import RunWarning, distinct
 from medsae_ray.core.work import ShardWork
 from medsae_ray.stages.cluster import cluster, require, told_plainly
-from medsae_ray.stages.progress import Bar, Bars
+from medsae_ray.stages.progress import DOING, Bar, Bars
 from medsae_ray.stages.shards import map_shards
 from medsae_ray.stages.vlm import cluster_engine
 
 T = TypeVar("T")
 REASONS = 3
 """Of the reasons why rows are not ok, the most frequent ones are printed."""
+PATIENCE_S = 5
+"""Seconds that a stopped run waits for its branches."""
+FEW_IMAGES = 1000
+"""Up to so many the start of a local cluster and of its workers takes longer than the work of most encoders."""
 PACKAGES = (
     "medsae-ray",
     "ray",
@@ -124,6 +129,10 @@ class Run:
                 self._artifacts[name] = self._make(stage, parents)
             return self._artifacts[name]
 
+    def known(self, name: str) -> Artifact | None:
+        """The artifact of stage `name` if this run has it by now."""
+        return self._artifacts.get(name)
+
     def committed(self, name: str) -> Artifact | None:
         """The artifact of stage `name` if it is there with all that it is made of; nothing is made."""
         if name not in self._artifacts:
@@ -137,14 +146,27 @@ class Run:
         return Draft(self.root, stage.name, stage.version, stage.what(self), parents)
 
     def together(self, *names: str) -> None:
-        """Make several artifacts at the same time, after all that more than one of them needs."""
+        """Make several artifacts at the same time, after all that more than one of them needs.
+
+        Ctrl-C reaches this thread alone: the others leave when they next say how far they are, and are left to
+        themselves if that takes long.
+        """
         needs = [self.ancestors(name) for name in names]
         for name in self.stages:
             if sum(name in need for need in needs) > 1:
                 self.artifact(name)
-        with ThreadPoolExecutor(len(names)) as threads:
-            for made in [threads.submit(self.artifact, name) for name in names]:
+        threads, stopped = ThreadPoolExecutor(len(names)), False
+        try:
+            branches = [threads.submit(self.artifact, name) for name in names]
+            for made in branches:
                 made.result()
+        except KeyboardInterrupt:
+            stopped = True
+            self._bars.stop()
+            wait(branches, timeout=PATIENCE_S)
+            raise
+        finally:
+            threads.shutdown(wait=not stopped)
 
     def ancestors(self, name: str) -> set[str]:
         """The stages that stage `name` is made of."""
@@ -155,6 +177,7 @@ class Run:
         """Join the Ray cluster, once, and only if something has to be computed on it. Any thread may ask."""
         with self._joining:
             if not self._connected:
+                self.say("starting Ray" if not (hint := loop_hint(self)) else f"starting Ray. {hint}")
                 self._home.submit(self._on_exit.enter_context, cluster(self.recipe.how)).result()
                 self._connected = True
 
@@ -164,6 +187,10 @@ class Run:
             if self._engine is None:
                 self._engine = self._on_exit.enter_context(cluster_engine(self))
             return self._engine
+
+    def say(self, text: str) -> None:
+        """One line of what is done now, so that no run is silent for long, in a log neither."""
+        self.console.print(f"[dim]· {escape(text)}[/]", highlight=False)
 
     def bar(self, label: str, total: int | None) -> Bar:
         """A progress bar for a `with` block."""
@@ -210,6 +237,7 @@ class Run:
         if found is None:
             for name in stage.needs(self.recipe):
                 self.artifact(name)
+            self.say(f"{stage.name}: {DOING.get(stage.name, 'is made')}")
             start, clock = now(), time.perf_counter()
             with told_plainly(stage.name):
                 made = stage.make(self, draft)
@@ -231,6 +259,16 @@ class Run:
                 self.warnings += [] if known else [warning]
             if not known:
                 self.console.print(warning_line(warning))
+
+
+def loop_hint(run: Run) -> str:
+    """What to do where Ray costs more than the work; "" where it does not, or is needed all the same."""
+    how, manifest = run.recipe.how, run.known("manifest")
+    elsewhere = how.address or os.environ.get("RAY_ADDRESS")
+    hosted = run.recipe.what.naming and how.vlm and not how.vlm.url
+    if how.engine == "loop" or elsewhere or hosted or manifest is None or manifest.record.rows > FEW_IMAGES:
+        return ""
+    return f"For {manifest.record.rows:,} images how.engine: loop is quicker: the same results, and no cluster to start"
 
 
 def commit(draft: Draft, made: Made, start: str, seconds: float) -> Artifact:

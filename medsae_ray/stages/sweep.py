@@ -7,6 +7,7 @@ stopped, and a run with the settings of the winner finds its SAE there.
 from typing import Any
 
 import pyarrow as pa
+from rich.markup import escape
 
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact, Draft
@@ -16,6 +17,7 @@ from medsae_ray.core.sae.fit import check_batch
 from medsae_ray.core.sweep import DIED, ranked, result_row
 from medsae_ray.errors import MedsaeError
 from medsae_ray.stages.closing import sweep_table
+from medsae_ray.stages.pages import page_id, publish
 from medsae_ray.stages.run import Made, Run, Stage
 from medsae_ray.stages.sweep_tasks import Task, train_all
 from medsae_ray.stages.train import SAE, job_of, training_rows
@@ -23,11 +25,14 @@ from medsae_ray.stages.train import SAE, job_of, training_rows
 PAGE = "sweep.html"
 
 
-def publish(run: Run, table: pa.Table, left_out: int) -> None:
+def publish_sweep(run: Run, table: pa.Table, left_out: int) -> None:
     """Print the table, and write the page that shows it."""
     rows = table.to_pylist()
-    run.root.write(PAGE, render_sweep(run.recipe.name, rows, left_out).encode())
+    page = render_sweep(run.recipe.name, rows, left_out).encode()
+    unwritten = publish(run.root, page_id(run, *SWEEP.parents(run.recipe)), {PAGE: page})
     run.console.print(sweep_table(rows), end="\n\n")
+    if unwritten:
+        run.console.print(f"[yellow]![/] no page: {escape(unwritten)}", highlight=False)
 
 
 def _make(run: Run, draft: Draft) -> Made:
@@ -47,7 +52,7 @@ def _make(run: Run, draft: Draft) -> Made:
     died = [row["settings"] for row in results if row["reason"] == DIED]
     if died:
         # Another attempt may have more luck or memory, so nothing is committed that would stand in its way.
-        publish(run, table, found.left_out)
+        publish_sweep(run, table, found.left_out)
         raise MedsaeError(
             f"the workers of {len(died)} of {len(results)} SAEs died, often for want of memory: {'; '.join(died)}. "
             "The others are kept: run the sweep again, or without these"

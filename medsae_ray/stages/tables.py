@@ -21,6 +21,7 @@ import torch
 
 from medsae_ray.config import Train
 from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.disk import writing
 from medsae_ray.core.layout import Layout, token_matrix
 from medsae_ray.core.sae.table import Table, write_table
 from medsae_ray.errors import DatasetError, MedsaeError
@@ -51,7 +52,8 @@ def split_table(embeddings: Artifact, manifest: Artifact, split: str, how: Train
 def scratch(how: Train) -> Path:
     """The folder of this user's tables on this node."""
     folder = Path(how.scratch or tempfile.gettempdir()) / f"medsae-ray-{os.getuid()}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with writing(str(folder)):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise MedsaeError(f"{folder} belongs to another user; set how.train.scratch to a folder of your own")
     return folder
@@ -85,7 +87,8 @@ def _in_file(path: Path, blocks: Iterator[np.ndarray], most: int, d_in: int, spl
         if not path.exists():
             _delete_unused([*path.parent.glob("*.npy"), *path.parent.glob(".*.tmp")])
             _check_room(path.parent, 4 * most * d_in)
-            rows = write_table(path, blocks, d_in)
+            with writing(str(path)):
+                rows = write_table(path, blocks, d_in)
             if not rows:
                 path.unlink()
             _check_rows(rows, split)

@@ -6,7 +6,9 @@ attempt starts from the newest whole checkpoint that an earlier one left.
 
 import io
 import json
+import signal
 import tempfile
+import threading
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -15,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import ray
 import ray.train
 import torch
 from ray.train import TrainingFailedError, UserCallback
@@ -22,6 +25,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 
 from medsae_ray.config import Sae, Train
 from medsae_ray.core.artifact import Artifact, Draft, sha256
+from medsae_ray.core.disk import writing
 from medsae_ray.core.features import readable
 from medsae_ray.core.layout import Layout
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
@@ -60,6 +64,8 @@ class Job(NamedTuple):
     how: Train
     provenance: dict[str, Any]
     attempts: Store
+    refusals: Any = None
+    """On Ray the actor `Refusals`."""
 
     @property
     def threads(self) -> int:
@@ -101,30 +107,55 @@ def train_here(
     return Fitted(weights, config, log, ended[0]._asdict(), resume["fit"]["epoch"] if resume else 0)
 
 
+class Refusals:
+    """Remembers an error that no further attempt changes, as Ray Train would make them all the same."""
+
+    def __init__(self) -> None:
+        self.error: MedsaeError | None = None
+
+    def note(self, error: MedsaeError) -> None:
+        self.error = error
+
+    def noted(self) -> MedsaeError | None:
+        return self.error
+
+
 def worker(settings: dict[str, Any]) -> None:
-    """The loop of one Ray Train worker."""
+    """The loop of one Ray Train worker. What our code refuses is refused at once by a further attempt."""
     job: Job = settings["job"]
+    if refused := ray.get(job.refusals.noted.remote()):
+        raise refused
+    try:
+        _work(job)
+    except MedsaeError as error:
+        ray.get(job.refusals.note.remote(error))
+        raise
+
+
+def _work(job: Job) -> None:
     context = ray.train.get_context()
     checkpoint = ray.train.get_checkpoint()
     resume = _read_state(Path(checkpoint.path)) if checkpoint else newest_state(job.attempts)
 
     def save(epoch: int, state: Callable[[], dict[str, Any]]) -> None:
         files = {"state": to_bytes(state())} if context.get_world_rank() == 0 else None
-        _report(files, f"epoch-{epoch:06d}")
+        _report(job.attempts, files, f"epoch-{epoch:06d}")
 
     place = {"rank": context.get_world_rank(), "world": context.get_world_size(), "wrap": prepare_model}
     fitted = train_here(job, place, resume, save)
     parts = {"result": to_bytes(fitted._asdict())} if context.get_world_rank() == 0 else None
-    _report(parts, "result")
+    _report(job.attempts, parts, "result")
 
 
-def _report(files: dict[str, bytes] | None, name: str) -> None:
+def _report(attempts: Store, files: dict[str, bytes] | None, name: str) -> None:
     """A checkpoint from rank 0; a barrier for the others. Each file's name ends in its checksum."""
     with tempfile.TemporaryDirectory() as folder:
-        for stem, data in (files or {}).items():
-            (Path(folder) / f"{stem}-{sha256(data)}").write_bytes(data)
+        with writing(folder):
+            for stem, data in (files or {}).items():
+                (Path(folder) / f"{stem}-{sha256(data)}").write_bytes(data)
         checkpoint = ray.train.Checkpoint.from_directory(folder) if files else None
-        ray.train.report({"checkpoint": name}, checkpoint=checkpoint, checkpoint_dir_name=name)
+        with writing(f"{attempts.uri}/{name}"):
+            ray.train.report({"checkpoint": name}, checkpoint=checkpoint, checkpoint_dir_name=name)
 
 
 def to_bytes(value: Any) -> bytes:
@@ -168,6 +199,8 @@ def _train_on_ray(run: Run, job: Job) -> Fitted:
     run.connect()
     how = job.how
     require("train", how.workers * how.cpus, how.workers * how.gpus)
+    job.attempts.check_writable()
+    job = job._replace(refusals=ray.remote(num_cpus=0)(Refusals).remote())
     filesystem, path = job.attempts.opened
     attempt = f"attempt-{uuid.uuid4().hex[:12]}"
     trainer = TorchTrainer(
@@ -190,7 +223,7 @@ def _train_on_ray(run: Run, job: Job) -> Fitted:
     )
     with run.console.status(f"sae: {job.config.epochs} epochs on {how.workers} workers"):
         try:
-            result = trainer.fit()
+            result = _fit(trainer)
         except TrainingFailedError as error:
             causes = [
                 error,
@@ -206,6 +239,18 @@ def _train_on_ray(run: Run, job: Job) -> Fitted:
         fitted = Fitted(**(_checked(file.name, file.read_bytes()) or {}))
     job.attempts.delete_folder(attempt)
     return fitted
+
+
+def _fit(trainer: TorchTrainer) -> Any:
+    """`trainer.fit()`, which answers Ctrl-C by ending the process without a word, also after it is done."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        return trainer.fit()
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def job_of(sae: Sae, draft: Draft, how: Train, d_in: int) -> Job:

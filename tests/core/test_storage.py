@@ -71,6 +71,39 @@ def test_split_uri() -> None:
     assert split_uri("x")[1] == "x" and split_uri("/x") == (Store("/"), "x")
 
 
+ODD = ["a b", "exp#1", "exp#2", "100%", "a%20b", "what?", "a+b&c=d", "Bögen.png", "x#frame=3", "[1]", "~", "a:b"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_any_name_is_a_folder_and_a_file_of_its_own(tmp_path: Path, name: str) -> None:
+    for store in (Store(str(tmp_path / name)), Store(f"memory://{tmp_path}/{name}")):
+        store.write(f"{name}/{name}", name.encode())
+        assert store.child(name).read(name) == name.encode() and store.folders() == [name]
+        assert read(Store("/nowhere"), f"{store.uri}/{name}/{name}") == name.encode()
+
+
+def test_an_object_stores_names_are_no_urls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")  # pyarrow asks a bucket for its region otherwise
+    for name in ODD:
+        store, place = Store(f"s3://bucket/{name}"), f"bucket/{name}"
+        assert store.opened[1] == place and store.child(name).opened[1] == f"{place}/{name}"
+        assert split_uri(f"{store.uri}/x.png") == (store, "x.png") and Store(store.uri) == store
+    with_options = Store("s3://bucket/a b?region=eu-west-1&scheme=http").child("c#1")
+    assert with_options.opened[1] == "bucket/a b/c#1" and with_options.opened[0].region == "eu-west-1"
+    with pytest.raises(ArtifactError, match="is no bucket"):
+        Store("s3://b cket/a").read("x")
+
+
+def test_a_file_url_is_read_as_one(tmp_path: Path) -> None:
+    (tmp_path / "a b#1%.png").write_bytes(b"x")
+    url = (tmp_path / "a b#1%.png").as_uri()
+    assert "%20" in url and read(Store("/nowhere"), url) == b"x"
+    assert Store(tmp_path.as_uri()) == Store(f"file:{tmp_path}") == Store(f"file://localhost{tmp_path}")
+    assert read(Store("/nowhere"), f"file:{tmp_path}/a b#1%.png") == b"x"
+    with pytest.raises(ArtifactError, match="not 'server'"):
+        Store("file://server/share")
+
+
 def test_local_paths_and_web_addresses_are_not_copied() -> None:
     assert local_copy("/a/b") == "/a/b" and local_copy("https://h/x") == "https://h/x"
 

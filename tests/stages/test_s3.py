@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifact import open_artifact, verify
 from medsae_ray.core.cache import Cached
-from medsae_ray.core.files import fetch
+from medsae_ray.core.files import fetch, walk
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import ImageError
 from medsae_ray.stages.pipeline import run_recipe
@@ -85,6 +86,41 @@ def test_images_of_the_object_store_are_kept_until_they_change(
     assert [fetch(images, f"{store.uri}/a.png") for _ in range(2)] == [b"another"] * 2 and len(asked) == 2
     with pytest.raises(ImageError, match="missing"):
         fetch(images, "none.png")
+
+
+ODD = ["a b.png", "c#1.png", "c#2.png", "100%.png", "d%20e.png", "f?.png", "g+h&i=j.png", "Bögen.png", "k#frame=x.png"]
+
+
+def test_objects_have_names_of_any_character(s3: str) -> None:
+    for root in (Store(f"{s3}/exp#1 ü?"), Store(f"{s3}/exp#2 ü?")):
+        for name in ODD:
+            root.write(name, f"{root.uri}/{name}".encode())
+    for root in (Store(f"{s3}/exp#1 ü?"), Store(f"{s3}/exp#2 ü?")):
+        assert root.names() == sorted(ODD) and [found.name for found in walk(root, "", Counter())] == sorted(ODD)
+        for name in ODD:
+            uri = f"{root.uri}/{name}"
+            assert (
+                fetch(Store("/nowhere"), uri)
+                == fetch(root, name)
+                == Store(uri).opened[0].open_input_file(uri.removeprefix("s3://")).read()
+                == uri.encode()
+            )
+    assert "exp#1 ü?" in Store(s3).folders() and "exp#2 ü?" in Store(s3).folders()
+
+
+def test_a_run_below_an_odd_root_reads_images_of_odd_names(s3: str, tmp_path: Path) -> None:
+    table, weights = table_dataset(tmp_path, 60), onnx_encoder(tmp_path / "e.onnx")
+    archive = Store(s3).child("odd images #1")
+    text = table.read_text()
+    for place, file in enumerate(sorted(table.parent.glob("*.png"))):
+        name = ODD[place % len(ODD)].replace(".png", f"-{place}.png")
+        archive.write(name, file.read_bytes())
+        text = text.replace(file.name, f"{archive.uri}/{name}")
+    (tmp_path / "odd #1.csv").write_text(text)
+    data = recipe_data(tmp_path / "odd #1.csv", weights, engine="loop")
+    summary = run_recipe(parse_recipe(data), f"{s3}/root #1?")
+    assert {s["name"]: s["not_ok"] for s in summary["stages"]}["embeddings"] == 0
+    assert Store(f"{s3}/root #1?").exists("report.html") and not Store(f"{s3}/root ").exists("report.html")
 
 
 @pytest.mark.parametrize("engine", ["loop", "ray"])

@@ -1,20 +1,22 @@
-"""Columns of a dataset's table: a CSV (gzipped or not) or Parquet file, read as text and as labels.
+"""Columns of a dataset's table: a Parquet file or a text table (CSV, gzipped or not), read as text and as labels.
 
 Messages say which row and column, and never what is in them: a cell may be a name, and messages go into logs. Rows are
 counted from 1, without the header.
 """
 
+import codecs
 import difflib
 import gzip
 import re
 import zlib
+from collections.abc import Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from medsae_ray.core.datasets.rows import LABEL_VALUES
+from medsae_ray.core.datasets.delimited import PLAIN, Form, delimited
+from medsae_ray.core.datasets.label_values import ALLOWED, meanings, plain
 from medsae_ray.core.storage import split_uri
 from medsae_ray.errors import DatasetError
 
@@ -30,31 +32,83 @@ def file_data(uri: str | None, key: str) -> bytes:
         raise DatasetError(f"how.paths.{key}: {uri} cannot be read: {error}") from error
 
 
-def read_table(data: bytes, name: str) -> pa.Table:
-    """All columns of a Parquet file, or of a CSV file, gzipped or not, as text (an empty cell is null)."""
+def read_table(data: bytes, name: str, form: Form = PLAIN) -> pa.Table:
+    """All columns of a Parquet file, or of a text table (delimited.py), gzipped or not, as text.
+
+    Names lose the space around them. Columns without a name, which data frames are saved with for their index, are left
+    out. DatasetError for another kind of file, which is named with what to do.
+    """
     try:
         if data[:2] == b"\x1f\x8b":
             data = gzip.decompress(data)
-        if data[:4] == b"PAR1":
-            return pq.read_table(pa.BufferReader(data))
-        header = pacsv.open_csv(pa.BufferReader(data)).schema.names
-        convert = pacsv.ConvertOptions(
-            column_types={c: pa.string() for c in header}, strings_can_be_null=True, null_values=[""]
-        )
-        return pacsv.read_csv(pa.BufferReader(data), convert_options=convert)
-    except pa.ArrowInvalid as error:
-        raise DatasetError(f"{name} is neither a CSV nor a Parquet table: {without_cells(error)}") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DatasetError(f"{name} is not a whole gzip file: {error}; fetch it again") from error
+    table = _parquet(data, name) if data[:4] == b"PAR1" else delimited(_text(data, name), name, form)
+    names = [str(column).strip() for column in table.column_names]
+    named = [place for place, column in enumerate(names) if column and column != "__index_level_0__"]
+    return table.rename_columns(names).select(named)
 
 
-def without_cells(error: pa.ArrowInvalid) -> str:
-    """What Arrow says of a table that it cannot read, up to where it repeats a row or a value."""
-    return re.split(r"(?<=, got \d)\d*:|['\"]|\n", str(error), maxsplit=1)[0].rstrip(" :")
+def _parquet(data: bytes, name: str) -> pa.Table:
+    try:
+        return pq.read_table(pa.BufferReader(data))
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DatasetError(f"{name} begins as a Parquet file and is none, or not all of it: {_brief(error)}") from None
+
+
+def _brief(error: Exception) -> str:
+    """The first words of what Arrow says, which may go on with values of the table."""
+    return re.split(r"['\":\n]", str(error), maxsplit=1)[0].strip()
+
+
+_SHEET = "save its sheet as CSV (in Excel: CSV UTF-8)"
+_BINARY: tuple[tuple[bytes, str, str], ...] = (
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", _SHEET),
+    (b"BZh", "a bzip2 archive", "unpack it"),
+    (b"\xfd7zXZ", "an xz archive", "unpack it"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive", "unpack it"),
+    (b"ARROW1", "a Feather file", "save it as Parquet or CSV"),
+    (b"FEA1", "a Feather file", "save it as Parquet or CSV"),
+    (b"SQLite", "an SQLite database", "save its table as CSV"),
+    (b"%PDF", "a PDF document", "save its table as CSV"),
+    (b"\x89PNG", "an image", "give the table's file"),
+    (b"\xff\xd8\xff", "an image", "give the table's file"),
+)
+_WORDY: tuple[tuple[bytes, str, str], ...] = (
+    (b"<!doctype", "a web page", "the site may want you to log in; fetch the file again"),
+    (b"<html", "a web page", "the site may want you to log in; fetch the file again"),
+    (b"version https://git-lfs", "a placeholder of Git LFS", "fetch the file itself (git lfs pull)"),
+)
+"""What people give as a table: how it begins, what it is, what to do. By chance a text may begin like a binary one."""
+
+
+def _text(data: bytes, name: str) -> bytes:
+    """`data`. DatasetError if it is another kind of file than a text."""
+    known: tuple[str, str] | None = None
+    if data[:4] == b"PK\x03\x04":
+        known = ("a zip archive", "unpack it")
+        if b"xl/" in data or b"opendocument.spreadsheet" in data[:256]:
+            known = ("an Excel workbook" if b"xl/" in data else "a spreadsheet", _SHEET)
+    start = data[:64].lstrip()
+    if not known:
+        kinds = [*(_BINARY if b"\0" in data[:1024] or _is_no_utf8(data[:1024]) else ()), *_WORDY]
+        known = next(((what, todo) for begin, what, todo in kinds if start.lower().startswith(begin.lower())), None)
+    if known:
+        raise DatasetError(f"{name} is {known[0]}, neither a CSV nor a Parquet table: {known[1]}")
+    return data
+
+
+def _is_no_utf8(data: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(data)  # a character may be cut at the end
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def column(table: pa.Table, name: str, where: str) -> pa.Array:
     """One column. DatasetError names the nearest column if there is none, or says that there are several."""
+    name = name.strip()
     if name not in table.column_names:
         raise DatasetError(f"{where} has no column {name!r}; {other_columns(table, name)}")
     if (times := table.column_names.count(name)) > 1:
@@ -104,35 +158,33 @@ def trimmed(values: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(values, ""), None, values)
 
 
-def label(table: pa.Table, name: str, where: str) -> pa.Array:
-    """One column of labels, int8 of 1, 0, -1 or null. DatasetError names the first row with another value."""
-    values = column(table, name, where)
-    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        values = trimmed(values)
-    try:
-        values = pc.cast(values, pa.float64())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        raise DatasetError(f"{where}: label column {name!r} is not numeric{_first_text(values)}") from None
-    values = pc.if_else(pc.is_nan(values), None, values)
-    odd = pc.invert(pc.is_in(values, value_set=pa.array([*LABEL_VALUES, None], pa.float64())))
+def label(table: pa.Table, name: str, where: str, values: Mapping[str, int | None] | None = None) -> pa.Array:
+    """One column of labels, int8 of 1, 0, -1 or null, by the words of label_values.py and a recipe's `values`, if the
+    dataset has this option. DatasetError says where the first other value is.
+    """
+    cells = column(table, name, where)
+    if pa.types.is_nested(cells.type) or pa.types.is_temporal(cells.type):
+        raise DatasetError(f"{where}: label column {name!r} is not numeric and no text: {cells.type}")
+    if pa.types.is_floating(cells.type) or pa.types.is_decimal(cells.type):
+        cells = pc.cast(cells, pa.float64())
+    elif not (pa.types.is_integer(cells.type) or pa.types.is_boolean(cells.type)):
+        cells = text(table, name, where)
+    coded = cells.dictionary_encode()
+    known = meanings(values)
+    words = [plain(cell) for cell in coded.dictionary.to_pylist()]
+    odd = pa.array([word not in known for word in words], pa.bool_()).take(coded.indices)
     if pc.any(odd).as_py():
+        kind = "number" if _is_number(words[coded.indices[pc.index(odd, True).as_py()].as_py()]) else "word"
+        option = "" if values is None else ". The dataset's `values` may say what others mean: {word: 1, 0, -1 or null}"
         raise DatasetError(
-            f"{where}: label column {name!r} holds another number in {data_row(odd)}; allowed are 1, 0, -1 (uncertain) "
-            "and blank"
+            f"{where}: label column {name!r} holds another {kind} in {data_row(odd)}; allowed are {ALLOWED}{option}"
         )
-    return pc.cast(values, pa.int8())
+    return pa.array([known.get(word) for word in words], pa.int8()).take(coded.indices)
 
 
-def _first_text(values: pa.Array) -> str:
-    """Where the first text that is no number is, if these are texts."""
-    if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
-        return f": {values.type}"
-    return f", first in {data_row(pa.array([not _is_number(value) for value in values.to_pylist()]))}"
-
-
-def _is_number(value: str | None) -> bool:
+def _is_number(word: str) -> bool:
     try:
-        float(value or 0)
+        float(word)
     except ValueError:
         return False
     return True

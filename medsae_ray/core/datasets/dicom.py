@@ -10,7 +10,7 @@ with the table's own hash: a moved folder is the same dataset, a changed file an
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,9 @@ class _Labels:
     name: str
     image: str
     labels: list[str]
+    separator: str | None
+    encoding: str | None
+    values: Mapping[str, int | None]
     patient: None = None
     metadata: list[str] = field(default_factory=list)
 
@@ -86,7 +89,9 @@ def _labels(dataset: "DicomDataset", table: bytes | None, files: list[File]) -> 
         return {}
     if table is None:
         raise DatasetError("what.dataset.labels needs how.paths.table, the file with these columns")
-    given = table_rows(table, "how.paths.table", _Labels(dataset.name, dataset.join, dataset.labels))  # type: ignore[arg-type]
+    form = (dataset.separator, dataset.encoding)
+    columns = _Labels(dataset.name, dataset.join, dataset.labels, *form, dataset.values)
+    given = table_rows(table, "how.paths.table", columns)  # type: ignore[arg-type]
     row_of = {_tidy(image): row for row, image in enumerate(given.image_id)}
     if len(row_of) < len(given.image_id):
         raise DatasetError(

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from medsae_ray.core.disk import writing
 from medsae_ray.core.storage import Store, split_uri
 from medsae_ray.errors import RecipeError
 
@@ -83,6 +84,12 @@ def _generated(root: Store) -> bytes:
             f"identifiers are to be hashed and {root.uri} is no place for a key: set how.id_key.file or .variable"
         )
     final = Path(root.path(KEY_FILE))
+    with writing(str(final)):
+        _make(final)
+    return final.read_bytes().strip()
+
+
+def _make(final: Path) -> None:
     if not final.exists():
         final.parent.mkdir(parents=True, exist_ok=True)
         temporary = final.with_name(f".{KEY_FILE}.{uuid.uuid4().hex}.tmp")
@@ -94,4 +101,3 @@ def _generated(root: Store) -> bytes:
             pass
         finally:
             temporary.unlink()
-    return final.read_bytes().strip()

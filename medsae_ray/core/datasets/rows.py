@@ -15,7 +15,6 @@ from medsae_ray.errors import DatasetError
 if TYPE_CHECKING:
     from medsae_ray.config import Paths
 
-LABEL_VALUES = (-1, 0, 1)
 Policy: TypeAlias = str | Mapping[str, str]
 """ignore, zero or one: for all rows, or by dataset."""
 

@@ -1,10 +1,16 @@
 """Dataset `table`: a CSV or Parquet file with a row per image."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from medsae_ray.core.artifact import sha256
-from medsae_ray.core.datasets.columns import file_data, filled, label, read_table, text, trimmed
+from medsae_ray.core.datasets.columns import data_row, file_data, filled, label, read_table, text, trimmed
+from medsae_ray.core.datasets.delimited import Form
 from medsae_ray.core.datasets.rows import Reader, Rows
+from medsae_ray.errors import DatasetError
 
 if TYPE_CHECKING:
     from medsae_ray.config import Paths, TableDataset
@@ -12,8 +18,9 @@ if TYPE_CHECKING:
 
 def table_rows(data: bytes, where: str, dataset: "TableDataset") -> Rows:
     """The table's rows. Raises DatasetError for an unknown column, a row without image or patient, or an odd label."""
-    table = read_table(data, where)
+    table = read_table(data, where, Form(dataset.separator, dataset.encoding, options=True))
     images = filled(text(table, dataset.image, where), dataset.image, where)
+    _refuse_backslashes(images, dataset.image, where)
     patients = images
     if dataset.patient:
         patients = filled(trimmed(text(table, dataset.patient, where)), dataset.patient, where)
@@ -22,10 +29,20 @@ def table_rows(data: bytes, where: str, dataset: "TableDataset") -> Rows:
         image_id=images.to_pylist(),
         patient_id=patients.to_pylist(),
         uri=images.to_pylist(),
-        labels={name: label(table, name, where) for name in dataset.labels},
+        labels={name: label(table, name, where, dataset.values) for name in dataset.labels},
         metadata={name: text(table, name, where) for name in dataset.metadata},
         patients_known=dataset.patient is not None,
     )
+
+
+def _refuse_backslashes(images: pa.Array, name: str, where: str) -> None:
+    """A path as Windows writes it is one name without folders elsewhere, and every image would be missing."""
+    windows = pc.and_(pc.match_substring(images, "\\"), pc.invert(pc.match_substring(images, "://")))
+    if os.sep == "/" and pc.any(windows).as_py():
+        raise DatasetError(
+            f"{where}: column {name!r} holds paths with backslashes, first in {data_row(windows)}; write them with /, "
+            "as in folder/image.png"
+        )
 
 
 def _rows(dataset: "TableDataset", paths: "Paths") -> Rows:

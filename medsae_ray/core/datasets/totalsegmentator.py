@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from medsae_ray.core.artifact import sha256
-from medsae_ray.core.datasets.columns import other_columns, without_cells
+from medsae_ray.core.datasets.columns import other_columns, read_table, text
 from medsae_ray.core.datasets.organs import VOLUMES, OrganWork, Seen, Ward, scans, seen, wards
 from medsae_ray.core.datasets.rows import Reader, Rows
 from medsae_ray.core.datasets.windows import ct_window
@@ -44,6 +44,7 @@ COLUMNS = {
     "split": "split",
 }
 """Metadata -> column of meta.csv."""
+_NOT_GIVEN = frozenset(pacsv.ConvertOptions().null_values)
 
 
 @dataclass(frozen=True)
@@ -143,18 +144,16 @@ def _window(dataset: "TotalSegmentatorDataset", scan: Scan, about: Mapping[str, 
 
 def read_meta(data: bytes, where: str) -> dict[str, dict[str, str]]:
     """meta.csv: patient -> metadata. DatasetError if it is no table with image_id."""
-    first = data[:4096].partition(b"\n")[0]
-    parsing = pacsv.ParseOptions(delimiter=";" if first.count(b";") >= first.count(b",") else ",")
-    try:
-        header = pacsv.open_csv(pa.BufferReader(data), parse_options=parsing).schema.names
-        types = pacsv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True)
-        table = pacsv.read_csv(pa.BufferReader(data), parse_options=parsing, convert_options=types)
-    except pa.ArrowInvalid as error:
-        raise DatasetError(f"{where} is not a CSV table: {without_cells(error)}") from None
+    table = read_table(data, where)
     if "image_id" not in table.column_names:
         raise DatasetError(f"{where} has no column image_id; {other_columns(table, 'image_id')}")
-    rows = table.select([c for c in ("image_id", *COLUMNS.values()) if c in table.column_names]).to_pylist()
-    return {row["image_id"]: {name: row[column] for name, column in COLUMNS.items() if row.get(column)} for row in rows}
+    columns = {"image_id": "image_id", **{name: c for name, c in COLUMNS.items() if c in table.column_names}}
+    texts = {name: text(table, column, where).to_pylist() for name, column in columns.items()}
+    rows = [dict(zip(texts, cells, strict=True)) for cells in zip(*texts.values(), strict=True)]
+    return {
+        row.pop("image_id"): {name: value for name, value in row.items() if value not in (None, *_NOT_GIVEN)}
+        for row in rows
+    }
 
 
 def _meta(paths: "Paths") -> tuple[bytes, str]:

@@ -4,6 +4,7 @@ Nguyen et al. (2022), "VinDr-CXR: An open dataset of chest X-rays with radiologi
 The dataset names no patients. Two images of one patient, if there are any, cannot be kept in one split.
 """
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,17 +19,20 @@ if TYPE_CHECKING:
     from medsae_ray.config import Paths, VindrDataset
 
 IMAGE, READER, NORMAL = "image_id", "rad_id", "No finding"
+_INDEX = re.compile(r"Unnamed: \d+(\.\d+)*|index|level_\d+")  # as pandas calls it when it is read and saved again
 
 
 def vindr_rows(data: bytes, where: str, dataset: "VindrDataset") -> Rows:
     """One row per image, in the order of their first reading. DatasetError for another table or a label left blank.
 
-    Every column but image and radiologist is a label: 22 findings and six diagnoses, whose names differ a little
-    between the two files.
+    Every column but image, radiologist and a saved data frame's index is a label: 22 findings and six diagnoses, whose
+    names differ a little between the two files.
     """
     table = read_table(data, where)
     image = required(table, IMAGE, where)
-    names = [name for name in table.column_names if name not in (IMAGE, READER)]
+    named = [name for name in table.column_names if name not in (IMAGE, READER)]
+    names = [name for name in named if not _INDEX.fullmatch(name)]
+    left_out = {"columns_left_out": len(named) - len(names)} if len(names) < len(named) else {}
     if NORMAL not in names:
         raise DatasetError(
             f"{where} has no column {NORMAL!r}; VinDr-CXR's image_labels_train.csv and _test.csv have it"
@@ -47,7 +51,7 @@ def vindr_rows(data: bytes, where: str, dataset: "VindrDataset") -> Rows:
         labels={name: _decide(sums[f"{name}_sum"], readers, dataset.votes) for name in names},
         metadata={},
         patients_known=False,
-        notes={"votes": dataset.votes, "readings": table.num_rows},
+        notes={"votes": dataset.votes, "readings": table.num_rows, **left_out},
     )
 
 

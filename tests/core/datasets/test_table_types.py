@@ -45,7 +45,7 @@ def test_a_patient_who_is_not_given_is_refused(patients: object) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"E": pa.array([0, 0], pa.timestamp("s"))}, "label column 'E' is not numeric"),
+        ({"E": pa.array([0, 0], pa.timestamp("s"))}, "label column 'E' is not numeric and no text"),
         ({"who": [["p"], ["q"]]}, "column 'who' cannot be read as text"),
     ],
 )

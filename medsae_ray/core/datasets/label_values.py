@@ -1,0 +1,54 @@
+"""What a label column may hold, and what it means.
+
+| written | is |
+|---|---|
+| 1, 1.0, true, t, yes, y, present, positive, pos | 1, present |
+| 0, 0.0, false, f, no, n, absent, negative, neg | 0, absent |
+| -1, -1.0, uncertain | -1, uncertain |
+| nothing, na, n/a, nan, none, null, unknown, not mentioned | blank, not annotated |
+
+Of any case, with or without space around, as text, number, decimal or bool. A recipe's `values` adds to the table and
+goes before it. Whatever else there is is an error: a word that was guessed wrong would be a wrong label without a word.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_MEANING = {
+    1: "1 true t yes y present positive pos",
+    0: "0 false f no n absent negative neg",
+    -1: "-1 uncertain",
+}
+_BLANK = ("", "na", "n/a", "#n/a", "<na>", "nan", "none", "null", "unknown", "not mentioned")
+WORDS: dict[str, int | None] = dict.fromkeys(_BLANK) | {
+    word: value for value, words in _MEANING.items() for word in words.split()
+}
+"""Word, as `plain` gives it -> 1, 0, -1 or None (blank)."""
+ALLOWED = "1, 0, -1 (uncertain) and blank, or true and false, yes and no, present and absent, positive and negative"
+# 1,0 as half of Europe writes 1.0. Not 1,000, which may be a thousand.
+_COMMA = re.compile(r"[+-]?\d+,(0{1,2}|0{4,})")
+
+
+def plain(value: Any) -> str:
+    """A cell as it is looked up: words in lower case, and numbers as 1, 0, -1 or 0.5 however they were written."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        word = " ".join(value.casefold().split())
+        try:
+            value = float(word.replace(",", ".") if _COMMA.fullmatch(word) else word)
+        except ValueError:
+            return word
+    number = float(value)
+    if math.isnan(number):
+        return "nan"
+    return str(int(number)) if number.is_integer() else repr(number)
+
+
+def meanings(values: Mapping[str, int | None] | None) -> dict[str, int | None]:
+    """The table above with a recipe's `values` before it."""
+    return WORDS | {plain(word): value for word, value in (values or {}).items()}
