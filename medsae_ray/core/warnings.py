@@ -24,7 +24,6 @@ CODES: dict[str, str] = {
     "no_labels": "The dataset has no labels: features are shown with their images only, and nothing says what goes with "
     "them.",
 }
-CODES: dict[str, str] = {}
 """Every code, with what it means and what to do about it."""
 
 
