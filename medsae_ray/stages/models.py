@@ -5,7 +5,7 @@ from typing import Any
 
 from medsae_ray.config import Pool
 from medsae_ray.core import schema
-from medsae_ray.core.artifact import Draft
+from medsae_ray.core.artifact import Draft, total
 from medsae_ray.core.embed import EmbedWork
 from medsae_ray.core.encode import EncodeWork
 from medsae_ray.core.encoders import ENCODERS, encoder_preprocess
@@ -58,7 +58,8 @@ def _embed(run: Run, draft: Draft) -> Made:
     )
     # The driver may have no GPU; it needs the shape of the embeddings, not the embeddings.
     layout = replace(work, device="cpu").load().layout
-    return run.map(work, draft, schema.embeddings(*layout), how.embed, "embed")
+    made = run.map(work, draft, schema.embeddings(*layout), how.embed, "embed")
+    return replace(made, metrics={"notes": total(receipt.noted for receipt in made.files)})
 
 
 def _encode(run: Run, draft: Draft) -> Made:
@@ -73,5 +74,5 @@ def _encode(run: Run, draft: Draft) -> Made:
     return run.map(work, draft, schema.activations(work.layout.grid is not None), pool, "encode")
 
 
-EMBEDDINGS = Stage("embeddings", 2, lambda recipe: ("manifest",), _embed_what, _embed)
+EMBEDDINGS = Stage("embeddings", 3, lambda recipe: ("manifest",), _embed_what, _embed)
 ACTIVATIONS = Stage("activations", 1, lambda recipe: ("embeddings", "sae"), lambda run: {}, _encode)
