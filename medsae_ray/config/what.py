@@ -26,6 +26,9 @@ class Images(Model):
     """DICOM: black and white by the file's VOI LUT or window, or by the frame's range, as where a file has neither."""
     max_voxels: Annotated[int, Field(ge=1, le=2**31)] = 2**28
     """A volume that claims more is not read: reason too_large. A voxel of 8 bytes counts twice."""
+    orientation: Literal["exif", "stored"] = "exif"
+    """Photographs of films lie as the camera was held: turn them as EXIF says, as viewers do; or leave pixels as they
+    are stored, as MedCLIP's own preprocessing does. Either way such images are counted, and the report says so."""
     reduce_jpeg: bool = False
     """Decode JPEG at a half, quarter or eighth of its size where twice the encoder's input remains: twice as fast
     at 2048 pixels, for grey values that differ by 0.2 on average and 6 at most."""

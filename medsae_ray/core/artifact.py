@@ -9,6 +9,7 @@ The fingerprint hashes {stage, version, what, parents' fingerprints}: no path, h
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -35,6 +36,8 @@ class Receipt:
     """Rows that are not ok, counted by reason."""
     sha256: str
     bytes: int
+    noted: dict[str, int] = field(default_factory=dict)
+    """Rows that are ok and have a note all the same, counted by note."""
 
 
 @dataclass(frozen=True)
@@ -184,10 +187,6 @@ class Draft:
 
     def commit(self, files: list[Receipt], metrics: dict[str, Any], run: dict[str, Any]) -> Artifact:
         """Write the record. If another run committed this artifact first, that one is returned."""
-        not_ok: dict[str, int] = {}
-        for receipt in files:
-            for reason, count in receipt.not_ok.items():
-                not_ok[reason] = not_ok.get(reason, 0) + count
         record = Record(
             name=self.name,
             stage=self.stage,
@@ -197,7 +196,7 @@ class Draft:
             parents={stage: p.name for stage, p in self.parents.items()},
             files=sorted(files, key=lambda f: f.name),
             rows=sum(f.rows for f in files),
-            not_ok=dict(sorted(not_ok.items())),
+            not_ok=total(receipt.not_ok for receipt in files),
             metrics=metrics,
             run=run,
         )
@@ -214,19 +213,25 @@ class PartWriter:
     schema: pa.Schema
 
     def write(self, shard: int, table: pa.Table, expected_rows: int) -> Receipt:
-        """Check `table` against the schema and the shard's rows, then make it the shard's part in one step."""
+        """Check `table` against the schema and the shard's rows, then make it the shard's part in one step.
+
+        What `with_notes` says of the table goes into the receipt.
+        """
         name = part_name(shard)
         if table.num_rows != expected_rows:
             raise ArtifactError(f"{name}: shard {shard} has {expected_rows} rows, {table.num_rows} were computed")
+        noted = _noted(table.schema)
         table = conform(table, self.schema, name)
         not_ok = count_reasons(table)
         footer = {"fingerprint": self.fingerprint, "shard": str(shard), "not_ok": json.dumps(not_ok, sort_keys=True)}
+        if noted:
+            footer["noted"] = json.dumps(noted, sort_keys=True)
         sink = pa.BufferOutputStream()
         metadata = {f"medsae.{key}": value for key, value in footer.items()}
         pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
         data = sink.getvalue().to_pybytes()
         self.store.write(name, data)
-        return Receipt(name, shard, table.num_rows, not_ok, sha256(data), len(data))
+        return Receipt(name, shard, table.num_rows, not_ok, sha256(data), len(data), noted)
 
     def finished(self, expected_rows: Mapping[int, int]) -> dict[int, Receipt]:
         """Receipts of the parts that an earlier run wrote; a part that is torn or not ours counts as missing."""
@@ -245,7 +250,7 @@ class PartWriter:
         if not ours or footer.get(b"medsae.shard") != str(shard).encode() or parquet.metadata.num_rows != rows:
             return None
         not_ok = json.loads(footer[b"medsae.not_ok"])
-        return Receipt(part_name(shard), shard, rows, not_ok, sha256(data), len(data))
+        return Receipt(part_name(shard), shard, rows, not_ok, sha256(data), len(data), _noted(parquet.schema_arrow))
 
 
 def count_reasons(table: pa.Table) -> dict[str, int]:
@@ -254,3 +259,20 @@ def count_reasons(table: pa.Table) -> dict[str, int]:
         return {}
     counts = table.column("reason").drop_null().value_counts().to_pylist()
     return {row["values"]: row["counts"] for row in sorted(counts, key=lambda row: row["values"])}
+
+
+def with_notes(table: pa.Table, counts: Mapping[str, int]) -> pa.Table:
+    """`table`, with counts of rows that are ok and noted: they travel beside the columns, and are not among them."""
+    return table.replace_schema_metadata({"medsae.noted": json.dumps(counts, sort_keys=True)})
+
+
+def _noted(schema: pa.Schema) -> dict[str, int]:
+    return json.loads((schema.metadata or {}).get(b"medsae.noted", b"{}"))
+
+
+def total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Sums by word, in the order of the words."""
+    summed = Counter[str]()
+    for one in counts:
+        summed.update(one)
+    return dict(sorted(summed.items()))

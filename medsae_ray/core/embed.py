@@ -7,14 +7,16 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
 
 from medsae_ray.core import schema
-from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.artifact import Artifact, with_notes
 from medsae_ray.core.encoders import ENCODERS, encoder_preprocess, load_encoder
 from medsae_ray.core.encoders.base import Encoder
 from medsae_ray.core.images import Preprocess
 from medsae_ray.core.layout import Layout
+from medsae_ray.core.notes import notes_of
 from medsae_ray.core.reading import Reading, map_images
 from medsae_ray.core.storage import Images
 from medsae_ray.errors import ImageError
@@ -68,17 +70,18 @@ class EmbedWork:
         return Embedder.of(encoder, self.patches)
 
     def prepare(self, shard: int) -> pa.Table:
-        """Columns image_id, pixels (fixed-size bytes, null if the image cannot be used), reason."""
+        """Columns image_id, pixels (fixed-size bytes, null if the image cannot be used), reason, notes."""
         preprocess = self._preprocess()
         rows = self.manifest.part(shard, ["image_id", "uri"])
         grid = partial(_grid, preprocess)
         grids = map_images(self.reading, self.images, rows["uri"].to_pylist(), grid, self.readers)
         width = int(np.prod(preprocess.shape))
         pixels, reasons = (
-            pa.array([g for g, _ in grids], pa.binary(width)),
-            pa.array([r for _, r in grids], pa.string()),
+            pa.array([grid.pixels for grid in grids], pa.binary(width)),
+            pa.array([grid.reason for grid in grids], pa.string()),
         )
-        return pa.table({"image_id": rows["image_id"], "pixels": pixels, "reason": reasons})
+        notes = pa.array([grid.notes for grid in grids], pa.list_(pa.string()))
+        return pa.table({"image_id": rows["image_id"], "pixels": pixels, "reason": reasons, "notes": notes})
 
     def compute(self, model: Embedder, prepared: pa.Table) -> pa.Table:
         ok = prepared["pixels"].is_valid().to_numpy(zero_copy_only=False)
@@ -93,7 +96,9 @@ class EmbedWork:
         x_NTD[~ok] = 0
         x = pa.FixedSizeListArray.from_arrays(pa.array(x_NTD.ravel()), type=layout.field.type, mask=pa.array(~ok))
         columns = [prepared["image_id"], x, pa.array(ok), pa.array(reasons, pa.string())]
-        return pa.Table.from_arrays(columns, schema=schema.embeddings(*layout))
+        noted = pc.list_flatten(prepared["notes"].filter(pa.array(ok))).value_counts().to_pylist()
+        embedded = pa.Table.from_arrays(columns, schema=schema.embeddings(*layout))
+        return with_notes(embedded, {row["values"]: row["counts"] for row in noted})
 
     def _preprocess(self) -> Preprocess:
         return encoder_preprocess(self.encoder, self._weights(), **self.options)
@@ -102,13 +107,19 @@ class EmbedWork:
         return ENCODERS[self.encoder].local(self.weights) if self.weights else None
 
 
-def _grid(preprocess: Preprocess, found: Image.Image | ImageError) -> tuple[bytes | None, str | None]:
+class _Grid(NamedTuple):
+    pixels: bytes | None
+    reason: str | None
+    notes: tuple[str, ...] = ()
+
+
+def _grid(preprocess: Preprocess, found: Image.Image | ImageError) -> _Grid:
     if isinstance(found, ImageError):
-        return None, found.reason
+        return _Grid(None, found.reason)
     try:
-        return preprocess(found).tobytes(), None
+        return _Grid(preprocess(found).tobytes(), None, notes_of(found))
     except ImageError as error:
-        return None, error.reason
+        return _Grid(None, error.reason)
 
 
 def _batches(

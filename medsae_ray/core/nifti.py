@@ -1,7 +1,9 @@
 """NIfTI volumes (.nii, .nii.gz) and their slices. Needs nibabel.
 
 A volume is brought to the nearest canonical orientation (axes to the Right, Anterior, Superior), by flips and
-exchanges of axes alone: an oblique scan keeps its own planes. A slice is shown as a radiologist sees it: axial and
+exchanges of axes alone: an oblique scan keeps its own planes. Sizes of voxels that the header has wrong are taken as
+NIfTI's own library does: a handedness (qfac) that is not negative is 1, a size counts without its sign, and one that is
+0 or no number is 1 mm; a scale of 0 or that is no number is none. A slice is shown as a radiologist sees it: axial and
 coronal with the patient's right at the left of the image, sagittal with anterior at the left; superior (axial:
 anterior) at the top.
 
@@ -80,8 +82,14 @@ class Volume:
         return _square(Image.fromarray(grey_HW), across, down, max_pixels)
 
     def present(self) -> dict[str, np.ndarray]:
-        """For each plane, which of its slices hold a voxel other than 0: bool [slices]."""
-        mask_XYZ = self.voxels_XYZ != 0
+        """For each plane, which of its slices hold a voxel that is nearer to 1 than to 0, or beyond: bool [slices].
+
+        What interpolation leaves of a mask is below that, and a voxel that is no number is in no organ.
+        """
+        if self.voxels_XYZ.dtype.kind in "iu" and (self.shape.slope, self.shape.intercept) == (1, 0):
+            mask_XYZ = self.voxels_XYZ != 0  # the same, and several times as fast
+        else:
+            mask_XYZ = np.stack([_inside(self._scaled(stored_YZ)) for stored_YZ in self.voxels_XYZ])
         mask_YZ = mask_XYZ.any(axis=0)
         return {"axial": mask_YZ.any(axis=0), "coronal": mask_YZ.any(axis=1), "sagittal": mask_XYZ.any(axis=(1, 2))}
 
@@ -138,18 +146,39 @@ def _shape(nibabel: Any, stream: BinaryIO, max_voxels: int) -> Shape:
         raise ImageError("unsupported_mode", f"voxels of type {dtype}")
     if int(np.prod([float(n) for n in stored])) * max(dtype.itemsize, 4) > 4 * max_voxels:
         raise ImageError("too_large", f"the header says {stored} voxels, at most {max_voxels} are read")
-    slope, intercept = header.get_slope_inter()
+    slope, intercept = _scale(header)
     offset = int(header["vox_offset"]) if np.isfinite(header["vox_offset"]) else 0
     if not 0 <= offset <= _MAX_OFFSET:
         raise ImageError("corrupt", f"voxels that begin at byte {offset}")
+    _mend(header)
     affine = header.get_best_affine()
     orientation = nibabel.orientations.io_orientation(affine)
     spacing = nibabel.affines.voxel_sizes(affine)[np.argsort(orientation[:, 0])]
     if not (np.isfinite(orientation).all() and np.isfinite(spacing).all() and (spacing > 0).all()):
         raise ImageError("corrupt", "an affine that cannot be inverted")
     x, y, z = (float(s) for s in spacing)
-    scale = (1.0 if slope is None else float(slope), float(intercept or 0))
-    return Shape(stored, dtype, *scale, max(offset, size), orientation, spacing=(x, y, z))
+    return Shape(stored, dtype, slope, intercept, max(offset, size), orientation, spacing=(x, y, z))
+
+
+def _mend(header: Any) -> None:
+    """Voxel sizes and handedness as the module says, in place."""
+    pixdim = header["pixdim"]
+    sizes = np.abs(pixdim[1:4])
+    pixdim[1:4] = np.where(np.isfinite(sizes) & (sizes > 0), sizes, 1)
+    pixdim[0] = -1 if pixdim[0] < 0 else 1
+
+
+def _scale(header: Any) -> tuple[float, float]:
+    """Slope and intercept of the voxels."""
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if not np.isfinite(slope) or slope == 0:
+        return 1.0, 0.0
+    return slope, intercept if np.isfinite(intercept) else 0.0
+
+
+def _inside(values: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        return np.isfinite(values) & (np.abs(values) >= 0.5)
 
 
 def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:

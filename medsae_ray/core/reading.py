@@ -61,13 +61,14 @@ class Reading:
     max_voxels: int = MAX_VOXELS
     at_least: int | None = None
     """Of JPEG files: see `read_image`."""
+    orientation: str = "exif"
 
     @classmethod
     def of(cls, rules: "ImageRules", side: int | None = None) -> "Reading":
         """As a recipe's what.images says. `side`, in pixels, of the encoder's input is needed where JPEG files may be
         reduced; None reads them whole, for whatever looks at the image itself."""
         at_least = 2 * side if rules.reduce_jpeg and side else None
-        return cls(rules.max_pixels, rules.high_bit, rules.window, rules.max_voxels, at_least)
+        return cls(rules.max_pixels, rules.high_bit, rules.window, rules.max_voxels, at_least, rules.orientation)
 
     def image(self, store: Images, uri: str) -> Image.Image:
         """One image of mode L or RGB. ImageError if it cannot be used, OSError if the store does not answer."""
@@ -81,7 +82,12 @@ class Reading:
         if it cannot be used."""
         try:
             return read_image(
-                data, max_pixels=self.max_pixels, high_bit=self.high_bit, window=self.window, at_least=self.at_least
+                data,
+                max_pixels=self.max_pixels,
+                high_bit=self.high_bit,
+                window=self.window,
+                at_least=self.at_least,
+                orientation=self.orientation,
             )
         except MemoryError as error:
             raise _as_image_error(error) from None

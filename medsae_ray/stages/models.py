@@ -5,7 +5,7 @@ from typing import Any
 
 from medsae_ray.config import Pool
 from medsae_ray.core import schema
-from medsae_ray.core.artifact import Draft
+from medsae_ray.core.artifact import Draft, total
 from medsae_ray.core.embed import EmbedWork
 from medsae_ray.core.encode import EncodeWork
 from medsae_ray.core.encoders import ENCODERS, encoder_preprocess
@@ -61,7 +61,7 @@ def _embed(run: Run, draft: Draft) -> Made:
     probe = replace(work, device="cpu").load()
     first = FirstImages(run, draft)
     made = refuse_none(run.map(work, draft, schema.embeddings(*probe.layout), how.embed, "embed", first.look))
-    return replace(made, metrics={**made.metrics, **probe.encoder.notes})
+    return replace(made, metrics={"notes": total(receipt.noted for receipt in made.files), **probe.encoder.notes})
 
 
 def _encode(run: Run, draft: Draft) -> Made:
@@ -76,5 +76,5 @@ def _encode(run: Run, draft: Draft) -> Made:
     return run.map(work, draft, schema.activations(work.layout.grid is not None), pool, "encode")
 
 
-EMBEDDINGS = Stage("embeddings", 2, lambda recipe: ("manifest",), _embed_what, _embed, warnings=of_embeddings)
+EMBEDDINGS = Stage("embeddings", 3, lambda recipe: ("manifest",), _embed_what, _embed, warnings=of_embeddings)
 ACTIVATIONS = Stage("activations", 1, lambda recipe: ("embeddings", "sae"), lambda run: {}, _encode)

@@ -4,6 +4,7 @@ One shard is one Ray Data block from reading to writing. A worker writes its own
 so no image or embedding ever goes through the driver.
 """
 
+import json
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,8 @@ from medsae_ray.core.artifact import PartWriter, Receipt
 from medsae_ray.core.work import ShardWork
 from medsae_ray.errors import MedsaeError, ShardError
 from medsae_ray.stages.cluster import own_error
+
+_COUNTS = ("not_ok", "noted")
 
 
 def map_shards(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool, engine: str) -> Iterator[Receipt]:
@@ -151,16 +154,12 @@ class _naming:
 
 
 def _pack(receipt: Receipt) -> dict[str, Any]:
-    """A receipt as one row: reasons as two lists, since a dict would become a struct of all reasons."""
-    row = asdict(receipt)
-    row["reasons"], row["counts"] = list(receipt.not_ok), list(receipt.not_ok.values())
-    del row["not_ok"]
-    return row
+    """A receipt as one row: counts as text, since a dict would become a struct of all words that are counted."""
+    return {name: json.dumps(value) if name in _COUNTS else value for name, value in asdict(receipt).items()}
 
 
 def _unpack(row: dict[str, Any]) -> dict[str, Any]:
-    reasons, counts = row.pop("reasons"), row.pop("counts")
-    return {**row, "not_ok": dict(zip(reasons or [], counts or [], strict=True))}
+    return {name: json.loads(value) if name in _COUNTS else value for name, value in row.items()}
 
 
 def _blame(error: RayError, unfinished: dict[int, int], retries: int) -> MedsaeError:

@@ -102,6 +102,74 @@ def test_presence_is_told_for_each_slice_of_each_plane() -> None:
     }
 
 
+def slices(data: bytes) -> list[int]:
+    return [int(index) for index in np.flatnonzero(Volume(data).present()["axial"])]
+
+
+@pytest.mark.parametrize("background", [0.0, -0.0, 1e-9, -1e-6, 0.2, np.nan, np.inf])
+@pytest.mark.parametrize("organ", [1.0, 255.0, 0.6, -1.0])
+def test_only_voxels_that_are_of_an_organ_count_as_one(background: float, organ: float) -> None:
+    mask = np.full((7, 6, 5), background, np.float32)
+    mask[2:4, 2:4, 2] = organ
+    assert slices(nifti(mask)) == [2]
+    assert slices(nifti(np.full((7, 6, 5), background, np.float64))) == []
+
+
+def test_a_mask_is_scaled_before_it_is_looked_at() -> None:
+    mask = np.zeros((7, 6, 5), np.uint8)
+    mask[1, 1, 3] = 255
+    mask[2, 2, 1] = 3
+    assert slices(nifti(mask, slope=1 / 255)) == [3]
+    assert slices(nifti(mask)) == [1, 3]
+
+
+def changed(affine: np.ndarray | None = None, voxels: np.ndarray = VOXELS, **fields: Any) -> bytes:
+    """A volume that is placed by its qform alone, with other values in its header; name_n is item n of one."""
+    image = nibabel.Nifti1Image(voxels, np.eye(4) if affine is None else affine)
+    image.header.set_qform(image.affine, 1)
+    data = bytearray(image.to_bytes())
+    header = nibabel.Nifti1Header(bytes(data[:348]), check=False)
+    header["sform_code"] = 0
+    for name, value in fields.items():
+        field, _, item = name.rpartition("_") if name[-1].isdigit() else (name, "", "")
+        if item:
+            header[field][int(item)] = value
+        else:
+            header[field] = value
+    data[:348] = header.binaryblock
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"pixdim_0": 0}, {"pixdim_0": np.nan}, {"pixdim_0": 7}, {"pixdim_3": -3}, {"pixdim_0": 0, "pixdim_1": -2}],
+)
+def test_sizes_of_voxels_count_without_sign_and_a_missing_handedness_is_one(fields: dict[str, float]) -> None:
+    found = Volume(changed(np.diag([2.0, 2.0, 3.0, 1.0]), **fields))
+    assert found.shape.spacing == (2, 2, 3)
+    np.testing.assert_array_equal(found.voxels_XYZ, VOXELS)
+
+
+def test_a_negative_handedness_turns_the_third_axis() -> None:
+    found = Volume(changed(pixdim_0=-1))
+    np.testing.assert_array_equal(found.voxels_XYZ, VOXELS[:, :, ::-1])
+
+
+@pytest.mark.parametrize("size", [0, np.nan, np.inf])
+def test_a_size_that_is_none_is_one_millimetre(size: float) -> None:
+    assert Volume(changed(np.diag([2.0, 2.0, 3.0, 1.0]), pixdim_3=size)).shape.spacing == (2, 2, 1)
+    assert Volume(changed(qform_code=0, pixdim_3=size)).shape.spacing == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "scale"),
+    [(0, 5, (1, 0)), (np.nan, 5, (1, 0)), (np.inf, 5, (1, 0)), (2, np.nan, (2, 0)), (2, 5, (2, 5)), (-1, 0, (-1, 0))],
+)
+def test_a_scale_that_is_none_is_left_out(slope: float, intercept: float, scale: tuple[float, float]) -> None:
+    found = Volume(changed(scl_slope=slope, scl_inter=intercept)).shape
+    assert (found.slope, found.intercept) == scale
+
+
 def test_a_volume_beyond_the_limit_is_refused_by_its_header() -> None:
     with pytest.raises(ImageError, match="too_large"):
         header_shape(nifti(VOXELS), max_voxels=100)

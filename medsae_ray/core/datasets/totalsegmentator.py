@@ -138,8 +138,13 @@ def _label(organ: str, made: list[tuple[Scan, Slices]]) -> pa.Array:
 
 def _window(dataset: "TotalSegmentatorDataset", scan: Scan, about: Mapping[str, str]) -> str:
     if scan.modality == "MR":
-        return "p{:g}:{:g}".format(*dataset.mri_percentiles)
-    return "{:g}:{:g}".format(*(dataset.ct_window or ct_window(about.get("study_type"))))
+        return "p" + _ends(*dataset.mri_percentiles)
+    return _ends(*(dataset.ct_window or ct_window(about.get("study_type"))))
+
+
+def _ends(low: float, high: float) -> str:
+    """As an uri has them: plain digits, whatever their size."""
+    return ":".join(np.format_float_positional(end, trim="-") for end in (low, high))
 
 
 def read_meta(data: bytes, where: str) -> dict[str, dict[str, str]]:
