@@ -68,6 +68,8 @@ class VlmServer:
         self.vllm: Any = self.llm.engine._engine_client
         tokens: dict[str, int] = self.vllm.get_tokenizer().get_vocab()
         self.words = {token_id: word for token, token_id in tokens.items() if (word := spelling(token))}
+        if missing := {"yes", "no"} - set(self.words.values()):
+            raise EngineError(f"{settings.model}: its tokenizer has no token for {' and '.join(sorted(missing))}")
         self.apart, self.clock = Apart(), Clock()
         report("warming up")
         await self.ask(_gray_image(), [question("anything")])

@@ -55,7 +55,7 @@ class OpenAiEngine:
         timeout_s: float = 300.0,
         connections: int = 64,
     ) -> None:
-        self.url, self.model, self.patience_s = url.rstrip("/"), model, patience_s
+        self.url, self.model, self.patience_s, self.timeout_s = url.rstrip("/"), model, patience_s, timeout_s
         self.identity = model
         """After `connect`: the model and what it is made from, as far as the server says; never the address."""
         self.clock = Clock()
@@ -171,7 +171,7 @@ class OpenAiEngine:
                 said, asked = reply.why, retry_after(response.headers.get("Retry-After", ""))
             except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL) as error:
                 raise self._error(f"cannot be asked ({type(error).__name__}): check how.vlm.url") from None
-            except httpx.RequestError as error:
+            except (httpx.RequestError, TimeoutError) as error:
                 said = f"{type(error).__name__}: {said_by(error)}"
             waited = time.monotonic() - start
             if waited >= self.patience_s:
@@ -183,10 +183,11 @@ class OpenAiEngine:
     async def _once(self, method: str, path: str, body: Any) -> tuple[httpx.Response, bytes]:
         data = bytearray()
         async with self.http.stream(method, self.url + path, json=body) as response:
-            async for chunk in response.aiter_bytes():
-                data += chunk
-                if len(data) > LONGEST_REPLY:
-                    raise self._error(f"replies with more than {LONGEST_REPLY} bytes: check how.vlm.url")
+            async with asyncio.timeout(self.timeout_s):  # httpx bounds the time between two chunks only
+                async for chunk in response.aiter_bytes():
+                    data += chunk
+                    if len(data) > LONGEST_REPLY:
+                        raise self._error(f"replies with more than {LONGEST_REPLY} bytes: check how.vlm.url")
         # A server may repeat the key in what it says, and that is shown and kept.
         return response, bytes(data.replace(self._secret, b"***") if self._secret else data)
 

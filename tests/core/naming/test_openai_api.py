@@ -5,7 +5,8 @@ import base64
 import json
 import math
 import re
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -125,6 +126,32 @@ def test_a_pause_that_is_none_is_the_usual_one(asked: str, _no_pauses: list[floa
 
     ask(engine(serve), 1)
     assert _no_pauses == [0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("asked", ["-5", "nan", "inf"])
+def test_a_bad_pause_makes_no_storm_of_requests(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # real pauses
+    seen = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(429, headers={"Retry-After": asked})
+
+    begun = time.monotonic()
+    with pytest.raises(EngineError, match="HTTP 429"):
+        ask(engine(serve, patience_s=0.6), 1)
+    assert time.monotonic() - begun < 3 and 2 <= len(seen) <= 4
+
+
+def test_a_reply_that_never_comes_to_its_end_is_given_up() -> None:
+    class Dripping(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            while True:
+                await asyncio.Event().wait()
+                yield b" "
+
+    with pytest.raises(EngineError, match=r"does not answer.*TimeoutError"):
+        ask(engine(lambda request: httpx.Response(200, stream=Dripping()), patience_s=0.0, timeout_s=0.05), 1)
 
 
 def test_a_pause_until_a_date_is_kept_and_none_is_longer_than_there_is_patience(_no_pauses: list[float]) -> None:
