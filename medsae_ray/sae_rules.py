@@ -19,6 +19,9 @@ USED: dict[str, frozenset[str]] = {
 """The settings that only some architectures have, by architecture."""
 SOME = frozenset.union(*USED.values())
 
+CHOSEN = frozenset({"width", "k", "epochs", "batch_size", "lr"})
+"""What is chosen by the training rows where a recipe does not say it."""
+
 NEEDED = {
     "relu_l1": {"l1"},
     "topk": {"k"},
@@ -69,14 +72,15 @@ def check(values: Mapping[str, Any], choices: Mapping[str, tuple[Any, ...]], def
         )
 
 
-def check_together(values: Mapping[str, Any]) -> None:
-    """RecipeError for settings, each in its range, that no SAE can have together. Those not given are not in use."""
+def check_together(values: Mapping[str, Any], chosen: frozenset[str] = frozenset()) -> None:
+    """RecipeError for settings, each in its range, that no SAE can have together. Those not given are not in use; of
+    `chosen` those that are None will be chosen to go with the others."""
     if values["architecture"] == "matryoshka":
         _check_levels(values)
-        _check_selection(values)
+        _check_selection(values, chosen)
     width = values["width"]
     for name in ("k", "target_l0"):
-        if (values.get(name) or 0) > width:
+        if width is not None and (values.get(name) or 0) > width:
             raise RecipeError(
                 f"sae: {name} = {values[name]} is above width = {width}; lower {name} or widen the dictionary"
             )
@@ -112,7 +116,7 @@ def _check_levels(values: Mapping[str, Any]) -> None:
         raise RecipeError(f"sae: the last of levels = {list(levels)} is not width = {width}; make them equal")
 
 
-def _check_selection(values: Mapping[str, Any]) -> None:
+def _check_selection(values: Mapping[str, Any], chosen: frozenset[str]) -> None:
     levels, ks, selection = values["levels"], values["ks"], values["selection"]
     if values["compat"] == "sail" and (selection, values["normalisation"]) != ("per_level", "l2"):
         raise RecipeError("sae: compat 'sail' needs selection 'per_level' and normalisation 'l2', as SAIL has them")
@@ -121,7 +125,7 @@ def _check_selection(values: Mapping[str, Any]) -> None:
             f"sae: compat 'sail' starts from random directions, not init {values['init']!r}; leave it out"
         )
     wanted, other = ("k", "ks") if selection == "shared" else ("ks", "k")
-    if values[wanted] is None or values[other] is not None:
+    if (values[wanted] is None and wanted not in chosen) or values[other] is not None:
         raise RecipeError(f"sae: selection {selection!r} needs {wanted} and takes no {other}")
     if ks is None:
         return

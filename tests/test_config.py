@@ -13,8 +13,8 @@ from medsae_ray.config import How, Sae, load_recipe, parse_recipe
 from medsae_ray.config.encoders import Encoder
 from medsae_ray.core.encoders import ENCODERS
 from medsae_ray.core.sae.config import SAEConfig, choices
+from medsae_ray.core.sae.defaults import choose
 from medsae_ray.errors import RecipeError
-from medsae_ray.stages.train import sae_config
 
 GOOD: dict[str, Any] = {
     "name": "x",
@@ -115,8 +115,9 @@ SAIL = {"selection": "per_level", "ks": [2, 4], "compat": "sail", "normalisation
     ],
 )
 def test_every_architecture_of_a_recipe_is_one_that_can_be_trained(sae: dict[str, Any]) -> None:
-    config = sae_config(parse_recipe(changed("what.sae", sae)).what.sae, 512)
-    assert config.architecture == sae["architecture"] and config.width == 8192
+    settings = parse_recipe(changed("what.sae", sae)).what.sae.settings()
+    config = SAEConfig.from_dict(choose(settings, 100_000, 512) | {"d_in": 512})
+    assert config.architecture == sae["architecture"]
     for name, value in sae.items():
         assert getattr(config, name) == (tuple(value) if isinstance(value, list) else value)
 
@@ -125,7 +126,7 @@ def test_a_recipe_and_the_sae_have_the_same_settings() -> None:
     recipe = set(Sae.model_fields) - {"auxk"} | {"auxk_coefficient"}
     fixed = {"d_in", "auxk", "warmup_fraction", "decay_fraction", "dead_after_epochs"}
     assert recipe == {field.name for field in fields(SAEConfig)} - fixed
-    for name in {*choices(SAEConfig), "bandwidth", "epochs", "lr", "seed"} - {"architecture"}:
+    for name in {*choices(SAEConfig), "bandwidth", "seed"} - {"architecture"}:
         assert Sae.model_fields[name].default == getattr(SAEConfig, name), name
 
 

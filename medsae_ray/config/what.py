@@ -12,7 +12,7 @@ from medsae_ray.config.replication import Replication
 from medsae_ray.config.sweep import Members, Sweep, members_of
 from medsae_ray.config.vocabulary import Vocabulary
 from medsae_ray.errors import RecipeError
-from medsae_ray.sae_rules import REVIVING, SOME, USED, check_together
+from medsae_ray.sae_rules import CHOSEN, REVIVING, SOME, USED, check_together
 
 
 class Images(Model):
@@ -66,9 +66,10 @@ class Sae(Model):
     architecture: Literal["relu_l1", "topk", "batch_topk", "jumprelu", "gated", "matryoshka"] = "batch_topk"
     """ReLU with an L1 penalty (MedSAE), TopK (Gao et al. 2024), BatchTopK (Bussmann et al. 2024), JumpReLU and Gated
     (Rajamanoharan et al. 2024), or Matryoshka-BatchTopK (Bussmann et al. 2025; SAIL)."""
-    width: Annotated[int, Field(ge=2, le=1_000_000)] = 8192
-    """Number of features; MedSAE's example is 16 times the embedding's 512 dimensions."""
-    k: Positive = 32
+    width: Annotated[int | None, Field(ge=2, le=1_000_000)] = None
+    """Number of features. Null, as `k`, `epochs`, `batch_size` and `lr` may be too: chosen by the number of training
+    images and of the embedding's dimensions."""
+    k: Annotated[int | None, Field(ge=1)] = None
     """TopK: active features per image. BatchTopK and Matryoshka: their mean."""
     l1: Annotated[float, Field(ge=0)] = 2.0
     """ReLU, Gated: weight of the L1 penalty, for embeddings scaled to E||x - mean||^2 = d and the squared error summed
@@ -104,13 +105,13 @@ class Sae(Model):
     start_l0: Annotated[float, Field(gt=0)] | None = 64.0
     """ReLU, JumpReLU, Gated: active features per image at first, at most half of `width`, by a bias for each feature.
     Null starts without biases, half of the features active; with init random this is MedSAE's start."""
-    epochs: Positive = 100
+    epochs: Annotated[int | None, Field(ge=1)] = None
     """Passes over the training patients' images."""
     patience: Positive | None = None
     """TopK, BatchTopK, Matryoshka: stop after so many epochs without a lower held-out FVU and keep the best epoch."""
-    batch_size: Positive = 4096
+    batch_size: Annotated[int | None, Field(ge=1)] = None
     """Images per optimiser step, over all workers together."""
-    lr: Annotated[float, Field(gt=0, lt=1)] = 1e-3
+    lr: Annotated[float | None, Field(gt=0, lt=1)] = None
     """Peak learning rate of Adam."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Of the large matrix products. auto takes bfloat16 where a measurement finds it faster: results then depend on the
@@ -120,8 +121,9 @@ class Sae(Model):
 
     @model_validator(mode="after")
     def _settings_go_together(self) -> Self:
-        if (self.settings().get("k") or 0) > self.width:
-            raise ValueError(f"k is {self.k}, more than the {self.width} features of width")
+        width = self.settings()["width"]
+        if width is not None and (self.settings().get("k") or 0) > width:
+            raise ValueError(f"k is {self.k}, more than the {width} features of width")
         defaults = {name: field.default for name, field in type(self).model_fields.items()}
         # Recipes may keep a k and an l1 for both kinds of architecture; the rest is written for one kind on purpose.
         for name in sorted(SOME - USED[self.architecture] - {"k", "l1", *REVIVING}):
@@ -130,17 +132,17 @@ class Sae(Model):
         if self.architecture == "matryoshka" and self.levels is None:
             raise ValueError("architecture matryoshka needs levels, for example [512, 2048, 8192] for a width of 8192")
         try:
-            check_together(self.settings())
+            check_together(self.settings(), CHOSEN)
         except RecipeError as error:
             raise ValueError(str(error).removeprefix("sae: ")) from error
         return self
 
     def settings(self) -> dict[str, Any]:
-        """What the architecture uses, as the SAE's own configuration calls it."""
+        """What the architecture uses, as the SAE's own configuration calls it; null for what is to be chosen."""
         values = self.model_dump()
         values["auxk_coefficient"] = values.pop("auxk")
-        if self.selection == "per_level" and self.k == type(self).model_fields["k"].default:
-            values["k"] = None
+        if self.levels and self.width is None:
+            values["width"] = self.levels[-1]
         return {name: value for name, value in values.items() if name not in SOME - USED[self.architecture]}
 
 

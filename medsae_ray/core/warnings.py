@@ -23,6 +23,12 @@ CODES: dict[str, str] = {
     "what.naming, or leave it out.",
     "no_labels": "The dataset has no labels: features are shown with their images only, and nothing says what goes with "
     "them.",
+    "l0_far_from_k": "On held-out images the SAE has over a fifth more or fewer active features than were asked for. "
+    "More: the dictionary fits its training images by heart; use a smaller what.sae.width or more images.",
+    "dead_features": "Over half of the SAE's features are active on no image at all. Use a smaller what.sae.width, or "
+    "leave it out.",
+    "copied_features": "Over a twentieth of the SAE's live features are copies of another (their activations on images "
+    "correlate above 0.9). The report shows a group once. Use a smaller what.sae.width, or leave it out.",
 }
 """Every code, with what it means and what to do about it."""
 

@@ -8,10 +8,12 @@ import ray
 
 from medsae_ray.config import Recipe
 from medsae_ray.core import schema
-from medsae_ray.core.artifact import Draft
+from medsae_ray.core.artifact import Artifact, Draft
 from medsae_ray.core.evidence import evidence, plain
 from medsae_ray.core.features import FeatureWork, GroupSums, Labels, readable
 from medsae_ray.core.names import atlas, label_names
+from medsae_ray.core.warnings import RunWarning
+from medsae_ray.stages.copies import copied, feature_warnings
 from medsae_ray.stages.run import Made, Run, Stage
 
 
@@ -94,8 +96,15 @@ def _quality(total: GroupSums) -> dict[str, Any]:
 
 
 def _features(run: Run, draft: Draft) -> Made:
-    table, metrics = measure(run, draft, labels_of(run, draft), "features")
-    return Made([draft.writer(table.schema).write(0, table, table.num_rows)], metrics)
+    labels = labels_of(run, draft)
+    table, metrics = measure(run, draft, labels, "features")
+    groups = copied(draft.parents["activations"], labels.discovery_N, metrics["sae"]["width"])
+    return Made([draft.writer(table.schema).write(0, table, table.num_rows)], metrics | {"copies": groups})
+
+
+def _warnings(run: Run, features: Artifact) -> Iterator[RunWarning]:
+    metrics = features.record.metrics
+    return feature_warnings(metrics["sae"]["width"], metrics["sae"]["alive"], metrics["copies"])
 
 
 def _number(value: float) -> float | None:
@@ -136,6 +145,6 @@ def features_parents(recipe: Recipe) -> tuple[str, ...]:
     return ("manifest", "embeddings", "sae", "activations")
 
 
-FEATURES = Stage("features", 2, features_parents, features_what, _features)
+FEATURES = Stage("features", 3, features_parents, features_what, _features, warnings=_warnings)
 LABEL_NAMES = Stage("label_names", 2, lambda recipe: ("features",), lambda run: {}, _label_names)
 ATLAS = Stage("atlas", 2, _atlas_parents, lambda run: {}, _atlas)

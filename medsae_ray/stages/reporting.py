@@ -59,6 +59,7 @@ def report_data(run: Run) -> ReportData:
         raw_findings=[_finding(f) for f in metrics["raw_findings"]],
         thumbnail=pictures.png,
         stages=[asdict(row) for row in run.rows],
+        copies=metrics["copies"],
         warnings=run.warnings,
         naming=naming_report(run) if what.naming else None,
         replication=_replication(run) if what.datasets else None,
@@ -97,7 +98,12 @@ def _provenance(run: Run) -> dict[str, str]:
     artifacts = {row.name: row.artifact for row in run.rows}
     versions = " ".join(f"{name} {version}" for name, version in record.run["packages"].items())
     kind = f"{what.sae.architecture} as in the code of {what.sae.compat}" if what.sae.compat else what.sae.architecture
-    sae = f"{kind}, {what.sae.width} features"
+    config = run.artifact("sae").record.metrics["config"]
+    sizes = f", k {config['k']}" if config["k"] else ""
+    sae = (
+        f"{kind}, {config['width']:,} features{sizes}, {config['epochs']:,} epochs in batches of "
+        f"{config['batch_size']:,}, learning rate {config['lr']:g}"
+    )
     return {
         "dataset": ", ".join(source.name for source in what.sources),
         "encoder": encoder_name(run.recipe),

@@ -11,16 +11,15 @@ from rich.markup import escape
 
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact, Draft
-from medsae_ray.core.layout import Layout
 from medsae_ray.core.report.sweep import render_sweep
-from medsae_ray.core.sae.fit import check_batch
+from medsae_ray.core.sae.defaults import check_fits
 from medsae_ray.core.sweep import DIED, ranked, result_row
 from medsae_ray.errors import MedsaeError
 from medsae_ray.stages.closing import sweep_table
 from medsae_ray.stages.pages import page_id, publish
 from medsae_ray.stages.run import Made, Run, Stage
 from medsae_ray.stages.sweep_tasks import Task, train_all
-from medsae_ray.stages.train import SAE, job_of, training_rows
+from medsae_ray.stages.train import SAE, job_of, settings_of, training_rows
 
 PAGE = "sweep.html"
 
@@ -38,7 +37,9 @@ def publish_sweep(run: Run, table: pa.Table, left_out: int) -> None:
 def _make(run: Run, draft: Draft) -> Made:
     found = run.recipe.what.members()
     tasks = _tasks(run, draft)
-    todo = [task for task in tasks if not task.draft.committed()]
+    # What is chosen for one member may be what another one says.
+    distinct = {task.draft.name: task for task in tasks}
+    todo = [task for task in distinct.values() if not task.draft.committed()]
     failures = {
         task.draft.name: failure
         for task, failure in run.track(train_all(run, todo), "sweep", len(todo))
@@ -65,12 +66,12 @@ def _make(run: Run, draft: Draft) -> Made:
 def _tasks(run: Run, draft: Draft) -> list[Task]:
     """Every SAE, with the artifact that stage `sae` would make of it. RecipeError for a batch that cannot be filled."""
     embeddings, manifest = draft.parents["embeddings"], draft.parents["manifest"]
-    d_in, rows, how = Layout.of(embeddings.schema).dim, training_rows(embeddings, manifest), run.recipe.how.train
-    tasks = []
+    rows, tasks = training_rows(embeddings, manifest), []
     for member in run.recipe.what.members().members:
-        of = Draft(run.root, SAE.name, SAE.version, member.sae.settings(), draft.parents)
-        tasks.append(Task(job_of(member.sae, of, how, d_in), of))
-        check_batch(tasks[-1].job.config, rows, 1)
+        settings = settings_of(member.sae, embeddings, manifest)
+        check_fits(rows, settings)
+        of = Draft(run.root, SAE.name, SAE.version, settings, draft.parents)
+        tasks.append(Task(job_of(of, run.recipe.how.train), of))
     return tasks
 
 

@@ -10,7 +10,7 @@ import signal
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,9 +30,11 @@ from medsae_ray.core.features import readable
 from medsae_ray.core.layout import Layout
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig
-from medsae_ray.core.sae.fit import Ending, EpochLog, check_batch, fit
+from medsae_ray.core.sae.defaults import check_fits, choose, open_settings
+from medsae_ray.core.sae.fit import Ending, EpochLog, fit
 from medsae_ray.core.sae.table import Table
 from medsae_ray.core.storage import Store
+from medsae_ray.core.warnings import RunWarning
 from medsae_ray.errors import MedsaeError
 from medsae_ray.stages.cluster import own_error, require
 from medsae_ray.stages.run import Made, Run, Stage
@@ -41,6 +43,8 @@ from medsae_ray.stages.tables import split_table
 ATTEMPTS = "_attempts"
 SPLITS = ("sae", "naming")
 """Of the training rows and of the held-out rows."""
+FAR = 0.2
+"""Held-out images with so much more or fewer active features than were asked for are worth a warning."""
 
 
 class Fitted(NamedTuple):
@@ -73,8 +77,12 @@ class Job(NamedTuple):
         return max(1, int(self.how.cpus))
 
 
-def sae_config(sae: Sae, d_in: int) -> SAEConfig:
-    return SAEConfig.from_dict(sae.settings() | {"d_in": d_in})
+def settings_of(sae: Sae, embeddings: Artifact, manifest: Artifact) -> dict[str, Any]:
+    """All settings; what the recipe leaves open follows from the training rows."""
+    settings = sae.settings()
+    if not open_settings(settings):
+        return settings
+    return choose(settings, training_rows(embeddings, manifest), Layout.of(embeddings.schema).dim)
 
 
 def _table(job: Job, split: str) -> AbstractContextManager[Table]:
@@ -253,11 +261,12 @@ def _fit(trainer: TorchTrainer) -> Any:
             signal.signal(signal.SIGINT, before)
 
 
-def job_of(sae: Sae, draft: Draft, how: Train, d_in: int) -> Job:
-    """The training of one SAE, whose artifact `draft` becomes."""
+def job_of(draft: Draft, how: Train) -> Job:
+    """The training of the SAE whose artifact `draft` becomes."""
     embeddings, manifest = draft.parents["embeddings"], draft.parents["manifest"]
+    config = SAEConfig.from_dict(draft.what | {"d_in": Layout.of(embeddings.schema).dim})
     provenance = {"encoder": embeddings.record.what, "embeddings": embeddings.record.fingerprint}
-    return Job(sae_config(sae, d_in), embeddings, manifest, how, provenance, draft.store.child(ATTEMPTS))
+    return Job(config, embeddings, manifest, how, provenance, draft.store.child(ATTEMPTS))
 
 
 def training_rows(embeddings: Artifact, manifest: Artifact) -> int:
@@ -277,18 +286,24 @@ def made_of(draft: Draft, fitted: Fitted, config: SAEConfig) -> Made:
         draft.write_file("config", ".json", fitted.config),
         draft.write_file("log", ".parquet", sink.getvalue().to_pybytes()),
     ]
-    return Made(
-        files,
-        {"last_epoch": last, "resumed_from_epoch": fitted.resumed_from, "config": json.loads(fitted.config)["config"]},
-    )
+    metrics = {
+        "last_epoch": last,
+        "resumed_from_epoch": fitted.resumed_from,
+        "training_rows": training_rows(draft.parents["embeddings"], draft.parents["manifest"]),
+        "config": json.loads(fitted.config)["config"],
+    }
+    return Made(files, metrics)
 
 
 def _make(run: Run, draft: Draft) -> Made:
-    embeddings, manifest = draft.parents["embeddings"], draft.parents["manifest"]
-    job = job_of(run.recipe.what.sae, draft, run.recipe.how.train, Layout.of(embeddings.schema).dim)
+    rows = training_rows(draft.parents["embeddings"], draft.parents["manifest"])
+    job = job_of(draft, run.recipe.how.train)
+    if chosen := open_settings(run.recipe.what.sae.settings()):
+        said = ", ".join(f"{name} {draft.what[name]:,}" for name in chosen)
+        run.console.print(f"sae: chosen for {rows:,} training rows of {job.config.d_in:,} numbers: {said}")
     if run.recipe.how.engine == "ray":
         # Here and not on a worker, where Ray Train would try again what can never fit.
-        check_batch(job.config, training_rows(embeddings, manifest), job.how.workers)
+        check_fits(rows, draft.what, job.how.workers)
         fitted = _train_on_ray(run, job)
     else:
         fitted = train_here(job, {}, None, lambda epoch, state: None)
@@ -296,7 +311,28 @@ def _make(run: Run, draft: Draft) -> Made:
 
 
 def _what(run: Run) -> dict[str, Any]:
-    return run.recipe.what.sae.settings()
+    embeddings, manifest = (run.committed(name) for name in _PARENTS)
+    assert embeddings and manifest, "a stage is named after what it is made of is there"
+    return settings_of(run.recipe.what.sae, embeddings, manifest)
 
 
-SAE = Stage("sae", 5, lambda recipe: ("embeddings", "manifest"), _what, _make)
+def _warnings(run: Run, sae: Artifact) -> Iterator[RunWarning]:
+    """By the record alone."""
+    metrics, what = sae.record.metrics, sae.record.what
+    wanted = what.get("target_l0") or what.get("k") or (what.get("ks") or [None])[-1]
+    found = metrics["last_epoch"]["l0"]
+    if wanted and abs(found / wanted - 1) > FAR:
+        yield RunWarning("l0_far_from_k", _far(found, wanted, metrics), round(found, 2))
+
+
+def _far(found: float, wanted: float, metrics: dict[str, Any]) -> str:
+    width, rows = metrics["config"]["width"], metrics["training_rows"]
+    return (
+        f"held-out images have {found:.1f} active features on average, where {wanted:g} were asked for: "
+        f"{width:,} features were fitted to {rows:,} training rows. "
+        + ("Use fewer features (what.sae.width), or more images" if found > wanted else "Train longer, or lower k")
+    )
+
+
+_PARENTS = ("embeddings", "manifest")
+SAE = Stage("sae", 5, lambda recipe: _PARENTS, _what, _make, warnings=_warnings)

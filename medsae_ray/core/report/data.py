@@ -165,6 +165,8 @@ class ReportData:
     thumbnail: Callable[[str], bytes | None]
     stages: list[dict[str, object]]
     """Per stage: name, artifact, rows, not_ok, seconds."""
+    copies: Sequence[Sequence[int]] = ()
+    """Groups of features that are copies of each other."""
     warnings: Sequence[RunWarning] = ()
     """What the reader must know before believing the numbers."""
     naming: NamingReport | None = None

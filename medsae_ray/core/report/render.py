@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from medsae_ray.core import schema
 from medsae_ray.core.naming import verdict
-from medsae_ray.core.report import charts, heatmap, name_tests, names, overlay, text, view
+from medsae_ray.core.report import charts, grouped, heatmap, name_tests, names, overlay, text, view
 from medsae_ray.core.report.data import ReportData
 
 
@@ -21,12 +21,14 @@ def render_report(data: ReportData, cards: int = 24) -> str:
     if data.naming:
         schema.conform(data.naming.names, schema.names(), "the report's names")
         schema.conform(data.naming.scores, verdict.scores(), "the report's scores")
-    rows = view.strongest(data)
+    one = grouped.one_of_each(view.strongest(data), data.copies, {finding.feature for finding in data.findings})
+    rows = one.rows
     shown = view.carded(rows, data, cards)
     limit = view.common_limit(shown, ("r", "r_low", "r_high"))
     map_limit = view.common_limit(rows[: view.MAP_FEATURES], ("r",))
-    linked = {row["feature"] for row in shown}
-    tests = name_tests.tests_of(data.naming, linked) if data.naming else {}
+    carded = {row["feature"] for row in shown}
+    linked = one.cards(carded)
+    tests = name_tests.tests_of(data.naming, carded) if data.naming else {}
     maps = view.maps_of(shown, data)
     findings, entropy = view.finding_rows(data), view.entropy_rows(data.entropy)
     labels = [row.label for row in findings]
@@ -40,7 +42,7 @@ def render_report(data: ReportData, cards: int = 24) -> str:
             entropy=entropy,
             verdict=view.entropy_verdict(entropy[0], entropy[1], len(data.labels)),
             panels=view.panels(data),
-            label_map=view.label_map(rows, data, linked, map_limit),
+            label_map=view.label_map(rows, data, carded, map_limit),
             map_size=min(len(rows), view.MAP_FEATURES),
             legend=heatmap.legend(map_limit),
             cards=[view.card(row, data, limit, maps, tests.get(row["feature"], ())) for row in shown],
@@ -49,6 +51,7 @@ def render_report(data: ReportData, cards: int = 24) -> str:
             ranked=len(rows),
             by_label=any(text.known(row["best_r"]) for row in rows),
             linked=linked,
+            stands_for=one.stands_for,
             auroc_axis=charts.auroc_axis(),
             auroc_axis_wide=charts.auroc_axis(300),
         )

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from medsae_ray.core.sae.architectures import build
 from medsae_ray.core.sae.config import SAEConfig
+from medsae_ray.core.sae.defaults import check_fits
 from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.sae.normalise import Normalisation, check_finite
 from medsae_ray.core.sae.ranks import Ranks
@@ -79,16 +80,4 @@ def _check(config: SAEConfig, train_ND: Tensor, heldout_ND: Tensor, ranks: Ranks
         if len(x_ND) < ranks.world:
             raise DatasetError(f"{len(x_ND)} {what} embeddings are too few for {ranks.world} ranks")
     check_finite(heldout_ND, "held-out")
-    check_batch(config, len(train_ND), ranks.world)
-
-
-def check_batch(config: SAEConfig, rows: int, world: int) -> None:
-    """RecipeError for a batch that `rows` training rows cannot fill or `world` workers cannot share."""
-    if config.batch_size > rows:
-        raise RecipeError(f"sae: batch_size = {config.batch_size} is above the {rows} training rows; lower it")
-    if config.batch_size % world:
-        near = max(world, config.batch_size // world * world)
-        raise RecipeError(
-            f"sae: batch_size = {config.batch_size} cannot be split over {world} workers; "
-            f"use {near}, or a number of workers that divides it"
-        )
+    check_fits(len(train_ND), vars(config), ranks.world)

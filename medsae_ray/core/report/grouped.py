@@ -1,0 +1,39 @@
+"""Features that are copies of each other, shown once."""
+
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
+
+Row = dict[str, Any]  # one row of the atlas
+
+
+class Shown(NamedTuple):
+    """What is left of ranked rows."""
+
+    rows: list[Row]
+    """One of each group, where the first of it was; and all that have no copy."""
+    stands_for: dict[int, list[int]]
+    """Feature that is shown -> its copies that are not, ascending."""
+
+    def cards(self, carded: Collection[int]) -> dict[int, int]:
+        """Feature -> the feature on whose card it is to be found."""
+        return {f: card for card in carded for f in (card, *self.stands_for.get(card, ()))}
+
+
+def one_of_each(rows: Sequence[Row], groups: Sequence[Sequence[int]], wanted: Collection[int]) -> Shown:
+    """Of each group the first row that is `wanted`, or else the first."""
+    group_of = {feature: number for number, group in enumerate(groups) for feature in group}
+    chosen: dict[int, Row] = {}
+    for row in sorted(rows, key=lambda row: row["feature"] not in wanted):
+        chosen.setdefault(group_of.get(row["feature"], ~row["feature"]), row)
+    kept, done = [], set()
+    for row in rows:
+        key = group_of.get(row["feature"], ~row["feature"])
+        if key not in done:
+            kept.append(chosen[key])
+            done.add(key)
+    copies = {
+        chosen[number]["feature"]: sorted(set(group) - {chosen[number]["feature"]})
+        for number, group in enumerate(groups)
+        if number in chosen
+    }
+    return Shown(kept, copies)
