@@ -11,7 +11,8 @@ Legend: N images, F units, L labels, K label permutations, G images of a group.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -53,6 +54,8 @@ class Labels:
     """Which of `datasets` each image is of."""
     datasets: list[str]
     """In alphabetical order, whatever the recipe's."""
+    by_patient: bool = field(default=False, kw_only=True)
+    """Whether each patient counts once in correlations, and not each image."""
 
     @classmethod
     def of(cls, manifest: pa.Table, uncertain: Policy, blank: Policy, ok_N: np.ndarray) -> Self:
@@ -79,6 +82,21 @@ class Labels:
         """The same with the chosen images only, those of one dataset for example."""
         sets = ("discovery_N", "discovery_one_N", "heldout_N", "test_N", "counted_N")
         return replace(self, **{name: getattr(self, name) & chosen_N for name in sets})
+
+    @cached_property
+    def weight_NL(self) -> np.ndarray | None:
+        """Weights of the discovery images in correlations: 1 over the number of the patient's discovery images on which
+        the label is known. None where each counts once."""
+        if not self.by_patient:
+            return None
+        known_NL = ~np.isnan(self.y_NL) & self.discovery_N[:, None]
+        _, patient_N = np.unique(self.patient_N.astype(str), return_inverse=True)
+        images = [np.bincount(patient_N, known_N)[patient_N] for known_N in known_NL.T]
+        return 1 / np.maximum(np.stack(images, axis=1), 1) if images else np.empty(known_NL.shape)
+
+    def weights(self, rows_n: np.ndarray) -> np.ndarray | None:
+        """Those of some images."""
+        return None if self.weight_NL is None else self.weight_NL[rows_n]
 
     def discovery_patients(self) -> np.ndarray:
         """[L] distinct discovery patients with a known label: the n behind the intervals of r.
@@ -207,7 +225,7 @@ class FeatureWork:
         strata = labels.dataset_N[rows_G[one]]
         return Sums(
             UnitStats.of(x_GF, labels.image_N[rows_G], labels.patient_N[rows_G], self.top_images),
-            Comoments.of(x_GF[discovery], labels.y_NL[rows_G[discovery]]),
+            Comoments.of(x_GF[discovery], labels.y_NL[rows_G[discovery]], labels.weights(rows_G[discovery])),
             Overlap.of(x_GF[one], labels.y_NL[rows_G[one]], strata, len(labels.datasets)),
             Comoments.of(x_GF[heldout], y_PL[places]),
             null_comoments(x_GF[heldout], places, y_PL, orders),

@@ -8,17 +8,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 CODES: dict[str, str] = {
-    "images_not_ok": "A good part of the images could not be used. What is said of the others may not hold for them: see "
-    "the reasons, mend what can be mended, delete the embeddings' folder and run again.",
+    "images_not_ok": "A good part of the images could not be used, and what is said of the others may not hold for "
+    "them: see the reasons, mend what can be mended, delete the embeddings' folder and run again.",
     "patients_unknown": "Nothing says whose an image is, so each counts as a patient of its own. Two images of one "
     "person may then stand on both sides of a split, and intervals are too narrow: name the column.",
-    "one_patient": "One patient has a large part of the images that units and labels are matched on. Correlations weigh "
-    "images: `what.features.weights: patients` lets every patient count once.",
+    "one_patient": "One patient has a large part of the images that units and labels are matched on. Correlations "
+    "weigh images: `what.features.weights: patients` lets every patient count once.",
     "few_in_test": "A label has fewer than 20 test patients with it, or without it. Its AUROC rests on those.",
     "unmentioned_never_absent": "A label is never absent, only present or not mentioned, so nothing can be correlated "
     "with it. `blank: zero` in the dataset says that what is not mentioned is absent.",
-    "small_training": "There are fewer training images than the encoder has dimensions: an SAE can learn them by heart. "
-    "Look at R2 on new patients, and take a narrow SAE.",
+    "small_training": "There are fewer training images than the encoder has dimensions: an SAE can learn them by "
+    "heart. Look at R2 on new patients, and take a narrow SAE.",
     "naming_support": "There are too few patients for names: to give them, or to test them. Lower the numbers of "
     "what.naming, or leave it out.",
     "no_labels": "The dataset has no labels: features are shown with their images only, and nothing says what goes with "
@@ -29,6 +29,8 @@ CODES: dict[str, str] = {
     "leave it out.",
     "copied_features": "Over a twentieth of the SAE's live features are copies of another (their activations on images "
     "correlate above 0.9). The report shows a group once. Use a smaller what.sae.width, or leave it out.",
+    "no_labels": "The dataset has no labels: features are shown with their images only, and nothing says what goes "
+    "with them.",
 }
 """Every code, with what it means and what to do about it."""
 

@@ -1,6 +1,7 @@
 """Stages `features`, `label_names` and `atlas`: statistics by Ray tasks, names by label, one table of all."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -49,7 +50,8 @@ class Measured(NamedTuple):
 def labels_of(run: Run, draft: Draft) -> Labels:
     what = run.recipe.what
     usable = readable(draft.parents["embeddings"])
-    return Labels.of(draft.parents["manifest"].table(), what.uncertain, what.blank, usable)
+    labels = Labels.of(draft.parents["manifest"].table(), what.uncertain, what.blank, usable)
+    return replace(labels, by_patient=what.features.weights == "patients")
 
 
 def measure(run: Run, draft: Draft, labels: Labels, title: str) -> Measured:

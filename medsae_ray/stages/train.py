@@ -226,21 +226,17 @@ def _train_on_ray(run: Run, job: Job) -> Fitted:
             storage_filesystem=filesystem,
             failure_config=ray.train.FailureConfig(max_failures=how.retries),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            callbacks=[NoSecondTry()],
+            callbacks=[NoSecondTry()],  # type: ignore[list-item]
         ),
     )
     with run.console.status(f"sae: {job.config.epochs} epochs on {how.workers} workers"):
         try:
             result = _fit(trainer)
         except TrainingFailedError as error:
-            causes = [
-                error,
-                *getattr(error, "worker_failures", {}).values(),
-                getattr(error, "controller_failure", None),
-            ]
-            known = next((cause for cause in causes if isinstance(cause, MedsaeError)), None)
-            ours = known or own_error("\n\n".join(map(str, causes)))
-            raise ours or MedsaeError(f"training failed after {how.retries} retries: {error}") from error
+            refused = getattr(error, "controller_failure", None)
+            causes = "\n\n".join(str(cause) for cause in getattr(error, "worker_failures", {}).values())
+            ours = refused if isinstance(refused, MedsaeError) else own_error(causes)
+            raise ours or MedsaeError(f"training failed after {how.retries} retries: {error}") from None
     assert result.checkpoint is not None, "training ends with a checkpoint"
     with result.checkpoint.as_directory() as folder:
         (file,) = Path(folder).glob("result-*")

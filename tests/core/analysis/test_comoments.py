@@ -140,3 +140,40 @@ def test_bad_input_is_refused(x_NF: np.ndarray, y_NL: np.ndarray, message: str) 
 def test_other_shapes_do_not_merge() -> None:
     with pytest.raises(ArtifactError, match="cannot be merged"):
         Comoments.zero(2, 3).merge(Comoments.zero(3, 2))
+
+
+def numpy_r(x_NF: np.ndarray, y_NL: np.ndarray, weight_NL: np.ndarray) -> np.ndarray:
+    def r(x: np.ndarray, y: np.ndarray, w: np.ndarray) -> float:
+        known = ~np.isnan(y)
+        cov = np.cov(x[known], y[known], aweights=w[known], ddof=0)
+        return cov[0, 1] / np.sqrt(cov[0, 0] * cov[1, 1])
+
+    return np.array([[r(x, y, w) for y, w in zip(y_NL.T, weight_NL.T, strict=True)] for x in x_NF.T])
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(0, 60), max_size=6), as_sparse=st.booleans())
+def test_weighted_rows_merge_to_what_numpy_says_of_all(seed: int, cuts: list[int], as_sparse: bool) -> None:
+    rng = np.random.default_rng(seed)
+    x_NF, y_NL = rng.normal(size=(60, UNITS)) + 3, rng.normal(size=(60, LABELS))
+    if as_sparse:
+        x_NF *= rng.random(x_NF.shape) < 0.5
+    y_NL[rng.random(y_NL.shape) < 0.2] = np.nan
+    weight_NL = 1 / rng.integers(1, 5, y_NL.shape)
+    bounds = [0, *sorted(cuts), 60]
+    found = merged_in_random_tree(
+        [
+            Comoments.of(sparse.csr_array(x_NF[a:b]) if as_sparse else x_NF[a:b], y_NL[a:b], weight_NL[a:b])
+            for a, b in pairwise(bounds)
+        ],
+        rng,
+    )
+    np.testing.assert_allclose(found.pearson(), numpy_r(x_NF, y_NL, weight_NL), atol=1e-12)
+
+
+def test_a_weight_of_two_is_a_row_that_comes_twice() -> None:
+    x_NF, y_NL = table(3, 40, 1.0)
+    twice = np.arange(40) % 2
+    weighted = Comoments.of(x_NF, y_NL, np.broadcast_to(1.0 + twice[:, None], y_NL.shape))
+    again = np.repeat(np.arange(40), 1 + twice)
+    np.testing.assert_allclose(weighted.pearson(), Comoments.of(x_NF[again], y_NL[again]).pearson(), atol=1e-12)
