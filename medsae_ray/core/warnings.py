@@ -7,7 +7,13 @@ stage's tick and again at the end, and stands at the top of the report and in su
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-CODES: dict[str, str] = {}
+CODES: dict[str, str] = {
+    "column_decides_label": "A metadata column is a label in other words: knowing one is knowing the other. Shortcuts "
+    "by this column are not reported; leave it out of the metadata, or ask whether the label was made from it.",
+    "datasets_disagree": "A feature's AUROC for a label is another in one dataset than in a second, or than in all "
+    "together (their intervals do not meet). The figure of all mixes differences between datasets with differences "
+    "between patients: read it dataset by dataset (findings.<label>.by_dataset).",
+}
 """Every code, with what it means and what to do about it."""
 
 

@@ -12,12 +12,12 @@ from medsae_ray.core.storage import Store
 from medsae_ray.errors import RecipeError
 from medsae_ray.stages.closing import (
     closing_table,
-    duplicates_line,
     findings_table,
     headline,
     names_table,
     naming_lines,
-    replication_table,
+    replications,
+    untested_lines,
     vocabulary_line,
     warnings_block,
 )
@@ -28,6 +28,7 @@ from medsae_ray.stages.models import ACTIVATIONS, EMBEDDINGS
 from medsae_ray.stages.naming import NAMES
 from medsae_ray.stages.organs import ORGANS, segmented
 from medsae_ray.stages.phantoms import IMAGES, hospitals
+from medsae_ray.stages.probes import PROBES
 from medsae_ray.stages.replication import SEVERAL
 from medsae_ray.stages.reporting import report_data
 from medsae_ray.stages.run import Run, Stage
@@ -39,7 +40,7 @@ from medsae_ray.stages.train import SAE
 from medsae_ray.stages.vocabulary import VOCABULARY_ANSWERS, VOCABULARY_NAMES, text_half
 
 _STAGES = (
-    *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, LABEL_NAMES, VOCABULARY_NAMES),
+    *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, PROBES, LABEL_NAMES, VOCABULARY_NAMES),
     *(SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
     SWEEP,
     *SEVERAL,
@@ -58,7 +59,8 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None) -> dic
             text_half(recipe)  # what it lacks is said now, not after the images are embedded
         if recipe.what.naming:
             run.together("features", "answers")
-        run.artifact("atlas")
+        for name in ("features", "probes", "atlas"):
+            run.artifact(name)
         if recipe.what.datasets:
             run.artifact("replication")
             run.artifact("duplicates")
@@ -66,9 +68,10 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None) -> dic
         run.root.write("summary.json", json.dumps(summary, indent=1, allow_nan=False).encode())
         run.root.write("report.html", render_report(report_data(run)).encode())
         naming = (names_table(summary), naming_lines(summary)) if recipe.what.naming else ()
-        several = (replication_table(summary), duplicates_line(summary)) if recipe.what.datasets else ()
+        several = replications(summary) if recipe.what.datasets else []
         words = (vocabulary_line(summary),) if recipe.what.vocabulary else ()
-        parts = (findings_table(summary), headline(summary), *several, *naming, *words, closing_table(run.rows))
+        found = (findings_table(summary), *untested_lines(summary), headline(summary))
+        parts = (*found, *several, *naming, *words, closing_table(run.rows))
         for part in (*parts, *warnings_block(run.warnings)):
             run.console.print(part, end="\n\n")
         return summary
