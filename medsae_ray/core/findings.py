@@ -78,8 +78,11 @@ def best_findings(
     apart = _by_dataset(tests, unit_J, label_J, turned_J, level)
     return [
         Finding(
-            *(names[label], int(unit)),
-            *(float(of_FL[unit, label]) for of_FL in (r_FL, low_FL, high_FL)),
+            names[label],
+            int(unit),
+            float(r_FL[unit, label]),
+            float(low_FL[unit, label]),
+            float(high_FL[unit, label]),
             *area,
             present=present,
             by_dataset=by_dataset,
@@ -111,9 +114,8 @@ def _by_dataset(tests: Tests, unit_J: Ints, label_J: Ints, turned_J: Bools, leve
         yield {name: area for name, area in found.items() if area.positives + area.negatives}
 
 
-def disagreeing(finding: Mapping[str, Any]) -> list[str]:
-    """Datasets whose interval of a stored finding's AUROC does not meet that of all datasets together."""
-    if finding["auroc"] is None:
-        return []
-    apart = {name: area for name, area in finding["by_dataset"].items() if area["auc"] is not None}
-    return [n for n, a in apart.items() if a["low"] > finding["auroc_high"] or a["high"] < finding["auroc_low"]]
+def disagree(finding: Mapping[str, Any]) -> bool:
+    """Whether a stored finding's AUROC is another in one dataset than in a second, or in all: intervals do not meet."""
+    areas = [area for area in finding["by_dataset"].values() if area["auc"] is not None]
+    low, high = ([finding[f"auroc_{end}"], *(area[end] for area in areas)] for end in ("low", "high"))
+    return finding["auroc"] is not None and max(low) > min(high)

@@ -13,6 +13,8 @@ from medsae_ray.core.layout import Layout
 from medsae_ray.errors import ArtifactError
 
 SPLITS = ("sae", "naming", "detection")
+METADATA = "m_"
+"""Prefix of a manifest's columns of metadata."""
 HISTOGRAM_BINS = 32
 DETECTION = ("auroc", "low", "high", "accuracy", "null_mean", "trivial", "ceiling")
 """What the atlas shows of a name's test."""
@@ -131,6 +133,15 @@ def features(n_labels: int) -> pa.Schema:
             _required("auroc_negatives", pa.int64()),
         ]
     )
+
+
+def probes() -> pa.Schema:
+    """One row per label and space: AUROC of a linear probe on all units of the space ("raw" dimensions, "sae" features)
+    over the detection patients, one image each. Fitted on so many `patients` with `strength` C; null without a probe.
+    """
+    reals = [pa.field(column, pa.float64()) for column in ("auroc", "low", "high", "strength")]
+    counts = [_required(column, pa.int64()) for column in ("positives", "negatives", "patients")]
+    return pa.schema([_required("label", pa.string()), _required("space", pa.string()), *reals, *counts])
 
 
 def sweep() -> pa.Schema:

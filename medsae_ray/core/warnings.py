@@ -21,8 +21,6 @@ CODES: dict[str, str] = {
     "heart. Look at R2 on new patients, and take a narrow SAE.",
     "naming_support": "There are too few patients for names: to give them, or to test them. Lower the numbers of "
     "what.naming, or leave it out.",
-    "no_labels": "The dataset has no labels: features are shown with their images only, and nothing says what goes with "
-    "them.",
     "l0_far_from_k": "On held-out images the SAE has over a fifth more or fewer active features than were asked for. "
     "More: the dictionary fits its training images by heart; use a smaller what.sae.width or more images.",
     "dead_features": "Over half of the SAE's features are active on no image at all. Use a smaller what.sae.width, or "
@@ -31,6 +29,11 @@ CODES: dict[str, str] = {
     "correlate above 0.9). The report shows a group once. Use a smaller what.sae.width, or leave it out.",
     "no_labels": "The dataset has no labels: features are shown with their images only, and nothing says what goes "
     "with them.",
+    "column_decides_label": "A metadata column is a label in other words: knowing one is knowing the other. Shortcuts "
+    "by this column are not reported; leave it out of the metadata, or ask whether the label was made from it.",
+    "datasets_disagree": "A feature's AUROC for a label is another in one dataset than in a second, or than in all "
+    "together (their intervals do not meet). The figure of all mixes differences between datasets with differences "
+    "between patients: read it dataset by dataset (findings.<label>.by_dataset).",
 }
 """Every code, with what it means and what to do about it."""
 

@@ -1,9 +1,12 @@
 """What a run prints when it is done, and what a query to it prints."""
 
+from collections.abc import Iterator
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
+from medsae_ray.core.findings import absent_name, notable
 from medsae_ray.core.sweep import settings_text
 from medsae_ray.core.warnings import RunWarning
 from medsae_ray.core.words.library import BY_TEXT
@@ -26,12 +29,69 @@ def warnings_block(warnings: list[RunWarning]) -> list[str]:
 
 
 def findings_table(summary: dict[str, Any]) -> Table:
-    """The best feature of each label, and its AUROC on test patients with its interval."""
-    table = _table("label", right=("feature", "Pearson", "AUROC", "interval"))
+    """The best feature of each label, and of its absence where that is notable, with its AUROC on test patients.
+
+    Beside them what the best raw dimension, all dimensions and all features reach: what the encoder knows at all.
+    """
+    right = ("feature", "Pearson", "AUROC", "interval", "best dim", "all dims", "all features")
+    table = _table("label", right=right, collapse_padding=True)
     for label, found in summary["findings"].items():
-        interval = _interval(found["auroc_low"], found["auroc_high"])
-        table.add_row(label, str(found["feature"]), _number(found["pearson"]), _number(found["auroc"]), interval)
+        probes = (_auroc(found["probe"][kind]) for kind in ("dimensions", "features"))
+        table.add_row(escape(label), *_unit(found), _auroc(found["dimension"]), *probes)
+        absent = found["absence"]
+        if absent and notable(found["pearson"], absent["pearson"]):
+            table.add_row(escape(absent_name(label)), *_unit(absent), "", "", "", style="bold")
     return table
+
+
+def _unit(found: dict[str, Any]) -> tuple[str, str, str, str]:
+    feature = "–" if found["feature"] is None else str(found["feature"])
+    interval = _interval(found["auroc_low"], found["auroc_high"])
+    return feature, _number(found["pearson"]), _number(found["auroc"]), interval
+
+
+def _auroc(found: dict[str, Any] | None) -> str:
+    return _number(found["auroc"] if found else None)
+
+
+def untested_lines(summary: dict[str, Any]) -> list[str]:
+    """Labels that the test patients cannot measure, and why; nothing if there is none."""
+    said = []
+    for label, found in summary["findings"].items():
+        unit = found if found["positives"] is not None else found["absence"] or found
+        lacking = [f"0 {kind} in the test" for kind in ("positives", "negatives") if unit[kind] == 0]
+        said += [f"{label}: {' and '.join(lacking)}, so no AUROC"] if lacking else []
+    return ["\n".join(map(escape, said))] if said else []
+
+
+def apart_table(summary: dict[str, Any]) -> list[Table]:
+    """AUROC in each dataset beside that of all together, in a run over several."""
+    rows = [row for label, found in summary["findings"].items() for row in _apart(label, found)]
+    datasets = sorted({name for _, unit in rows for name in unit["by_dataset"]})
+    table = _table("AUROC by dataset", right=("all", *datasets))
+    for label, unit in rows:
+        own = (unit["by_dataset"].get(name) for name in datasets)
+        table.add_row(escape(label), _number(unit["auroc"]), *("–" if area is None else _area(area) for area in own))
+    return [table] if rows else []
+
+
+def _apart(label: str, found: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    if "by_dataset" in found:
+        yield label, found
+    absent = found["absence"]
+    if absent and "by_dataset" in absent and notable(found["pearson"], absent["pearson"]):
+        yield absent_name(label), absent
+
+
+def _area(area: dict[str, Any]) -> str:
+    if area["auc"] is None:
+        return f"{area['positives']} / {area['negatives']}"
+    return f"{_number(area['auc'])} ({_interval(area['low'], area['high'])})"
+
+
+def replications(summary: dict[str, Any]) -> list[str | Table]:
+    """What a run over several datasets has besides."""
+    return [*apart_table(summary), replication_table(summary), duplicates_line(summary)]
 
 
 def replication_table(summary: dict[str, Any]) -> Table:
@@ -39,10 +99,10 @@ def replication_table(summary: dict[str, Any]) -> Table:
     found = summary["replication"]
     table = _table("label", "chosen in", right=("feature", *(f"Pearson in {name}" for name in found["datasets"])))
     table.add_column("verdict")
-    for row in sorted(found["findings"], key=lambda row: str(row["label"])):
+    for row in found["findings"]:
         values = (_pearson(row["datasets"][name]) for name in found["datasets"])
-        verdict = row["verdict"].replace("_", " ")
-        table.add_row(row["label"], row["source"], str(row["feature"]), *values, verdict)
+        name = row["label"] if row["present"] else absent_name(row["label"])
+        table.add_row(escape(name), row["source"], str(row["feature"]), *values, row["verdict"].replace("_", " "))
     return table
 
 
@@ -62,10 +122,16 @@ def names_table(summary: dict[str, Any]) -> Table:
     """What the vision-language model called the best feature of each label, and how that name did on test patients."""
     table = _table("label", "name of its feature", "verdict", right=("detection AUROC", "interval", "ceiling"))
     for label, found in summary["findings"].items():
-        interval = _interval(found["low"], found["high"])
-        detection = (_number(found["detection_auroc"]), interval, _number(found["ceiling"]))
-        table.add_row(label, found["name"] or "–", (found["verdict"] or "–").replace("_", " "), *detection)
+        table.add_row(escape(label), *_named(found), _number(found["ceiling"]))
+        absent = found["absence"]
+        if absent and notable(found["pearson"], absent["pearson"]):
+            table.add_row(escape(absent_name(label)), *_named(absent), "")
     return table
+
+
+def _named(unit: dict[str, Any]) -> tuple[str, str, str, str]:
+    verdict, interval = (unit["verdict"] or "–").replace("_", " "), _interval(unit["low"], unit["high"])
+    return escape(unit["name"] or "–"), verdict, _number(unit["detection_auroc"]), interval
 
 
 def vocabulary_line(summary: dict[str, Any]) -> str:
@@ -127,9 +193,11 @@ def headline(summary: dict[str, Any]) -> str:
     sae, entropy = summary["sae"], summary["entropy"]
     quality = f"held-out R2 {_number(sae['r2'], 3)}, L0 {_number(sae['l0'], 1)}, dead features {sae['dead']:.1%}"
     if entropy["sae"] is None:
-        return f"{quality}\nno entropy: it needs two labels that some feature correlates with"
+        few = {0: "no label that varies", 1: "one label"}.get(entropy["labels"], "no correlation")
+        return f"{quality}\n{few}: no entropy"
     null = f"null {_number(entropy['null_mean'], 3)} ± {_number(entropy['null_sd'], 3)}"
-    return f"{quality}\nentropy {_number(entropy['sae'], 3)} nats ({null}), raw dimensions {_number(entropy['raw'], 3)}"
+    said = f"entropy {_number(entropy['sae'], 3)} nats ({null}), raw dimensions {_number(entropy['raw'], 3)}"
+    return f"{quality}\n{said}"
 
 
 def query_tables(answer: dict[str, Any]) -> list[str | Table]:
@@ -150,8 +218,8 @@ def query_tables(answer: dict[str, Any]) -> list[str | Table]:
     return [f"features by {how}", features, "", images]
 
 
-def _table(*left: str, right: tuple[str, ...]) -> Table:
-    table = Table(*left, box=None, header_style="bold")
+def _table(*left: str, right: tuple[str, ...], collapse_padding: bool = False) -> Table:
+    table = Table(*left, box=None, header_style="bold", collapse_padding=collapse_padding)
     for column in right:
         table.add_column(column, justify="right")
     return table

@@ -1,30 +1,46 @@
 """Stages `features`, `label_names` and `atlas`: statistics by Ray tasks, names by label, one table of all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import ray
 
 from medsae_ray.config import Recipe
 from medsae_ray.core import schema
+from medsae_ray.core.analysis.columns import deciding_columns
 from medsae_ray.core.artifact import Artifact, Draft
 from medsae_ray.core.evidence import evidence, plain
 from medsae_ray.core.features import FeatureWork, GroupSums, Labels, readable
+from medsae_ray.core.findings import disagree, headed, notable
 from medsae_ray.core.names import atlas, label_names
+from medsae_ray.core.schema import METADATA
 from medsae_ray.core.warnings import RunWarning
 from medsae_ray.stages.copies import copied, feature_warnings
 from medsae_ray.stages.run import Made, Run, Stage
 
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class GroupWork(Protocol[T_co]):
+    """What is computed group by group of shards."""
+
+    def groups(self) -> list[list[int]]: ...
+
+    def compute(self, shards: Sequence[int]) -> T_co: ...
+
 
 @ray.remote(num_cpus=1)
-def _group(work: FeatureWork, shards: list[int]) -> GroupSums:
+def _group(work: Any, shards: list[int]) -> Any:
     return work.compute(shards)
 
 
-def group_sums(run: Run, work: FeatureWork) -> Iterator[GroupSums]:
-    """The sums of every group, in order; at most twice as many tasks are under way as the cluster has CPUs."""
+def group_sums(run: Run, work: GroupWork[T]) -> Iterator[T]:
+    """What every group gives, in order; at most twice as many tasks are under way as the cluster has CPUs."""
     groups = work.groups()
     if run.recipe.how.engine == "loop":
         yield from (work.compute(shards) for shards in groups)
@@ -101,12 +117,37 @@ def _features(run: Run, draft: Draft) -> Made:
     labels = labels_of(run, draft)
     table, metrics = measure(run, draft, labels, "features")
     groups = copied(draft.parents["activations"], labels.discovery_N, metrics["sae"]["width"])
-    return Made([draft.writer(table.schema).write(0, table, table.num_rows)], metrics | {"copies": groups})
+    metrics |= {"copies": groups, "deciding_columns": deciding(draft.parents["manifest"], labels.y_NL)}
+    return Made([draft.writer(table.schema).write(0, table, table.num_rows)], metrics)
 
 
-def _warnings(run: Run, features: Artifact) -> Iterator[RunWarning]:
-    metrics = features.record.metrics
-    return feature_warnings(metrics["sae"]["width"], metrics["sae"]["alive"], metrics["copies"])
+def deciding(manifest: Artifact, y_NL: np.ndarray) -> dict[str, list[str]]:
+    """Metadata column -> labels that it decides, for all images of the manifest."""
+    names = [name for name in manifest.schema.names if name.startswith(METADATA)]
+    table = manifest.table([*names, "patient_id"])
+    columns = {name.removeprefix(METADATA): table[name] for name in names}
+    patients = len(pc.unique(table["patient_id"]))
+    return deciding_columns(columns, y_NL, patients, manifest.record.metrics["labels"])
+
+
+def _warnings(run: Run, artifact: Artifact) -> Iterator[RunWarning]:
+    metrics = artifact.record.metrics
+    yield from feature_warnings(metrics["sae"]["width"], metrics["sae"]["alive"], metrics["copies"])
+    for name, labels in metrics["deciding_columns"].items():
+        said = f"metadata column {name} decides {', '.join(labels)}: it is the label in other words"
+        yield RunWarning("column_decides_label", f"{said}; shortcuts by it are not reported", name)
+    present = {f["label"]: f["r"] for f in metrics["findings"]}
+    shown = [f for f in metrics["absences"] if notable(present.get(f["label"]), f["r"])]
+    apart = [finding for finding in (*metrics["findings"], *shown) if disagree(finding)]
+    if apart:
+        said = "; ".join(map(_apart, apart))
+        yield RunWarning("datasets_disagree", f"AUROC differs between datasets: {said}", len(apart))
+
+
+def _apart(finding: dict[str, Any]) -> str:
+    """One finding, pooled and dataset by dataset."""
+    own = (f"{a['auc']:.2f} in {name}" for name, a in finding["by_dataset"].items() if a["auc"] is not None)
+    return f"{headed(finding['label'], finding['r'])} {finding['auroc']:.2f} in all, {', '.join(own)}"
 
 
 def _number(value: float) -> float | None:

@@ -14,12 +14,12 @@ from medsae_ray.errors import RecipeError
 from medsae_ray.stages.checks import check
 from medsae_ray.stages.closing import (
     closing_table,
-    duplicates_line,
     findings_table,
     headline,
     names_table,
     naming_lines,
-    replication_table,
+    replications,
+    untested_lines,
     vocabulary_line,
     warnings_block,
 )
@@ -31,6 +31,7 @@ from medsae_ray.stages.naming import NAMES
 from medsae_ray.stages.organs import ORGANS, segmented
 from medsae_ray.stages.pages import named, page_id, publish
 from medsae_ray.stages.phantoms import IMAGES, hospitals
+from medsae_ray.stages.probes import PROBES
 from medsae_ray.stages.replication import SEVERAL
 from medsae_ray.stages.reporting import report_data
 from medsae_ray.stages.run import Run, Stage
@@ -43,7 +44,7 @@ from medsae_ray.stages.vlm import check_engine
 from medsae_ray.stages.vocabulary import VOCABULARY_ANSWERS, VOCABULARY_NAMES, text_half
 
 _STAGES = (
-    *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, LABEL_NAMES, VOCABULARY_NAMES),
+    *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, PROBES, LABEL_NAMES, VOCABULARY_NAMES),
     *(SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
     SWEEP,
     *SEVERAL,
@@ -66,20 +67,21 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None) -> dic
         check(run, "atlas")
         if recipe.what.naming:
             run.together("features", "answers")
-        run.artifact("atlas")
+        for name in ("features", "probes", "atlas"):
+            run.artifact(name)
         if recipe.what.datasets:
             run.artifact("replication")
             run.artifact("duplicates")
-        own = page_id(run, "atlas", *(stage.name for stage in SEVERAL if recipe.what.datasets))
+        own = page_id(run, "atlas", "probes", *(stage.name for stage in SEVERAL if recipe.what.datasets))
         summary = summarise(run) | {"report": named("report.html", own)}
         pages = {"summary.json": json.dumps(summary, indent=1, allow_nan=False), "report.html": _report(run)}
         unwritten = publish(run.root, own, {name: page.encode() for name, page in pages.items()})
         naming = (naming_lines(summary),) if recipe.what.naming else ()
         if recipe.what.naming and summary["findings"]:
             naming = (names_table(summary), *naming)
-        several = (replication_table(summary), duplicates_line(summary)) if recipe.what.datasets else ()
+        several = replications(summary) if recipe.what.datasets else []
         words = (vocabulary_line(summary),) if recipe.what.vocabulary else ()
-        found = (findings_table(summary),) if summary["findings"] else ()
+        found = (findings_table(summary), *untested_lines(summary)) if summary["findings"] else ()
         parts = (*found, headline(summary), *several, *naming, *words, closing_table(run.rows))
         for part in (*parts, *warnings_block(run.warnings)):
             run.console.print(part, end="\n\n")

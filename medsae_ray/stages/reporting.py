@@ -1,15 +1,19 @@
 """What report.html is made of, from the artifacts of a run."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from medsae_ray.config import Recipe
+from medsae_ray.core.analysis.auroc import Auroc
+from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.encode import load_artifact_sae
 from medsae_ray.core.encoders import ENCODERS
 from medsae_ray.core.encoders.hub import is_id
@@ -18,6 +22,7 @@ from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.core.patch_maps import Pair, PatchMap, Square, input_square, patch_values
 from medsae_ray.core.reading import Reading
 from medsae_ray.core.report.data import EntropySummary, Finding, Patches, ReplicationReport, ReportData
+from medsae_ray.core.schema import SPLITS
 from medsae_ray.stages.datasets import image_store
 from medsae_ray.stages.models import preprocess_of
 from medsae_ray.stages.phantoms import hospitals
@@ -46,7 +51,7 @@ def report_data(run: Run) -> ReportData:
             "usable images": usable,
             "patients": audit["patients"],
             "labels": len(metrics["labels"]),
-            **{f"{split} patients": n["patients"] for split, n in audit["splits"].items()},
+            **{f"{split} patients": audit["splits"][split]["patients"] for split in SPLITS},
         },
         not_ok=embeddings.record.not_ok,
         provenance=_provenance(run),
@@ -57,6 +62,10 @@ def report_data(run: Run) -> ReportData:
         atlas=run.artifact("atlas").table(),
         findings=[_finding(f) for f in metrics["findings"]],
         raw_findings=[_finding(f) for f in metrics["raw_findings"]],
+        absences=[_finding(f) for f in metrics["absences"]],
+        raw_absences=[_finding(f) for f in metrics["raw_absences"]],
+        probes=_probes(run.artifact("probes").table().to_pylist()),
+        labels_of=_labels_of(run),
         thumbnail=pictures.png,
         stages=[asdict(row) for row in run.rows],
         copies=metrics["copies"],
@@ -132,14 +141,39 @@ def _entropy(metrics: dict[str, Any]) -> EntropySummary:
         null_sd=sae["null_sd"],
         raw_null_mean=raw["null_mean"],
         raw_null_sd=raw["null_sd"],
-        labels=len(metrics["labels"]),
+        labels=metrics["entropy"]["sae"]["labels"],
         sae_units=int(sae["units"]),
         raw_units=int(raw["units"]),
     )
 
 
 def _finding(stored: dict[str, Any]) -> Finding:
-    return Finding(**{f.name: _nan(stored[f.name]) for f in fields(Finding)})
+    apart = {name: Auroc(**{key: _nan(v) for key, v in area.items()}) for name, area in stored["by_dataset"].items()}
+    return Finding(
+        **{f.name: _nan(stored[f.name]) for f in fields(Finding) if f.name != "by_dataset"}, by_dataset=apart
+    )
+
+
+def _probes(rows: list[dict[str, Any]]) -> dict[str, dict[str, Auroc]]:
+    """Label -> space -> its probe's AUROC."""
+    found: dict[str, dict[str, Auroc]] = {}
+    for row in rows:
+        area = Auroc(*(_nan(row[key]) for key in ("auroc", "low", "high", "positives", "negatives")))
+        found.setdefault(row["label"], {})[row["space"]] = area
+    return found
+
+
+def _labels_of(run: Run) -> Callable[[Sequence[str]], dict[str, Sequence[float]]]:
+    """What the report asks for the labels of its images."""
+    manifest, what = run.artifact("manifest"), run.recipe.what
+
+    def labels_of(image_ids: Sequence[str]) -> dict[str, Sequence[float]]:
+        table = manifest.table()
+        y_NL = label_matrix(table, what.uncertain, what.blank)
+        rows = np.flatnonzero(pc.is_in(table["image_id"], value_set=pa.array(image_ids, pa.string())).to_numpy())
+        return dict(zip(table["image_id"].take(pa.array(rows)).to_pylist(), y_NL[rows].tolist(), strict=True))
+
+    return labels_of
 
 
 def _nan(value: Any) -> Any:

@@ -14,11 +14,10 @@ from medsae_ray.core.features import activation_matrix, column, one_readable, re
 from medsae_ray.core.layout import Layout, embedding_matrix
 from medsae_ray.core.naming.candidates import SUFFICIENT, Candidates, Sample
 from medsae_ray.core.naming.sampling import DetectionDesign, NamingDesign, detection_sample, naming_sample
+from medsae_ray.core.schema import METADATA
 from medsae_ray.stages.run import Made, Run, Stage
 
 NAMING, DETECTION, POOL = "naming", "detection", "pool"
-METADATA = "m_"
-"""Prefix of the manifest's columns that negatives are matched on."""
 
 
 def candidates(run: Run, draft: Draft, split: str, one_each: bool) -> tuple[Candidates, np.ndarray]:

@@ -17,10 +17,12 @@ from medsae_ray.core.naming.questions import TRIVIAL, Concept, plain, random_nam
 from medsae_ray.core.naming.sampling import HARD
 from medsae_ray.core.naming.scores import Score, best_label, ceiling, control, score
 from medsae_ray.core.naming.verdict import Trial, Untested
+from medsae_ray.core.schema import METADATA
 from medsae_ray.stages.detection import concepts_of, sample_images
+from medsae_ray.stages.features import deciding
 from medsae_ray.stages.naming import NAMED, naming_of
 from medsae_ray.stages.run import Made, Run, Stage
-from medsae_ray.stages.samples import DETECTION, METADATA, by_feature
+from medsae_ray.stages.samples import DETECTION, by_feature
 
 Answer = tuple[float, float]
 NONE: Answer = (np.nan, np.nan)
@@ -50,7 +52,9 @@ def _bench(run: Run, draft: Draft, answers: pa.Table) -> Bench:
     images = table["image_id"].to_pylist()
     y_NL = label_matrix(table, what.uncertain, what.blank)
     y_of = dict(zip(images, y_NL, strict=True))
-    columns = [c for c in table.column_names if c.startswith(METADATA)]
+    columns = sorted(c for c in table.column_names if c.startswith(METADATA))
+    other_words = {METADATA + name for name in deciding(manifest, y_NL)}  # a label in other words is no shortcut
+    columns = [c for c in columns if c not in other_words]
     metadata = {c.removeprefix(METADATA): dict(zip(images, table[c].to_pylist(), strict=True)) for c in columns}
     found = {_key(row): (_real(row["p_yes"]), _real(row["mass"])) for row in answers.to_pylist()}
     _, pool = sample_images(draft.parents["samples"])

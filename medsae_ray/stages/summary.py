@@ -16,8 +16,7 @@ def summarise(run: Run) -> dict[str, Any]:
     """The summary of a run whose atlas is made."""
     metrics = run.artifact("features").record.metrics
     sae, raw = metrics["entropy"]["sae"], metrics["entropy"]["raw"]
-    keep = ("feature", "r", "auroc", "auroc_low", "auroc_high")
-    findings = {f["label"]: {("pearson" if k == "r" else k): f[k] for k in keep} for f in metrics["findings"]}
+    findings = findings_of(metrics, run.artifact("probes").table().to_pylist())
     summary = {
         "recipe": run.recipe.name,
         "stages": [asdict(row) for row in run.rows],
@@ -30,6 +29,7 @@ def summarise(run: Run) -> dict[str, Any]:
             "null_sd": sae["null_sd"],
             "raw_null_mean": raw["null_mean"],
             "raw_null_sd": raw["null_sd"],
+            "labels": sae["labels"],
         },
         "findings": findings,
     }
@@ -40,15 +40,47 @@ def summarise(run: Run) -> dict[str, Any]:
     return summary | _of_names(run, findings) if run.recipe.what.naming else summary
 
 
+def findings_of(metrics: dict[str, Any], probes: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """For each label with a correlation its units of presence and absence, the best dimension, and the probes.
+
+    The figures of presence stand in the entry itself, as null where no feature goes with the label's presence.
+    """
+    kinds = ("findings", "absences", "raw_findings", "raw_absences")
+    present, absent, high, low = ({f["label"]: _shown(f) for f in metrics[kind]} for kind in kinds)
+    of_probe = {(row["label"], row["space"]): {key: row[key] for key in PROBE} for row in probes}
+    found = {}
+    for label in (name for name in metrics["labels"] if any(name in kind for kind in (present, absent, high, low))):
+        unit = max((of[label] for of in (high, low) if label in of), key=lambda f: abs(f["pearson"]), default=None)
+        dimension = unit and {"dimension": unit["feature"]} | {k: v for k, v in unit.items() if k != "feature"}
+        units = {"absence": absent.get(label), "dimension": dimension}
+        both = {"dimensions": of_probe.get((label, "raw")), "features": of_probe.get((label, "sae"))}
+        found[label] = present.get(label, NOTHING) | units | {"probe": both}
+    return found
+
+
+FIGURES = ("feature", "r", "r_low", "r_high", "auroc", "auroc_low", "auroc_high", "positives", "negatives")
+SHOWN = {key: key.replace("r", "pearson", 1) if key[0] == "r" else key for key in FIGURES}
+"""Of a finding, and what the summary calls it."""
+PROBE = ("auroc", "low", "high", "strength", "patients")
+NOTHING: dict[str, Any] = dict.fromkeys(SHOWN.values())
+
+
+def _shown(finding: dict[str, Any]) -> dict[str, Any]:
+    apart = {"by_dataset": finding["by_dataset"]} if finding["by_dataset"] else {}
+    return {said: finding[key] for key, said in SHOWN.items()} | apart
+
+
 def _of_names(run: Run, findings: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What a naming run adds; `findings` gain the name of their feature and its test."""
     scores = run.artifact("scores")
     metrics = scores.record.metrics
     of_feature = {row["feature"]: row for row in scores.table().to_pylist() if row["source"] == "vlm"}
     for label, finding in findings.items():
-        row = of_feature.get(finding["feature"], {})
-        finding |= {"name": row.get("name"), "verdict": row.get("verdict"), "detection_auroc": row.get("auroc")}
-        finding |= {"low": row.get("low"), "high": row.get("high"), "ceiling": metrics["ceilings"][label]["auc"]}
+        for unit in filter(None, (finding, finding["absence"])):
+            row = of_feature.get(unit["feature"], {})
+            unit |= {"name": row.get("name"), "verdict": row.get("verdict"), "detection_auroc": row.get("auroc")}
+            unit |= {"low": row.get("low"), "high": row.get("high")}
+        finding["ceiling"] = metrics["ceilings"][label]["auc"]
     kinds = ("named", "verified", "rejected", "abstained", "insufficient_support", "failed", "expected_by_chance")
     names = {kind: metrics["vlm"][kind] for kind in kinds}
     more = {key: metrics["vlm"][key] for key in ("random_name_auroc", "random_name_auroc_hard", "paper")}

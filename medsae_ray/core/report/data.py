@@ -28,7 +28,7 @@ class Finding:
     r_low: float
     r_high: float
     auroc: float
-    """AUROC over the held-out patients, with its 95 % interval: of the unit's value for the label, or for its absence."""
+    """AUROC over the held-out patients, with its 95 % interval: of the unit's value for the label, or its absence."""
     auroc_low: float
     auroc_high: float
     positives: int
@@ -167,6 +167,14 @@ class ReportData:
     """Per stage: name, artifact, rows, not_ok, seconds."""
     copies: Sequence[Sequence[int]] = ()
     """Groups of features that are copies of each other."""
+    absences: Sequence[Finding] = ()
+    """Features that go with a label's absence, at most one per label,"""
+    raw_absences: Sequence[Finding] = ()
+    """and dimensions."""
+    probes: Mapping[str, Mapping[str, Auroc]] = field(default_factory=dict)
+    """Label -> "raw" and "sae" -> a linear probe on all dimensions, on all features."""
+    labels_of: Callable[[Sequence[str]], Mapping[str, Sequence[float]]] = lambda image_ids: {}
+    """Image id -> 1, 0 or NaN for each of `labels`; called once with all images of the page."""
     warnings: Sequence[RunWarning] = ()
     """What the reader must know before believing the numbers."""
     naming: NamingReport | None = None

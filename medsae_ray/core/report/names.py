@@ -5,11 +5,13 @@ Nothing here chooses or orders features: that a name passed its test must not br
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
 from medsae_ray.core.analysis.auroc import Auroc
+from medsae_ray.core.findings import absent_name
 from medsae_ray.core.report.charts import Mark, auroc_plot
 from medsae_ray.core.report.data import Finding, NameCounts, NamingReport
 from medsae_ray.core.report.name_tests import tests_of
@@ -53,12 +55,15 @@ class NamesSection(NamedTuple):
     engine: str
 
 
-def names_section(naming: NamingReport, labels: Sequence[str], findings: Sequence[Finding]) -> NamesSection:
-    """`labels` in the order of the page; `findings` are the best features."""
-    feature_of = {finding.label: finding.feature for finding in findings}
+def names_section(
+    naming: NamingReport, labels: Sequence[str], findings: Sequence[Finding], absences: Sequence[Finding] = ()
+) -> NamesSection:
+    """`labels` in the order of the page; `findings` are the best features, `absences` those of their absence shown."""
+    feature_of = {f.label if f.present else absent_name(f.label): f.feature for f in (*findings, *absences)}
     tests = tests_of(naming, set(feature_of.values()))
-    rows = []
-    for label in labels:
+    rows, absent = [], {finding.label for finding in absences}
+    shown = [[label, absent_name(label)] if label in absent else [label] for label in labels]
+    for label in chain.from_iterable(shown):
         test = next((t for t in tests.get(feature_of.get(label, -1), []) if t.row["source"] == "vlm"), None)
         score, ceiling = test.score if test else {}, naming.ceilings.get(label)
         name, verdict = (test.row["name"], test.verdict) if test else (None, None)

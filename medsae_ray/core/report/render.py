@@ -7,6 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from medsae_ray.core import schema
+from medsae_ray.core.findings import absent_name
 from medsae_ray.core.naming import verdict
 from medsae_ray.core.report import charts, grouped, heatmap, name_tests, names, overlay, text, view
 from medsae_ray.core.report.data import ReportData
@@ -31,27 +32,30 @@ def render_report(data: ReportData, cards: int = 24) -> str:
     tests = name_tests.tests_of(data.naming, carded) if data.naming else {}
     maps = view.maps_of(shown, data)
     findings, entropy = view.finding_rows(data), view.entropy_rows(data.entropy)
-    labels = [row.label for row in findings]
+    labels, labels_of = [row.label for row in findings], view.labels_on(shown, data)
     return (
         environment()
         .get_template("report.html.j2")
         .render(
             data=data,
             findings=findings,
-            names=names.names_section(data.naming, labels, data.findings) if data.naming else None,
+            names=names.names_section(data.naming, labels, data.findings, view.shown_absences(data))
+            if data.naming
+            else None,
             entropy=entropy,
-            verdict=view.entropy_verdict(entropy[0], entropy[1], len(data.labels)),
+            verdict=view.entropy_verdict(entropy[0], entropy[1], data.entropy.labels),
             panels=view.panels(data),
             label_map=view.label_map(rows, data, carded, map_limit),
             map_size=min(len(rows), view.MAP_FEATURES),
             legend=heatmap.legend(map_limit),
-            cards=[view.card(row, data, limit, maps, tests.get(row["feature"], ())) for row in shown],
+            cards=[view.card(row, data, limit, maps, tests.get(row["feature"], ()), labels_of) for row in shown],
             hue=overlay.HUE,
             opacity=overlay.OPACITY,
             ranked=len(rows),
             by_label=any(text.known(row["best_r"]) for row in rows),
             linked=linked,
             stands_for=one.stands_for,
+            probed=any(row.probes for row in findings),
             auroc_axis=charts.auroc_axis(),
             auroc_axis_wide=charts.auroc_axis(300),
         )
@@ -78,6 +82,7 @@ def environment() -> Environment:
         "sources": name_tests.SOURCES,
         "verdict_words": names.VERDICT_WORDS,
         "rules": verdict,
+        "absent_name": absent_name,
     }
     return found
 

@@ -6,11 +6,14 @@ were picked by their held-out figures would flatter them.
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.analysis.units import HISTOGRAM_LOG2
+from medsae_ray.core.findings import absent_name, headed, notable
 from medsae_ray.core.patch_maps import Pair, PatchMap
 from medsae_ray.core.report.charts import (
     Correlation,
@@ -25,7 +28,7 @@ from medsae_ray.core.report.data import EntropySummary, Finding, ReportData
 from medsae_ray.core.report.heatmap import Column, heat_map
 from medsae_ray.core.report.name_tests import NameTest
 from medsae_ray.core.report.overlay import overlay_url
-from medsae_ray.core.report.text import known
+from medsae_ray.core.report.text import count, known
 from medsae_ray.core.report.thumbnails import data_url
 from medsae_ray.core.schema import HISTOGRAM_BINS
 from medsae_ray.errors import ArtifactError
@@ -44,12 +47,25 @@ class FindingRow(NamedTuple):
     label: str
     sae: Finding | None
     raw: Finding | None
+    """Of its presence or absence, whichever correlates more: a dimension has no direction of its own."""
     plot: Markup
+    absent: Finding | None = None
+    """The best feature of the label's absence, where it is notable."""
+    absent_plot: Markup = Markup()
+    probes: Mapping[str, Auroc] = MappingProxyType({})
+
+    @property
+    def absent_label(self) -> str:
+        return absent_name(self.label)
 
     @property
     def holds(self) -> bool:
         """Whether the feature's correlation is positive and its held-out interval above 0.5; False if unknown."""
         return self.sae is not None and self.sae.r > 0 and self.sae.auroc_low > 0.5
+
+    @property
+    def absent_holds(self) -> bool:
+        return self.absent is not None and self.absent.auroc_low > 0.5
 
 
 class EntropyRow(NamedTuple):
@@ -77,6 +93,8 @@ class Thumbnail(NamedTuple):
     src: str | None
     heat: str | None = None
     """The feature's activation on the patches, to lay over it."""
+    labels: str | None = None
+    """What the image is annotated with; None if that is unknown."""
 
 
 class Card(NamedTuple):
@@ -92,6 +110,14 @@ class Card(NamedTuple):
     auroc: Markup
     names: Sequence[NameTest] = ()
     """Of each source, in a run with a vision-language model."""
+    support: str = ""
+    """How many of the images have the label, and how many of the test's."""
+
+    @property
+    def headed_by(self) -> str | None:
+        """The best label, or its absence."""
+        label = self.row["best_label"]
+        return headed(label, self.row["best_r"]) if label is not None and known(self.row["best_r"]) else label
 
     @property
     def verdict(self) -> str | None:
@@ -101,12 +127,27 @@ class Card(NamedTuple):
 
 def finding_rows(data: ReportData) -> list[FindingRow]:
     """One row per label, strongest discovery correlation of a feature first; labels without any unit last."""
-    sae, raw = ({f.label: f for f in found} for found in (data.findings, data.raw_findings))
-    labels = list(dict.fromkeys([*data.labels, *sae, *raw]))
+    sae, absent = ({f.label: f for f in found} for found in (data.findings, shown_absences(data)))
+    raw: dict[str, Finding] = {}
+    for finding in (*data.raw_findings, *data.raw_absences):
+        if finding.label not in raw or _size(finding.r) > _size(raw[finding.label].r):
+            raw[finding.label] = finding
     rows = [
-        FindingRow(label, sae.get(label), raw.get(label), _plot(sae.get(label), raw.get(label))) for label in labels
+        FindingRow(
+            *(label, sae.get(label), raw.get(label), _plot(sae.get(label), raw.get(label))),
+            absent=absent.get(label),
+            absent_plot=_plot(absent.get(label), None),
+            probes=data.probes.get(label, {}),
+        )
+        for label in dict.fromkeys([*data.labels, *sae, *raw])
     ]
-    return sorted(rows, key=lambda row: -_size(row.sae.r if row.sae else None))
+    return sorted(rows, key=lambda row: -max(_size(f.r if f else None) for f in (row.sae, row.absent)))
+
+
+def shown_absences(data: ReportData) -> list[Finding]:
+    """The best features of labels' absences that are `notable` beside those of their presence."""
+    present = {finding.label: finding.r for finding in data.findings}
+    return [finding for finding in data.absences if notable(present.get(finding.label), finding.r)]
 
 
 def _plot(sae: Finding | None, raw: Finding | None) -> Markup:
@@ -137,9 +178,7 @@ def _entropy_row(name: str, kind: str, units: int, mean: float, null: float, sd:
 def entropy_verdict(features: EntropyRow, raw: EntropyRow, labels: int = 2) -> str:
     """What the distances from the null say, in one or two plain sentences."""
     if labels < 2:
-        return (
-            f"Entropy says how specific a unit is among labels: it needs two, and this data set has {labels or 'none'}."
-        )
+        return f"With {'one label' if labels else 'no label that varies'} there is no entropy."
     if not known(features.distance):
         return "The features have no entropy that could be compared with a null."
     if features.distance > -2:
@@ -185,7 +224,7 @@ def _variance(row: Row) -> float:
 
 def carded(rows: Sequence[Row], data: ReportData, cards: int) -> list[Row]:
     """The `cards` rows that get a card: the findings' features before others, all in the order of `rows`."""
-    wanted = {finding.feature for finding in data.findings}
+    wanted = {finding.feature for finding in (*data.findings, *shown_absences(data))}
     first = sorted(rows, key=lambda row: row["feature"] not in wanted)[: max(cards, 0)]
     chosen = {row["feature"] for row in first}
     return [row for row in rows if row["feature"] in chosen]
@@ -212,8 +251,18 @@ def maps_of(rows: Sequence[Row], data: ReportData) -> Mapping[Pair, PatchMap]:
     return data.patches.maps(wanted) if data.patches else {}
 
 
+def labels_on(rows: Sequence[Row], data: ReportData) -> Mapping[str, Sequence[float]]:
+    """Labels of the images on the cards of `rows`, all at once."""
+    return data.labels_of(sorted({image for row in rows for image in row["top_images"][:THUMBNAILS]}))
+
+
 def card(
-    row: Row, data: ReportData, limit: float, maps: Mapping[Pair, PatchMap], names: Sequence[NameTest] = ()
+    row: Row,
+    data: ReportData,
+    limit: float,
+    maps: Mapping[Pair, PatchMap],
+    names: Sequence[NameTest] = (),
+    labels_of: Mapping[str, Sequence[float]] = MappingProxyType({}),
 ) -> Card:
     """The card of one feature; `limit` is the end of its correlation axis."""
     pairs = zip(data.labels, row["r"], row["r_low"], row["r_high"], strict=True)
@@ -221,21 +270,43 @@ def card(
     mark = Mark(row["auroc"], row["auroc_low"], row["auroc_high"])
     return Card(
         row=row,
-        thumbnails=_thumbnails(row, data, maps),
+        thumbnails=_thumbnails(row, data, maps, labels_of),
         histogram=histogram(row["histogram"]),
         outside=max(0, row["n_active"] - sum(row["histogram"])),
         correlations=correlations(by_size, limit),
         shown_labels=len(by_size),
         auroc=auroc_plot([mark] if known(mark.value) else [], width=300, height=16),
         names=names,
+        support=support_line(row, data.labels, labels_of),
     )
 
 
-def _thumbnails(row: Row, data: ReportData, maps: Mapping[Pair, PatchMap]) -> list[Thumbnail]:
+def _thumbnails(
+    row: Row, data: ReportData, maps: Mapping[Pair, PatchMap], labels_of: Mapping[str, Sequence[float]]
+) -> list[Thumbnail]:
     found = []
     for image_id, value in list(zip(row["top_images"], row["top_values"], strict=True))[:THUMBNAILS]:
         content = data.thumbnail(image_id)
         src = data_url(content)
         heat = overlay_url(content, maps.get((row["feature"], image_id)), row["max"]) if src else None
-        found.append(Thumbnail(image_id, value, src, heat))
+        shown = said_of(data.labels, labels_of[image_id]) if image_id in labels_of else None
+        found.append(Thumbnail(image_id, value, src, heat, shown))
     return found
+
+
+def said_of(labels: Sequence[str], values: Sequence[float]) -> str:
+    """What an image is annotated with: the labels that it has, or that it has none, or that nothing is known."""
+    present = [label for label, value in zip(labels, values, strict=True) if value == 1]
+    return ", ".join(present) or ("no label" if any(value == 0 for value in values) else "not annotated")
+
+
+def support_line(row: Row, labels: Sequence[str], labels_of: Mapping[str, Sequence[float]]) -> str:
+    """How many of the shown images have what the feature is headed by, and how many of the test's images do."""
+    if row["best_label"] not in labels or not known(row["best_r"]):
+        return ""
+    at, present = labels.index(row["best_label"]), row["best_r"] > 0
+    shown = [labels_of[image][at] for image in row["top_images"][:THUMBNAILS] if image in labels_of]
+    annotated, having = sum(map(known, shown)), sum(value == present for value in shown)
+    said = f"{having} of {annotated} {'with' if present else 'without'} {row['best_label']}" if annotated else ""
+    counts = row["auroc_positives"], row["auroc_negatives"]
+    return f"{said}, {count(counts[not present])} of {count(sum(counts))} in the test" if said else ""

@@ -1,0 +1,76 @@
+"""Stage `probes`: what all dimensions and all features together know of each label, fitted by Ray tasks."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from medsae_ray.core import schema
+from medsae_ray.core.artifact import Draft
+from medsae_ray.core.probe import Probed, ProbeWork, Sample, gathered, probe, probe_rows
+from medsae_ray.stages.features import features_parents, group_sums, labels_of
+from medsae_ray.stages.run import Made, Run, Stage
+
+SPACES = ("raw", "sae")
+
+
+@ray.remote(num_cpus=1)
+def _probe(x_nK: Any, y_n: np.ndarray, role_n: np.ndarray, level: float) -> Probed:
+    return probe(x_nK, y_n, role_n, level)
+
+
+def _probes(run: Run, draft: Draft) -> Made:
+    labels = labels_of(run, draft)
+    width = draft.parents["sae"].record.metrics["config"]["width"]
+    embeddings, activations = (draft.parents[name] for name in ("embeddings", "activations"))
+    work = ProbeWork(embeddings, activations, labels.shard_N, probe_rows(labels), width)
+    sample = gathered(list(run.track(group_sums(run, work), "probes' images", len(work.groups()))))
+    role_n = np.where(labels.test_N, 2, np.where(labels.training_N, 0, 1))[sample.row_n]
+    names = draft.parents["manifest"].record.metrics["labels"]
+    found = _fitted(run, sample, labels.y_NL[sample.row_n], role_n)
+    rows = [_row(name, space, found[label][s]) for label, name in enumerate(names) for s, space in enumerate(SPACES)]
+    table = pa.Table.from_pylist(rows, schema=schema.probes())
+    used = {"fitted": int((role_n < 2).sum()), "measured": int((role_n == 2).sum())}
+    return Made([draft.writer(table.schema).write(0, table, table.num_rows)], used)
+
+
+def _fitted(run: Run, sample: Sample, y_nL: np.ndarray, role_n: np.ndarray) -> list[list[Probed]]:
+    """Label by label, of dimensions and of features."""
+    level, labels = run.recipe.what.features.level, y_nL.shape[1]
+    with run.bar("probes", labels) as bar:
+        if run.recipe.how.engine == "loop":
+            found = []
+            for y_n in y_nL.T:
+                found.append([probe(x_nK, y_n, role_n, level) for x_nK in (sample.raw_nD, sample.sae_nF)])
+                bar.advance()
+            return found
+        shared = [ray.put(x_nK) for x_nK in (sample.raw_nD, sample.sae_nF)]
+        tasks = [[_probe.remote(x_nK, y_n, role_n, level) for x_nK in shared] for y_n in y_nL.T]
+        done = []
+        for pair in tasks:
+            done.append(ray.get(pair))
+            bar.advance()
+        return done
+
+
+def _row(label: str, space: str, found: Probed) -> dict[str, Any]:
+    area, low, high, positives, negatives = (None if value != value else value for value in found.area)
+    counts = {"positives": positives, "negatives": negatives, "patients": found.patients}
+    return {
+        "label": label,
+        "space": space,
+        "auroc": area,
+        "low": low,
+        "high": high,
+        "strength": found.strength,
+        **counts,
+    }
+
+
+def _what(run: Run) -> dict[str, Any]:
+    what = run.recipe.what
+    return {"level": what.features.level, "uncertain": what.uncertain, "blank": what.blank}
+
+
+PROBES = Stage("probes", 1, features_parents, _what, _probes)
