@@ -52,7 +52,7 @@ def test_a_token_that_is_easily_guessed_or_cannot_be_sent_is_refused(
 def test_a_run_that_is_not_finished_is_refused_with_the_command_that_finishes_it(small: Small, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"no finished manifest.*medsae run RECIPE --root"):
         open_run(small.recipe, str(tmp_path))
-    for folder in Path(small.root).glob("*-*"):
+    for folder in Path(small.root).glob("*-*/"):
         if not folder.name.startswith("atlas-"):
             (tmp_path / folder.name).symlink_to(folder)
     with pytest.raises(ArtifactError, match=r"no finished atlas"):

@@ -34,7 +34,7 @@ def finish(recipe: Path, root: Path) -> None:
 def recorded(root: Path) -> dict[str, dict[str, str]]:
     """Artifact -> file -> checksum, of every file that a record names; each is checked on the way."""
     found = {}
-    for folder in sorted(root.glob("*-*")):
+    for folder in sorted(root.glob("*-*/")):
         artifact = open_artifact(str(folder))
         assert verify(artifact) == []
         found[artifact.name] = {f.name: f.sha256 for f in artifact.record.files if not f.name.startswith("log-")}
