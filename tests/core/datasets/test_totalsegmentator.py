@@ -13,8 +13,8 @@ from medsae_ray.core.artifact import Artifact
 from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.core.datasets.windows import ct_window
-from medsae_ray.core.reading import split_part
 from medsae_ray.core.nifti import Volume
+from medsae_ray.core.reading import split_part
 from medsae_ray.errors import DatasetError
 from medsae_ray.stages.pipeline import run_stage
 from tests.medical import nifti, segmentator_folder
