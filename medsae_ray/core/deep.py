@@ -82,7 +82,7 @@ class TiffTags(NamedTuple):
         stream.seek(tags.next)
         tags.load(stream)
         if not {256, 257} <= set(tags) or not {273, 324} & set(tags):
-            raise ImageError("truncated", "a TIFF directory without the place and size of pixels")
+            raise ImageError("corrupt", "a TIFF directory without the place and size of pixels")
 
         def number(tag: int, absent: int) -> int:
             value: Any = tags.get(tag, absent)

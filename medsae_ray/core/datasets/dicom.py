@@ -103,11 +103,11 @@ def _labels(dataset: "DicomDataset", table: bytes | None, files: list[File]) -> 
         )
     by_instance = dataset.join_by == "instance"
     # A label that is given for a shared UID is of one of its images, and nobody knows of which.
-    wanted = [
-        None if by_instance and file.twin else file.header.instance if by_instance else file.name for file in files
-    ]
-    rows = pa.array([None if name is None else row_of.get(_tidy(name)) for name in wanted], pa.int64())
-    if not any(wanted):
+    shared = [by_instance and bool(file.twin) for file in files]
+    wanted = [file.header.instance if by_instance else file.name for file in files]
+    found = [None if twins else row_of.get(_tidy(name)) for name, twins in zip(wanted, shared, strict=True)]
+    rows = pa.array(found, pa.int64())
+    if all(shared):
         raise DatasetError(
             "all images share their SOPInstanceUID with others, so how.paths.table cannot say which is which by it; "
             "give the files' paths in a column and set join and join_by: path"
