@@ -2,7 +2,8 @@
 channel, which leaves nothing of a 12-bit image. Kinds of TIFF that Pillow does not know are read here too.
 
 By imagecodecs (libpng, OpenJPEG, libtiff), which is given an array of the size in the header to fill, so that a file
-whose parts contradict each other cannot ask for another. Alpha is dropped. Legend: H, W rows and columns, C channels.
+whose parts contradict each other cannot ask for another. It is filled with zeros first: what a damaged file leaves out
+is black, and not what lay in memory. Alpha is dropped. Legend: H, W rows and columns, C channels.
 """
 
 import io
@@ -82,7 +83,7 @@ class TiffTags(NamedTuple):
         stream.seek(tags.next)
         tags.load(stream)
         if not {256, 257} <= set(tags) or not {273, 324} & set(tags):
-            raise ImageError("truncated", "a TIFF directory without the place and size of pixels")
+            raise ImageError("corrupt", "a TIFF directory without the place and size of pixels")
 
         def number(tag: int, absent: int) -> int:
             value: Any = tags.get(tag, absent)
@@ -118,14 +119,14 @@ def tiff(data: bytes, tags: TiffTags) -> np.ndarray:
         raise ImageError("unsupported_mode", f"TIFF of kind {tags.photometric} with {tags.channels} x {tags.bits} bits")
     dtype = np.dtype(f"{letter}{tags.bits // 8}")
     if tags.planar and tags.channels > 1:
-        planes = _codecs().tiff_decode(data, out=np.empty((tags.channels, tags.height, tags.width), dtype))
+        planes = _codecs().tiff_decode(data, out=np.zeros((tags.channels, tags.height, tags.width), dtype))
         return _colours(np.moveaxis(planes, 0, -1))
     return _colours(_codecs().tiff_decode(data, out=_array((tags.width, tags.height), tags.channels, dtype)))
 
 
 def _array(size: tuple[int, int], channels: int, dtype: Any) -> np.ndarray:
     width, height = size
-    return np.empty((height, width, channels) if channels > 1 else (height, width), dtype)
+    return np.zeros((height, width, channels) if channels > 1 else (height, width), dtype)
 
 
 def _colours(pixels_HWC: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from medsae_ray.core.reading import Reading
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import EncoderError
 from medsae_ray.stages.pipeline import run_stage
+from medsae_ray.stages.shards import _pack, _unpack
 from tests.small import DIM, SIZE, onnx_encoder, recipe_data
 
 IMAGES, DAMAGED = 1000, 50
@@ -180,6 +181,23 @@ def test_a_shard_without_a_usable_image_is_a_shard_of_reasons(tmp_path: Path) ->
     assert found.schema.equals(schema.embeddings(DIM))
     assert found["reason"].to_pylist() == ["missing"] * 4 + ["not_an_image"] * 4 + [None]
     assert found["x"].is_valid().to_pylist() == found["ok"].to_pylist() == [False] * 8 + [True]
+
+
+def test_notes_of_usable_images_are_counted_beside_the_rows(tmp_path: Path) -> None:
+    names = ["plain.png", "lying.jpg", "pages.tif", "both.png", "gone.png"]
+    exif = Image.Exif()
+    exif[274] = 6
+    picture(0).save(tmp_path / names[0])
+    picture(1).save(tmp_path / names[1], exif=exif)
+    picture(2).save(tmp_path / names[2], save_all=True, append_images=[picture(3)])
+    picture(3).save(tmp_path / names[3], exif=exif, save_all=True, append_images=[picture(4)])
+    work = embed_work(tmp_path, names, onnx_encoder(tmp_path / "e.onnx"))
+    draft = Draft(Store(str(tmp_path / "root")), "embeddings", 1, {}, {})
+    writer = draft.writer(schema.embeddings(DIM))
+    receipt = writer.write(0, work.compute(work.load(), work.prepare(0)), len(names))
+    assert receipt.noted == {"exif_orientation": 2, "more_pages": 2} and receipt.not_ok == {"missing": 1}
+    assert writer.finished({0: len(names)}) == {0: receipt} and _unpack(_pack(receipt)) == asdict(receipt)
+    assert draft.commit([receipt], {}, {}).record.files == [receipt]
 
 
 def test_patches_of_an_image_lie_in_its_row(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifact import Artifact, verify
@@ -65,4 +66,25 @@ def test_missing_and_broken_images_are_counted_rows(tmp_path: Path) -> None:
     (tmp_path / "images_002/images/00000001_001.png").write_bytes(b"\x89PNG\r\n\x1a\n no image")
     embeddings = run_stage(parse_recipe(data), str(tmp_path / "run"), "embeddings")
     assert embeddings.record.rows == 48 and sum(embeddings.record.not_ok.values()) == 2
-    assert embeddings.record.not_ok["missing"] == 1
+    assert embeddings.record.not_ok["missing"] == 1 and embeddings.record.metrics == {"notes": {}}
+
+
+def test_images_that_lie_on_their_side_are_turned_and_counted(tmp_path: Path) -> None:
+    data = recipe_data("nih-cxr14", tmp_path)
+    file = tmp_path / "images_001/images/00000001_000.png"
+    upright = Image.open(file).copy()
+    exif = Image.Exif()
+    exif[274] = 6
+    runs = {}
+    for name, image, options in (
+        ("upright", upright, {}),
+        ("turned", upright.transpose(Image.Transpose.ROTATE_90), {"exif": exif}),
+    ):
+        image.save(file, **options)
+        runs[name] = run_stage(parse_recipe(data), str(tmp_path / name), "embeddings")
+    data["what"]["images"] = {"orientation": "stored"}
+    runs["stored"] = run_stage(parse_recipe(data), str(tmp_path / "turned"), "embeddings")
+    x = {name: run.table()["x"][0].as_py() for name, run in runs.items()}
+    assert x["upright"] == x["turned"] != x["stored"]
+    counts = {"exif_orientation": 1}
+    assert [run.record.metrics["notes"] for run in runs.values()] == [{}, counts, counts]

@@ -59,7 +59,8 @@ def dicom_rows(found: Scan, dataset: "DicomDataset", table: bytes | None) -> Row
         metadata={name: pa.array(column, pa.string()) for name, column in zip(METADATA, metadata, strict=True)},
         patients_known=all(file.header.patient for file in found.files),
         study_id=[_tidied(file.header.study or _instance(file)) for file, _ in rows],
-        notes={
+        notes=_shared_uids(found)
+        | {
             "passed_over": found.skipped,
             "files": len(found.files),
             "files_without_patient": sum(not file.header.patient for file in found.files),
@@ -71,8 +72,16 @@ def _tidied(identifier: str) -> str:
     return identifier.replace("\0", " ").strip()
 
 
+def _shared_uids(found: Scan) -> dict[str, Any]:
+    """How many SOP instance UIDs stand for images of different pixels, and for how many; {} if none does."""
+    shared = [file.header.instance for file in found.files if file.twin]
+    return {"shared_uids": {"uids": len(set(shared)), "files": len(shared)}} if shared else {}
+
+
 def _image(instance: str, file: File, frame: int) -> str:
-    return f"{instance}-{frame:05d}" if file.header.frames > 1 else instance
+    """The image's id: its SOP instance UID, with the start of its pixels' hash if it shares that, and the frame."""
+    alone = f"{instance}-{file.twin}" if file.twin else instance
+    return f"{alone}-{frame:05d}" if file.header.frames > 1 else alone
 
 
 def _instance(file: File) -> str:
@@ -97,8 +106,17 @@ def _labels(dataset: "DicomDataset", table: bytes | None, files: list[File]) -> 
         raise DatasetError(
             f"how.paths.table names {len(given.image_id) - len(row_of)} images twice in {dataset.join!r}"
         )
-    wanted = [file.header.instance if dataset.join_by == "instance" else file.name for file in files]
-    rows = pa.array([row_of.get(_tidy(name)) for name in wanted], pa.int64())
+    by_instance = dataset.join_by == "instance"
+    # A label that is given for a shared UID is of one of its images, and nobody knows of which.
+    shared = [by_instance and bool(file.twin) for file in files]
+    wanted = [file.header.instance if by_instance else file.name for file in files]
+    found = [None if twins else row_of.get(_tidy(name)) for name, twins in zip(wanted, shared, strict=True)]
+    rows = pa.array(found, pa.int64())
+    if all(shared):
+        raise DatasetError(
+            "all images share their SOPInstanceUID with others, so how.paths.table cannot say which is which by it; "
+            "give the files' paths in a column and set join and join_by: path"
+        )
     if rows.null_count == len(rows):
         raise DatasetError(f"how.paths.table: no image of the dataset is in column {dataset.join!r}; see join, join_by")
     return {label: values.take(rows) for label, values in given.labels.items()}
@@ -135,7 +153,8 @@ def _lines(found: Scan) -> Iterator[list[Any]]:
     for file in found.files:
         header = file.header
         names = [header.instance, header.study, header.patient]
-        yield [file.name, file.size, *names, header.frames, list(header.metadata)]
+        twin = [file.twin] if file.twin else []  # left out of others, whose identity stays as it was
+        yield [file.name, file.size, *names, header.frames, list(header.metadata), *twin]
 
 
 DICOM = Reader(_rows, _identity)

@@ -9,22 +9,35 @@
 | unsafe_name | its name in an archive leads out of it (..), or cannot be told from another address |
 | too_deep | it is an archive in archives, deeper than MAX_DEPTH |
 | link_loop, not_a_file | its folder was seen before, by another link; it is a pipe or a device |
-| duplicate | an image with its SOP instance UID came before, by name |
+| duplicate | an image with its SOP instance UID and the same pixels came before, by name |
 
+Anonymisers give images of different pixels one SOP instance UID. Those stay, told apart by their pixels (`File.twin`).
 A file whose header is whole and whose pixels are not is no such case: it becomes a row that is not ok.
 """
 
+import hashlib
 import io
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import BinaryIO, NamedTuple
 
-from medsae_ray.core.dicom.header import Header, read_header
-from medsae_ray.core.files import MAX_DEPTH, Found, archive, is_archive, opened, unpacked, usable, walk
+from medsae_ray.core.dicom import Header, pixel_digest, read_header
+from medsae_ray.core.files import (
+    MAX_DEPTH,
+    Found,
+    archive,
+    is_archive,
+    opened,
+    opened_files,
+    outer_file,
+    unpacked,
+    usable,
+    walk,
+)
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import DatasetError, ImageError
 
@@ -39,6 +52,8 @@ class File(NamedTuple):
     """Its address below how.paths.images."""
     size: int
     header: Header
+    twin: str = ""
+    """Start of the SHA-256 of its pixels, where images of other pixels have the same SOP instance UID."""
 
 
 class Scan(NamedTuple):
@@ -71,19 +86,48 @@ def _headers(uri: str, found: tuple[Found, ...], passed_over: tuple[tuple[str, i
         for one, counts in read:
             files += one
             skipped.update(counts)
-    return Scan(_distinct(files, skipped), dict(sorted(skipped.items())))
+    distinct = _distinct(store, files, skipped)
+    return Scan(distinct, dict(sorted((+skipped).items())))
 
 
-def _distinct(files: list[File], skipped: Counter[str]) -> list[File]:
-    seen: set[str] = set()
-    kept = []
-    for file in files:
-        if file.header.instance and file.header.instance in seen:
-            skipped["duplicate"] += 1
-            continue
-        seen.add(file.header.instance)
-        kept.append(file)
-    return kept
+def _distinct(store: Store, files: list[File], skipped: Counter[str]) -> list[File]:
+    """One file of each SOP instance UID, or several where their pixels differ."""
+    times = Counter(file.header.instance for file in files)
+    repeated = [file for file in files if file.header.instance and times[file.header.instance] > 1]
+    digests = _pixels(store, [file.name for file in repeated])
+    found: dict[str, dict[str, str]] = {}
+    for file in repeated:
+        found.setdefault(file.header.instance, {}).setdefault(digests[file.name], file.name)
+    kept = {name: digest[:12] for of in found.values() for digest, name in of.items() if len(of) > 1}
+    first = {name for of in found.values() for name in of.values()}
+    skipped["duplicate"] += len(repeated) - len(first)
+    distinct = [file for file in files if file.name not in digests or file.name in first]
+    return [file._replace(twin=kept.get(file.name, "")) for file in distinct]
+
+
+def _pixels(store: Store, names: Sequence[str]) -> dict[str, str]:
+    """Name -> digest of its pixels, or of the name itself if they cannot be read."""
+
+    def of_outer(addresses: list[str]) -> list[tuple[str, str]]:
+        with opened_files(store, addresses[0]) as read:
+            return [(name, _digest(read, name)) for name in addresses]
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return dict(pair for pairs in pool.map(of_outer, _by_outer(names)) for pair in pairs)
+
+
+def _by_outer(names: Sequence[str]) -> list[list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(outer_file(name), []).append(name)
+    return list(groups.values())
+
+
+def _digest(read: Callable[[str], bytes], name: str) -> str:
+    try:
+        return pixel_digest(read(name))
+    except ImageError:
+        return hashlib.sha256(name.encode()).hexdigest()
 
 
 def _read(store: Store, found: Found) -> tuple[list[File], Counter[str]]:

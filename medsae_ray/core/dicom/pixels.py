@@ -12,6 +12,8 @@ Per-frame and shared functional groups of enhanced multi-frame files are heeded.
 planar and interleaved, subsampled. Legend: H, W rows and columns.
 """
 
+import hashlib
+
 import numpy as np
 from PIL import Image
 
@@ -37,10 +39,21 @@ _PLUGINS = {
 _TURBO = ("1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 """JPEG of 12 bits, and JPEG without loss: libjpeg-turbo 3, as imagecodecs has it."""
 _RLE = "1.2.840.10008.1.2.5"
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _WHOLE = (
     *("Rows", "Columns", "SamplesPerPixel", "PlanarConfiguration"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
 )
+
+
+def pixel_digest(data: bytes) -> str:
+    """SHA-256 of the pixels of a DICOM file, as they are stored. ImageError if it cannot be parsed."""
+    dataset, total = parse(data), hashlib.sha256()
+    for tag in ("Rows", "Columns", *_PIXELS):
+        if tag in dataset:
+            value = dataset[tag].value
+            total.update(value if isinstance(value, bytes) else str(value).encode())
+    return total.hexdigest()
 
 
 class Dicom:
@@ -91,7 +104,7 @@ class Dicom:
 
     def _check(self, max_pixels: int) -> None:
         dataset = self.dataset
-        if not any(tag in dataset for tag in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+        if not any(tag in dataset for tag in _PIXELS):
             raise ImageError("no_pixels" if "Rows" not in dataset else "truncated", "no pixel data")
         if not (self.rows and self.columns):
             raise ImageError("empty", f"{self.rows} x {self.columns} pixels")

@@ -143,6 +143,46 @@ def test_what_is_no_image_is_counted(tmp_path: Path) -> None:
     }
 
 
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """Five files of one SOPInstanceUID: three images, one of them also in an archive and once more; and one apart."""
+    images = [dicom(ramp(0, 1000 + 500 * n), number=7) for n in range(3)]
+    for number, data in enumerate(images):
+        (tmp_path / f"s{number}.dcm").write_bytes(data)
+    (tmp_path / "copy.dcm").write_bytes(images[1])
+    (tmp_path / "z.zip").write_bytes(zipped({"s2.dcm": images[2]}))
+    (tmp_path / "own.dcm").write_bytes(dicom(ramp(), number=8))
+    (tmp_path / "labels.csv").write_text("SOPInstanceUID,bright\n1.2.3.4.7,1\n1.2.3.4.8,1\n")
+    return tmp_path
+
+
+def test_images_of_other_pixels_stay_apart_though_they_share_a_uid(shared: Path) -> None:
+    found = rows(shared)
+    assert found.uri == [f"{name}.dcm#frame=0" for name in ("copy", "own", "s0", "s2")]
+    assert len(set(found.image_id)) == 4 and found.image_id[1] == "1.2.3.4.8"
+    assert all(found.image_id[n].startswith("1.2.3.4.7-") for n in (0, 2, 3))
+    assert found.notes["shared_uids"] == {"uids": 1, "files": 3}
+    assert found.notes["passed_over"] == {"duplicate": 2, "not_an_image": 1}
+    (shared / "s0.dcm").rename(shared / "zz.dcm")
+    assert set(rows(shared).image_id) == set(found.image_id)
+
+
+def test_a_label_of_a_shared_uid_is_of_no_image(shared: Path) -> None:
+    assert rows(shared, shared / "labels.csv", labels=["bright"]).labels["bright"].to_pylist() == [None, 1, None, None]
+    (shared / "own.dcm").unlink()
+    with pytest.raises(DatasetError, match="all images share their SOPInstanceUID"):
+        rows(shared, shared / "labels.csv", labels=["bright"])
+    (shared / "paths.csv").write_text("file,bright\ns0.dcm,1\ns2.dcm,0\n")
+    by_path = rows(shared, shared / "paths.csv", labels=["bright"], join="file", join_by="path")
+    assert by_path.labels["bright"].to_pylist() == [None, 1, 0]
+
+
+def test_the_identity_goes_with_the_pixels_of_a_shared_uid(shared: Path) -> None:
+    before = identity(shared)
+    (shared / "s0.dcm").write_bytes(dicom(ramp(0, 1001), number=7))
+    assert identity(shared) != before
+
+
 def test_without_a_patient_the_study_is_one(tmp_path: Path) -> None:
     for number, patient in enumerate(("A", "", "")):
         data = dicom(ramp(), patient=patient or "B", number=number, PatientID=patient)
