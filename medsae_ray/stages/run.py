@@ -7,7 +7,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -153,8 +153,9 @@ class Run:
             if sum(name in need for need in needs) > 1:
                 self.artifact(name)
         threads, stopped = ThreadPoolExecutor(len(names)), False
+        branches: list[Future[Artifact]] = []
         try:
-            branches = [threads.submit(self.artifact, name) for name in names]
+            branches += [threads.submit(self.artifact, name) for name in names]
             for made in branches:
                 made.result()
         except KeyboardInterrupt:
