@@ -30,6 +30,12 @@ def terminable() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def rearm() -> None:
+    """Take SIGTERM back from Ray's C++ core, which answers it with a stack trace and abort() from its start on."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
+
+
 def _raiser(kind: type[KeyboardInterrupt]) -> Callable[[int, FrameType | None], None]:
     def handle(number: int, frame: FrameType | None) -> None:
         if _importing(frame):

@@ -7,7 +7,10 @@ stage's tick and again at the end, and stands at the top of the report and in su
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-CODES: dict[str, str] = {}
+CODES: dict[str, str] = {
+    "uncertain_without_absent": "A label has -1 and no 0. -1 counts as uncertain and is left out, so the label has no "
+    "negatives; if it was meant as absent, the dataset's `uncertain: zero` says so.",
+}
 """Every code, with what it means and what to do about it."""
 
 

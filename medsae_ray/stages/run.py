@@ -23,6 +23,7 @@ from medsae_ray.core.naming.engine import Engine
 from medsae_ray.core.storage import Store
 from medsae_ray.core.warnings import RunWarning, distinct
 from medsae_ray.core.work import ShardWork
+from medsae_ray.signals import rearm
 from medsae_ray.stages.cluster import cluster, require
 from medsae_ray.stages.progress import DOING, Bar, Bars
 from medsae_ray.stages.shards import map_shards
@@ -157,6 +158,8 @@ class Run:
         try:
             branches += [threads.submit(self.artifact, name) for name in names]
             for made in branches:
+                while not wait([made], timeout=1).done:
+                    rearm()  # a branch may have started Ray
                 made.result()
         except KeyboardInterrupt:
             stopped = True
@@ -177,6 +180,7 @@ class Run:
                 self.say("starting Ray" if not (hint := loop_hint(self)) else f"starting Ray. {hint}")
                 self._home.submit(self._on_exit.enter_context, cluster(self.recipe.how)).result()
                 self._connected = True
+            rearm()
 
     def engine(self) -> Engine:
         """The vision-language engine, started when it is first needed and stopped at the end of the run."""
