@@ -3,11 +3,7 @@
 import argparse
 import contextlib
 import json
-import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
 
 from rich.console import Console
 
@@ -17,6 +13,7 @@ from medsae_ray.core.artifact import Artifact, open_artifact, verify
 from medsae_ray.core.schema import SPLITS
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import ArtifactError, MedsaeError
+from medsae_ray.signals import stopped, terminable
 
 FORMATS = "saelens, dictionary_learning, sparsify or sail"
 
@@ -35,38 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"medsae: the system says: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
-        return _stopped(143 if isinstance(stop, Terminated) else 130, leave=arguments is None)
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a run as Ctrl-C does."""
-
-
-@contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM raises Terminated within the block, if this is the thread that signals come to."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _stopped(status: int, leave: bool) -> int:
-    """Say it; `leave` ends the process here, as Python would wait for the threads of stages that are still at work."""
-    print("medsae: stopped; run it again to go on", file=sys.stderr)
-    if leave:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    return status
+        return stopped(stop, leave=arguments is None)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -228,8 +194,9 @@ def _artifacts(path: str) -> list[Artifact]:
     try:
         return [open_artifact(path)]
     except ArtifactError:
-        store = Store(path)
-        found = [store.child(name) for name in store.folders() if store.exists(f"{name}/record.json")]
+        store, found = Store(path), []
+        with contextlib.suppress(NotADirectoryError):
+            found = [store.child(name) for name in store.folders() if store.exists(f"{name}/record.json")]
         if not found:
             raise
         return [open_artifact(child.uri) for child in found]

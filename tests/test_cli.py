@@ -1,9 +1,13 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+import medsae_ray
 from medsae_ray.cli import main
+from medsae_ray.stages.pipeline import STAGES
+from medsae_ray.stages.progress import DOING
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 
@@ -80,6 +84,93 @@ def test_show_says_what_an_artifact_holds(finished: tuple[Path, Path], capsys: p
     assert main(["show", str(embeddings)]) == 0
     printed = capsys.readouterr().out
     assert embeddings.name in printed and "fixed_size_list" in printed and "onnx" in printed
+
+
+def test_show_lists_a_root_and_reads_a_summary(finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    _, root = finished
+    assert main(["show", str(root)]) == 0
+    printed = capsys.readouterr().out
+    assert all(folder.name in printed for folder in root.glob("*-*") if folder.is_dir())
+    (own,) = root.glob("report-*.html")
+    assert f"report: {own}" in printed and f"report: {root}/report.html" in printed
+    (kept,) = root.glob("summary-*.json")
+    for summary in (root / "summary.json", kept):
+        assert main(["show", str(summary)]) == 0
+        printed = capsys.readouterr().out
+        assert printed.startswith("small") and "held-out R2" in printed and f"report: {own}" in printed
+    (record,) = root.glob("sae-*/record.json")
+    assert main(["show", str(record)]) == 0
+    assert record.parent.name in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["report.html", "sae-*/log-*.parquet", "sae-*/config-*.json", "nothing", "."])
+def test_show_of_anything_else_is_a_user_error(
+    finished: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (place,) = [tmp_path] if name == "." else list(finished[1].glob(name)) or [tmp_path / name]
+    for command in ("show", "verify"):
+        assert main([command, str(place)]) == 1
+        error = capsys.readouterr().err
+        assert error.startswith(f"medsae: {place} is ") and error.count("\n") == 1
+
+
+def test_two_recipes_of_one_name_keep_two_reports(
+    finished: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, root = json.loads(finished[0].read_text()), tmp_path / "root"
+    shutil.copytree(finished[1], root)
+    first = {page.name: page.read_bytes() for page in root.glob("*-small-*.*")}
+    recipe["what"]["features"]["top_images"] = 3
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    assert main(["run", str(tmp_path / "recipe.yaml"), "--root", str(root)]) == 0
+    kept, latest = capsys.readouterr().out.rstrip().splitlines()[-2:]
+    assert len(list(root.glob("*-small-*.*"))) == 4
+    assert all((root / name).read_bytes() == page for name, page in first.items())
+    own = Path(kept.removeprefix("kept as: "))
+    assert own.name not in first and own.read_bytes() == (root / "report.html").read_bytes()
+    assert latest == f"report: {root}/report.html"
+    assert main(["run", str(finished[0]), "--root", str(root)]) == 0
+    assert len(list(root.glob("*-small-*.*"))) == 4
+    assert json.loads((root / "summary.json").read_text())["report"] in first
+
+
+def test_a_finished_run_whose_root_cannot_be_written_prints_its_results(
+    finished: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(finished[1], root)
+    (page,) = root.glob("report-*.html")
+    for name in (page.name, "report.html"):
+        (root / name).unlink()
+        (root / name).mkdir()
+    assert main(["run", str(finished[0]), "--root", str(root)]) == 1
+    printed = capsys.readouterr().out
+    assert "held-out R2" in printed and "already there" in printed
+    assert "no report and no summary.json" in printed and "a folder has the name of this file" in printed
+
+
+def test_a_root_that_is_a_file_is_a_user_error(
+    finished: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "root").write_text("")
+    assert main(["run", str(finished[0]), "--root", str(tmp_path / "root")]) == 1
+    assert "what should be a folder is a file" in capsys.readouterr().err
+
+
+def test_a_run_says_what_it_does_before_it_does_it(
+    finished: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["stage", "embeddings", str(finished[0]), "--root", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["·", "✓", "·", "✓"]
+    assert lines[0].startswith("· manifest: ") and lines[2].startswith("· embeddings: ")
+    assert set(DOING) == set(STAGES)
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["--version"])
+    assert done.value.code == 0 and capsys.readouterr().out == f"medsae {medsae_ray.__version__}\n"
 
 
 def test_verify_passes_a_whole_root_and_names_a_damaged_file(

@@ -245,7 +245,7 @@ def local_copy(uri: str) -> str:
     Of a folder, the files directly in it are copied.
     """
     if "://" not in uri or uri.startswith(("http://", "https://")):
-        return uri
+        return _plain(uri)
     folder, name = split_uri(uri)
     cache = Store(str(Path.home() / ".cache" / "medsae_ray"))
     if folder.opened[0].get_file_info(folder.path(name)).type != pafs.FileType.Directory:

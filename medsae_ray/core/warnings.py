@@ -34,6 +34,8 @@ CODES: dict[str, str] = {
     "datasets_disagree": "A feature's AUROC for a label is another in one dataset than in a second, or than in all "
     "together (their intervals do not meet). The figure of all mixes differences between datasets with differences "
     "between patients: read it dataset by dataset (findings.<label>.by_dataset).",
+    "uncertain_without_absent": "A label has -1 and no 0. -1 counts as uncertain and is left out, so the label has no "
+    "negatives; if it was meant as absent, the dataset's `uncertain: zero` says so.",
 }
 """Every code, with what it means and what to do about it."""
 

@@ -1,6 +1,7 @@
 """Stage `manifest`: from datasets to rows with patients, labels and splits."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -9,14 +10,15 @@ import pyarrow.parquet as pq
 from medsae_ray.config import PhantomDataset, Recipe, TotalSegmentatorDataset
 from medsae_ray.config.datasets import Dataset, unused_options
 from medsae_ray.core import schema
-from medsae_ray.core.artifact import Draft, Receipt
+from medsae_ray.core.artifact import Artifact, Draft, Receipt
 from medsae_ray.core.cache import Cached
 from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.combine import combine
 from medsae_ray.core.datasets.privacy import find_key, hash_ids, key_check
-from medsae_ray.core.datasets.rows import Rows, to_manifest
+from medsae_ray.core.datasets.rows import Rows, never_absent, to_manifest
 from medsae_ray.core.splits import audit, hold_out
 from medsae_ray.core.storage import Folders, Images, Store, split_uri
+from medsae_ray.core.warnings import RunWarning
 from medsae_ray.stages.doubts import of_manifest
 from medsae_ray.stages.organs import organ_rows, segmented
 from medsae_ray.stages.phantoms import drawn, hospitals, phantom_rows
@@ -73,7 +75,9 @@ def _manifest(run: Run, draft: Draft) -> Made:
     starts = range(0, manifest.num_rows, what.shard_rows)
     parts = [manifest.slice(start, what.shard_rows) for start in starts]
     files = [writer.write(shard, part, part.num_rows) for shard, part in enumerate(parts)]
-    made_of = {name: run.artifact(name).name for name in _needs(run.recipe)}
+    made_of: dict[str, Any] = {name: run.artifact(name).name for name in _needs(run.recipe)}
+    doubtful = {rows.dataset: labels for rows in found if (labels := never_absent(rows))}
+    made_of |= {"never_absent": doubtful} if doubtful else {}
     return Made([*files, _audit_file(draft, files)], _metrics(manifest, rows) | made_of)
 
 
@@ -98,7 +102,20 @@ def _needs(recipe: Recipe) -> tuple[str, ...]:
     return ("organs",) if segmented(recipe) else ()
 
 
-MANIFEST = Stage("manifest", 2, _parents, _what, _manifest, _needs, of_manifest)
+def _warnings(run: Run, artifact: Artifact) -> Iterator[RunWarning]:
+    yield from of_manifest(run, artifact)
+    ignored = {source.name for source in run.recipe.what.sources if source.uncertain == "ignore"}
+    for dataset, labels in artifact.record.metrics.get("never_absent", {}).items():
+        for label, count in labels.items() if dataset in ignored else ():
+            yield RunWarning(
+                "uncertain_without_absent",
+                f"label {label!r} of {dataset} is -1 (uncertain, left out) in {count:,} rows and 0 (absent) in none: "
+                "if -1 means absent there, set uncertain: zero",
+                count,
+            )
+
+
+MANIFEST = Stage("manifest", 2, _parents, _what, _manifest, _needs, _warnings)
 
 
 def image_store(run: Run) -> Images:

@@ -86,7 +86,9 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None) -> dic
         for part in (*parts, *warnings_block(run.warnings)):
             run.console.print(part, end="\n\n")
         if unwritten:
-            run.console.print(f"[yellow]![/] no report and no summary.json: {escape(unwritten)}", highlight=False)
+            run.console.print(
+                f"[yellow]![/] no report and no summary.json: {escape(unwritten)}", highlight=False, soft_wrap=True
+            )
         return summary
 
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -24,6 +24,7 @@ from medsae_ray.core.storage import Store
 from medsae_ray.core.unreadable import counted, nothing_usable
 from medsae_ray.core.warnings import RunWarning, distinct
 from medsae_ray.core.work import ShardWork
+from medsae_ray.signals import rearm
 from medsae_ray.stages.cluster import cluster, require, told_plainly
 from medsae_ray.stages.progress import DOING, Bar, Bars
 from medsae_ray.stages.shards import map_shards
@@ -156,9 +157,12 @@ class Run:
             if sum(name in need for need in needs) > 1:
                 self.artifact(name)
         threads, stopped = ThreadPoolExecutor(len(names)), False
+        branches: list[Future[Artifact]] = []
         try:
-            branches = [threads.submit(self.artifact, name) for name in names]
+            branches += [threads.submit(self.artifact, name) for name in names]
             for made in branches:
+                while not wait([made], timeout=1).done:
+                    rearm()  # a branch may have started Ray
                 made.result()
         except KeyboardInterrupt:
             stopped = True
@@ -180,6 +184,7 @@ class Run:
                 self.say("starting Ray" if not (hint := loop_hint(self)) else f"starting Ray. {hint}")
                 self._home.submit(self._on_exit.enter_context, cluster(self.recipe.how)).result()
                 self._connected = True
+            rearm()
 
     def engine(self) -> Engine:
         """The vision-language engine, started when it is first needed and stopped at the end of the run."""

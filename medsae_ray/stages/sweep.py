@@ -31,7 +31,7 @@ def publish_sweep(run: Run, table: pa.Table, left_out: int) -> None:
     unwritten = publish(run.root, page_id(run, *SWEEP.parents(run.recipe)), {PAGE: page})
     run.console.print(sweep_table(rows), end="\n\n")
     if unwritten:
-        run.console.print(f"[yellow]![/] no page: {escape(unwritten)}", highlight=False)
+        run.console.print(f"[yellow]![/] no page: {escape(unwritten)}", highlight=False, soft_wrap=True)
 
 
 def _make(run: Run, draft: Draft) -> Made:

@@ -105,7 +105,7 @@ def test_a_file_url_is_read_as_one(tmp_path: Path) -> None:
 
 
 def test_local_paths_and_web_addresses_are_not_copied() -> None:
-    assert local_copy("/a/b") == "/a/b" and local_copy("https://h/x") == "https://h/x"
+    assert local_copy("/a/b") == local_copy("file:/a/b") == "/a/b" and local_copy("https://h/x") == "https://h/x"
 
 
 def test_a_remote_file_and_a_remote_folder_are_copied_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,16 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifact import Artifact, verify
-from medsae_ray.stages.pipeline import run_stage
+from medsae_ray.core.storage import Store
+from medsae_ray.stages.pipeline import STAGES, run_stage
+from medsae_ray.stages.run import Run
 from tests.core.datasets import layouts
+from tests.small import recipe_data as small_recipe
+from tests.small import table_dataset
 
 KINDS = {
     "chexpert": layouts.chexpert,
@@ -88,3 +93,27 @@ def test_images_that_lie_on_their_side_are_turned_and_counted(tmp_path: Path) ->
     assert x["upright"] == x["turned"] != x["stored"]
     counts = {"exif_orientation": 1}
     assert [run.record.metrics["notes"] for run in runs.values()] == [{}, counts, counts]
+
+
+@pytest.mark.parametrize(("policy", "warned"), [("ignore", True), ("zero", False)])
+def test_a_label_that_is_never_absent_is_doubted(policy: str, warned: bool, tmp_path: Path) -> None:
+    table = table_dataset(tmp_path, 40)
+    text = table.read_text()
+    table.write_text(text.replace(",0,0,", ",-1,0,").replace(",0,1,", ",-1,1,"))
+    data = small_recipe(table, tmp_path / "e.onnx", engine="loop")
+    data["what"]["dataset"]["uncertain"] = policy
+    with Run(parse_recipe(data), Store(str(tmp_path / "run")), STAGES, Console(quiet=True)) as run:
+        manifest = run.artifact("manifest")
+        said = [(w.code, w.value) for w in run.warnings if w.code == "uncertain_without_absent"]
+    count = manifest.table(["y_bright"])["y_bright"].to_pylist().count(-1)
+    assert count and said == ([("uncertain_without_absent", count)] if warned else [])
+
+
+def test_options_of_a_table_name_the_artifact_only_where_they_are_used(tmp_path: Path) -> None:
+    data = small_recipe(table_dataset(tmp_path, 40), tmp_path / "e.onnx", engine="loop")
+    names = []
+    for options in ({}, {"values": {}, "separator": None}, {"values": {"maybe": -1}}, {"separator": ","}):
+        data["what"]["dataset"] = data["what"]["dataset"] | {"values": {}, "separator": None} | options
+        names.append(run_stage(parse_recipe(data), str(tmp_path / "run"), "manifest"))
+    assert names[0].name == names[1].name and len({manifest.name for manifest in names}) == 3
+    assert not {"values", "separator", "encoding"} & set(names[0].record.what["dataset"])

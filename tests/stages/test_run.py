@@ -1,5 +1,7 @@
+import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +76,31 @@ def test_one_artifact_that_two_threads_want_is_made_once(tmp_path: Path) -> None
         for thread in threads:
             thread.join()
     assert sorted(kitchen.made) == ["answers", "base", "names"]
+
+
+def test_a_branch_leaves_when_the_run_is_stopped(tmp_path: Path) -> None:
+    """Ctrl-C comes to the main thread while one branch is done and the other works on."""
+    kitchen, left = Kitchen(0.01), threading.Event()
+
+    def slow(run: Run, draft: Draft) -> Made:
+        try:
+            with run.bar("answers", None) as bar:
+                for _ in range(600):
+                    bar.advance()
+                    time.sleep(0.1)
+        except KeyboardInterrupt:
+            left.set()
+            raise
+        return Made([])
+
+    def stop(run: Run, draft: Draft) -> Made:
+        signal.raise_signal(signal.SIGINT)
+        return Made([])
+
+    with kitchen.run(tmp_path) as run:
+        run.stages["answers"] = replace(run.stages["answers"], make=slow)
+        run.stages["features"] = replace(run.stages["features"], make=stop)
+        start = time.perf_counter()
+        with pytest.raises(KeyboardInterrupt):
+            run.together("features", "answers")
+        assert left.wait(5) and time.perf_counter() - start < 30

@@ -1,5 +1,7 @@
+import contextlib
 import os
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -13,7 +15,7 @@ from medsae_ray.api import load_sae
 from medsae_ray.config import Recipe, parse_recipe
 from medsae_ray.core.artifact import Artifact, sha256
 from medsae_ray.core.storage import Store
-from medsae_ray.errors import RecipeError
+from medsae_ray.errors import ArtifactError, RecipeError
 from medsae_ray.stages.pipeline import run_stage
 from medsae_ray.stages.train import newest_state, to_bytes
 from tests.small import onnx_encoder, recipe_data, table_dataset
@@ -133,3 +135,32 @@ def test_an_attempt_starts_from_the_newest_whole_checkpoint(tmp_path: Path) -> N
         store.write(f"{folder}/state-{sha256(data)}", torn)
     found = newest_state(store)
     assert found is not None and found["fit"]["epoch"] == 20
+
+
+def test_a_full_disk_ends_training_at_once(ray_cluster: None, data: tuple[Path, Path], small_disk: Path) -> None:
+    """Not after Ray Train's further attempts; with room again the run goes on."""
+    wanted = recipe(data)
+    one = wanted.how.train.model_copy(update={"workers": 1, "cpus": 1.0})
+    wanted = wanted.model_copy(update={"how": wanted.how.model_copy(update={"train": one})})
+    run_stage(wanted, str(small_disk), "embeddings")
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as stream, contextlib.suppress(OSError):
+        while True:
+            stream.write(b"1" * 4096)
+    os.truncate(filler, filler.stat().st_size - 16_384)
+    with pytest.raises(ArtifactError, match="cannot be written: no space is left on the device; make room and run it"):
+        run_stage(wanted, str(small_disk), "sae")
+    filler.unlink()
+    assert run_stage(wanted, str(small_disk), "sae").record.metrics["last_epoch"]["epoch"] == 40
+    assert not list(small_disk.glob("sae-*/_attempts"))
+
+
+def test_a_root_that_cannot_be_written_is_refused_before_any_worker_starts(
+    ray_cluster: None, data: tuple[Path, Path], small_disk: Path
+) -> None:
+    run_stage(recipe(data, engine="loop"), str(small_disk), "embeddings")
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    start = time.monotonic()
+    with pytest.raises(ArtifactError, match="the file system is read-only"):
+        run_stage(recipe(data), str(small_disk), "sae")
+    assert time.monotonic() - start < 20

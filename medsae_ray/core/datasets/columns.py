@@ -119,7 +119,10 @@ def column(table: pa.Table, name: str, where: str) -> pa.Array:
 def other_columns(table: pa.Table, name: str) -> str:
     """What there is in place of a column. The names of all are not given: without a header they are a row's cells."""
     near = difflib.get_close_matches(name, table.column_names, n=1, cutoff=0.7)
-    return f"did you mean {near[0]!r}?" if near else f"no name of its {table.num_columns} columns is like it"
+    if near:
+        return f"did you mean {near[0]!r}?"
+    one = "; is it divided by another character than comma, semicolon, tab or |?" if table.num_columns == 1 else ""
+    return f"no name of its {table.num_columns} columns is like it{one}"
 
 
 def data_row(wrong: pa.Array, rows: pa.Array | None = None) -> str:

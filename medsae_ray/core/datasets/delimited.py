@@ -87,13 +87,14 @@ def separator_of(text: str) -> str:
 
 
 def _fit(text: str, separator: str) -> tuple[bool, bool, int]:
-    """For comparison: whether all rows have as many cells as the header, whether it is Excel's or everybody's comma,
-    and how many cells the header has. A separator that cuts nothing fits worst."""
+    """For comparison: whether all rows have as many cells as the header, whether it is the comma, which goes before
+    others that do, and how many cells the header has. A separator that cuts nothing fits worst."""
     rows = [len(row) for row in _rows(text[:_SAMPLE], separator) if row]
     if len(text) > _SAMPLE and len(rows) > 1:
         rows.pop()  # it may be cut short
     cells = rows[0] if rows else 0
-    return cells > 1 and len(set(rows)) == 1, cells > 1 and len(set(rows)) == 1 and separator == ",", cells
+    alike = cells > 1 and len(set(rows)) == 1
+    return alike, alike and separator == ",", cells
 
 
 def _rows(text: str, separator: str) -> list[list[str]]:

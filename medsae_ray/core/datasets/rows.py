@@ -84,6 +84,14 @@ def _refuse_duplicates(rows: Rows) -> None:
         )
 
 
+def never_absent(rows: Rows) -> dict[str, int]:
+    """Label -> number of its -1, of the labels that have -1 and no 0: there -1 may be meant as absent."""
+    unsure = {label: pc.sum(pc.equal(values, -1)).as_py() or 0 for label, values in rows.labels.items()}
+    return {
+        label: count for label, count in unsure.items() if count and not pc.any(pc.equal(rows.labels[label], 0)).as_py()
+    }
+
+
 def label_names(manifest_schema: pa.Schema) -> list[str]:
     return [name[2:] for name in manifest_schema.names if name.startswith("y_")]
 

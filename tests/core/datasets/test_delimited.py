@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsae_ray.config import VindrDataset
-from medsae_ray.core.datasets.columns import read_table
+from medsae_ray.core.datasets.columns import column, read_table
 from medsae_ray.core.datasets.delimited import Form
 from medsae_ray.core.datasets.vindr import vindr_rows
 from medsae_ray.errors import DatasetError
@@ -82,6 +82,11 @@ def test_an_encoding_that_is_not_certain_is_refused_with_what_to_do(encoding: st
     with pytest.raises(DatasetError, match="or say its encoding in the dataset's `encoding`"):
         read_table(data, "t.csv", Form(options=True))
     assert read_table(data, "t.csv", Form(encoding=encoding, options=True))["note"][1].as_py() == f"{NAME} Ödem"
+
+
+def test_an_unknown_separator_is_thought_of_where_there_is_one_column() -> None:
+    with pytest.raises(DatasetError, match="no column 'path'; no name of its 1 columns is like it; is it divided by"):
+        column(read_table(b"path:who\na:p\n", "t"), "path", "t")
 
 
 @pytest.mark.parametrize(("rows", "length"), [(20_000, 60), (40, 200_000), (1, 3_000_000)])
