@@ -155,9 +155,9 @@ class Run:
                 self._engine = self._on_exit.enter_context(cluster_engine(self))
             return self._engine
 
-    def bar(self, label: str, total: int | None) -> Bar:
+    def bar(self, label: str, total: int | None, unit: str = "") -> Bar:
         """A progress bar for a `with` block."""
-        return self._bars.bar(label, total)
+        return self._bars.bar(label, total, unit)
 
     def map(self, work: ShardWork, draft: Draft, schema: pa.Schema, pool: Pool, what: str) -> Made:
         """Compute the parts of a sharded artifact that are not there yet."""
@@ -171,9 +171,9 @@ class Run:
         receipts.update({receipt.shard: receipt for receipt in new})
         return Made(list(receipts.values()), reused=len(work.rows) - len(todo))
 
-    def track(self, items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    def track(self, items: Iterable[T], label: str, total: int, unit: str = "parts") -> Iterator[T]:
         """A progress bar while `items` arrive."""
-        with self.bar(label, total) as bar:
+        with self.bar(label, total, unit) as bar:
             for item in items:
                 yield item
                 bar.advance()
