@@ -1,6 +1,7 @@
 """SAIL (pwesp/sail): one Lightning checkpoint, *.ckpt. Its SAEs take embeddings of unit norm; see sae/sail.py."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeGuard
 
 import torch
 
@@ -91,5 +92,5 @@ def _settings(settings: dict[str, Any], where: str) -> dict[str, Any]:
     }
 
 
-def _whole(values: Any) -> bool:
+def _whole(values: Any) -> TypeGuard[Sequence[int]]:
     return isinstance(values, (list, tuple)) and all(type(value) is int for value in values)
