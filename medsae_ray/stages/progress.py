@@ -1,12 +1,18 @@
-"""Progress on the terminal: one live display that any number of stages share, from any thread."""
+"""Progress on the terminal: one live display that any number of stages share, from any thread.
+
+Where the output is a file, a line now and then stands in for the display.
+"""
 
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+EVERY_S = 30.0
+"""Shortest time between two lines of one piece of work in a file."""
 DOING = {
     "images": "the phantoms are drawn",
     "organs": "every mask is read, for the organs of each slice",
@@ -38,7 +44,8 @@ class Bars:
 
     def __init__(self, console: Console) -> None:
         columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_interactive)
+        self.console, self.live = console, console.is_interactive
+        self.progress = Progress(*columns, console=console, transient=True, disable=not self.live)
         self.lock = threading.Lock()
         self.up = 0
         self.stopped = threading.Event()
@@ -47,9 +54,9 @@ class Bars:
         """Whoever next says how far it is gets KeyboardInterrupt, in its own thread."""
         self.stopped.set()
 
-    def bar(self, label: str, total: int | None) -> "Bar":
-        """A bar for a `with` block; `total` None is work of unknown length."""
-        return Bar(self, label, total)
+    def bar(self, label: str, total: int | None, unit: str = "") -> "Bar":
+        """A bar for a `with` block; `total` None is work of unknown length, counted in `unit`."""
+        return Bar(self, label, total, unit)
 
     def _open(self, label: str, total: int | None) -> TaskID:
         with self.lock:
@@ -67,14 +74,17 @@ class Bars:
 
 
 class Bar:
-    """One line of the display."""
+    """One line of the display, or a line now and then in a file."""
 
-    def __init__(self, bars: Bars, label: str, total: int | None) -> None:
-        self.bars, self.label, self.total = bars, label, total
+    def __init__(self, bars: Bars, label: str, total: int | None, unit: str = "") -> None:
+        self.bars, self.label, self.total, self.unit = bars, label, total, unit
         self.task: TaskID | None = None
+        self.done, self.text = 0, ""
 
     def __enter__(self) -> Self:
         self.task = self.bars._open(self.label, self.total)
+        self.written = time.monotonic()
+        self.since: tuple[int, float] | None = None
         return self
 
     def __exit__(
@@ -83,17 +93,50 @@ class Bar:
         self.close()
 
     def advance(self, by: int = 1) -> None:
+        self.reach(self.done + by)
+
+    def reach(self, done: int, text: str | None = None) -> None:
+        """So much is done now. What is first reached may be there from before: no rate is taken from it."""
         if self.bars.stopped.is_set():
             raise KeyboardInterrupt
-        if self.task is not None:
-            self.bars.progress.advance(self.task, by)
+        if self.task is None:
+            return
+        self.done = done
+        self.since = self.since or (done, time.monotonic())
+        self.bars.progress.update(self.task, completed=done)
+        self.say(self.text if text is None else text)
 
     def say(self, text: str) -> None:
         """Show `text` behind the label."""
-        if self.task is not None:
+        if self.task is None:
+            return
+        if text != self.text:
+            self.text = text
             self.bars.progress.update(self.task, description=f"{self.label}: {text}")
+        now = time.monotonic()
+        if not self.bars.live and now - self.written >= EVERY_S:
+            self.written = now
+            self.bars.console.print(self._line(now), highlight=False, markup=False)
 
     def close(self) -> None:
         if self.task is not None:
             self.bars._close(self.task)
             self.task = None
+
+    def _line(self, now: float) -> str:
+        of = "" if self.total is None else f" of {self.total:,}"
+        counted = f"{self.done:,}{of} {self.unit}".strip() if self.total is not None or self.done else ""
+        return f"{self.label}: " + ", ".join(part for part in (counted, self.text, self._left(now)) if part)
+
+    def _left(self, now: float) -> str:
+        if self.total is None or self.since is None or self.done <= self.since[0]:
+            return ""
+        seconds = (now - self.since[1]) / (self.done - self.since[0]) * (self.total - self.done)
+        return f"about {duration(seconds)} left"
+
+
+def duration(seconds: float) -> str:
+    """A time to read: "40 s", "12 min", "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -197,9 +197,9 @@ class Run:
         """One line of what is done now, so that no run is silent for long, in a log neither."""
         self.console.print(f"[dim]· {escape(text)}[/]", highlight=False)
 
-    def bar(self, label: str, total: int | None) -> Bar:
+    def bar(self, label: str, total: int | None, unit: str = "") -> Bar:
         """A progress bar for a `with` block."""
-        return self._bars.bar(label, total)
+        return self._bars.bar(label, total, unit)
 
     def map(
         self,
@@ -229,9 +229,9 @@ class Run:
                 receipts[receipt.shard] = receipt
         return Made(list(receipts.values()), reused=len(work.rows) - len(todo))
 
-    def track(self, items: Iterable[T], label: str, total: int) -> Generator[T, None, None]:
+    def track(self, items: Iterable[T], label: str, total: int, unit: str = "parts") -> Generator[T, None, None]:
         """A progress bar while `items` arrive."""
-        with self.bar(label, total) as bar:
+        with self.bar(label, total, unit) as bar:
             for item in items:
                 yield item
                 bar.advance()

@@ -42,7 +42,7 @@ def _make(run: Run, draft: Draft) -> Made:
     todo = [task for task in distinct.values() if not task.draft.committed()]
     failures = {
         task.draft.name: failure
-        for task, failure in run.track(train_all(run, todo), "sweep", len(todo))
+        for task, failure in run.track(train_all(run, todo), "sweep", len(todo), "SAEs")
         if failure is not None
     }
     results = []

@@ -39,6 +39,7 @@ from medsae_ray.errors import MedsaeError
 from medsae_ray.stages.cluster import own_error, require
 from medsae_ray.stages.run import Made, Run, Stage
 from medsae_ray.stages.tables import split_table
+from medsae_ray.stages.train_progress import Tell, show, teller, watched
 
 ATTEMPTS = "_attempts"
 SPLITS = ("sae", "naming")
@@ -95,14 +96,16 @@ def train_here(
     resume: dict[str, Any] | None,
     save: Callable[..., None],
     rows: tuple[torch.Tensor, torch.Tensor] | None = None,
+    tell: Tell = lambda entry: None,
 ) -> Fitted:
-    """Fit in this process. `save(epoch, state)` is called on every rank at checkpoint epochs; `rows` are the training
-    and held-out embeddings if somebody has read them already."""
+    """Fit in this process. `save(epoch, state)` is called on every rank at checkpoint epochs, `tell` after every epoch;
+    `rows` are the training and held-out embeddings if somebody has read them already."""
     torch.set_num_threads(job.threads)
     log: list[dict[str, float]] = list(resume["log"]) if resume else []
 
     def on_epoch(entry: EpochLog, state: Callable[[], dict[str, Any]]) -> None:
         log.append(entry._asdict())
+        tell(entry)
         if entry.epoch % job.how.checkpoint_epochs == 0:
             save(entry.epoch, lambda: {"fit": state(), "log": log})
 
@@ -150,7 +153,8 @@ def _work(job: Job) -> None:
         _report(job.attempts, files, f"epoch-{epoch:06d}")
 
     place = {"rank": context.get_world_rank(), "world": context.get_world_size(), "wrap": prepare_model}
-    fitted = train_here(job, place, resume, save)
+    tell = teller(settings["progress"]) if context.get_world_rank() == 0 else lambda entry: None
+    fitted = train_here(job, place, resume, save, tell=tell)
     parts = {"result": to_bytes(fitted._asdict())} if context.get_world_rank() == 0 else None
     _report(job.attempts, parts, "result")
 
@@ -213,7 +217,7 @@ def _train_on_ray(run: Run, job: Job) -> Fitted:
     attempt = f"attempt-{uuid.uuid4().hex[:12]}"
     trainer = TorchTrainer(
         worker,
-        train_loop_config={"job": job},
+        train_loop_config={"job": job, "progress": f"medsae-{attempt}"},
         torch_config=TorchConfig(backend="nccl" if how.gpus else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=how.workers,
@@ -229,7 +233,7 @@ def _train_on_ray(run: Run, job: Job) -> Fitted:
             callbacks=[NoSecondTry()],  # type: ignore[list-item]
         ),
     )
-    with run.console.status(f"sae: {job.config.epochs} epochs on {how.workers} workers"):
+    with run.bar("sae", job.config.epochs, "epochs") as bar, watched(f"medsae-{attempt}", bar):
         try:
             result = _fit(trainer)
         except TrainingFailedError as error:
@@ -302,7 +306,8 @@ def _make(run: Run, draft: Draft) -> Made:
         check_fits(rows, draft.what, job.how.workers)
         fitted = _train_on_ray(run, job)
     else:
-        fitted = train_here(job, {}, None, lambda epoch, state: None)
+        with run.bar("sae", job.config.epochs, "epochs") as bar:
+            fitted = train_here(job, {}, None, lambda epoch, state: None, tell=lambda entry: show(bar, entry))
     return made_of(draft, fitted, job.config)
 
 

@@ -14,18 +14,32 @@ from medsae_ray.errors import EncoderError
 
 
 def local(weights: str) -> Path:
-    """The model's file on this machine, with all that it is made of: of a URL or another URI a copy in the cache."""
+    """The model's file on this machine, with all that it is made of: of a URL or another URI a copy in the cache.
+
+    A folder stands for the one model in it. EncoderError where there is none, or a part of it is missing.
+    """
     if weights.startswith(("http://", "https://")):
         return _with_beside(resolve(weights), lambda location: resolve(_neighbour(weights, location)))
     if "://" in weights:
-        folder = split_uri(weights)[0].uri
-        return _with_beside(_copy(weights), lambda location: _copy(f"{folder}/{location}"))
-    return resolve(weights)
+        copy = _copy(weights)
+        folder = weights.rstrip("/") if copy.is_dir() else split_uri(weights)[0].uri
+        return _with_beside(_model_in(copy), lambda location: _copy(f"{folder}/{location}"))
+    path = Path(weights).expanduser()
+    return _model_in(path) if path.is_dir() else resolve(weights)
+
+
+def _model_in(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    found = sorted(file.name for file in path.glob("*.onnx"))
+    if len(found) != 1:
+        raise EncoderError(f"weights {path}: the folder holds {len(found)} .onnx files, name one: {', '.join(found)}")
+    return path / found[0]
 
 
 def _copy(uri: str) -> Path:
     try:
-        return resolve(local_copy(uri))
+        return Path(local_copy(uri))
     except FileNotFoundError as error:
         raise EncoderError(f"weights {uri}: no such file; a model needs all files that it names ({error})") from error
 

@@ -75,7 +75,10 @@ def _references(model: "ModelProto", where: str) -> Iterator[tuple[str, int]]:
 
     for tensor in _tensors(model):
         if uses_external_data(tensor):
-            about = ExternalDataInfo(tensor)
+            try:
+                about = ExternalDataInfo(tensor)
+            except ValueError as error:
+                raise EncoderError(f"{where}: says wrongly where its weights lie ({error})") from error
             location = PurePosixPath(about.location or "")
             if not location.parts or location.is_absolute() or ".." in location.parts or "\\" in about.location:
                 raise EncoderError(f"{where}: weights at {about.location!r}; only files of the model's folder are read")

@@ -83,6 +83,29 @@ def test_weights_beyond_the_models_folder_are_refused(tmp_path: Path, location: 
             call(path)
 
 
+@pytest.mark.parametrize(("key", "text"), [("offset", "abc"), ("offset", "-4"), ("length", "9" * 20)])
+def test_places_that_are_none_are_refused(tmp_path: Path, key: str, text: str) -> None:
+    import onnx
+
+    path = small.beside(tmp_path / "m")
+    model = onnx.load(str(path), load_external_data=False)
+    for entry in model.graph.initializer[0].external_data:
+        entry.value = text if entry.key == key else entry.value
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(EncoderError, match=r"says wrongly where|are needed"):
+        content_hash(path)
+
+
+def test_a_folder_stands_for_the_one_model_in_it(tmp_path: Path, home: Path) -> None:
+    path = small.beside(tmp_path / "m")
+    for weights in (str(tmp_path / "m"), f"file://{tmp_path / 'm'}"):
+        np.testing.assert_array_equal(embedded(weights), embedded(path))
+        assert content_hash(Onnx.locate(weights)) == content_hash(path)
+    small.classifier(tmp_path / "m" / "other.onnx")
+    with pytest.raises(EncoderError, match=r"2 \.onnx files, name one: m\.onnx, other\.onnx"):
+        embedded(tmp_path / "m")
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

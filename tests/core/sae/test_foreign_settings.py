@@ -138,6 +138,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("dictionary_learning", {"k": 5}, "state .* as k"),
     ("dictionary_learning", {"activation_dim": 7}, "activation_dim is 7, but the tensors have 8"),
     ("sail", {"tied_weights": None}, "tied_weights is None"),
+    ("sail", {"k_values": 4}, "k_values are 4, a list of whole numbers"),
+    ("sail", {"dictionary_sizes": [8, 16.0]}, "dictionary_sizes are .*, a list of whole numbers"),
+    ("saelens", {"architecture": ["topk"]}, "cannot be imported"),
     ("sail", {"input_dim": 9}, "input_dim is 9, but the tensors have 8"),
 ]
 

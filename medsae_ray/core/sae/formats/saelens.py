@@ -79,7 +79,7 @@ def read(files: Files, where: str) -> StoredSAE:
     """The inverse, for whatever SAELens wrote. ArtifactError for what cannot be imported."""
     config = modern(json_file(files, _CONFIG, where))
     theirs = config["architecture"]
-    if theirs not in _READ:
+    if not isinstance(theirs, str) or theirs not in _READ:
         raise ArtifactError(f"{where}: architecture {theirs!r} cannot be imported; known: {', '.join(_READ)}")
     check_settings(config, known(theirs), where)
     architecture, names = _READ[theirs]

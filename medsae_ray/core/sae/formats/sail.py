@@ -1,6 +1,7 @@
 """SAIL (pwesp/sail): one Lightning checkpoint, *.ckpt. Its SAEs take embeddings of unit norm; see sae/sail.py."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeGuard
 
 import torch
 
@@ -76,10 +77,12 @@ def read(files: Files, where: str) -> StoredSAE:
 
 def _settings(settings: dict[str, Any], where: str) -> dict[str, Any]:
     levels, ks = settings.get("dictionary_sizes"), settings.get("k_values")
-    if not isinstance(levels, (list, tuple)):
-        raise ArtifactError(f"{where}: hyper_parameters have no dictionary_sizes")
+    if not _whole(levels):
+        raise ArtifactError(f"{where}: dictionary_sizes are {levels!r}, a list of whole numbers is wanted")
     # What SAIL takes where it is told nothing.
     ks = [max(1, int(0.05 * level)) for level in levels] if ks is None else ks
+    if not _whole(ks):
+        raise ArtifactError(f"{where}: k_values are {ks!r}, a list of whole numbers is wanted")
     return {
         "levels": list(levels),
         "ks": list(ks),
@@ -87,3 +90,7 @@ def _settings(settings: dict[str, Any], where: str) -> dict[str, Any]:
         "compat": "sail",
         "normalisation": "l2",
     }
+
+
+def _whole(values: Any) -> TypeGuard[Sequence[int]]:
+    return isinstance(values, (list, tuple)) and all(type(value) is int for value in values)

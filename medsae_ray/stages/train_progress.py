@@ -1,0 +1,64 @@
+"""How training goes, from the worker that trains to the terminal: epoch, FVU, L0 and dead features.
+
+The first worker puts its newest epoch into the cluster's key-value store, at most once a second and without waiting
+for anybody; the driver looks there. Ray Train's own reports are barriers between the workers, which an epoch of
+milliseconds cannot afford.
+"""
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
+
+from medsae_ray.core.sae.fit import EpochLog
+from medsae_ray.stages.progress import Bar
+
+EACH_S = 1.0
+"""Seconds between two looks, and between two messages."""
+Tell = Callable[[EpochLog], None]
+
+
+def show(bar: Bar, entry: EpochLog) -> None:
+    """Bring a bar of epochs to what an epoch's log says."""
+    bar.reach(entry.epoch, f"FVU {entry.fvu:.3f}, L0 {entry.l0:.1f}, dead {entry.dead_share:.0%}")
+
+
+def teller(key: str) -> Tell:
+    """For the worker: passes its newest epoch on under `key`."""
+    told = -EACH_S
+
+    def tell(entry: EpochLog) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= EACH_S:
+            told = now
+            with contextlib.suppress(Exception):  # a training without a display goes on
+                _internal_kv_put(key, json.dumps(entry._asdict()).encode(), overwrite=True)
+
+    return tell
+
+
+@contextlib.contextmanager
+def watched(key: str, bar: Bar) -> Iterator[None]:
+    """For the driver: `bar` follows what is told under `key` for the length of the block."""
+    over = threading.Event()
+
+    def follow() -> None:
+        while not over.wait(EACH_S):
+            with contextlib.suppress(Exception):
+                told = _internal_kv_get(key)
+                if told:
+                    show(bar, EpochLog(**json.loads(told)))
+
+    thread = threading.Thread(target=follow, name="training-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        with contextlib.suppress(Exception):
+            _internal_kv_del(key)
