@@ -26,7 +26,14 @@ from medsae_ray.core.naming.engine import (
     yes_no,
 )
 from medsae_ray.core.naming.prompts import DETECTION, Part
-from medsae_ray.core.naming.server_choice import Choice, fewer_logprobs, read_choice, read_models, read_usage
+from medsae_ray.core.naming.server_choice import (
+    Choice,
+    fewer_logprobs,
+    has_choice,
+    read_choice,
+    read_models,
+    read_usage,
+)
 from medsae_ray.core.naming.server_reply import Busy, Refused, Stop, Whole, read_json, read_reply, said_by
 from medsae_ray.errors import EngineError
 
@@ -112,7 +119,7 @@ class OpenAiEngine:
     async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """A request of the API, as it is but for the model: HTTP status and body. EngineError for a wrong key."""
         status, reply, data = await self._reply("POST", "/chat/completions", {**body, "model": self.model})
-        if isinstance(reply, Whole) and isinstance(reply.body, dict) and isinstance(read_choice(reply.body), Choice):
+        if isinstance(reply, Whole) and isinstance(reply.body, dict) and has_choice(reply.body):
             return status, reply.body
         found = read_json(data)
         if status >= 400 and isinstance(found, dict):
@@ -128,7 +135,7 @@ class OpenAiEngine:
             reply, usage = await self._chat(parts, options)
             if isinstance(reply, Choice):
                 return self._yes_no(reply), usage
-            fewer = fewer_logprobs(reply.why, asked)
+            fewer = fewer_logprobs(reply.why, asked) if 400 <= reply.status < 500 else None
             if fewer is None:
                 return FAILED._replace(failed=reply.why), usage
             if not fewer:

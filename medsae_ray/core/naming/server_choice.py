@@ -30,10 +30,10 @@ class Choice(NamedTuple):
 
 def read_choice(body: object) -> Choice | Refused:
     """The first choice of a reply of the chat API, or why there is no answer in it."""
-    choices = body.get("choices") if isinstance(body, dict) else None
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+    if not isinstance(body, dict) or not has_choice(body):
+        choices = body.get("choices") if isinstance(body, dict) else None
         return Refused(f"the reply has no answer ('choices' is {_kind(choices)}): {said_by(body)}")
-    choice = choices[0]
+    choice = body["choices"][0]
     message, finish = choice.get("message"), choice.get("finish_reason")
     message = message if isinstance(message, dict) else {}
     finish = said_by(finish)[:40] if isinstance(finish, str) and finish else "stop"
@@ -43,6 +43,12 @@ def read_choice(body: object) -> Choice | Refused:
         return Refused(f"the model refuses: {said_by(message['refusal'])}")
     likely, lacks = _likely(choice.get("logprobs"))
     return Choice(_text(message.get("content")), finish, likely, lacks)
+
+
+def has_choice(body: dict[str, Any]) -> bool:
+    """Whether a reply has an answer at all, be it a refusal."""
+    choices = body.get("choices")
+    return isinstance(choices, list) and bool(choices) and isinstance(choices[0], dict)
 
 
 def read_usage(body: object, seconds: float) -> Usage:

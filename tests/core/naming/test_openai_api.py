@@ -192,7 +192,17 @@ def without(value: Any) -> dict[str, Any]:
 def test_an_error_inside_a_200_is_asked_again_or_fails_alone() -> None:
     busy = {"error": {"message": "Provider returned error", "code": 502}}
     assert ask(engine(bodies(busy, busy, WELL)), 1).answers[0].p_yes == pytest.approx(0.75)
-    nothing = [{"choices": None}, {"choices": []}, {"choices": [None]}, {"error": "x"}, [], b"{", b"", {"detail": "x"}]
+    nothing = [
+        {"choices": None},
+        {"choices": None, "top_logprobs": 5},
+        {"choices": []},
+        {"choices": [None]},
+        {"error": "x"},
+        [],
+        b"{",
+        b"",
+        {"detail": "x"},
+    ]
     for body in nothing:
         (failed,) = ask(engine(bodies(body)), 1).answers
         assert math.isnan(failed.p_yes) and math.isnan(failed.mass) and failed.failed
@@ -310,6 +320,8 @@ def test_a_chat_that_has_no_answer_is_an_error_in_the_apis_form() -> None:
     for body in ({"choices": None}, [], b"<p>", {"error": {"message": "x", "code": "odd"}}):
         status, reply = asyncio.run(engine(bodies(body)).chat({}))
         assert status == 502 and set(reply["error"]) == {"message"}
+    refusal = {"choices": [{"message": {"content": None, "refusal": "no"}, "finish_reason": "content_filter"}]}
+    assert asyncio.run(engine(bodies(refusal)).chat({})) == (200, refusal)
     status, reply = asyncio.run(engine(bodies({"error": {"message": "too long", "code": 400}})).chat({}))
     assert (status, reply["error"]["message"]) == (400, "HTTP 400: too long")
 
