@@ -26,7 +26,7 @@ from medsae_ray.core.features import readable
 from medsae_ray.core.layout import Layout
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig
-from medsae_ray.core.sae.defaults import check_fits, choose, open_settings
+from medsae_ray.core.sae.defaults import SAMPLE, check_fits, choose, directions, open_settings
 from medsae_ray.core.sae.fit import Ending, EpochLog, fit
 from medsae_ray.core.sae.table import Table
 from medsae_ray.core.storage import Store
@@ -34,11 +34,13 @@ from medsae_ray.core.warnings import RunWarning
 from medsae_ray.errors import MedsaeError
 from medsae_ray.stages.cluster import own_error, require
 from medsae_ray.stages.run import Made, Run, Stage
-from medsae_ray.stages.tables import split_table
+from medsae_ray.stages.tables import sample_rows, split_table
 
 ATTEMPTS = "_attempts"
 SPLITS = ("sae", "naming")
 """Of the training rows and of the held-out rows."""
+_KNOWN: dict[tuple[str, str], float] = {}
+"""Fingerprints of embeddings and manifest -> directions: a run asks several times for what its SAE is."""
 FAR = 0.2
 """Held-out images with so much more or fewer active features than were asked for are worth a warning."""
 
@@ -76,7 +78,15 @@ def settings_of(sae: Sae, embeddings: Artifact, manifest: Artifact) -> dict[str,
     settings = sae.settings()
     if not open_settings(settings):
         return settings
-    return choose(settings, training_rows(embeddings, manifest), Layout.of(embeddings.schema).dim)
+    return choose(settings, training_rows(embeddings, manifest), _directions(embeddings, manifest))
+
+
+def _directions(embeddings: Artifact, manifest: Artifact) -> float:
+    """In how many directions the training rows vary, by the same rows of all whatever the shards."""
+    key = embeddings.record.fingerprint, manifest.record.fingerprint
+    if key not in _KNOWN:
+        _KNOWN[key] = directions(sample_rows(embeddings, manifest, SPLITS[0], SAMPLE))
+    return _KNOWN[key]
 
 
 def _table(job: Job, split: str) -> AbstractContextManager[Table]:
@@ -234,11 +244,13 @@ def made_of(draft: Draft, fitted: Fitted, config: SAEConfig) -> Made:
 
 
 def _make(run: Run, draft: Draft) -> Made:
-    rows = training_rows(draft.parents["embeddings"], draft.parents["manifest"])
+    parents = draft.parents["embeddings"], draft.parents["manifest"]
+    rows = training_rows(*parents)
     job = job_of(draft, run.recipe.how.train)
     if chosen := open_settings(run.recipe.what.sae.settings()):
         said = ", ".join(f"{name} {draft.what[name]:,}" for name in chosen)
-        run.console.print(f"sae: chosen for {rows:,} training rows of {job.config.d_in:,} numbers: {said}")
+        about = f"{rows:,} training rows of {job.config.d_in:,} numbers that vary in about {_directions(*parents):,.0f}"
+        run.console.print(f"sae: for {about} directions were chosen {said}")
     if run.recipe.how.engine == "ray":
         # Here and not on a worker, where Ray Train would try again what can never fit.
         check_fits(rows, draft.what, job.how.workers)

@@ -1,3 +1,4 @@
+import copy
 import os
 import signal
 import threading
@@ -121,6 +122,22 @@ def test_a_batch_that_the_patients_cannot_fill_is_refused_before_any_worker_star
     wanted = wanted.model_copy(update={"what": wanted.what.model_copy(update={"sae": sae})})
     with pytest.raises(RecipeError, match=r"100000 is above the 1[0-9]{2} training rows"):
         run_stage(wanted, str(tmp_path), "sae")
+
+
+def test_what_is_chosen_names_the_artifact_that_giving_it_names(data: tuple[Path, Path], tmp_path: Path) -> None:
+    """Also from a sweep's winner, whose settings may leave some open."""
+    open_recipe = recipe(data, engine="loop").model_dump()
+    open_recipe["what"]["sae"] = {"architecture": "batch_topk", "seed": 3}
+    made = run_stage(parse_recipe(open_recipe), str(tmp_path), "sae")
+    metrics = made.record.metrics
+    chosen = {name: metrics["config"][name] for name in ("width", "k", "epochs", "batch_size", "lr")}
+    assert metrics["training_rows"] > chosen["batch_size"] and made.record.what.items() >= chosen.items()
+    explicit = copy.deepcopy(open_recipe)
+    explicit["what"]["sae"] |= chosen
+    assert run_stage(parse_recipe(explicit), str(tmp_path), "sae").record == made.record
+    open_recipe["what"]["sweep"] = {"grid": {"width": [None, chosen["width"], 8]}}
+    swept = run_stage(parse_recipe(open_recipe), str(tmp_path), "sweep")
+    assert made.record.name in swept.table()["artifact"].to_pylist() and swept.record.metrics["members"] == 3
 
 
 def test_an_attempt_starts_from_the_newest_whole_checkpoint(tmp_path: Path) -> None:
