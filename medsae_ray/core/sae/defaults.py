@@ -19,7 +19,7 @@ from medsae_ray.sae_rules import CHOSEN
 
 SAMPLE = 4_096
 """Training rows that the directions are counted on, at most."""
-FEATURES_PER_DIRECTION = 6
+FEATURES_PER_DIRECTION = 5
 ROWS_PER_FEATURE = 3
 """At least."""
 WIDTHS = (16, 8_192)
