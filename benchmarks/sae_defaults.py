@@ -155,6 +155,22 @@ def chosen(x_ND: np.ndarray, k: int) -> dict[str, Any]:
     return choose(dict.fromkeys(("width", "batch_size", "epochs", "lr")) | {"k": k}, len(x_ND), directions(x_ND))
 
 
+def show(done: list[dict[str, Any]]) -> None:
+    """A line for each table: the best of the grid by FVU at equal k, and the chosen settings."""
+    for name in dict.fromkeys(entry["table"] for entry in done):
+        mine = [entry for entry in done if entry["table"] == name]
+        grid_of = [entry for entry in mine if not entry["chosen"]]
+        best = min(grid_of, key=lambda entry: entry["figures"]["fvu_at_k"], default=None)
+        print(name, len(grid_of), *(line(e) for e in (best, *(e for e in mine if e["chosen"])) if e), sep=" | ")
+
+
+def line(entry: dict[str, Any]) -> str:
+    said, found = entry["settings"], entry["figures"]
+    settings = ", ".join(f"{said[name]:g}" for name in ("width", "batch_size", "epochs", "lr"))
+    names = ("fvu", "fvu_at_k", "l0", "dead", "feature", "probe", "seconds")
+    return " | ".join([settings, *(f"{found[name]:.{2 if name in ('l0', 'dead') else 4}f}" for name in names)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True)
@@ -182,6 +198,7 @@ def main() -> None:
                 done.append({"table": name, "chosen": given.chosen, "settings": settings, "figures": found})
                 print(name, settings, {key: round(value, 4) for key, value in found.items()}, flush=True)
                 given.json.write_text(json.dumps(done))
+    show(done)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from ray.train import TrainingFailedError
 from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 
 from medsae_ray.config import Sae, Train
-from medsae_ray.core.artifact import Artifact, Draft, sha256
+from medsae_ray.core.artifact import Artifact, Draft, Record, sha256
 from medsae_ray.core.features import readable
 from medsae_ray.core.layout import Layout
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
@@ -266,9 +266,9 @@ def _what(run: Run) -> dict[str, Any]:
     return settings_of(run.recipe.what.sae, embeddings, manifest)
 
 
-def _warnings(run: Run, sae: Artifact) -> Iterator[RunWarning]:
-    """By the record alone."""
-    metrics, what = sae.record.metrics, sae.record.what
+def sae_warnings(record: Record) -> Iterator[RunWarning]:
+    """What is to be said of an SAE whose number of active features was asked for."""
+    metrics, what = record.metrics, record.what
     wanted = what.get("target_l0") or what.get("k") or (what.get("ks") or [None])[-1]
     found = metrics["last_epoch"]["l0"]
     if wanted and abs(found / wanted - 1) > FAR:
@@ -285,4 +285,4 @@ def _far(found: float, wanted: float, metrics: dict[str, Any]) -> str:
 
 
 _PARENTS = ("embeddings", "manifest")
-SAE = Stage("sae", 5, lambda recipe: _PARENTS, _what, _make, warnings=_warnings)
+SAE = Stage("sae", 5, lambda recipe: _PARENTS, _what, _make, warnings=lambda run, sae: sae_warnings(sae.record))

@@ -3,6 +3,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from medsae_ray.core.artifact import Artifact, sha256
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import RecipeError
 from medsae_ray.stages.pipeline import run_stage
-from medsae_ray.stages.train import newest_state, to_bytes
+from medsae_ray.stages.train import newest_state, sae_warnings, to_bytes
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 
@@ -138,6 +139,24 @@ def test_what_is_chosen_names_the_artifact_that_giving_it_names(data: tuple[Path
     open_recipe["what"]["sweep"] = {"grid": {"width": [None, chosen["width"], 8]}}
     swept = run_stage(parse_recipe(open_recipe), str(tmp_path), "sweep")
     assert made.record.name in swept.table()["artifact"].to_pylist() and swept.record.metrics["members"] == 3
+
+
+def test_forty_images_need_no_settings_and_too_many_features_are_warned_of(tmp_path: Path) -> None:
+    data = recipe_data(table_dataset(tmp_path / "data", 40), onnx_encoder(tmp_path / "e.onnx"), engine="loop")
+    data["what"]["sae"] = {}
+    made = run_stage(parse_recipe(data), str(tmp_path), "sae")
+    metrics = made.record.metrics
+    assert metrics["config"]["width"] <= 16 and metrics["last_epoch"]["dead_share"] < 0.5
+    assert metrics["last_epoch"]["train_l0"] == pytest.approx(metrics["config"]["k"], rel=0.05)
+    data["what"]["sae"] = {"width": 400, "k": 5, "epochs": 300}
+    wide = run_stage(parse_recipe(data), str(tmp_path), "sae")
+    (warning,) = sae_warnings(wide.record)
+    assert warning.code == "l0_far_from_k" and warning.value == pytest.approx(
+        wide.record.metrics["last_epoch"]["l0"], abs=0.01
+    )
+    assert "400 features were fitted to" in warning.message and "fewer features" in warning.message
+    near = wide.record.metrics | {"last_epoch": {"l0": 5.9}}
+    assert not list(sae_warnings(replace(wide.record, metrics=near)))
 
 
 def test_an_attempt_starts_from_the_newest_whole_checkpoint(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from medsae_ray.sae_rules import CHOSEN
 SAMPLE = 4_096
 """Training rows that the directions are counted on, at most."""
 FEATURES_PER_DIRECTION = 5
+ROWS_PER_DIRECTION = 40
+"""With fewer rows the features are fewer too, by the square root of what is missing."""
 ROWS_PER_FEATURE = 3
 """At least."""
 WIDTHS = (16, 8_192)
@@ -31,8 +33,7 @@ BATCHES = (6, 12, 24, 48, 96, 192, 384, 768)
 STEPS_PER_EPOCH = 6
 """At least, where rows are enough for it."""
 STEPS = 1_000
-EPOCHS = 10
-"""At least."""
+EPOCHS = (10, 350)
 RATE = 6e-3
 
 
@@ -63,7 +64,7 @@ def choose(settings: Mapping[str, Any], rows: int, varies_in: float) -> dict[str
     if found["batch_size"] is None:
         found["batch_size"] = _batch(rows)
     if found["epochs"] is None:
-        found["epochs"] = max(EPOCHS, -(-STEPS // max(1, rows // found["batch_size"])))
+        found["epochs"] = min(EPOCHS[1], max(EPOCHS[0], -(-STEPS // max(1, rows // found["batch_size"]))))
     if found["lr"] is None:
         found["lr"] = RATE
     return found
@@ -93,13 +94,14 @@ def check_fits(rows: int, settings: Mapping[str, Any], workers: int = 1) -> None
 
 
 def _batch(rows: int) -> int:
-    most = min(rows, max(BATCHES[2], rows // STEPS_PER_EPOCH))
+    most = min(rows, max(BATCHES[3], rows // STEPS_PER_EPOCH))
     return max((batch for batch in BATCHES if batch <= most), default=max(1, rows))
 
 
 def _width(rows: int, varies_in: float) -> int:
     """The nearest power of two."""
-    wanted = min(FEATURES_PER_DIRECTION * varies_in, rows / ROWS_PER_FEATURE)
+    enough = min(1.0, rows / (ROWS_PER_DIRECTION * varies_in))
+    wanted = min(FEATURES_PER_DIRECTION * varies_in * enough**0.5, rows / ROWS_PER_FEATURE)
     return min(WIDTHS[1], max(WIDTHS[0], 1 << max(0, round(log2(max(1.0, wanted))))))
 
 
