@@ -1,13 +1,14 @@
 """What an SAE is worth after other settings than the chosen ones, on tables of many kinds.
 
     python benchmarks/sae_tables.py --cache FOLDER ...
-    python benchmarks/sae_defaults.py --cache FOLDER --json result.json [--tables NAME ...] [--seed 0] [--k K]
+    python benchmarks/sae_defaults.py --cache FOLDER --json result.json [--tables NAME ...] [--seed 0] [--k 8]
+    python benchmarks/sae_defaults.py --cache FOLDER --json result.json --chosen
 
-Each table is shared out by patient into training (60 %), held-out (20 %) and test rows, as a run does it. At the k that
-is chosen for it (or `--k`) the SAE of the chosen settings stands beside a grid of widths, batches, steps and learning
-rates. Figures: FVU and L0 on held-out rows; FVU with the threshold put where held-out L0 is k; L0 on training rows;
+Each table is shared out by patient into training (60 %), held-out (20 %) and test rows, as a run does it. A grid of
+widths, batches, steps and learning rates is tried at the same k, or with `--chosen` what a recipe that gives k alone
+gets. Figures: FVU and L0 on held-out rows; FVU with the threshold put where held-out L0 is k; L0 on training rows;
 share of features active on no training row; mean over labels of the AUROC of the feature with the largest |r|, chosen
-on training and held-out rows, and of a ridge probe on the code and on the embedding, on test rows. Finished fits are
+on training and held-out rows, and of a ridge probe on the code, on test rows; seconds of one core. Finished fits are
 kept in the file and not made again.
 """
 
@@ -25,14 +26,14 @@ from torch import Tensor
 
 from medsae_ray.core.sae.batch_topk import BatchTopK
 from medsae_ray.core.sae.config import SAEConfig
+from medsae_ray.core.sae.defaults import choose, directions
 from medsae_ray.core.sae.fit import Ending, fit
 from medsae_ray.core.sae.metrics import reconstruction
 from medsae_ray.core.sae.model import SAE
 
-MIDDLE = (128, 64, 600, 2e-3)
+MIDDLE = (128, 64, 600, 6e-3)
 """Width, batch, steps, peak rate."""
-WIDTHS, BATCHES, STEPS, RATES = (16, 32, 64, 128, 256, 512), (256,), (200, 1800), (5e-4, 8e-3)
-CORNERS = [(512, 64, 1800, 5e-4), (64, 256, 1800, 8e-3)]
+WIDTHS, BATCHES, STEPS, RATES = (32, 64, 128, 256, 16, 512), (256,), (1800,), (2e-3,)
 FEWEST = 5
 """Of either class among the test rows, for a label's AUROC to count."""
 RIDGE = 0.1
@@ -136,11 +137,11 @@ def figures(rows: Rows, of: Shares, settings: dict[str, Any]) -> dict[str, Any]:
 
 def grid(rows: int, k: int) -> list[dict[str, Any]]:
     """Settings with which a table of so many training rows is tried: every width, and about the middle one every batch,
-    number of steps and rate, and some corners."""
+    number of steps and rate."""
     width, batch, steps, lr = MIDDLE
     tried = [(w, batch, steps, lr) for w in WIDTHS]
     tried += [(width, b, steps, lr) for b in BATCHES] + [(width, batch, s, lr) for s in STEPS]
-    tried += [(width, batch, steps, rate) for rate in RATES] + CORNERS
+    tried += [(width, batch, steps, rate) for rate in RATES]
     found = []
     for width, batch, steps, lr in tried:
         batch = min(batch, rows)
@@ -149,14 +150,35 @@ def grid(rows: int, k: int) -> list[dict[str, Any]]:
     return list({json.dumps(settings): settings for settings in found}.values())
 
 
+def chosen(x_ND: np.ndarray, k: int) -> dict[str, Any]:
+    """What a recipe that gives k alone gets."""
+    return choose(dict.fromkeys(("width", "batch_size", "epochs", "lr")) | {"k": k}, len(x_ND), directions(x_ND))
+
+
+def show(done: list[dict[str, Any]]) -> None:
+    """A line for each table: the best of the grid by FVU at equal k, and the chosen settings."""
+    for name in dict.fromkeys(entry["table"] for entry in done):
+        mine = [entry for entry in done if entry["table"] == name]
+        grid_of = [entry for entry in mine if not entry["chosen"]]
+        best = min(grid_of, key=lambda entry: entry["figures"]["fvu_at_k"], default=None)
+        print(name, len(grid_of), *(line(e) for e in (best, *(e for e in mine if e["chosen"])) if e), sep=" | ")
+
+
+def line(entry: dict[str, Any]) -> str:
+    said, found = entry["settings"], entry["figures"]
+    settings = ", ".join(f"{said[name]:g}" for name in ("width", "batch_size", "epochs", "lr"))
+    names = ("fvu", "fvu_at_k", "l0", "dead", "feature", "probe", "seconds")
+    return " | ".join([settings, *(f"{found[name]:.{2 if name in ('l0', 'dead') else 4}f}" for name in names)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--tables", nargs="*", default=[*CHOSEN, *REPORTED])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--k", type=int, nargs="*")
-    parser.add_argument("--settings", type=json.loads, help="JSON to try instead of the grid")
+    parser.add_argument("--k", type=int, nargs="*", default=[8])
+    parser.add_argument("--chosen", action="store_true", help="the chosen settings instead of the grid")
     given = parser.parse_args()
     torch.set_num_threads(1)
     done = json.loads(given.json.read_text()) if given.json.exists() else []
@@ -165,7 +187,7 @@ def main() -> None:
         rows = load(given.cache, name)
         of = shares(rows, given.seed)
         for k in given.k:
-            tried = [given.settings | {"k": k}] if given.settings else grid(len(of.train), k)
+            tried = [chosen(rows.x_ND[of.train], k)] if given.chosen else grid(len(of.train), k)
             for settings in tried:
                 settings = settings | {"seed": given.seed}
                 key = json.dumps([name, settings], sort_keys=True)
@@ -173,9 +195,10 @@ def main() -> None:
                     continue
                 known.add(key)
                 found = figures(rows, of, settings)
-                done.append({"table": name, "settings": settings, "figures": found})
+                done.append({"table": name, "chosen": given.chosen, "settings": settings, "figures": found})
                 print(name, settings, {key: round(value, 4) for key, value in found.items()}, flush=True)
                 given.json.write_text(json.dumps(done))
+    show(done)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,14 @@ import numpy as np
 import torch
 
 from medsae_ray.config import Train
-from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.artifact import Artifact, Receipt
 from medsae_ray.core.disk import writing
 from medsae_ray.core.layout import Layout, token_matrix
 from medsae_ray.core.sae.table import Table, write_table
 from medsae_ray.errors import DatasetError, MedsaeError
+
+_PARTS = 32
+"""Of embeddings that a sample is taken from."""
 
 
 @contextmanager
@@ -33,7 +36,7 @@ def split_table(embeddings: Artifact, manifest: Artifact, split: str, how: Train
     layout = Layout.of(embeddings.schema)
     d_in = layout.dim
     images = sum(int(np.count_nonzero(_chosen(manifest, part.shard, split))) for part in manifest.parts)
-    blocks, most = _blocks(embeddings, manifest, split), images * layout.tokens
+    blocks, most = _blocks(embeddings, embeddings.parts, manifest, split), images * layout.tokens
     if 4 * most * d_in <= how.memory_gb * 1e9:
         yield Table(_in_memory(blocks, most, d_in, split))
         return
@@ -49,6 +52,19 @@ def split_table(embeddings: Artifact, manifest: Artifact, split: str, how: Train
             _delete_unused([path])
 
 
+def sample_rows(embeddings: Artifact, manifest: Artifact, split: str, most: int) -> np.ndarray:
+    """At most so many of a split's embeddings, spread evenly over at most `_PARTS` parts, themselves spread evenly, in
+    shard order [n, D]: what does not fit into memory is not read either."""
+    layout, chosen, start = Layout.of(embeddings.schema), [], 0
+    parts = embeddings.parts[:: -(-len(embeddings.parts) // _PARTS)]
+    images = sum(int(np.count_nonzero(_chosen(manifest, part.shard, split))) for part in parts)
+    step = max(1, -(-images * layout.tokens // most))
+    for block in _blocks(embeddings, parts, manifest, split):
+        chosen.append(block[-start % step :: step])
+        start += len(block)
+    return np.concatenate([np.empty((0, layout.dim), np.float32), *chosen])
+
+
 def scratch(how: Train) -> Path:
     """The folder of this user's tables on this node."""
     folder = Path(how.scratch or tempfile.gettempdir()) / f"medsae-ray-{os.getuid()}"
@@ -59,8 +75,8 @@ def scratch(how: Train) -> Path:
     return folder
 
 
-def _blocks(embeddings: Artifact, manifest: Artifact, split: str) -> Iterator[np.ndarray]:
-    for part in embeddings.parts:
+def _blocks(embeddings: Artifact, parts: Iterable[Receipt], manifest: Artifact, split: str) -> Iterator[np.ndarray]:
+    for part in parts:
         x_NTD, rows = token_matrix(embeddings.part(part.shard))
         yield x_NTD[_chosen(manifest, part.shard, split)[rows]].reshape(-1, x_NTD.shape[2])
 

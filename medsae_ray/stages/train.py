@@ -24,13 +24,13 @@ from ray.train import TrainingFailedError, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 
 from medsae_ray.config import Sae, Train
-from medsae_ray.core.artifact import Artifact, Draft, sha256
+from medsae_ray.core.artifact import Artifact, Draft, Record, sha256
 from medsae_ray.core.disk import writing
 from medsae_ray.core.features import readable
 from medsae_ray.core.layout import Layout
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig
-from medsae_ray.core.sae.defaults import check_fits, choose, open_settings
+from medsae_ray.core.sae.defaults import SAMPLE, check_fits, choose, directions, open_settings
 from medsae_ray.core.sae.fit import Ending, EpochLog, fit
 from medsae_ray.core.sae.table import Table
 from medsae_ray.core.storage import Store
@@ -38,12 +38,14 @@ from medsae_ray.core.warnings import RunWarning
 from medsae_ray.errors import MedsaeError
 from medsae_ray.stages.cluster import own_error, require
 from medsae_ray.stages.run import Made, Run, Stage
-from medsae_ray.stages.tables import split_table
+from medsae_ray.stages.tables import sample_rows, split_table
 from medsae_ray.stages.train_progress import Tell, show, teller, watched
 
 ATTEMPTS = "_attempts"
 SPLITS = ("sae", "naming")
 """Of the training rows and of the held-out rows."""
+_KNOWN: dict[tuple[str, str], float] = {}
+"""Fingerprints of embeddings and manifest -> directions: a run asks several times for what its SAE is."""
 FAR = 0.2
 """Held-out images with so much more or fewer active features than were asked for are worth a warning."""
 
@@ -69,8 +71,6 @@ class Job(NamedTuple):
     how: Train
     provenance: dict[str, Any]
     attempts: Store
-    refusals: Any = None
-    """On Ray the actor `Refusals`."""
 
     @property
     def threads(self) -> int:
@@ -83,7 +83,15 @@ def settings_of(sae: Sae, embeddings: Artifact, manifest: Artifact) -> dict[str,
     settings = sae.settings()
     if not open_settings(settings):
         return settings
-    return choose(settings, training_rows(embeddings, manifest), Layout.of(embeddings.schema).dim)
+    return choose(settings, training_rows(embeddings, manifest), _directions(embeddings, manifest))
+
+
+def _directions(embeddings: Artifact, manifest: Artifact) -> float:
+    """In how many directions the training rows vary, by the same rows of all whatever the shards."""
+    key = embeddings.record.fingerprint, manifest.record.fingerprint
+    if key not in _KNOWN:
+        _KNOWN[key] = directions(sample_rows(embeddings, manifest, SPLITS[0], SAMPLE))
+    return _KNOWN[key]
 
 
 def _table(job: Job, split: str) -> AbstractContextManager[Table]:
@@ -118,32 +126,9 @@ def train_here(
     return Fitted(weights, config, log, ended[0]._asdict(), resume["fit"]["epoch"] if resume else 0)
 
 
-class Refusals:
-    """Remembers an error that no further attempt changes, as Ray Train would make them all the same."""
-
-    def __init__(self) -> None:
-        self.error: MedsaeError | None = None
-
-    def note(self, error: MedsaeError) -> None:
-        self.error = error
-
-    def noted(self) -> MedsaeError | None:
-        return self.error
-
-
 def worker(settings: dict[str, Any]) -> None:
-    """The loop of one Ray Train worker. What our code refuses is refused at once by a further attempt."""
+    """The loop of one Ray Train worker."""
     job: Job = settings["job"]
-    if refused := ray.get(job.refusals.noted.remote()):
-        raise refused
-    try:
-        _work(job)
-    except MedsaeError as error:
-        ray.get(job.refusals.note.remote(error))
-        raise
-
-
-def _work(job: Job) -> None:
     context = ray.train.get_context()
     checkpoint = ray.train.get_checkpoint()
     resume = _read_state(Path(checkpoint.path)) if checkpoint else newest_state(job.attempts)
@@ -212,7 +197,6 @@ def _train_on_ray(run: Run, job: Job) -> Fitted:
     how = job.how
     require("train", how.workers * how.cpus, how.workers * how.gpus)
     job.attempts.check_writable()
-    job = job._replace(refusals=ray.remote(num_cpus=0)(Refusals).remote())
     filesystem, path = job.attempts.opened
     attempt = f"attempt-{uuid.uuid4().hex[:12]}"
     trainer = TorchTrainer(
@@ -296,11 +280,13 @@ def made_of(draft: Draft, fitted: Fitted, config: SAEConfig) -> Made:
 
 
 def _make(run: Run, draft: Draft) -> Made:
-    rows = training_rows(draft.parents["embeddings"], draft.parents["manifest"])
+    parents = draft.parents["embeddings"], draft.parents["manifest"]
+    rows = training_rows(*parents)
     job = job_of(draft, run.recipe.how.train)
     if chosen := open_settings(run.recipe.what.sae.settings()):
         said = ", ".join(f"{name} {draft.what[name]:,}" for name in chosen)
-        run.console.print(f"sae: chosen for {rows:,} training rows of {job.config.d_in:,} numbers: {said}")
+        about = f"{rows:,} training rows of {job.config.d_in:,} numbers that vary in about {_directions(*parents):,.0f}"
+        run.console.print(f"sae: for {about} directions were chosen {said}")
     if run.recipe.how.engine == "ray":
         # Here and not on a worker, where Ray Train would try again what can never fit.
         check_fits(rows, draft.what, job.how.workers)
@@ -317,9 +303,9 @@ def _what(run: Run) -> dict[str, Any]:
     return settings_of(run.recipe.what.sae, embeddings, manifest)
 
 
-def _warnings(run: Run, sae: Artifact) -> Iterator[RunWarning]:
-    """By the record alone."""
-    metrics, what = sae.record.metrics, sae.record.what
+def sae_warnings(record: Record) -> Iterator[RunWarning]:
+    """What is to be said of an SAE whose number of active features was asked for."""
+    metrics, what = record.metrics, record.what
     wanted = what.get("target_l0") or what.get("k") or (what.get("ks") or [None])[-1]
     found = metrics["last_epoch"]["l0"]
     if wanted and abs(found / wanted - 1) > FAR:
@@ -336,4 +322,4 @@ def _far(found: float, wanted: float, metrics: dict[str, Any]) -> str:
 
 
 _PARENTS = ("embeddings", "manifest")
-SAE = Stage("sae", 5, lambda recipe: _PARENTS, _what, _make, warnings=_warnings)
+SAE = Stage("sae", 5, lambda recipe: _PARENTS, _what, _make, warnings=lambda run, sae: sae_warnings(sae.record))

@@ -4,6 +4,7 @@ import signal
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -102,3 +103,14 @@ def test_a_split_without_readable_images_is_refused_and_leaves_no_file(
 def test_a_disk_without_room_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(MedsaeError, match=r"GB left.*takes 1000000000\.0 GB; set how\.train\.scratch"):
         tables._check_room(tmp_path, 10**18)
+
+
+def test_a_sample_is_spread_over_the_rows_of_a_split(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    with split_table(*made, "sae", Train()) as held:
+        whole = held.x_ND.numpy()
+    sample = tables.sample_rows(*made, "sae", 1000)
+    assert np.array_equal(sample, whole)
+    few = tables.sample_rows(*made, "sae", 7)
+    assert 4 <= len(few) <= 7 and all((row == whole).all(axis=1).any() for row in few)
+    monkeypatch.setattr(tables, "_PARTS", 3)
+    assert 0 < len(tables.sample_rows(*made, "sae", 1000)) < len(whole)

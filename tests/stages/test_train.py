@@ -1,9 +1,11 @@
 import contextlib
+import copy
 import os
 import signal
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from medsae_ray.core.artifact import Artifact, sha256
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import ArtifactError, RecipeError
 from medsae_ray.stages.pipeline import run_stage
-from medsae_ray.stages.train import newest_state, to_bytes
+from medsae_ray.stages.train import newest_state, sae_warnings, to_bytes
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 
@@ -123,6 +125,40 @@ def test_a_batch_that_the_patients_cannot_fill_is_refused_before_any_worker_star
     wanted = wanted.model_copy(update={"what": wanted.what.model_copy(update={"sae": sae})})
     with pytest.raises(RecipeError, match=r"100000 is above the 1[0-9]{2} training rows"):
         run_stage(wanted, str(tmp_path), "sae")
+
+
+def test_what_is_chosen_names_the_artifact_that_giving_it_names(data: tuple[Path, Path], tmp_path: Path) -> None:
+    """Also from a sweep's winner, whose settings may leave some open."""
+    open_recipe = recipe(data, engine="loop").model_dump()
+    open_recipe["what"]["sae"] = {"architecture": "batch_topk", "seed": 3}
+    made = run_stage(parse_recipe(open_recipe), str(tmp_path), "sae")
+    metrics = made.record.metrics
+    chosen = {name: metrics["config"][name] for name in ("width", "k", "epochs", "batch_size", "lr")}
+    assert metrics["training_rows"] > chosen["batch_size"] and made.record.what.items() >= chosen.items()
+    explicit = copy.deepcopy(open_recipe)
+    explicit["what"]["sae"] |= chosen
+    assert run_stage(parse_recipe(explicit), str(tmp_path), "sae").record == made.record
+    open_recipe["what"]["sweep"] = {"grid": {"width": [None, chosen["width"], 8]}}
+    swept = run_stage(parse_recipe(open_recipe), str(tmp_path), "sweep")
+    assert made.record.name in swept.table()["artifact"].to_pylist() and swept.record.metrics["members"] == 3
+
+
+def test_forty_images_need_no_settings_and_too_many_features_are_warned_of(tmp_path: Path) -> None:
+    data = recipe_data(table_dataset(tmp_path / "data", 40), onnx_encoder(tmp_path / "e.onnx"), engine="loop")
+    data["what"]["sae"] = {}
+    made = run_stage(parse_recipe(data), str(tmp_path), "sae")
+    metrics = made.record.metrics
+    assert metrics["config"]["width"] <= 16 and metrics["last_epoch"]["dead_share"] < 0.5
+    assert metrics["last_epoch"]["train_l0"] == pytest.approx(metrics["config"]["k"], rel=0.05)
+    data["what"]["sae"] = {"width": 400, "k": 5, "epochs": 300}
+    wide = run_stage(parse_recipe(data), str(tmp_path), "sae")
+    (warning,) = sae_warnings(wide.record)
+    assert warning.code == "l0_far_from_k" and warning.value == pytest.approx(
+        wide.record.metrics["last_epoch"]["l0"], abs=0.01
+    )
+    assert "400 features were fitted to" in warning.message and "fewer features" in warning.message
+    near = wide.record.metrics | {"last_epoch": {"l0": 5.9}}
+    assert not list(sae_warnings(replace(wide.record, metrics=near)))
 
 
 def test_an_attempt_starts_from_the_newest_whole_checkpoint(tmp_path: Path) -> None:

@@ -1,32 +1,55 @@
 """Settings of an SAE that follow from its training rows, where a recipe does not give them.
 
 Measured in benchmarks/2026-11-28-sae-defaults.md. A dictionary that is wide for its rows learns single rows by heart:
-most features stay silent, and on other rows far more than k are active. So the width grows with the rows, and training
-takes a number of steps, not of epochs.
+most features stay silent, and on other rows far more than k are active. How wide is too wide depends on how many
+directions the rows vary in, not on how many numbers an embedding has; and training takes a number of steps, not of
+epochs.
+
+Legend: N training rows, D embedding dimension.
 """
 
 from collections.abc import Mapping
+from math import log2
 from typing import Any
+
+import numpy as np
 
 from medsae_ray.errors import DatasetError, RecipeError
 from medsae_ray.sae_rules import CHOSEN
 
-ROWS_PER_FEATURE = 4
-WIDTHS = (16, 8192)
-KS = (4, 32)
-FEATURES_PER_ACTIVE = 8
-BATCHES = (6, 12, 24, 48, 96, 192, 384, 768, 1536)
-"""Each from the third on can be shared by 1, 2, 3, 4, 6, 8, 12 or 24 workers."""
-STEPS_PER_EPOCH = 4
-"""At least, where rows are enough for it."""
-STEPS = 600
-EPOCHS = 10
+SAMPLE = 4_096
+"""Training rows that the directions are counted on, at most."""
+FEATURES_PER_DIRECTION = 5
+ROWS_PER_DIRECTION = 40
+"""With fewer rows the features are fewer too, by the square root of what is missing."""
+ROWS_PER_FEATURE = 3
 """At least."""
-RATE = 2e-3
+WIDTHS = (16, 8_192)
+KS = (8, 32)
+FEATURES_PER_ACTIVE = 32
+FEWEST_PER_ACTIVE = 4
+BATCHES = (6, 12, 24, 48, 96, 192, 384, 768)
+"""Each from the third on can be shared by 1, 2, 3, 4, 6, 8, 12 or 24 workers."""
+STEPS_PER_EPOCH = 6
+"""At least, where rows are enough for it."""
+STEPS = 1_000
+EPOCHS = (10, 350)
+RATE = 6e-3
 
 
-def choose(settings: Mapping[str, Any], rows: int, dims: int) -> dict[str, Any]:
-    """`settings` of a recipe with numbers for those of `CHOSEN` that are None, and go with the ones that are given.
+def directions(x_ND: np.ndarray) -> float:
+    """In how many directions rows vary: the participation ratio (sum of v)^2 / sum of v^2 of the covariance's
+    eigenvalues v, from 1 to the smaller of N - 1 and D. 1 if they do not vary, or are not finite."""
+    x_ND = np.asarray(x_ND, dtype=np.float64)
+    x_ND = x_ND - x_ND.mean(axis=0)
+    products = x_ND @ x_ND.T if len(x_ND) < x_ND.shape[1] else x_ND.T @ x_ND
+    total, squares = float(np.trace(products)), float(np.square(products).sum())
+    return max(1.0, total**2 / squares) if np.isfinite(squares) and squares > 0 else 1.0
+
+
+def choose(settings: Mapping[str, Any], rows: int, varies_in: float) -> dict[str, Any]:
+    """`settings` of a recipe with numbers for those of `CHOSEN` that are None, which go with the ones that are given,
+    for `rows` training rows that vary in so many `directions`.
 
     A function of its arguments alone, so that giving what was chosen makes the same SAE. DatasetError without rows.
     """
@@ -34,13 +57,14 @@ def choose(settings: Mapping[str, Any], rows: int, dims: int) -> dict[str, Any]:
         raise DatasetError("sae: there is no training row to choose settings by; use more patients or another split")
     found = dict(settings)
     if found["width"] is None:
-        found["width"] = max(_width(rows, dims), _needed(found))
-    if "k" in found and found["k"] is None and not found.get("ks"):
-        found["k"] = max(1, min(KS[1], max(KS[0], found["width"] // FEATURES_PER_ACTIVE), found["width"]))
+        found["width"] = max(_width(rows, varies_in), _needed(found))
+    if "k" in open_settings(found):
+        width = found["width"]
+        found["k"] = max(1, min(width // FEWEST_PER_ACTIVE, max(KS[0], width // FEATURES_PER_ACTIVE), KS[1]))
     if found["batch_size"] is None:
         found["batch_size"] = _batch(rows)
     if found["epochs"] is None:
-        found["epochs"] = max(EPOCHS, -(-STEPS // max(1, rows // found["batch_size"])))
+        found["epochs"] = min(EPOCHS[1], max(EPOCHS[0], -(-STEPS // max(1, rows // found["batch_size"]))))
     if found["lr"] is None:
         found["lr"] = RATE
     return found
@@ -70,15 +94,17 @@ def check_fits(rows: int, settings: Mapping[str, Any], workers: int = 1) -> None
 
 
 def _batch(rows: int) -> int:
-    most = min(rows, max(BATCHES[2], rows // STEPS_PER_EPOCH))
+    most = min(rows, max(BATCHES[3], rows // STEPS_PER_EPOCH))
     return max((batch for batch in BATCHES if batch <= most), default=max(1, rows))
 
 
-def _width(rows: int, dims: int) -> int:
-    wanted = min(rows // ROWS_PER_FEATURE, 4 * dims)
-    return max(WIDTHS[0], min(WIDTHS[1], 1 << max(0, wanted.bit_length() - 1)))
+def _width(rows: int, varies_in: float) -> int:
+    """The nearest power of two."""
+    enough = min(1.0, rows / (ROWS_PER_DIRECTION * varies_in))
+    wanted = min(FEATURES_PER_DIRECTION * varies_in * enough**0.5, rows / ROWS_PER_FEATURE)
+    return min(WIDTHS[1], max(WIDTHS[0], 1 << max(0, round(log2(max(1.0, wanted))))))
 
 
 def _needed(settings: Mapping[str, Any]) -> int:
     """The least width that goes with what is given."""
-    return max(settings.get("k") or 0, int(settings.get("target_l0") or 0) + 1)
+    return max(FEWEST_PER_ACTIVE * (settings.get("k") or 0), int(settings.get("target_l0") or 0) + 1)
