@@ -93,6 +93,7 @@ class WholeFeature(Feature):
     histogram: list[int]
     entropy_normalised: float | None
     best_p: float | None
+    active_auroc: float | None
     auroc_low: float | None
     auroc_high: float | None
     auroc_positives: int

@@ -7,12 +7,13 @@ the names of a vocabulary (vocabulary.py).
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from medsae_ray.config import Recipe
 from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.findings import absent_name
 from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.ledger import Loaded, answers
 from medsae_ray.core.naming.pictures import BLANK
@@ -29,6 +30,23 @@ def concepts_of(names: pa.Table) -> dict[int, Concept]:
     """What each named feature is tested for."""
     rows = names.filter(pa.compute.equal(names["status"], NAMED)).select(["feature", "name", "definition"])
     return {row["feature"]: Concept(row["name"], row["definition"]) for row in rows.to_pylist()}
+
+
+class Asked(NamedTuple):
+    """What is asked to test names by label."""
+
+    concept_of: dict[int, Concept]
+    turned: frozenset[int]
+    """Features of a label's absence: asked about the label, since "is no edema visible?" is no question; no is yes."""
+
+
+def asked_of(concept_of: dict[int, Concept], labels: list[str]) -> Asked:
+    """Names by label as questions."""
+    label_of = {absent_name(label): label for label in labels}
+    label_of = {name: label for name, label in label_of.items() if name not in labels}
+    turned = frozenset(feature for feature, concept in concept_of.items() if concept.name in label_of)
+    asked = {feature: Concept(label_of[concept_of[feature].name]) for feature in turned}
+    return Asked(concept_of | asked, turned)
 
 
 def name_needs(concept_of: dict[int, Concept], samples: dict[int, list[str]], seed: int, nulls: int) -> list[Need]:
@@ -65,14 +83,14 @@ def _answers(run: Run, draft: Draft) -> Made:
 
 
 def _label_answers(run: Run, draft: Draft) -> Made:
-    return name_answers(run, draft, "label_names")
+    labels = draft.parents["manifest"].record.metrics["labels"]
+    return name_answers(run, draft, asked_of(concepts_of(draft.parents["label_names"].table()), labels).concept_of)
 
 
-def name_answers(run: Run, draft: Draft, names: str) -> Made:
-    """Test the names of the parent `names`, with their controls."""
+def name_answers(run: Run, draft: Draft, concept_of: dict[int, Concept]) -> Made:
+    """Test names with their controls."""
     of, _ = sample_images(draft.parents["samples"])
     rules = naming_of(run)
-    concept_of = concepts_of(draft.parents[names].table())
     tested = {feature: images for feature, images in of.items() if feature in concept_of}
     needs = name_needs(concept_of, of, rules.seed, rules.detection.random_names)
     return ask_all(run, draft, [*needs, *control_needs(tested, [], [])])

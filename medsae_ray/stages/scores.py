@@ -10,6 +10,7 @@ from medsae_ray.config import Recipe
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifact import Draft
 from medsae_ray.core.datasets.rows import label_matrix
+from medsae_ray.core.findings import absent_name
 from medsae_ray.core.naming import verdict
 from medsae_ray.core.naming.metadata import best_column
 from medsae_ray.core.naming.pictures import BLANK
@@ -18,7 +19,7 @@ from medsae_ray.core.naming.sampling import HARD
 from medsae_ray.core.naming.scores import Score, best_label, ceiling, control, score
 from medsae_ray.core.naming.verdict import Trial, Untested
 from medsae_ray.core.schema import METADATA
-from medsae_ray.stages.detection import concepts_of, sample_images
+from medsae_ray.stages.detection import asked_of, concepts_of, sample_images
 from medsae_ray.stages.features import deciding
 from medsae_ray.stages.naming import NAMED, naming_of
 from medsae_ray.stages.run import Made, Run, Stage
@@ -75,8 +76,8 @@ def _real(value: float | None) -> float:
     return np.nan if value is None else value
 
 
-def tested(bench: Bench, feature: int, concept_of: dict[int, Concept]) -> Trial:
-    """One name with all of its controls on the same images."""
+def tested(bench: Bench, feature: int, concept_of: dict[int, Concept], turned: bool = False) -> Trial:
+    """One name with all of its controls on the same images; answers are `turned` for the absence of what was asked."""
     images = [row["image_id"] for row in bench.rows_of[feature]]
     y_n = np.array([row["value"] > 0 for row in bench.rows_of[feature]], dtype=np.float64)
     kept_n = (y_n == 1) | np.array([row["role"] == HARD for row in bench.rows_of[feature]])
@@ -93,12 +94,14 @@ def tested(bench: Bench, feature: int, concept_of: dict[int, Concept]) -> Trial:
 
     concept = concept_of[feature]
     p_n, mass_n = answered(concept)
+    p_n = [1 - p for p in p_n] if turned else p_n
     nulls = random_names(concept_of, feature, bench.seed, bench.nulls)
     same = next((label for label in bench.labels if plain(label) == plain(concept.name)), None)
     blank = bench.answers.get((BLANK, concept), NONE)[0]
+    blank = 1 - blank if turned else blank
     return Trial(
         feature,
-        concept.name,
+        absent_name(concept.name) if turned else concept.name,
         score(p_n, y_n, mass_n),
         nulls=tuple(map(controlled, nulls)),
         trivial=controlled(TRIVIAL),
@@ -137,8 +140,9 @@ class Source(NamedTuple):
 
 def score_source(bench: Bench, source: str, names: pa.Table) -> Source:
     """Every feature of a source: tested names with verdicts, and the others with the reason why not."""
-    concept_of = concepts_of(names)
-    done = [tested(bench, feature, concept_of) for feature in sorted(concept_of) if feature in bench.rows_of]
+    concept_of, turned = asked_of(concepts_of(names), bench.labels if source == "label" else [])
+    known = [feature for feature in sorted(concept_of) if feature in bench.rows_of]
+    done = [tested(bench, feature, concept_of, feature in turned) for feature in known]
     left = [
         Untested(row["feature"], verdict.INSUFFICIENT if row["status"] == NAMED else row["status"], row["name"])
         for row in names.select(["feature", "status", "name"]).to_pylist()
@@ -189,4 +193,4 @@ def _parents(recipe: Recipe) -> tuple[str, ...]:
     return ("manifest", "samples", *(s.names for s in sources), *(s.answers for s in sources))
 
 
-SCORES = Stage("scores", 2, _parents, _what, _make)
+SCORES = Stage("scores", 3, _parents, _what, _make)

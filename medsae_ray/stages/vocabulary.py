@@ -19,7 +19,7 @@ from medsae_ray.core.words.align import Space, vocabulary_names
 from medsae_ray.core.words.library import Listener
 from medsae_ray.core.words.vocabulary import CHEST, checked_terms, embed_terms, parse_terms, terms_hash
 from medsae_ray.errors import EncoderError, RecipeError
-from medsae_ray.stages.detection import name_answers, questions_what
+from medsae_ray.stages.detection import concepts_of, name_answers, questions_what
 from medsae_ray.stages.run import Made, Run, Stage
 
 TOKENIZER_FILES = (
@@ -116,7 +116,7 @@ def _parents(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _answers(run: Run, draft: Draft) -> Made:
-    return name_answers(run, draft, "vocabulary_names")
+    return name_answers(run, draft, concepts_of(draft.parents["vocabulary_names"].table()))
 
 
 def _answers_parents(recipe: Recipe) -> tuple[str, ...]:

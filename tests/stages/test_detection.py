@@ -8,7 +8,7 @@ from medsae_ray.core.naming.ledger import Ledger, answers
 from medsae_ray.core.naming.questions import Addresses, Concept, Need
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import ArtifactError
-from medsae_ray.stages.detection import answer_table
+from medsae_ray.stages.detection import answer_table, asked_of
 
 WHERE = Addresses("engine", "prompt", {"i1": "aa", "i2": "bb", "twin": "aa"})
 BARE, DEFINED = Concept("edema"), Concept("edema", "white lungs")
@@ -30,6 +30,14 @@ def test_each_need_has_one_row_under_its_own_image(ledger: Ledger) -> None:
     rows = [(row["image_id"], row["definition"], row["p_yes"]) for row in table.to_pylist()]
     assert rows == [("i1", None, 0.0), ("i1", "white lungs", 0.1), ("i2", None, 0.2), ("twin", None, 0.0)]
     assert answer_table([], WHERE, ledger.load()).num_rows == 0
+
+
+def test_a_name_of_absence_is_tested_by_asking_for_the_label() -> None:
+    concepts = {1: Concept("no edema"), 2: Concept("edema"), 3: Concept("Finding"), 4: Concept("no mass", "clear")}
+    asked = asked_of(concepts, ["edema", "No Finding"])
+    assert asked.concept_of == {1: BARE, 2: BARE, 3: Concept("No Finding"), 4: concepts[4]}
+    assert asked.turned == {1, 3} and asked_of(concepts, []) == (concepts, frozenset())
+    assert asked_of({1: Concept("no edema")}, ["edema", "no edema"]).turned == set()
 
 
 def test_a_need_without_an_answer_is_an_error(ledger: Ledger) -> None:

@@ -43,3 +43,9 @@ def test_a_failed_answer_counts_against_a_name_and_not_for_or_against_a_control(
     lost = [*p[:28], *[float("nan")] * 3, *p[31:]]
     trial = scores.tested(bench({OWN: lost, OTHER: lost, TRIVIAL: [0.9] * 40}), 0, {0: OWN, 1: OTHER})
     assert trial.hard == pytest.approx(0.5) and trial.nulls_hard == pytest.approx((1.0,))
+
+
+def test_a_name_of_absence_is_scored_by_the_answers_about_the_label_turned() -> None:
+    own = [0.2] * 19 + [float("nan")] + [0.9] * 20
+    trial = scores.tested(bench({OWN: own, OTHER: own, TRIVIAL: [0.9] * 40}), 0, {0: OWN, 1: OTHER}, turned=True)
+    assert trial.name == "no effusion" and trial.score.area.auc == pytest.approx(0.95) and trial.score.failed == 1

@@ -1,6 +1,7 @@
 """Which documents have the words of a query: BM25 (Robertson & Zaragoza 2009), for encoders without a text half.
 
-It knows words, not meanings: "fluid" does not find "effusion", and "no effusion" finds effusions.
+It knows words, not meanings: "fluid" does not find "effusion". A word that is negated is another word: "no effusion"
+finds what is called that, and no effusions.
 """
 
 import math
@@ -14,14 +15,28 @@ K = TypeVar("K", bound=Hashable)
 SATURATION, LENGTH = 1.2, 0.75
 """k1 and b, at their usual values."""
 LEFT_OUT = frozenset(
-    "a an and are as at by for in into is it no not of on or that the there this to with without".split()  # noqa: SIM905
+    "a an and are as at by for in into is it of on or that the there this to with".split()  # noqa: SIM905
 )
+NEGATING = frozenset(("no", "not", "without"))
+ENDING = frozenset(("and", "but", "with"))
+"""Words after which a negation holds no longer; so it is with any mark between words but a slash or a hyphen."""
+NEGATED = "no:"
 
 
 def tokens(text: str) -> list[str]:
-    """Words in any case, in the singular, without very common ones."""
-    words = re.findall(r"\w+", text.casefold())
-    return [_singular(word) for word in words if word not in LEFT_OUT]
+    """Words in any case, in the singular, without very common ones; negated ones begin with `NEGATED`.
+
+    A negation holds up to the next mark or "and", "but", "with": "no effusion or edema, large heart" negates two.
+    """
+    found, negated = [], False
+    for piece in re.findall(r"\w+|[^\w\s/-]", text.casefold()):
+        if piece in NEGATING:
+            negated = True
+        elif piece in ENDING or not re.match(r"\w", piece):
+            negated = False
+        elif piece not in LEFT_OUT:
+            found.append(NEGATED * negated + _singular(piece))
+    return found
 
 
 def _singular(word: str) -> str:

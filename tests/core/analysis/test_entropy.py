@@ -113,3 +113,29 @@ def test_rows_that_do_not_match_are_refused() -> None:
         null_comoments(np.zeros((2, 1)), np.arange(2), np.zeros((5, 1)), shuffles(one_dataset(4), 0, 1))
     with pytest.raises(ArtifactError, match="at least 1"):
         entropy_null(np.zeros((2, 1)), np.zeros((2, 1)), permutations=0, seed=0)
+
+
+def test_a_shuffle_stays_within_datasets_and_does_not_know_their_order() -> None:
+    dataset_N = np.array(["b"] * 20 + ["a"] * 30)
+    orders_KN = shuffles(dataset_N, 3, 4)
+    assert (dataset_N[orders_KN] == dataset_N).all()
+    turned_KN = shuffles(dataset_N[::-1], 3, 4)
+    np.testing.assert_array_equal(orders_KN[:, :20], turned_KN[:, 30:] - 30)
+    np.testing.assert_array_equal(orders_KN[:, 20:] - 20, turned_KN[:, :30])
+
+
+def test_labels_that_follow_the_dataset_alone_are_at_their_null_only_within_datasets() -> None:
+    """Units know the dataset, prevalences differ between datasets, and nothing else is there."""
+    rng = np.random.default_rng(0)
+    dataset_N = np.repeat(["a", "b"], 1500)
+    prevalence_NL = np.where((dataset_N == "a")[:, None], [0.6, 0.3, 0.3, 0.3], [0.1, 0.3, 0.3, 0.3])
+    y_NL = (rng.random((3000, 4)) < prevalence_NL).astype(float)
+    x_NF = rng.random((3000, 20)) + (dataset_N == "a")[:, None] * rng.random(20)
+    found = mean_entropy(label_entropy(Comoments.of(x_NF, y_NL).pearson()).h_F)
+
+    def distance(names: np.ndarray) -> float:
+        null = null_comoments(x_NF, np.arange(3000), y_NL, shuffles(names, 0, 20))
+        draws = null_draws(null, 4)
+        return float((found - draws.mean()) / draws.std(ddof=1))
+
+    assert abs(distance(dataset_N)) < 4 < abs(distance(one_dataset(3000)))

@@ -325,7 +325,7 @@ def replication(label: str = "Edema") -> ReplicationReport:
 
 def test_a_run_over_several_datasets_shows_what_replicates() -> None:
     page = Page(render_report(replace(full(), replication=replication())))
-    assert "Edema north 3 +0.80 [0.70, 0.90] – – not replicated" in page.text
+    assert "Edema north 3 +0.80 [0.70, 0.90] – not replicated" in page.text
     assert "12 selected in north, of which 4 replicated" in page.text
     assert "north and south 5; 2 of these pairs are in different splits" in page.text
     assert "#replication" in page.links and "def-replicated" in page.ids

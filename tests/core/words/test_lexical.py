@@ -9,7 +9,11 @@ from medsae_ray.core.words.lexical import Documents, tokens
     ("text", "words"),
     [
         ("Small LEFT pleural effusions.", ["small", "left", "pleural", "effusion"]),
-        ("no opacities in the bases", ["opacity", "base"]),
+        ("opacities in the bases", ["opacity", "base"]),
+        ("No opacities in the bases", ["no:opacity", "no:base"]),
+        ("no effusion or edema, large heart", ["no:effusion", "no:edema", "large", "heart"]),
+        ("without tubes and a mass", ["no:tube", "mass"]),
+        ("no, not; without", []),
         ("atelectasis, mass, pus", ["atelectasis", "mass", "pus"]),
         ("Rö-Thorax: 3 Rippen", ["rö", "thorax", "3", "rippen"]),
         ("-- !", []),
@@ -33,6 +37,13 @@ def test_a_rare_word_is_worth_more_than_a_common_one() -> None:
     documents = Documents({1: "lung nodule", 2: "lung edema", 3: "lung mass"})
     found = documents.scores("lung nodule")
     assert max(found, key=lambda key: found[key]) == 1 and found[1] > 3 * found[2]
+
+
+def test_a_negated_word_is_another_word() -> None:
+    documents = Documents({"present": "pneumonia", "absent": "no pneumonia", "normal": "No Finding"})
+    assert set(documents.scores("pneumonia")) == {"present"}
+    assert set(documents.scores("no pneumonia")) == {"absent"} == set(documents.scores("without pneumonia"))
+    assert set(documents.scores("no findings")) == {"normal"} and not documents.scores("finding")
 
 
 def test_no_documents_have_no_scores() -> None:

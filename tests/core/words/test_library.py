@@ -59,6 +59,14 @@ def test_a_name_finds_its_feature_and_the_strongest_image_of_each_patient(tmp_pa
     assert answer["images"][1]["features"] == [{"feature": 0, "activation": 3.0}]
 
 
+def test_a_feature_of_absence_is_found_by_its_name_and_by_no_other(tmp_path: Path) -> None:
+    found = artifacts(tmp_path)
+    found["label_names"] = artifact(tmp_path, "label_names", [names((2, "label", "no effusion", None))])
+    library = Library(found)
+    assert [row["feature"] for row in library.ask("no effusion")["features"]] == [2]
+    assert [row["feature"] for row in library.ask("effusion")["features"]] == [0]
+
+
 def test_several_features_are_weighed_by_how_well_they_match(tmp_path: Path) -> None:
     library = Library(artifacts(tmp_path))
     answer = library.ask("fluid and a heart", images=3)
