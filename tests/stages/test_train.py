@@ -132,7 +132,7 @@ def test_our_own_error_on_a_worker_is_told_as_it_is_and_not_tried_again(
     attempt = tmp_path / "ray" / made.name / ATTEMPTS / "attempt-a" / "epoch-000010"
     attempt.mkdir(parents=True)
     (attempt / f"state-{sha256(state)}").write_bytes(state)
-    with pytest.raises(ArtifactError, match="^the state to resume belongs to other settings") as caught:
+    with pytest.raises(ArtifactError, match=r"^the state to resume belongs to other settings") as caught:
         run_stage(recipe(data), str(tmp_path / "ray"), "sae")
     # Ray Train's own end of it is the controller's, not the last of several attempts' workers.
     assert isinstance(caught.value.__context__, ControllerError) and "\n" not in str(caught.value)
