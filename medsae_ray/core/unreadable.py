@@ -63,7 +63,5 @@ def _elsewhere(files: Sequence[str], folder: Store) -> str:
         return "below one of its folders the paths lead to files: let it name that one"
     stems = Counter(PurePosixPath(name).stem for name in folder.names(str(paths[0].parent).removeprefix(".")))
     if any(stems[path.stem] for path in paths):
-        return "files of these names with another ending are there: the ending in the table is not the files'"
-    if any(folder.exists(f"{path}{end}") for path in paths for end in (".png", ".jpg", ".jpeg", ".dcm")):
-        return "files of these names with an ending are there: add it in the table"
+        return "files of these names are there, but with another ending: write theirs in the table"
     return "no file of such a name was found there; they are paths from that folder on"

@@ -50,9 +50,7 @@ def _no_stderr() -> Iterator[None]:
         os.close(kept)
 
 
-_OURS = re.compile(
-    r"^\S*medsae_ray\.errors\.(\w+): (.+?)(?=\n\n|\n\S*(?:ray::|Traceback)|\Z)", re.MULTILINE | re.DOTALL
-)
+_OURS = re.compile(r"medsae_ray\.errors\.(\w+): (.+?)(?=\n\n|\n\S*(?:ray::|Traceback)|\Z)", re.DOTALL)
 
 
 def own_error(text: str) -> MedsaeError | None:

@@ -77,7 +77,8 @@ def _make(run: Run, draft: Draft) -> Made:
             )
 
     with run.bar("names", len(groups)) as bar:
-        asyncio.run(all_names())
+        if groups:  # or no engine need start
+            asyncio.run(all_names())
     metrics = draft.parents["samples"].record.metrics
     lacking = {int(feature): counts for feature, counts in metrics["insufficient"][NAMING].items()}
     rows = [*map(_row, done), *(_lacking_row(*item) for item in lacking.items())]

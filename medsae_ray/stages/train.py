@@ -34,8 +34,9 @@ from medsae_ray.core.sae.defaults import SAMPLE, check_fits, choose, directions,
 from medsae_ray.core.sae.fit import Ending, EpochLog, fit
 from medsae_ray.core.sae.table import Table
 from medsae_ray.core.storage import Store
+from medsae_ray.core.unreadable import counted
 from medsae_ray.core.warnings import RunWarning
-from medsae_ray.errors import MedsaeError
+from medsae_ray.errors import DatasetError, MedsaeError
 from medsae_ray.stages.cluster import own_error, require
 from medsae_ray.stages.run import Made, Run, Stage
 from medsae_ray.stages.tables import sample_rows, split_table
@@ -254,9 +255,15 @@ def job_of(draft: Draft, how: Train) -> Job:
 
 
 def training_rows(embeddings: Artifact, manifest: Artifact) -> int:
-    """Rows of the table that the SAE learns from: images, or their patches."""
+    """Rows of the table that the SAE learns from: images, or their patches. DatasetError if one of the splits that
+    training reads has none: workers would only find out after they have been started."""
     split = manifest.table(["split"])["split"].to_numpy(zero_copy_only=False)
-    return int((split[readable(embeddings)] == SPLITS[0]).sum()) * Layout.of(embeddings.schema).tokens
+    images = {name: int((split[readable(embeddings)] == name).sum()) for name in SPLITS}
+    if empty := [name for name in SPLITS if not images[name]]:
+        raise DatasetError(
+            f"no image of split {' and '.join(empty)} can be used; {counted(embeddings.record.not_ok, len(split))}"
+        )
+    return images[SPLITS[0]] * Layout.of(embeddings.schema).tokens
 
 
 def made_of(draft: Draft, fitted: Fitted, config: SAEConfig) -> Made:

@@ -131,3 +131,23 @@ def test_a_patient_whose_index_image_is_unreadable_is_represented_by_another() -
     columns = {"patient_id": ["a", "a", "b", "b", "c"], "index_image": [True, False, False, True, True]}
     ok_N = np.array([False, True, True, True, False])
     assert one_readable(pa.table(columns), ok_N).tolist() == [False, True, False, True, False]
+
+
+def test_a_patient_counts_once_in_correlations_if_asked(tmp_path: Path) -> None:
+    work = feature_work(tmp_path, MADE, 40)
+    weighted = merged(replace(work, labels=replace(work.labels, by_patient=True)))
+    labels = work.labels
+    for label in range(MADE.y_NL.shape[1]):
+        y_N = labels.y_NL[:, label]
+        rows = np.flatnonzero(labels.discovery_N & ~np.isnan(y_N))
+        patients, of_row, images = np.unique(
+            labels.patient_N[rows].astype(str), return_inverse=True, return_counts=True
+        )
+        for unit in range(MADE.x_ND.shape[1]):
+            pair = (MADE.x_ND[rows, unit].astype(np.float64), y_N[rows])
+            cov = np.cov(*pair, aweights=1 / images[of_row], ddof=0)
+            expected = cov[0, 1] / np.sqrt(cov[0, 0] * cov[1, 1])
+            assert weighted.raw.discovery.pearson()[unit, label] == pytest.approx(expected, abs=1e-12)
+        assert weighted.raw.discovery.weight_L[label] == pytest.approx(len(patients))
+    assert not np.allclose(weighted.raw.discovery.c_FL, merged(work).raw.discovery.c_FL)
+    np.testing.assert_array_equal(weighted.raw.heldout.c_FL, merged(work).raw.heldout.c_FL)

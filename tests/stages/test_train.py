@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from ray.train import ControllerError
 
 from medsae_ray.api import load_sae
 from medsae_ray.config import Recipe, parse_recipe
@@ -19,7 +20,7 @@ from medsae_ray.core.artifact import Artifact, sha256
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import ArtifactError, RecipeError
 from medsae_ray.stages.pipeline import run_stage
-from medsae_ray.stages.train import newest_state, sae_warnings, to_bytes
+from medsae_ray.stages.train import ATTEMPTS, newest_state, sae_warnings, to_bytes
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 
@@ -123,7 +124,7 @@ def test_a_batch_that_the_patients_cannot_fill_is_refused_before_any_worker_star
     wanted = recipe(data)
     sae = wanted.what.sae.model_copy(update={"batch_size": 100_000})
     wanted = wanted.model_copy(update={"what": wanted.what.model_copy(update={"sae": sae})})
-    with pytest.raises(RecipeError, match=r"100000 is above the 1[0-9]{2} training rows"):
+    with pytest.raises(RecipeError, match=r"100000 is above the 1[0-9]{2} training images"):
         run_stage(wanted, str(tmp_path), "sae")
 
 
@@ -159,6 +160,20 @@ def test_forty_images_need_no_settings_and_too_many_features_are_warned_of(tmp_p
     assert "400 features were fitted to" in warning.message and "fewer features" in warning.message
     near = wide.record.metrics | {"last_epoch": {"l0": 5.9}}
     assert not list(sae_warnings(replace(wide.record, metrics=near)))
+
+
+def test_our_own_error_on_a_worker_is_told_as_it_is_and_not_tried_again(
+    ray_cluster: None, data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    made = run_stage(recipe(data, engine="loop"), str(tmp_path / "loop"), "sae")
+    state = to_bytes({"fit": {"epoch": 1, "config": {"lr": 0.5}}, "log": []})
+    attempt = tmp_path / "ray" / made.name / ATTEMPTS / "attempt-a" / "epoch-000010"
+    attempt.mkdir(parents=True)
+    (attempt / f"state-{sha256(state)}").write_bytes(state)
+    with pytest.raises(ArtifactError, match=r"^the state to resume belongs to other settings") as caught:
+        run_stage(recipe(data), str(tmp_path / "ray"), "sae")
+    # Ray Train's own end of it is the controller's, not the last of several attempts' workers.
+    assert isinstance(caught.value.__context__, ControllerError) and "\n" not in str(caught.value)
 
 
 def test_an_attempt_starts_from_the_newest_whole_checkpoint(tmp_path: Path) -> None:

@@ -56,10 +56,14 @@ def server() -> Iterator[tuple[str, list[str]]]:
     listening.server_close()
 
 
-def test_names_from_a_vocabulary_are_tested_like_all_others(tmp_path: Path, server: tuple[str, list[str]]) -> None:
+@pytest.mark.parametrize("labels", [["bright", "left"], []], ids=["labels", "no labels"])
+def test_names_from_a_vocabulary_are_tested_like_all_others(
+    tmp_path: Path, server: tuple[str, list[str]], labels: list[str]
+) -> None:
     url, asked = server
     medclip = small_medclip(tmp_path / "medclip")
     data = recipe_data(table_dataset(tmp_path / "data", 200), medclip.weights, engine="loop")
+    data["what"]["dataset"]["labels"] = labels
     data["what"] |= {
         "encoder": {"kind": "medclip-vit"},
         "split": {"sae": 0.3, "naming": 0.3, "detection": 0.4},
@@ -87,3 +91,5 @@ def test_names_from_a_vocabulary_are_tested_like_all_others(tmp_path: Path, serv
     assert summary["names"]["failed"] + summary["names"]["insufficient_support"] == 6
     page = (tmp_path / "root" / "report.html").read_text()
     assert "Name by the vocabulary" in page and tested[0]["name"] in page
+    assert ("The data set has no labels, so what the model can see was not measured" in page) == (not labels)
+    assert set(summary["findings"]) == set(labels)
