@@ -36,6 +36,16 @@ CODES: dict[str, str] = {
     "between patients: read it dataset by dataset (findings.<label>.by_dataset).",
     "uncertain_without_absent": "A label has -1 and no 0. -1 counts as uncertain and is left out, so the label has no "
     "negatives; if it was meant as absent, the dataset's `uncertain: zero` says so.",
+    "exif_orientation": "Files say by EXIF that they lie on their side or are mirrored. They are turned, unless "
+    "`images: {orientation: stored}` leaves them as they lie.",
+    "more_pages": "Files hold further pages or frames, of which only the first was read. Split them to have them all.",
+    "transparency": "Images have transparent pixels, which were read as if they were not.",
+    "odd_number": "DICOM headers have windows or padding that are no numbers, and that were left out. Look at such "
+    "images.",
+    "shared_uids": "DICOM files with different pixels share one SOP instance UID, as some anonymisers leave them. They "
+    "are kept apart; a table cannot be joined to them by that UID.",
+    "class_scores": "The encoder's output looks like scores of classes and not like an embedding, so features can say "
+    "no more than the classes do. `output_name` takes a tensor inside the model.",
 }
 """Every code, with what it means and what to do about it."""
 

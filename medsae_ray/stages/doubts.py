@@ -22,6 +22,13 @@ FEW = 20
 """Test patients with a label, and without it, below which its AUROC says little."""
 LISTED = 6
 """Labels that one warning names."""
+NOTES = {
+    "exif_orientation": "{n:,} images are to be turned or mirrored by their EXIF, {done}",
+    "more_pages": "{n:,} files hold further pages or frames, of which none was read",
+    "transparency": "{n:,} images have transparent pixels, which were read as if they were not",
+    "odd_number": "{n:,} DICOM images have a window or padding that is no number, which was left out",
+}
+"""What is said of the notes that images were read with (core/notes.py)."""
 
 
 def of_manifest(run: Run, manifest: Artifact) -> Iterator[RunWarning]:
@@ -33,6 +40,13 @@ def of_manifest(run: Run, manifest: Artifact) -> Iterator[RunWarning]:
             "nothing says which images are of one patient, so each counts as a patient of its own; intervals are too "
             "narrow if a patient has several (what.dataset.patient names a table's column)",
         )
+    for uids in _shared_uids(metrics.get("notes", {})):
+        yield RunWarning(
+            "shared_uids",
+            f"{uids['files']:,} DICOM files with different pixels share {uids['uids']:,} SOP instance UIDs; they are "
+            "kept apart",
+            uids["files"],
+        )
     yield from _of_one_patient(metrics["audit"], what.features.weights == "patients")
     if not metrics["labels"]:
         yield RunWarning(
@@ -42,6 +56,12 @@ def of_manifest(run: Run, manifest: Artifact) -> Iterator[RunWarning]:
         yield from _of_labels(run.recipe, manifest)
     if what.naming:
         yield from _of_naming(run.recipe, metrics["audit"]["splits"])
+
+
+def _shared_uids(notes: Any) -> list[dict[str, int]]:
+    """Of one dataset, or of each of several."""
+    several = [notes, *notes.values()] if isinstance(notes, dict) else []
+    return [found["shared_uids"] for found in several if isinstance(found, dict) and "shared_uids" in found]
 
 
 def _of_one_patient(audit: dict[str, Any], weighted: bool) -> Iterator[RunWarning]:
@@ -120,6 +140,7 @@ def of_embeddings(run: Run, embeddings: Artifact) -> Iterator[RunWarning]:
             f"{counted(not_ok, rows)}; after mending them delete {embeddings.name} and run again",
             bad / rows,
         )
+    yield from _of_notes(embeddings.record.metrics, run.recipe.what.images.orientation)
     layout = Layout.of(embeddings.schema)
     split = column(run.artifact("manifest").table(["split"]), "split")
     training = int((split[readable(embeddings)] == "sae").sum()) * layout.tokens
@@ -130,3 +151,11 @@ def of_embeddings(run: Run, embeddings: Artifact) -> Iterator[RunWarning]:
             "learn them by heart; judge it by R2 on new patients",
             training,
         )
+
+
+def _of_notes(metrics: dict[str, Any], orientation: str) -> Iterator[RunWarning]:
+    done = "and were left as they lie" if orientation == "stored" else "and were"
+    for note, n in metrics["notes"].items():
+        yield RunWarning(note, NOTES[note].format(n=n, done=done), n)
+    if said := metrics.get("class_scores"):
+        yield RunWarning("class_scores", said)

@@ -117,3 +117,20 @@ def test_options_of_a_table_name_the_artifact_only_where_they_are_used(tmp_path:
         names.append(run_stage(parse_recipe(data), str(tmp_path / "run"), "manifest"))
     assert names[0].name == names[1].name and len({manifest.name for manifest in names}) == 3
     assert not {"values", "separator", "encoding"} & set(names[0].record.what["dataset"])
+
+
+def test_what_images_were_read_with_is_a_warning(tmp_path: Path) -> None:
+    data = recipe_data("nih-cxr14", tmp_path)
+    file = tmp_path / "images_001/images/00000001_000.png"
+    exif = Image.Exif()
+    exif[274] = 6
+    image = Image.open(file).copy()
+    image.save(file, exif=exif)
+    said = {}
+    for orientation in ("exif", "stored"):
+        data["what"]["images"] = {"orientation": orientation}
+        with Run(parse_recipe(data), Store(str(tmp_path / "run")), STAGES, Console(quiet=True)) as run:
+            run.artifact("embeddings")
+            said[orientation] = [w for w in run.warnings if w.code == "exif_orientation"]
+    assert [w.value for w in (*said["exif"], *said["stored"])] == [1, 1]
+    assert said["exif"][0].message.endswith("and were") and said["stored"][0].message.endswith("as they lie")
