@@ -7,7 +7,14 @@ stage's tick and again at the end, and stands at the top of the report and in su
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-CODES: dict[str, str] = {}
+CODES: dict[str, str] = {
+    "model-blind": "The vision-language model tells no label of this data set from its absence (no ceiling's interval, "
+    "corrected for the number of labels, lies above 0.5). No name is verified; take a model that knows such images.",
+    "no-ceiling": "What the model can see is not known, as no label could be asked for. Names are verified against "
+    "controls alone: give labels, if there are any, to know more.",
+    "no-mass": "The model answers many questions with neither yes nor no, and these count as not answered. Its prompt "
+    "template may be wrong, or it may not follow instructions.",
+}
 """Every code, with what it means and what to do about it."""
 
 

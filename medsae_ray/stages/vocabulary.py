@@ -121,4 +121,4 @@ def _answers_parents(recipe: Recipe) -> tuple[str, ...]:
 
 
 VOCABULARY_NAMES = Stage("vocabulary_names", 1, _parents, _what, _names)
-VOCABULARY_ANSWERS = Stage("vocabulary_answers", 1, _answers_parents, questions_what, _answers)
+VOCABULARY_ANSWERS = Stage("vocabulary_answers", 2, _answers_parents, questions_what, _answers)
