@@ -12,8 +12,8 @@ CODES: dict[str, str] = {
     "corrected for the number of labels, lies above 0.5). No name is verified; take a model that knows such images.",
     "no-ceiling": "What the model can see is not known, as no label could be asked for. Names are verified against "
     "controls alone: give labels, if there are any, to know more.",
-    "no-mass": "The model answers many questions with neither yes nor no, and these count as not answered. Its prompt "
-    "template may be wrong, or it may not follow instructions.",
+    "no-mass": "The model answers many questions with neither yes nor no; where P(yes) + P(no) is below 0.1 that is no "
+    "answer. Its prompt template may be wrong, or it may not follow instructions.",
 }
 """Every code, with what it means and what to do about it."""
 

@@ -17,7 +17,7 @@ from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.core.naming.prompts import detection_prompt
 from medsae_ray.core.naming.questions import Concept, Need, Plan, content_address
 from medsae_ray.core.naming.rules import NamingRules
-from medsae_ray.core.naming.scores import score
+from medsae_ray.core.naming.scores import answered, score
 from medsae_ray.core.naming.self_check import SelfCheck, self_check
 from medsae_ray.core.naming.talk import Groups, Named, addresses, at_most, detect, images_of, name_feature
 from medsae_ray.core.naming.verdict import ABSTAINED, DEAD, FAILED, INSUFFICIENT
@@ -111,7 +111,7 @@ async def _checked(
         shown = checks.get(row["feature"], []) if row["feature"] in named else []
         said = [answer_of.get(where.of(named[row["feature"]], image["image_id"]), (None, None)) for image in shown]
         p_n, mass_n = np.array(said, dtype=np.float64).reshape(-1, 2).T
-        return self_check(score(p_n, [image["value"] > 0 for image in shown], mass_n))
+        return self_check(score(answered(p_n, mass_n), [image["value"] > 0 for image in shown], mass_n))
 
     return [_taken_back(row, check) if (check := found(row)) and not check.kept else row for row in rows], usage
 

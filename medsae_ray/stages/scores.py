@@ -20,6 +20,7 @@ from medsae_ray.core.naming.pictures import BLANK
 from medsae_ray.core.naming.questions import TRIVIAL, Concept, plain
 from medsae_ray.core.naming.sampling import HARD
 from medsae_ray.core.naming.scores import (
+    LEAST_MASS,
     LOW_MASS,
     Ceiling,
     Score,
@@ -144,7 +145,7 @@ def tested(bench: Bench, feature: int, concept_of: dict[int, Concept]) -> Trial:
     trial = Trial(
         feature,
         concept.name,
-        score(p_n, y_n, mass_n),
+        score(answered(p_n, mass_n), y_n, mass_n),
         nulls=tuple(scored[:nulls]),
         trivial=controlled(TRIVIAL),
         blank_p=None if np.isnan(blank) else float(blank),
@@ -252,8 +253,8 @@ def _warnings(run: Run, scores: Artifact) -> Iterator[RunWarning]:
         yield RunWarning("no-ceiling", said)
     if (share := vlm["low_mass_share"]) and share > LOW_MASS_SHARE:
         said = (
-            f"to {share:.0%} of the questions the model answers neither yes nor no (P(yes) + P(no) below {LOW_MASS}); "
-            "these count as not answered. Take a model that follows the instruction, or one whose template is known"
+            f"to {share:.0%} of the questions the model answers neither yes nor no (P(yes) + P(no) below {LOW_MASS}), "
+            f"and below {LEAST_MASS} that is no answer. Take a model that follows instructions, or mend its template"
         )
         yield RunWarning("no-mass", said, round(share, 3))
 

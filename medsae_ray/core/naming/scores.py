@@ -17,7 +17,9 @@ from medsae_ray.core.analysis.values import Floats
 YES = 0.5
 """p(yes) from which an answer counts as yes."""
 LOW_MASS = 0.5
-"""P(yes) + P(no) below which the model wanted to say something else: no answer, whatever the ratio of the two."""
+"""P(yes) + P(no) below which the model wanted to say something else; such answers are counted."""
+LEAST_MASS = 0.1
+"""P(yes) + P(no) below which there is no answer, whatever the ratio of the two."""
 CHANCE = 0.05
 """Of any label being taken for seen, though the model sees none."""
 
@@ -28,7 +30,7 @@ class Score(NamedTuple):
     n_pos: int
     n_neg: int
     failed: int
-    """Questions without an answer, those of low mass among them; they count as wrong."""
+    """Questions without an answer; they count as wrong."""
     low_mass: int
     area: Auroc
     balanced_accuracy: float
@@ -40,6 +42,8 @@ class Score(NamedTuple):
     answer_n: Floats
     """What was ranked; NaN where a control has no answer."""
     y_n: Floats
+    no_mass: int
+    """Answers that are none: a model that hardly thinks of yes and no still ranks images by their ratio."""
 
 
 class LabelScore(NamedTuple):
@@ -52,12 +56,11 @@ class LabelScore(NamedTuple):
 def score(p_n: ArrayLike, y_n: ArrayLike, mass_n: ArrayLike | None = None) -> Score:
     """Score answers `p_n` (NaN = failed) against y = 1 (active) or 0.
 
-    An answer whose mass is below `LOW_MASS` has failed: a model that hardly thinks of yes and no still ranks images by
-    their ratio, and says nothing by it. A failed answer ranks worse than any other: below 0 for a positive, above 1 for
-    a negative. One image per patient makes DeLong's interval one by patient.
+    A failed answer ranks worse than any other: below 0 for a positive, above 1 for a negative. One image per patient
+    makes DeLong's interval one by patient. Answers without mass are counted here; `answered` takes them out.
     """
     y_n = np.asarray(y_n, dtype=np.float64)
-    p_n = answered(p_n, mass_n)
+    p_n = np.asarray(p_n, dtype=np.float64)
     worst_n = np.where(np.isnan(p_n), np.where(y_n == 1, -1.0, 2.0), p_n)
     right_n = (worst_n >= YES) == (y_n == 1)
     low, high = wilson(int(right_n.sum()), len(right_n))
@@ -65,7 +68,7 @@ def score(p_n: ArrayLike, y_n: ArrayLike, mass_n: ArrayLike | None = None) -> Sc
         int((y_n == 1).sum()),
         int((y_n == 0).sum()),
         int(np.isnan(p_n).sum()),
-        0 if mass_n is None else int((np.asarray(mass_n, dtype=np.float64) < LOW_MASS).sum()),
+        _below(mass_n, LOW_MASS),
         auroc(worst_n, y_n),
         (_mean(right_n[y_n == 1]) + _mean(right_n[y_n == 0])) / 2,
         _mean(right_n),
@@ -74,13 +77,18 @@ def score(p_n: ArrayLike, y_n: ArrayLike, mass_n: ArrayLike | None = None) -> Sc
         rank_p(worst_n, y_n),
         worst_n,
         y_n,
+        _below(mass_n, LEAST_MASS),
     )
 
 
+def _below(mass_n: ArrayLike | None, least: float) -> int:
+    return 0 if mass_n is None else int((np.asarray(mass_n, dtype=np.float64) < least).sum())
+
+
 def answered(p_n: ArrayLike, mass_n: ArrayLike | None = None) -> Floats:
-    """`p_n` with NaN where the mass is below `LOW_MASS`."""
+    """`p_n` with NaN where the mass is below `LEAST_MASS`."""
     p_n = np.asarray(p_n, dtype=np.float64)
-    return p_n if mass_n is None else np.where(np.asarray(mass_n, dtype=np.float64) < LOW_MASS, np.nan, p_n)
+    return p_n if mass_n is None else np.where(np.asarray(mass_n, dtype=np.float64) < LEAST_MASS, np.nan, p_n)
 
 
 def control(p_n: ArrayLike, y_n: ArrayLike, mass_n: ArrayLike | None = None) -> Score:

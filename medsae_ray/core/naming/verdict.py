@@ -12,7 +12,7 @@ from scipy import stats
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.naming.metadata import BestColumn
 from medsae_ray.core.naming.prompts import CONTROL_NAME
-from medsae_ray.core.naming.scores import LOW_MASS, LabelScore, Score, beats, folded
+from medsae_ray.core.naming.scores import LEAST_MASS, LabelScore, Score, beats, folded
 
 VERIFIED, REJECTED, UNTESTED = "verified", "rejected", "untested"
 INSUFFICIENT, ABSTAINED, FAILED, DEAD = "insufficient_support", "abstained", "failed", "dead"
@@ -153,8 +153,10 @@ def _held(t: Trial) -> Judged:
 
 def _judged(t: Trial, held: Judged, q: float) -> Judged:
     held = held._replace(q=q)
-    if t.score.failed > FAILED_SHARE * (t.score.n_pos + t.score.n_neg):
+    if max(t.score.failed, t.score.no_mass) > FAILED_SHARE * (t.score.n_pos + t.score.n_neg):
         return held._replace(verdict=UNTESTED, reason=_unanswered(t.score))
+    if np.isnan(t.score.area.auc):
+        return held._replace(verdict=UNTESTED, reason="there are no active or no silent images")
     if t.doubt:
         return held._replace(verdict=UNTESTED, reason=t.doubt)
     reason = _against(t, held)
@@ -163,13 +165,13 @@ def _judged(t: Trial, held: Judged, q: float) -> Judged:
 
 def _unanswered(score: Score) -> str:
     n = score.n_pos + score.n_neg
-    if score.low_mass > FAILED_SHARE * n:
-        return f"the model answers neither yes nor no: P(yes) + P(no) is below {LOW_MASS} for {score.low_mass} of {n}"
+    if score.no_mass > FAILED_SHARE * n:
+        return f"{score.no_mass} of {n} answers are neither yes nor no: P(yes) + P(no) is below {LEAST_MASS}"
     return f"{score.failed} of {n} questions have no answer"
 
 
 def _against(t: Trial, held: Judged) -> str | None:
-    """The first condition of a verified name that is not met; None if all are."""
+    """The first condition of a verified name that is not met; None if all are. What is not known (NaN) bars nothing."""
     area, best = t.score.area, held.control_auroc
     if not area.low > LEAST_LOW:
         return f"the interval of its AUROC reaches down to {area.low:.2f}, {LEAST_LOW} or less"
