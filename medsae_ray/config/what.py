@@ -174,7 +174,8 @@ class Detection(Model):
     pool: Annotated[int, Field(ge=20)] = 400
     """Images that all features draw from first, so that one image serves many questions."""
     random_names: Annotated[int, Field(ge=1, le=10)] = 3
-    """Names of other features asked on the same images, as the chance level of each name."""
+    """Names of other features asked on the same images, as the chance level of each name. They are the first of its
+    eight controls; labels and terms of a packaged list are the others."""
 
 
 class Naming(Model):

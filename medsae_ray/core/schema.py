@@ -211,8 +211,8 @@ def replication() -> pa.Schema:
 def samples() -> pa.Schema:
     """One row per image that a feature is named from or tested on.
 
-    `purpose` is "naming" (roles top, middle, contrast), "detection" (bin0 to bin4, random, hard, matched) or "pool":
-    the shared detection images, as feature -1.
+    `purpose` is "naming" (roles top, middle, contrast), "check" and "detection" (bin0 to bin4, equal, hard, matched) or
+    "pool": the shared detection images, as feature -1.
     """
     return pa.schema(
         [

@@ -20,7 +20,7 @@ Sort = Literal[
     "detection_auroc",
     "detection_accuracy",
 ]
-Verdict = Literal["verified", "rejected", "insufficient_support", "abstained", "failed"]
+Verdict = Literal["verified", "rejected", "untested", "insufficient_support", "abstained", "failed", "dead"]
 NAME = ["name", "name_source", "definition", "verdict", "detection_auroc", "detection_low", "detection_high"]
 NUMBERS = ["n_active", "frequency", "mean_active", "max", "entropy", "best_label", "best_r", "auroc"]
 

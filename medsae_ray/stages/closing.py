@@ -147,8 +147,12 @@ def vocabulary_line(summary: dict[str, Any]) -> str:
 def naming_lines(summary: dict[str, Any]) -> str:
     """Counts of names, what chance would verify, and what running both branches at once saved."""
     names, vlm, beside = summary["names"], summary["vlm"], summary["overlap"]
-    kinds = ("verified", "rejected", "abstained", "insufficient_support", "failed")
-    lines = [f"{names['named']} features named: " + ", ".join(f"{names[k]} {k.replace('_', ' ')}" for k in kinds)]
+    of_names, of_features = (
+        ("verified", "rejected", "untested"),
+        ("abstained", "insufficient_support", "failed", "dead"),
+    )
+    lines = [f"{names['features']} features: {names['named']} named, {_counted(names, of_features)}"]
+    lines.append(f"{names['named']} names: {_counted(names, of_names)}")
     if names["expected_by_chance"] is not None:
         lines.append(
             f"a chance namer would have {names['expected_by_chance']:.1f} verified; names of other features reach an "
@@ -164,6 +168,10 @@ def naming_lines(summary: dict[str, Any]) -> str:
     if beside:
         lines.append(f"naming beside the analysis: {beside['makespan_s']:.0f} s, one by one {beside['sum_s']:.0f} s")
     return "\n".join(lines)
+
+
+def _counted(names: dict[str, Any], kinds: tuple[str, ...]) -> str:
+    return ", ".join(f"{names[kind]} {kind.replace('_', ' ')}" for kind in kinds)
 
 
 def _as_the_paper_counts(paper: dict[str, Any]) -> str:

@@ -13,16 +13,18 @@ import pyarrow as pa
 
 from medsae_ray.config import Recipe
 from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.findings import absent_name
+from medsae_ray.core.naming.controls import ControlRules, controls_of, related_labels
 from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.ledger import Loaded, answers
 from medsae_ray.core.naming.pictures import BLANK
 from medsae_ray.core.naming.prompts import detection_prompt
-from medsae_ray.core.naming.questions import TRIVIAL, Addresses, Concept, Need, Plan, random_names
+from medsae_ray.core.naming.questions import TRIVIAL, Addresses, Concept, Need, Plan
 from medsae_ray.core.naming.talk import addresses, detect, images_of
-from medsae_ray.stages.naming import NAMED, in_flight, ledger_of, naming_of, pictures_of
+from medsae_ray.stages.naming import NAMED, in_flight, ledger_of, pictures_of
 from medsae_ray.stages.run import Made, Run, Stage
-from medsae_ray.stages.samples import DETECTION, POOL, by_feature
+from medsae_ray.stages.samples import DETECTION, POOL, by_feature, naming_of
 from medsae_ray.stages.vlm import identity_of, session
 
 
@@ -49,13 +51,20 @@ def asked_of(concept_of: dict[int, Concept], labels: list[str]) -> Asked:
     return Asked(concept_of | asked, turned)
 
 
-def name_needs(concept_of: dict[int, Concept], samples: dict[int, list[str]], seed: int, nulls: int) -> list[Need]:
-    """Each feature's name, and names of other features, on the feature's own images; each name on the blank image."""
+def control_rules(run: Run, manifest: Artifact) -> ControlRules:
+    """What decides the controls of a run's names: its labels, and which of them go together."""
+    what, naming = run.recipe.what, naming_of(run)
+    labels = manifest.record.metrics["labels"]
+    related = related_labels(label_matrix(manifest.table(), what.uncertain, what.blank), labels)
+    return ControlRules(naming.seed, naming.detection.random_names, tuple(labels), related)
+
+
+def name_needs(concept_of: dict[int, Concept], samples: dict[int, list[str]], rules: ControlRules) -> list[Need]:
+    """Each feature's name and its controls, on the feature's own images; each name on the blank image."""
     needs = [Need(concept, [BLANK]) for concept in set(concept_of.values())]
     for feature, concept in concept_of.items():
-        images = samples.get(feature, [])
-        asked = [concept, *random_names(concept_of, feature, seed, nulls)]
-        needs += [Need(c, images) for c in asked if images]
+        if images := samples.get(feature, []):
+            needs += [Need(c, images) for c in (concept, *controls_of(concept_of, feature, rules)[0])]
     return needs
 
 
@@ -74,10 +83,9 @@ def sample_images(samples: Artifact) -> tuple[dict[int, list[str]], list[str]]:
 
 def _answers(run: Run, draft: Draft) -> Made:
     of, pool = sample_images(draft.parents["samples"])
-    rules = naming_of(run)
     concept_of = concepts_of(draft.parents["names"].table())
     tested = {feature: images for feature, images in of.items() if feature in concept_of}
-    needs = name_needs(concept_of, of, rules.seed, rules.detection.random_names)
+    needs = name_needs(concept_of, of, control_rules(run, draft.parents["manifest"]))
     needs += control_needs(tested, pool, draft.parents["manifest"].record.metrics["labels"])
     return ask_all(run, draft, needs)
 
@@ -90,9 +98,8 @@ def _label_answers(run: Run, draft: Draft) -> Made:
 def name_answers(run: Run, draft: Draft, concept_of: dict[int, Concept]) -> Made:
     """Test names with their controls."""
     of, _ = sample_images(draft.parents["samples"])
-    rules = naming_of(run)
     tested = {feature: images for feature, images in of.items() if feature in concept_of}
-    needs = name_needs(concept_of, of, rules.seed, rules.detection.random_names)
+    needs = name_needs(concept_of, of, control_rules(run, draft.parents["manifest"]))
     return ask_all(run, draft, [*needs, *control_needs(tested, [], [])])
 
 
@@ -140,6 +147,8 @@ def questions_what(run: Run) -> dict[str, Any]:
         "side": rules.image_size,
         "random_names": rules.detection.random_names,
         "seed": rules.seed,
+        "uncertain": run.recipe.what.uncertain,
+        "blank": run.recipe.what.blank,
     }
 
 

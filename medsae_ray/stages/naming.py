@@ -1,38 +1,40 @@
 """Stage `names`: the vision-language model names each feature from two groups of images."""
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from medsae_ray.config import Naming, Recipe
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact, Draft
-from medsae_ray.core.naming.engine import total
+from medsae_ray.core.naming.engine import Engine, Usage, total
 from medsae_ray.core.naming.failures import Failures
-from medsae_ray.core.naming.ledger import Ledger, replies
+from medsae_ray.core.naming.ledger import Ledger, answers, replies
 from medsae_ray.core.naming.pictures import Pictures
-from medsae_ray.core.naming.questions import content_address
+from medsae_ray.core.naming.prompts import detection_prompt
+from medsae_ray.core.naming.questions import Concept, Need, Plan, content_address
 from medsae_ray.core.naming.rules import NamingRules
-from medsae_ray.core.naming.talk import Groups, Named, at_most, name_feature
-from medsae_ray.core.naming.verdict import ABSTAINED, FAILED, INSUFFICIENT
+from medsae_ray.core.naming.scores import answered, score
+from medsae_ray.core.naming.self_check import SelfCheck, self_check
+from medsae_ray.core.naming.talk import Groups, Named, addresses, at_most, detect, images_of, name_feature
+from medsae_ray.core.naming.verdict import ABSTAINED, DEAD, FAILED, INSUFFICIENT
 from medsae_ray.core.reading import Reading
 from medsae_ray.stages.datasets import image_store
 from medsae_ray.stages.run import Made, Run, Stage
-from medsae_ray.stages.samples import NAMING, by_feature
+from medsae_ray.stages.samples import CHECK, NAMING, by_feature, naming_of
 from medsae_ray.stages.vlm import identity_of, session
 
 NAMED = "named"
+STATUSES = (NAMED, ABSTAINED, FAILED, INSUFFICIENT, DEAD)
+TAKEN_BACK = "taken back:"
+"""How the evidence of an abstention begins, if the model gave a name."""
 SOURCE = "vlm"
 LEDGER = "ledger"
 """Folder below the root where every answer is kept, whichever run asked for it."""
-
-
-def naming_of(run: Run) -> Naming:
-    naming = run.recipe.what.naming
-    assert naming is not None, "the stage is part of a naming run only"
-    return naming
 
 
 def rules_of(naming: Naming) -> NamingRules:
@@ -57,8 +59,8 @@ def in_flight(run: Run) -> int:
 
 def _make(run: Run, draft: Draft) -> Made:
     rules, pictures = rules_of(naming_of(run)), pictures_of(run, draft.parents["manifest"])
-    samples = by_feature(draft.parents["samples"].table(), NAMING)
-    groups = [_groups(feature, rows) for feature, rows in samples.items()]
+    samples = draft.parents["samples"]
+    groups = [_groups(feature, rows) for feature, rows in by_feature(samples.table(), NAMING).items()]
     ledger = ledger_of(run, "names", replies(), identity_of(run.recipe), rules.prompt(naming_of(run).positives))
     known = {row["address"]: row for row in ledger.load().table.to_pylist()}
     done: list[Named] = []
@@ -70,24 +72,60 @@ def _make(run: Run, draft: Draft) -> Made:
         bar.advance()
         failures.add([named.failed])
 
-    async def all_names() -> None:
+    async def all_names() -> tuple[list[dict[str, Any]], Usage]:
         async with session(run) as engine:
             await at_most(
                 in_flight(run), groups, lambda g: name_feature(engine, g, pictures, ledger, known, rules), keep
             )
+            return await _checked(
+                [_row(named) for named in done], by_feature(samples.table(), CHECK), engine, run, pictures
+            )
 
     with run.bar("names", len(groups)) as bar:
-        if groups:  # or no engine need start
-            asyncio.run(all_names())
-    metrics = draft.parents["samples"].record.metrics
-    lacking = {int(feature): counts for feature, counts in metrics["insufficient"][NAMING].items()}
-    rows = [*map(_row, done), *(_lacking_row(*item) for item in lacking.items())]
+        # Without a group no engine need start.
+        rows, asked = asyncio.run(all_names()) if groups else ([], total([]))
+    rows += _lacking_rows(samples.record.metrics)
     table = pa.Table.from_pylist(sorted(rows, key=lambda row: row["feature"]), schema=schema.names())
     receipt = draft.writer(schema.names()).write(0, table, table.num_rows)
-    counts = {status: table["status"].to_pylist().count(status) for status in (NAMED, ABSTAINED, FAILED, INSUFFICIENT)}
-    usage = total(named.usage for named in done)
+    counts = {status: table["status"].to_pylist().count(status) for status in STATUSES}
+    usage = total([*(named.usage for named in done), asked])
     retries = sum(max(0, named.tried.attempts - 1) for named in done)
-    return Made([receipt], counts | {"retries": retries, "usage": usage._asdict()})
+    taken_back = sum(row["status"] == ABSTAINED and row["evidence"].startswith(TAKEN_BACK) for row in rows)
+    return Made([receipt], counts | {"taken_back": taken_back, "retries": retries, "usage": usage._asdict()})
+
+
+async def _checked(
+    rows: list[dict[str, Any]],
+    checks: dict[int, list[dict[str, Any]]],
+    engine: Engine,
+    run: Run,
+    pictures: Pictures,
+) -> tuple[list[dict[str, Any]], Usage]:
+    """The rows, those whose name the model does not find again turned into abstentions; all questions about an image
+    together."""
+    named = {row["feature"]: Concept(row["name"], row["definition"]) for row in rows if row["status"] == NAMED}
+    images = {feature: [row["image_id"] for row in checks.get(feature, [])] for feature in named}
+    needs = [Need(concept, images[feature]) for feature, concept in named.items() if images[feature]]
+    ledger = ledger_of(run, "answers", answers(), identity_of(run.recipe), detection_prompt())
+    where = await addresses(identity_of(run.recipe), pictures, images_of(needs))
+    plan = Plan.of(needs, where, ledger.load().answered())
+    usage = await detect(engine, plan, pictures, ledger, in_flight(run), lambda count: None)
+    answer_of = {row["address"]: (row["p_yes"], row["mass"]) for row in ledger.load().table.to_pylist()}
+
+    def found(row: dict[str, Any]) -> SelfCheck | None:
+        shown = checks.get(row["feature"], []) if row["feature"] in named else []
+        said = [answer_of.get(where.of(named[row["feature"]], image["image_id"]), (None, None)) for image in shown]
+        p_n, mass_n = np.array(said, dtype=np.float64).reshape(-1, 2).T
+        return self_check(score(answered(p_n, mass_n), [image["value"] > 0 for image in shown], mass_n))
+
+    return [_taken_back(row, check) if (check := found(row)) and not check.kept else row for row in rows], usage
+
+
+def _taken_back(row: dict[str, Any], check: SelfCheck) -> dict[str, Any]:
+    """The row of a name that the model did not find again."""
+    said = f"{TAKEN_BACK} {row['name']!r}: {check.reason}; the reply: {row['evidence']}"
+    kept = {key: row[key] for key in ("feature", "source", "attempts")}
+    return kept | {"alternatives": [], "status": ABSTAINED, "evidence": said}
 
 
 def _groups(feature: int, rows: list[dict[str, Any]]) -> Groups:
@@ -107,22 +145,21 @@ def _row(named: Named) -> dict[str, Any]:
     return base | known | {"alternatives": list(name.alternatives), "status": NAMED, "evidence": reply or ""}
 
 
-def _lacking_row(feature: int, counts: list[int]) -> dict[str, Any]:
-    why = f"{counts[0]} naming patients with an active image, {counts[1]} without"
-    return {
-        "feature": feature,
-        "source": SOURCE,
-        "status": INSUFFICIENT,
-        "alternatives": [],
-        "attempts": 0,
-        "evidence": why,
-    }
+def _lacking_rows(samples: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Features that cannot be named: active on no image at all, or on too few naming patients."""
+    dead = set(samples["dead"])
+    for feature, (active, silent) in ((int(f), counts) for f, counts in samples["insufficient"][NAMING].items()):
+        why = f"{active} naming patients with an active image, {silent} without"
+        status, evidence = (DEAD, "active on no image") if feature in dead else (INSUFFICIENT, why)
+        base = {"feature": feature, "source": SOURCE, "alternatives": [], "attempts": 0}
+        yield base | {"status": status, "evidence": evidence}
 
 
 def _what(run: Run) -> dict[str, Any]:
     naming = naming_of(run)
     prompt = rules_of(naming).prompt(naming.positives)
-    return {"model": identity_of(run.recipe), "prompt": prompt, "attempts": naming.attempts, "side": naming.image_size}
+    asked = {"model": identity_of(run.recipe), "prompt": prompt, "attempts": naming.attempts}
+    return asked | {"side": naming.image_size, "check": detection_prompt()}
 
 
 def _parents(recipe: Recipe) -> tuple[str, ...]:

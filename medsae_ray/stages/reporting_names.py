@@ -25,7 +25,8 @@ def naming_report(run: Run) -> NamingReport:
         names=pa.concat_tables([run.artifact(source.names).table() for source in sources]),
         scores=scores.table(),
         counts={source.name: _counts(metrics[source.name]) for source in sources},
-        ceilings={label: Auroc(**_known(area)) for label, area in metrics["ceilings"].items()},
+        ceilings={label: _area(ceiling) for label, ceiling in metrics["ceilings"].items()},
+        seen=frozenset(label for label, ceiling in metrics["ceilings"].items() if ceiling["seen"]),
         answers=answers_of(
             concepts_of(names.table()), run.artifact("samples").table(), run.artifact("answers").table()
         ),
@@ -58,6 +59,10 @@ def _counts(stored: dict[str, Any]) -> NameCounts:
     counts = {key: stored[key] for key in ("named", "tested", *VERDICTS)}
     chance = {key: _real(stored[key]) for key in ("expected_by_chance", "random_name_auroc", "random_name_auroc_hard")}
     return NameCounts(**counts, **chance, paper=PaperCount(**_known(stored["paper"])))
+
+
+def _area(ceiling: dict[str, Any]) -> Auroc:
+    return Auroc(**_known({key: ceiling[key] for key in Auroc._fields}))
 
 
 def _known(stored: dict[str, Any]) -> dict[str, Any]:

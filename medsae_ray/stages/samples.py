@@ -7,17 +7,29 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
-from medsae_ray.config import Recipe
+from medsae_ray.config import Naming, Recipe
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact, Draft
 from medsae_ray.core.features import activation_matrix, column, one_readable, readable
 from medsae_ray.core.layout import Layout, embedding_matrix
 from medsae_ray.core.naming.candidates import SUFFICIENT, Candidates, Sample
-from medsae_ray.core.naming.sampling import DetectionDesign, NamingDesign, detection_sample, naming_sample
+from medsae_ray.core.naming.sampling import (
+    DetectionDesign,
+    NamingDesign,
+    check_sample,
+    detection_sample,
+    naming_sample,
+)
 from medsae_ray.core.schema import METADATA
 from medsae_ray.stages.run import Made, Run, Stage
 
-NAMING, DETECTION, POOL = "naming", "detection", "pool"
+NAMING, CHECK, DETECTION, POOL = "naming", "check", "detection", "pool"
+
+
+def naming_of(run: Run) -> Naming:
+    naming = run.recipe.what.naming
+    assert naming is not None, "the stage is part of a naming run only"
+    return naming
 
 
 def candidates(run: Run, draft: Draft, split: str, one_each: bool) -> tuple[Candidates, np.ndarray]:
@@ -32,9 +44,8 @@ def candidates(run: Run, draft: Draft, split: str, one_each: bool) -> tuple[Cand
     chosen = manifest.take(pa.array(rows))
     columns = {c: chosen[c].to_pylist() for c in manifest.column_names if c.startswith(METADATA)}
     e_ND, x_NF = _matrices(embeddings, activations, chosen_N, width)
-    naming = run.recipe.what.naming
-    assert naming is not None, "the stage is part of a naming run only"
-    return Candidates.of(rows, image_N[rows], column(chosen, "patient_id"), e_ND, x_NF, naming.seed, columns), image_N
+    seed = naming_of(run).seed
+    return Candidates.of(rows, image_N[rows], column(chosen, "patient_id"), e_ND, x_NF, seed, columns), image_N
 
 
 def _matrices(
@@ -54,8 +65,7 @@ def _matrices(
 
 
 def _make(run: Run, draft: Draft) -> Made:
-    rules = run.recipe.what.naming
-    assert rules is not None, "the stage is part of a naming run only"
+    rules = naming_of(run)
     top = round(rules.positives * 5 / 8)
     naming_design = NamingDesign(top, rules.positives - top, rules.contrasts)
     test = rules.detection
@@ -63,7 +73,9 @@ def _make(run: Run, draft: Draft) -> Made:
     naming, image_N = candidates(run, draft, "naming", one_each=False)
     detection, _ = candidates(run, draft, "detection", one_each=True)
     features = range(detection.x_NF.shape[1])
-    samples = [(NAMING, naming_sample(naming, f, rules.seed, naming_design)) for f in features]
+    named = [naming_sample(naming, f, rules.seed, naming_design) for f in features]
+    samples = [(NAMING, sample) for sample in named]
+    samples += [(CHECK, sample) for sample in _checks(run, draft, named)]
     samples += [(DETECTION, detection_sample(detection, f, rules.seed, detection_design)) for f in features]
     pool = image_N[detection.row_N[np.argsort(detection.order_N)[: test.pool]]]
     rows = [row for purpose, sample in samples for row in _rows(purpose, sample, image_N)]
@@ -71,11 +83,29 @@ def _make(run: Run, draft: Draft) -> Made:
     table = pa.Table.from_pylist(rows, schema=schema.samples())
     lacking = {
         purpose: {str(s.feature): [s.active, s.inactive] for p, s in samples if p == purpose and s.status != SUFFICIENT}
-        for purpose in (NAMING, DETECTION)
+        for purpose in (NAMING, CHECK, DETECTION)
     }
     receipt = draft.writer(schema.samples()).write(0, table, table.num_rows)
     unmatched = sum(s.unmatched for _, s in samples)
-    return Made([receipt], {"width": len(features), "insufficient": lacking, "unmatched": unmatched})
+    dead = sorted(set(features) - _alive(draft.parents["activations"]))
+    return Made([receipt], {"width": len(features), "insufficient": lacking, "unmatched": unmatched, "dead": dead})
+
+
+def _checks(run: Run, draft: Draft, named: list[Sample]) -> Iterator[Sample]:
+    """For each feature that can be named, images of patients of the same split whom its name is not written from."""
+    images, _ = candidates(run, draft, "naming", one_each=True)
+    patient_N = column(draft.parents["manifest"].table(["patient_id"]), "patient_id")
+    seed = naming_of(run).seed
+    for sample in named:
+        if sample.status == SUFFICIENT:
+            seen_N = np.isin(patient_N[images.row_N].astype(str), patient_N[sample.row_n].astype(str))
+            yield check_sample(images, sample.feature, seed, ~seen_N)
+
+
+def _alive(activations: Artifact) -> set[int]:
+    """Features that are active on some image of any split."""
+    parts = (activations.part(part.shard)["feature"].combine_chunks() for part in activations.parts)
+    return {int(feature) for part in parts for feature in np.unique(part.flatten().to_numpy())}
 
 
 def _rows(purpose: str, sample: Sample, image_N: np.ndarray) -> Iterator[dict[str, Any]]:
@@ -93,8 +123,7 @@ def by_feature(samples: pa.Table, purpose: str) -> dict[int, list[dict[str, Any]
 
 
 def _what(run: Run) -> dict[str, Any]:
-    naming = run.recipe.what.naming
-    assert naming is not None, "the stage is part of a naming run only"
+    naming = naming_of(run)
     chosen = naming.model_dump(include={"positives", "contrasts", "seed"})
     return chosen | {"detection": naming.detection.model_dump(exclude={"random_names"})}
 
@@ -103,4 +132,4 @@ def _parents(recipe: Recipe) -> tuple[str, ...]:
     return ("manifest", "embeddings", "sae", "activations")
 
 
-SAMPLES = Stage("samples", 2, _parents, _what, _make)
+SAMPLES = Stage("samples", 3, _parents, _what, _make)

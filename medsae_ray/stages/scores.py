@@ -1,32 +1,50 @@
 """Stage `scores`: what the answers say of every name, held against its controls."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from medsae_ray.config import Recipe
+from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.analysis.values import Floats
-from medsae_ray.core.artifact import Draft
+from medsae_ray.core.artifact import Artifact, Draft
 from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.findings import absent_name
 from medsae_ray.core.naming import verdict
+from medsae_ray.core.naming.controls import ControlRules, controls_of, label_in
 from medsae_ray.core.naming.metadata import best_column
 from medsae_ray.core.naming.pictures import BLANK
-from medsae_ray.core.naming.questions import TRIVIAL, Concept, plain, random_names
+from medsae_ray.core.naming.questions import TRIVIAL, Concept, plain
 from medsae_ray.core.naming.sampling import HARD
-from medsae_ray.core.naming.scores import Score, best_label, ceiling, control, score
+from medsae_ray.core.naming.scores import (
+    LEAST_MASS,
+    LOW_MASS,
+    Ceiling,
+    Score,
+    answered,
+    best_label,
+    ceilings,
+    control,
+    score,
+)
 from medsae_ray.core.naming.verdict import Trial, Untested
 from medsae_ray.core.schema import METADATA
-from medsae_ray.stages.detection import asked_of, concepts_of, sample_images
+from medsae_ray.core.warnings import RunWarning
+from medsae_ray.stages.detection import asked_of, concepts_of, control_rules, sample_images
 from medsae_ray.stages.features import deciding
-from medsae_ray.stages.naming import NAMED, naming_of
+from medsae_ray.stages.naming import NAMED
 from medsae_ray.stages.run import Made, Run, Stage
-from medsae_ray.stages.samples import DETECTION, by_feature
+from medsae_ray.stages.samples import DETECTION, by_feature, naming_of
 
 Answer = tuple[float, float]
 NONE: Answer = (np.nan, np.nan)
+UNNAMED = (verdict.ABSTAINED, verdict.INSUFFICIENT, verdict.FAILED, verdict.DEAD)
+LOW_MASS_SHARE = 0.05
+"""Of the questions; more of them without an answer for want of mass is worth a warning."""
 
 
 class Bench(NamedTuple):
@@ -41,10 +59,38 @@ class Bench(NamedTuple):
     metadata: dict[str, dict[str, str | None]]
     """Column -> image -> value."""
     labels: list[str]
-    ceilings: dict[str, Any]
-    """Label -> AUROC of the model for it."""
+    ceilings: dict[str, Ceiling]
+    """What the model can see of each label."""
     seed: int
     nulls: int
+    related: Mapping[str, frozenset[str]] = MappingProxyType({})
+    """Label -> labels that are no controls of it."""
+
+    @property
+    def rules(self) -> ControlRules:
+        return ControlRules(self.seed, self.nulls, tuple(self.labels), self.related)
+
+    @property
+    def blind(self) -> bool:
+        """Labels were asked for, and the model tells none of them from its absence."""
+        return sight(self.ceilings) == "blind"
+
+    def doubt(self, name: str, controls: int) -> str | None:
+        """Why nothing can be said of a name, whatever its score; None if there is no reason."""
+        if self.blind:
+            return verdict.BLIND
+        unseen = [label for label in label_in(name, self.labels) if self.ceilings[label].seen is False]
+        if unseen:
+            return f"the model does not tell {unseen[0]!r} from its absence here"
+        if controls < verdict.LEAST_CONTROLS:
+            return f"only {controls} controls have answers, {verdict.LEAST_CONTROLS} are needed"
+        return None
+
+
+def sight(ceilings: Mapping[str, Ceiling]) -> str:
+    """ "seen" if the model tells some label from its absence, "blind" if none, "unknown" if none could be asked for."""
+    known = [ceiling.seen for ceiling in ceilings.values() if ceiling.seen is not None]
+    return "unknown" if not known else "seen" if any(known) else "blind"
 
 
 def _bench(run: Run, draft: Draft, answers: pa.Table) -> Bench:
@@ -59,13 +105,13 @@ def _bench(run: Run, draft: Draft, answers: pa.Table) -> Bench:
     metadata = {c.removeprefix(METADATA): dict(zip(images, table[c].to_pylist(), strict=True)) for c in columns}
     found = {_key(row): (_real(row["p_yes"]), _real(row["mass"])) for row in answers.to_pylist()}
     _, pool = sample_images(draft.parents["samples"])
-    ceilings = {
-        label: ceiling([found.get((i, Concept(label)), NONE)[0] for i in pool], [y_of[i][j] for i in pool])
-        for j, label in enumerate(labels)
+    p_of = {
+        label: answered(*zip(*(found.get((i, Concept(label)), NONE) for i in pool), strict=True)) for label in labels
     }
-    rules = naming_of(run)
+    seen = ceilings(p_of, {label: [y_of[i][j] for i in pool] for j, label in enumerate(labels)})
     rows_of = by_feature(draft.parents["samples"].table(), DETECTION)
-    return Bench(rows_of, found, y_of, metadata, labels, ceilings, rules.seed, rules.detection.random_names)
+    rules = control_rules(run, manifest)
+    return Bench(rows_of, found, y_of, metadata, labels, seen, rules.seed, rules.random, rules.related)
 
 
 def _key(row: dict[str, Any]) -> tuple[str, Concept]:
@@ -82,36 +128,46 @@ def tested(bench: Bench, feature: int, concept_of: dict[int, Concept], turned: b
     y_n = np.array([row["value"] > 0 for row in bench.rows_of[feature]], dtype=np.float64)
     kept_n = (y_n == 1) | np.array([row["role"] == HARD for row in bench.rows_of[feature]])
 
-    def answered(concept: Concept) -> tuple[list[float], list[float]]:
+    def asked(concept: Concept) -> tuple[list[float], list[float]]:
         pairs = [bench.answers.get((image, concept), NONE) for image in images]
         return [p for p, _ in pairs], [mass for _, mass in pairs]
 
     def controlled(concept: Concept) -> Score:
-        return control(answered(concept)[0], y_n)
+        p_n, mass_n = asked(concept)
+        return control(p_n, y_n, mass_n)
 
-    def against_hard(p_n: Sequence[float], judge: Callable[[Floats, Floats], Score]) -> float:
-        return judge(np.array(p_n)[kept_n], y_n[kept_n]).area.auc
+    def against_hard(p_n: Floats, judge: Callable[[Floats, Floats], Score]) -> Auroc:
+        return judge(p_n[kept_n], y_n[kept_n]).area
 
     concept = concept_of[feature]
-    p_n, mass_n = answered(concept)
-    p_n = [1 - p for p in p_n] if turned else p_n
-    nulls = random_names(concept_of, feature, bench.seed, bench.nulls)
+    p_n, mass_n = asked(concept)
+    said_n = answered(p_n, mass_n)
+    said_n = 1 - said_n if turned else said_n
+    controls, nulls = controls_of(concept_of, feature, bench.rules)
+    scored = [controlled(c) for c in controls]
+    hard = against_hard(said_n, score)
+    nulls_hard = [against_hard(null.answer_n, control) for null in scored[:nulls]]
     same = next((label for label in bench.labels if plain(label) == plain(concept.name)), None)
-    blank = bench.answers.get((BLANK, concept), NONE)[0]
+    blank = answered(*bench.answers.get((BLANK, concept), NONE))
     blank = 1 - blank if turned else blank
-    return Trial(
+    trial = Trial(
         feature,
         absent_name(concept.name) if turned else concept.name,
-        score(p_n, y_n, mass_n),
-        nulls=tuple(map(controlled, nulls)),
+        score(said_n, y_n, mass_n),
+        nulls=tuple(scored[:nulls]),
         trivial=controlled(TRIVIAL),
-        blank_p=None if np.isnan(blank) else blank,
-        ceiling=bench.ceilings[same].auc if same else None,
+        blank_p=None if np.isnan(blank) else float(blank),
+        ceiling=bench.ceilings[same].area.auc if same else None,
         label=best_label({n: [bench.y_of[i][j] for i in images] for j, n in enumerate(bench.labels)}, y_n),
         metadata=best_column({n: [of[i] for i in images] for n, of in bench.metadata.items()}, y_n),
-        hard=against_hard(p_n, score),
-        nulls_hard=tuple(against_hard(answered(null)[0], control) for null in nulls),
+        hard=hard.auc,
+        nulls_hard=tuple(area.auc for area in nulls_hard),
+        nulls_hard_low=tuple(area.low for area in nulls_hard),
+        others=tuple(scored[nulls:]),
+        controls=tuple(c.name for c in controls),
+        hard_low=hard.low,
     )
+    return replace(trial, doubt=bench.doubt(concept.name, len(trial.rivals)))
 
 
 class NameSource(NamedTuple):
@@ -144,23 +200,36 @@ def score_source(bench: Bench, source: str, names: pa.Table) -> Source:
     known = [feature for feature in sorted(concept_of) if feature in bench.rows_of]
     done = [tested(bench, feature, concept_of, feature in turned) for feature in known]
     left = [
-        Untested(row["feature"], verdict.INSUFFICIENT if row["status"] == NAMED else row["status"], row["name"])
+        _left(row)
         for row in names.select(["feature", "status", "name"]).to_pylist()
         if row["feature"] not in concept_of or row["feature"] not in bench.rows_of
     ]
     table = verdict.scores_table(source, done, left)
     chance, paper = verdict.chance_namer(done), verdict.paper_count([t.score for t in done])
-    found = table["verdict"].to_pylist()
+    statuses, verdicts = names["status"].to_pylist(), table["verdict"].to_pylist()
+    reached = {kind: verdicts.count(kind) for kind in (verdict.VERIFIED, verdict.REJECTED, verdict.UNTESTED)}
+    masses = [t.score.low_mass / max(1, t.score.n_pos + t.score.n_neg) for t in done]
     metrics = {
+        "features": len(statuses),
         "named": len(concept_of),
-        "tested": len(done),
-        **{kind: found.count(kind) for kind in verdict.VERDICTS},
+        "tested": reached[verdict.VERIFIED] + reached[verdict.REJECTED],
+        **reached,
+        **{kind: statuses.count(kind) for kind in UNNAMED},
+        "low_mass_share": float(np.mean(masses)) if masses else None,
         "random_name_auroc": _number(chance.mean_auroc),
         "random_name_auroc_hard": _number(chance.mean_auroc_hard),
         "expected_by_chance": _number(chance.expected_verified),
         "paper": {key: _number(value) for key, value in paper._asdict().items()},
     }
     return Source(table, metrics)
+
+
+def _left(row: dict[str, Any]) -> Untested:
+    """A feature without a test: without a name, or with one and too few patients of the split `detection`."""
+    if row["status"] != NAMED:
+        return Untested(row["feature"], row["status"], row["name"])
+    why = "too few patients to test it"
+    return Untested(row["feature"], verdict.UNTESTED, row["name"], reason=why)
 
 
 def _make(run: Run, draft: Draft) -> Made:
@@ -170,8 +239,33 @@ def _make(run: Run, draft: Draft) -> Made:
     scored = {source: score_source(bench, source, names) for source, names in sources.items()}
     table = pa.concat_tables([s.table for s in scored.values()])
     receipt = draft.writer(verdict.scores()).write(0, table, table.num_rows)
-    ceilings = {label: {k: _number(v) for k, v in area._asdict().items()} for label, area in bench.ceilings.items()}
-    return Made([receipt], {**{s: found.metrics for s, found in scored.items()}, "ceilings": ceilings})
+    seen = {
+        label: {k: _number(v) for k, v in area._asdict().items()} | {"seen": seen}
+        for label, (area, seen) in bench.ceilings.items()
+    }
+    of_source = {name: found.metrics for name, found in scored.items()}
+    return Made([receipt], {**of_source, "ceilings": seen, "sight": sight(bench.ceilings)})
+
+
+def _warnings(run: Run, scores: Artifact) -> Iterator[RunWarning]:
+    """What the verdicts are worth, said of the model's names."""
+    metrics = scores.record.metrics
+    vlm, asked = metrics["vlm"], [c for c in metrics["ceilings"].values() if c["seen"] is not None]
+    if metrics["sight"] == "blind":
+        said = f"{verdict.BLIND} ({len(asked)} asked for), so no name is verified. Take another model"
+        yield RunWarning("model-blind", said, 0)
+    if metrics["sight"] == "unknown" and vlm["named"]:
+        said = (
+            "no label has images with and without it in the shared test images, so what the model can see is unknown: "
+            "its names were held against controls alone"
+        )
+        yield RunWarning("no-ceiling", said)
+    if (share := vlm["low_mass_share"]) and share > LOW_MASS_SHARE:
+        said = (
+            f"to {share:.0%} of the questions the model answers neither yes nor no (P(yes) + P(no) below {LOW_MASS}), "
+            f"and below {LEAST_MASS} that is no answer. Take a model that follows instructions, or mend its template"
+        )
+        yield RunWarning("no-mass", said, round(share, 3))
 
 
 def _number(value: float | int) -> float | int | None:
@@ -193,4 +287,4 @@ def _parents(recipe: Recipe) -> tuple[str, ...]:
     return ("manifest", "samples", *(s.names for s in sources), *(s.answers for s in sources))
 
 
-SCORES = Stage("scores", 3, _parents, _what, _make)
+SCORES = Stage("scores", 3, _parents, _what, _make, warnings=_warnings)

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from medsae_ray.core.naming.engine import Usage, total
+from medsae_ray.core.naming.verdict import VERDICTS
 from medsae_ray.stages.run import Run, StageRow
 from medsae_ray.stages.scores import sources_of
 
@@ -81,12 +82,12 @@ def _of_names(run: Run, findings: dict[str, dict[str, Any]]) -> dict[str, Any]:
             unit |= {"name": row.get("name"), "verdict": row.get("verdict"), "detection_auroc": row.get("auroc")}
             unit |= {"low": row.get("low"), "high": row.get("high")}
         finding["ceiling"] = metrics["ceilings"][label]["auc"]
-    kinds = ("named", "verified", "rejected", "abstained", "insufficient_support", "failed", "expected_by_chance")
+    kinds = ("features", "named", *VERDICTS, "expected_by_chance", "low_mass_share")
     names = {kind: metrics["vlm"][kind] for kind in kinds}
     more = {key: metrics["vlm"][key] for key in ("random_name_auroc", "random_name_auroc_hard", "paper")}
-    label_names = {kind: metrics["label"][kind] for kind in ("named", "verified", "rejected")}
+    label_names = {kind: metrics["label"][kind] for kind in ("named", "verified", "rejected", "untested")}
     return {
-        "names": names | more,
+        "names": names | more | {"sight": metrics["sight"]},
         "label_names": label_names,
         "vlm": usage_of(run)._asdict() | {"model": run.artifact("names").record.what["model"]},
         "overlap": overlap(run.rows),
@@ -97,7 +98,7 @@ def _of_vocabulary(run: Run) -> dict[str, int]:
     """Counts of the vocabulary's names, and in a naming run of those that the test verified or rejected."""
     named = run.artifact("vocabulary_names").record.metrics
     tested = run.artifact("scores").record.metrics["vocabulary"] if run.recipe.what.naming else {}
-    return {**named, **{kind: tested[kind] for kind in ("verified", "rejected") if kind in tested}}
+    return {**named, **{kind: tested[kind] for kind in ("verified", "rejected", "untested") if kind in tested}}
 
 
 def usage_of(run: Run) -> Usage:

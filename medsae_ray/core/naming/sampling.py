@@ -26,7 +26,8 @@ MIDDLE = (0.5, 0.95)
 """Quantiles of the non-zero activations."""
 EQUAL_SHARE, HARD_SHARE = 0.4, 0.3
 """Of the negatives; the rest is matched."""
-_NAMING, _DETECTION = 0, 1
+_NAMING, _DETECTION, _CHECK = 0, 1, 3
+"""Streams of random numbers; 2 is that of the control names."""
 
 
 class NamingDesign(NamedTuple):
@@ -51,6 +52,10 @@ class DetectionDesign(NamedTuple):
     """Images that all features draw from before any other."""
     support: int = 30
     """Patients with, and without, an active image that a feature needs at least."""
+
+
+CHECK = DetectionDesign(positives=15, negatives=15, pool=200, support=8)
+"""A name is first tried on so many images of the split that it was written from."""
 
 
 def naming_sample(images: Candidates, feature: int, seed: int, design: NamingDesign | None = None) -> Sample:
@@ -84,17 +89,32 @@ def detection_sample(images: Candidates, feature: int, seed: int, design: Detect
     Within the pool images are drawn at random for each feature; from outside they come in one order that all features
     share, so that two features that need more tend to need the same. ArtifactError if a patient has two images.
     """
+    free_N = np.ones(len(images), dtype=bool)
+    return _test_sample(images, feature, free_N, design or DetectionDesign(), (seed, feature, _DETECTION))
+
+
+def check_sample(images: Candidates, feature: int, seed: int, free_N: Bools) -> Sample:
+    """As `detection_sample`, but few images, and of the split that names are written from: `free_N` says which of them
+    belong to patients whom the name was not written from."""
+    return _test_sample(images, feature, free_N, CHECK, (seed, feature, _CHECK))
+
+
+def _test_sample(
+    images: Candidates, feature: int, free_N: Bools, design: DetectionDesign, stream: tuple[int, int, int]
+) -> Sample:
     if images.patients < len(images):
         raise ArtifactError("detection needs one image per patient: its intervals assume independent images")
-    design, rng = design or DetectionDesign(), np.random.default_rng([seed, feature, _DETECTION])
-    active = images.active(feature)
-    counts = len(active.place_A), len(images) - len(active.place_A)
+    rng, active = np.random.default_rng(stream), images.active(feature)
+    silent_N = _inactive(images, active) & free_N
+    free_A = free_N[active.place_A]
+    active = Active(active.place_A[free_A], active.value_A[free_A])
+    counts = len(active.place_A), int(silent_N.sum())
     if min(counts) < max(design.support, 1):
         return unsupported(feature, *counts)
     bins = _bins(images, active, design, rng)
     drawn = [(f"bin{b}", place) for b, places in enumerate(bins) for place in places.tolist()]
     anchors = np.array([p for turn in zip_longest(*(b.tolist() for b in bins)) for p in turn if p is not None])
-    negatives = _Negatives(images, design.pool, _inactive(images, active))
+    negatives = _Negatives(images, design.pool, silent_N)
     drawn += negatives.draw(anchors, design.negatives)
     places = np.array([place for _, place in drawn], dtype=np.int64)
     return Sample(

@@ -11,12 +11,17 @@ from numpy.typing import ArrayLike
 from scipy import special, stats
 
 from medsae_ray.core.analysis.auroc import Auroc, auroc, wilson_interval
+from medsae_ray.core.analysis.paired import paired_p
 from medsae_ray.core.analysis.values import Floats
 
 YES = 0.5
 """p(yes) from which an answer counts as yes."""
 LOW_MASS = 0.5
-"""P(yes) + P(no) below which the model wanted to say something else."""
+"""P(yes) + P(no) below which the model wanted to say something else; such answers are counted."""
+LEAST_MASS = 0.1
+"""P(yes) + P(no) below which there is no answer, whatever the ratio of the two."""
+CHANCE = 0.05
+"""Of any label being taken for seen, though the model sees none."""
 
 
 class Score(NamedTuple):
@@ -34,6 +39,11 @@ class Score(NamedTuple):
     accuracy_high: float
     p: float
     """One-sided: the chance of such an AUROC if p(yes) has nothing to do with the feature."""
+    answer_n: Floats
+    """What was ranked; NaN where a control has no answer."""
+    y_n: Floats
+    no_mass: int
+    """Answers that are none: a model that hardly thinks of yes and no still ranks images by their ratio."""
 
 
 class LabelScore(NamedTuple):
@@ -47,9 +57,10 @@ def score(p_n: ArrayLike, y_n: ArrayLike, mass_n: ArrayLike | None = None) -> Sc
     """Score answers `p_n` (NaN = failed) against y = 1 (active) or 0.
 
     A failed answer ranks worse than any other: below 0 for a positive, above 1 for a negative. One image per patient
-    makes DeLong's interval one by patient.
+    makes DeLong's interval one by patient. Answers without mass are counted here; `answered` takes them out.
     """
-    p_n, y_n = np.asarray(p_n, dtype=np.float64), np.asarray(y_n, dtype=np.float64)
+    y_n = np.asarray(y_n, dtype=np.float64)
+    p_n = np.asarray(p_n, dtype=np.float64)
     worst_n = np.where(np.isnan(p_n), np.where(y_n == 1, -1.0, 2.0), p_n)
     right_n = (worst_n >= YES) == (y_n == 1)
     low, high = wilson(int(right_n.sum()), len(right_n))
@@ -57,21 +68,48 @@ def score(p_n: ArrayLike, y_n: ArrayLike, mass_n: ArrayLike | None = None) -> Sc
         int((y_n == 1).sum()),
         int((y_n == 0).sum()),
         int(np.isnan(p_n).sum()),
-        0 if mass_n is None else int((np.asarray(mass_n, dtype=np.float64) < LOW_MASS).sum()),
+        _below(mass_n, LOW_MASS),
         auroc(worst_n, y_n),
         (_mean(right_n[y_n == 1]) + _mean(right_n[y_n == 0])) / 2,
         _mean(right_n),
         low,
         high,
         rank_p(worst_n, y_n),
+        worst_n,
+        y_n,
+        _below(mass_n, LEAST_MASS),
     )
 
 
-def control(p_n: ArrayLike, y_n: ArrayLike) -> Score:
+def _below(mass_n: ArrayLike | None, least: float) -> int:
+    return 0 if mass_n is None else int((np.asarray(mass_n, dtype=np.float64) < least).sum())
+
+
+def answered(p_n: ArrayLike, mass_n: ArrayLike | None = None) -> Floats:
+    """`p_n` with NaN where the mass is below `LEAST_MASS`."""
+    p_n = np.asarray(p_n, dtype=np.float64)
+    return p_n if mass_n is None else np.where(np.asarray(mass_n, dtype=np.float64) < LEAST_MASS, np.nan, p_n)
+
+
+def control(p_n: ArrayLike, y_n: ArrayLike, mass_n: ArrayLike | None = None) -> Score:
     """Score a control on the images that it has an answer for: a failure must not make it easier to beat."""
-    p_n, y_n = np.asarray(p_n, dtype=np.float64), np.asarray(y_n, dtype=np.float64)
-    answered = ~np.isnan(p_n)
-    return score(p_n[answered], y_n[answered])
+    p_n, y_n = answered(p_n, mass_n), np.asarray(y_n, dtype=np.float64)
+    known_n = ~np.isnan(p_n)
+    return score(p_n[known_n], y_n[known_n])._replace(answer_n=p_n, y_n=y_n)
+
+
+def folded(area: float) -> float:
+    """The AUROC of a control that may point either way."""
+    return max(area, 1 - area)
+
+
+def beats(name: Score, other: Score) -> float:
+    """One-sided p that a name is no better than a control that may point either way, on the same images; NaN where the
+    control has too few answers. Images without an answer of the control are left out."""
+    known_n = ~np.isnan(other.answer_n)
+    if not known_n.any() or known_n.mean() < 0.5:
+        return np.nan
+    return paired_p(name.answer_n[known_n], other.answer_n[known_n], name.y_n[known_n])
 
 
 def rank_p(score_n: Floats, y_n: Floats) -> float:
@@ -95,11 +133,33 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     return wilson_interval(successes / n, n, float(special.ndtri(0.5 + level / 2))) if n else (np.nan, np.nan)
 
 
-def ceiling(p_N: ArrayLike, truth_N: ArrayLike) -> Auroc:
+class Ceiling(NamedTuple):
+    """What the model can see of a label."""
+
+    area: Auroc
+    """AUROC of p(label) against the label itself, with its 95 % interval."""
+    seen: bool | None
+    """Whether the interval at a level corrected for the number of labels lies above 0.5; None if nothing is known."""
+
+
+def ceilings(p_of: Mapping[str, ArrayLike], truth_of: Mapping[str, ArrayLike]) -> dict[str, Ceiling]:
+    """Label -> answers [N] and truth [N] (NaN = unknown, left out) -> ceiling. `p_of` is NaN where an answer failed."""
+    areas = {label: ceiling(p_N, truth_of[label]) for label, p_N in p_of.items()}
+    asked = sum(not np.isnan(area.auc) for area in areas.values())
+    level = 1 - CHANCE / max(asked, 1)
+
+    def seen(label: str, area: Auroc) -> bool | None:
+        return None if np.isnan(area.auc) else ceiling(p_of[label], truth_of[label], level).low > 0.5
+
+    return {label: Ceiling(area, seen(label, area)) for label, area in areas.items()}
+
+
+def ceiling(p_N: ArrayLike, truth_N: ArrayLike, level: float = 0.95) -> Auroc:
     """AUROC of p(label) against the label itself: what the model can see at all. NaN truth = unknown, left out."""
     p_N, truth_N = np.asarray(p_N, dtype=np.float64), np.asarray(truth_N, dtype=np.float64)
     known = ~np.isnan(truth_N)
-    return score(p_N[known], truth_N[known]).area
+    ranked = score(p_N[known], truth_N[known])
+    return auroc(ranked.answer_n, ranked.y_n, level)
 
 
 def best_label(labels: Mapping[str, Sequence[float] | np.ndarray], y_n: ArrayLike) -> LabelScore:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,19 +11,25 @@ from scipy import stats
 
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.naming.metadata import BestColumn
-from medsae_ray.core.naming.scores import LabelScore, Score
+from medsae_ray.core.naming.prompts import CONTROL_NAME
+from medsae_ray.core.naming.scores import LEAST_MASS, LabelScore, Score, beats, folded
 
-VERIFIED, REJECTED = "verified", "rejected"
-INSUFFICIENT, ABSTAINED, FAILED = "insufficient_support", "abstained", "failed"
-UNTESTED = (INSUFFICIENT, ABSTAINED, FAILED)
-VERDICTS = (VERIFIED, REJECTED, *UNTESTED)
+VERIFIED, REJECTED, UNTESTED = "verified", "rejected", "untested"
+INSUFFICIENT, ABSTAINED, FAILED, DEAD = "insufficient_support", "abstained", "failed", "dead"
+VERDICTS = (VERIFIED, REJECTED, UNTESTED, INSUFFICIENT, ABSTAINED, FAILED, DEAD)
+"""Untested is a name of which nothing can be said; the last four have no name."""
 
 MOST_Q = 0.05
 """A verified name's false discovery rate over all names of its source is below this,"""
 LEAST_LOW = 0.6
-"""the lower end of its AUROC's 95 % interval above this."""
+"""the lower end of its AUROC's 95 % interval above this,"""
+LEAST_HARD = 0.5
+"""and that of its AUROC against look-alikes alone above this."""
+LEAST_CONTROLS = 5
+"""A name with fewer controls is not tested."""
 FAILED_SHARE = 0.5
 """A name with more unanswered questions than this has not been tested."""
+BLIND = "the model cannot see this data set: it tells none of its labels from their absence"
 LEAST_SHORTCUT = 0.6
 """AUROC from which metadata can be a shortcut."""
 PAPER_PERCENT = 70
@@ -50,6 +56,23 @@ class Trial:
     """AUROC of the name against the hard negatives alone: silent images that lie near the active ones."""
     nulls_hard: tuple[float, ...] = ()
     """The same of names of other features."""
+    nulls_hard_low: tuple[float, ...] = ()
+    """Lower ends of the intervals of `nulls_hard`."""
+    others: tuple[Score, ...] = ()
+    """Further controls: labels and terms of the packaged list."""
+    controls: tuple[str, ...] = ()
+    """What was asked for `nulls`, then for `others`."""
+    hard_low: float = math.nan
+    """Lower end of the interval of `hard`."""
+    doubt: str | None = None
+    """Why nothing can be said of the name, whatever its score."""
+
+    @property
+    def rivals(self) -> list[tuple[str, Score]]:
+        """All controls that have an AUROC, with their names."""
+        names = [*self.controls, *[""] * (len(self.nulls) + len(self.others))]
+        named = [*zip(names, (*self.nulls, *self.others), strict=False), (CONTROL_NAME, self.trivial)]
+        return [(name, score) for name, score in named if score is not None and not np.isnan(score.area.auc)]
 
     @property
     def shortcut_suspected(self) -> bool:
@@ -66,12 +89,22 @@ class Untested(NamedTuple):
     name: str | None = None
     n_pos: int = 0
     n_neg: int = 0
+    reason: str | None = None
 
 
 class Judged(NamedTuple):
     verdict: str
     q: float
-    """False discovery rate over all names of the source (Benjamini & Hochberg 1995)."""
+    """False discovery rate over all names of the source (Benjamini & Hochberg 1995), of the larger of two p: that of
+    chance, and that of being no better than the best control on the same images."""
+    control: str | None = None
+    """The control that the name is least sure to beat,"""
+    control_auroc: float = math.nan
+    """its AUROC in the better direction,"""
+    control_p: float = math.nan
+    """and the one-sided p of the paired comparison."""
+    reason: str | None = None
+    """Why it is not verified; None if it is."""
 
 
 class ChanceNamer(NamedTuple):
@@ -99,17 +132,68 @@ class PaperCount(NamedTuple):
 
 
 def judge(trials: Sequence[Trial]) -> list[Judged]:
-    """Verdicts of all names of one source, which share one false discovery rate."""
-    return [
-        _judged(t.score, q, (*t.nulls, t.trivial)) for t, q in zip(trials, _q([t.score.p for t in trials]), strict=True)
-    ]
+    """Verdicts of all names of one source, which share one false discovery rate.
+
+    A name has to beat every one of its controls, so the largest of its p is one of all of them together and needs no
+    correction for their number (Berger 1982); Benjamini and Hochberg count the names.
+    """
+    held = [_held(t) for t in trials]
+    q_n = _q([float(np.fmax(t.score.p, h.control_p)) for t, h in zip(trials, held, strict=True)])
+    return [_judged(t, h, float(q)) for t, h, q in zip(trials, held, q_n, strict=True)]
+
+
+def _held(t: Trial) -> Judged:
+    """A trial against the control that it is least sure to beat."""
+    beaten = [(p, name, score) for name, score in t.rivals if (p := beats(t.score, score)) == p]
+    if not beaten:
+        return Judged(REJECTED, math.nan)
+    p, name, rival = max(beaten, key=lambda item: (item[0], folded(item[2].area.auc)))
+    return Judged(REJECTED, math.nan, name or None, folded(rival.area.auc), p)
+
+
+def _judged(t: Trial, held: Judged, q: float) -> Judged:
+    held = held._replace(q=q)
+    if max(t.score.failed, t.score.no_mass) > FAILED_SHARE * (t.score.n_pos + t.score.n_neg):
+        return held._replace(verdict=UNTESTED, reason=_unanswered(t.score))
+    if np.isnan(t.score.area.auc):
+        return held._replace(verdict=UNTESTED, reason="there are no active or no silent images")
+    if t.doubt:
+        return held._replace(verdict=UNTESTED, reason=t.doubt)
+    reason = _against(t, held)
+    return held._replace(verdict=REJECTED if reason else VERIFIED, reason=reason)
+
+
+def _unanswered(score: Score) -> str:
+    n = score.n_pos + score.n_neg
+    if score.no_mass > FAILED_SHARE * n:
+        return f"{score.no_mass} of {n} answers are neither yes nor no: P(yes) + P(no) is below {LEAST_MASS}"
+    return f"{score.failed} of {n} questions have no answer"
+
+
+def _against(t: Trial, held: Judged) -> str | None:
+    """The first condition of a verified name that is not met; None if all are. What is not known (NaN) bars nothing."""
+    area, best = t.score.area, held.control_auroc
+    if not area.low > LEAST_LOW:
+        return f"the interval of its AUROC reaches down to {area.low:.2f}, {LEAST_LOW} or less"
+    if best >= area.auc:
+        return f"no better than a control (AUROC {best:.2f})"
+    if t.hard <= LEAST_HARD or t.hard_low <= LEAST_HARD:
+        return f"does not tell active images from look-alikes (AUROC {t.hard:.2f})"
+    if not held.q < MOST_Q:
+        return (
+            f"not beyond chance and its best control (AUROC {best:.2f}): q {held.q:.2f}"
+            if best == best
+            else f"q {held.q:.2f}"
+        )
+    return None
 
 
 def chance_namer(trials: Sequence[Trial]) -> ChanceNamer:
     """Put each draw of random names through the very verdict that the names have gone through.
 
-    Draw j gives every feature its j-th random name; the false discovery rate is over the draw; the other random names
-    of the feature and the trivial name are its controls. NaN if there are no random names.
+    Draw j gives every feature its j-th random name; the false discovery rate is over the draw; the feature's other
+    controls are its controls. What the verdict cannot judge (`Trial.doubt`) it cannot verify here either. NaN if there
+    are no random names.
     """
     draws = max((len(t.nulls) for t in trials), default=0)
     verdicts = [verdict for j in range(draws) for verdict in _draw(trials, j)]
@@ -147,6 +231,7 @@ def scores() -> pa.Schema:
         + [pa.field("name", pa.string()), pa.field("verdict", pa.string(), nullable=False)]
         + [pa.field(c, kind, nullable=False) for c, kind in counts]
         + [pa.field(c, kind) for c, kind in real]
+        + [pa.field("reason", pa.string()), pa.field("best_control", pa.string())]
         + [pa.field("best_label", pa.string()), pa.field("label_auroc", pa.float64())]
         + [pa.field("best_metadata", pa.string()), pa.field("metadata_auroc", pa.float64())]
         + [pa.field("shortcut_suspected", pa.bool_(), nullable=False)]
@@ -163,7 +248,7 @@ def scores_table(source: str, trials: Sequence[Trial], untested: Iterable[Untest
 
 _REAL = (
     "auroc", "low", "high", "auroc_hard", "balanced_accuracy", "accuracy", "accuracy_low", "accuracy_high", "p", "q",
-    "null_mean", "null_max", "gain", "trivial", "blank_p", "ceiling",
+    "null_mean", "null_max", "gain", "trivial", "blank_p", "ceiling", "hard_low", "control_auroc", "control_p",
 )  # fmt: skip
 
 
@@ -172,19 +257,19 @@ def _q(p: Sequence[float]) -> Floats:
     return stats.false_discovery_control(np.nan_to_num(np.array(p, dtype=np.float64), nan=1.0)) if p else np.zeros(0)
 
 
-def _judged(score: Score, q: float, controls: Iterable[Score | None]) -> Judged:
-    if score.failed > FAILED_SHARE * (score.n_pos + score.n_neg):
-        return Judged(FAILED, float(q))
-    best = max((c.area.auc for c in controls if c is not None and not np.isnan(c.area.auc)), default=-np.inf)
-    verified = q < MOST_Q and score.area.low > LEAST_LOW and score.area.auc > best
-    return Judged(VERIFIED if verified else REJECTED, float(q))
-
-
 def _draw(trials: Sequence[Trial], j: int) -> list[str]:
-    named = [t for t in trials if len(t.nulls) > j]
-    q_n = _q([t.nulls[j].p for t in named])
-    controls = [(*t.nulls[:j], *t.nulls[j + 1 :], t.trivial) for t in named]
-    return [_judged(t.nulls[j], q, c).verdict for t, q, c in zip(named, q_n, controls, strict=True)]
+    return [judged.verdict for judged in judge([_with_name(t, j) for t in trials if len(t.nulls) > j])]
+
+
+def _with_name(t: Trial, j: int) -> Trial:
+    """The trial of a feature's j-th random name, held against the other controls."""
+    controls = tuple(name for k, name in enumerate(t.controls) if k != j)
+    hard, low = t.nulls_hard[j] if len(t.nulls_hard) > j else math.nan, math.nan
+    if len(t.nulls_hard_low) > j:
+        low = t.nulls_hard_low[j]
+    return replace(
+        t, score=t.nulls[j], nulls=t.nulls[:j] + t.nulls[j + 1 :], controls=controls, hard=hard, hard_low=low
+    )
 
 
 def _row(t: Trial, judged: Judged) -> dict[str, Any]:
@@ -195,9 +280,10 @@ def _row(t: Trial, judged: Judged) -> dict[str, Any]:
         "name": t.name,
         "verdict": judged.verdict,
         **{key: getattr(s, key) for key in ("n_pos", "n_neg", "failed", "low_mass")},
-        **{"auroc": s.area.auc, "low": s.area.low, "high": s.area.high, "auroc_hard": t.hard},
+        **{"auroc": s.area.auc, "low": s.area.low, "high": s.area.high, "auroc_hard": t.hard, "hard_low": t.hard_low},
         **{key: getattr(s, key) for key in ("balanced_accuracy", "accuracy", "accuracy_low", "accuracy_high", "p")},
-        "q": judged.q,
+        **{"q": judged.q, "reason": judged.reason},
+        **{"best_control": judged.control, "control_auroc": judged.control_auroc, "control_p": judged.control_p},
         **{"null_mean": null_mean, "null_max": max(areas, default=math.nan), "gain": s.area.auc - null_mean},
         "trivial": None if t.trivial is None else t.trivial.area.auc,
         **{"blank_p": t.blank_p, "ceiling": t.ceiling},
@@ -209,4 +295,5 @@ def _row(t: Trial, judged: Judged) -> dict[str, Any]:
 
 def _untested_row(u: Untested) -> dict[str, Any]:
     counts = {"n_pos": u.n_pos, "n_neg": u.n_neg, "failed": 0, "low_mass": 0}
-    return {"feature": u.feature, "name": u.name, "verdict": u.verdict, **counts, "shortcut_suspected": False}
+    said = {"feature": u.feature, "name": u.name, "verdict": u.verdict, "reason": u.reason}
+    return said | counts | {"shortcut_suspected": False}

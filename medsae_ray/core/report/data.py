@@ -60,10 +60,12 @@ class EntropySummary:
 
 @dataclass(frozen=True)
 class NameCounts:
-    """What came of one source's names; every feature is in one of the verdicts."""
+    """What came of one source's names: every feature is named, abstained, without support, failed or dead, and every
+    name verified, rejected or untested."""
 
     named: int
     tested: int
+    """Verified or rejected."""
     verified: int
     rejected: int
     abstained: int
@@ -76,6 +78,10 @@ class NameCounts:
     random_name_auroc_hard: float
     """and against the hard negatives alone."""
     paper: PaperCount
+    untested: int = 0
+    """Names of which nothing can be said."""
+    dead: int = 0
+    """Features that are active on no image."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,8 @@ class NamingReport:
     usage: Usage
     overlap: dict[str, float] | None
     """`makespan_s` of naming and analysis side by side, and `sum_s` one after the other; None if not both were made."""
+    seen: frozenset[str] = frozenset()
+    """Labels whose ceiling's interval, corrected for the number of labels, lies above 0.5."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from medsae_ray.core.naming.prompts import CONTROL_NAME
 from medsae_ray.core.naming.reply import one_line
-from medsae_ray.core.naming.verdict import REJECTED, VERIFIED
+from medsae_ray.core.naming.verdict import REJECTED, UNTESTED, VERIFIED
 from medsae_ray.core.report.charts import Mark
 from medsae_ray.core.report.data import Answers, NamingReport
 from medsae_ray.core.report.name_charts import Role, Row, auroc_rows, roc, strip
@@ -63,8 +63,9 @@ class NameTest(NamedTuple):
 
     @property
     def tested(self) -> bool:
-        """Whether questions were asked; a feature may have failed before, for want of a name."""
-        return self.verdict in (VERIFIED, REJECTED) or self.score.get("failed", 0) > 0
+        """Whether questions were asked; an untested name may have answers that say nothing."""
+        asked = self.score.get("n_pos", 0) > 0
+        return self.verdict in (VERIFIED, REJECTED) or (self.verdict == UNTESTED and asked)
 
 
 def tests_of(naming: NamingReport, features: Collection[int]) -> dict[int, list[NameTest]]:
@@ -143,6 +144,7 @@ def _controls(score: dict[str, Any]) -> list[Row]:
         (f"“{CONTROL_NAME}”", score["trivial"]),
         (f"label: {score['best_label']}" if score["best_label"] else "no label", score["label_auroc"]),
         (f"metadata: {score['best_metadata']}" if score["best_metadata"] else "no metadata", score["metadata_auroc"]),
+        (_best(score), score["control_auroc"]),
         ("ceiling of this label", score["ceiling"]),
     ]
     return [
@@ -150,6 +152,10 @@ def _controls(score: dict[str, Any]) -> list[Row]:
         Row("random names", random, real(score["null_mean"], 2) + largest),
         *(Row(said, Mark(_real(value), np.nan, np.nan, "plain"), real(value, 2)) for said, value in single),
     ]
+
+
+def _best(score: dict[str, Any]) -> str:
+    return f"best control: {score['best_control']}" if score["best_control"] else "best control"
 
 
 def _real(value: float | None) -> float:

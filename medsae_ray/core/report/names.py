@@ -20,9 +20,11 @@ from medsae_ray.core.report.text import count, known, percent, real
 VERDICT_WORDS = {
     "verified": "verified",
     "rejected": "rejected",
+    "untested": "untested",
     "abstained": "abstained",
     "insufficient_support": "insufficient support",
     "failed": "failed",
+    "dead": "dead",
 }
 FAIR = (0.45, 0.55)
 """Mean AUROC of random names that is taken for 0.5."""
@@ -39,10 +41,8 @@ class LabelRow(NamedTuple):
     score: dict[str, Any]
     """Of the feature's name; empty if it was not tested."""
     plot: Markup
-
-    @property
-    def seen(self) -> bool:
-        return self.ceiling is not None and self.ceiling.low > 0.5
+    seen: bool
+    """Whether the ceiling's interval, corrected for the number of labels, lies above 0.5."""
 
     @property
     def asked(self) -> bool:
@@ -67,7 +67,8 @@ def names_section(
         test = next((t for t in tests.get(feature_of.get(label, -1), []) if t.row["source"] == "vlm"), None)
         score, ceiling = test.score if test else {}, naming.ceilings.get(label)
         name, verdict = (test.row["name"], test.verdict) if test else (None, None)
-        rows.append(LabelRow(label, ceiling, feature_of.get(label), name, verdict, score, _plot(score, ceiling)))
+        plot, seen = _plot(score, ceiling), label in naming.seen
+        rows.append(LabelRow(label, ceiling, feature_of.get(label), name, verdict, score, plot, seen))
     return NamesSection(rows, sentences(naming, rows), engine_sentence(naming))
 
 
@@ -96,17 +97,18 @@ def _sight(rows: Sequence[LabelRow]) -> str:
     asked, seen = sum(row.asked for row in rows), sum(row.seen for row in rows)
     if not asked:
         return (
-            "No label has images with and without it in the shared test images, so what the model can see is unknown."
+            "No label has images with and without it in the shared test images, so what the model can see is unknown: "
+            "its names were held against controls alone."
         )
     if not seen:
         return (
             f"Asked for the {count(asked)} labels themselves, the model tells none of them from its absence: no "
-            "ceiling's interval lies above 0.5. As far as these images show, it does not see what the labels mean, so "
-            "the verdicts say something about the model and nothing about the features."
+            "ceiling's interval, corrected for their number, lies above 0.5. As far as these images show, it does not "
+            "see what the labels mean, so no name is verified."
         )
     return (
-        f"Asked for the {count(asked)} labels themselves, the model tells {count(seen)} from their absence (interval "
-        "above 0.5). For the others a rejected name may be the model's blindness and not the feature's fault."
+        f"Asked for the {count(asked)} labels themselves, the model tells {count(seen)} from their absence (interval, "
+        "corrected for their number, above 0.5). A name that says one of the others is not tested."
     )
 
 
@@ -114,7 +116,7 @@ def _result(c: NameCounts) -> str:
     if not c.named:
         return "The model named no feature, so there was no name to test."
     if not c.tested:
-        return f"The model named {count(c.named)} features, and none of them had enough patients to test its name."
+        return f"The model named {count(c.named)} features, and of none could the name be tested; the cards say why."
     first = f"Of {count(c.tested)} names tested, {count(c.verified)} are verified"
     if not known(c.expected_by_chance):
         return f"{first}; there are too few names to say what chance would verify."
@@ -151,10 +153,7 @@ def _random(c: NameCounts) -> str:
 def _failed(c: NameCounts) -> str:
     if not c.failed:
         return ""
-    return (
-        f"{count(c.failed)} names failed: the model gave no valid name, or left more than half of the questions "
-        "unanswered. They count as not verified, and say nothing about the feature."
-    )
+    return f"For {count(c.failed)} features the model gave no valid name, which says nothing about the feature."
 
 
 def engine_sentence(naming: NamingReport) -> str:

@@ -6,10 +6,10 @@ from scipy import stats
 
 from medsae_ray.core import schema
 from medsae_ray.core.naming.metadata import BestColumn
-from medsae_ray.core.naming.scores import LabelScore, Score, control, score
+from medsae_ray.core.naming.scores import LabelScore, Score, beats, control, score
 from medsae_ray.core.naming.verdict import (
-    FAILED,
     REJECTED,
+    UNTESTED,
     VERIFIED,
     Trial,
     Untested,
@@ -48,7 +48,7 @@ def test_random_names_are_not_verified_and_true_names_are(seed: int) -> None:
 def test_q_is_that_of_benjamini_and_hochberg_over_all_names() -> None:
     rng = np.random.default_rng(0)
     names = [made(rng, f, area) for f, area in enumerate(rng.uniform(0.4, 0.8, 40))]
-    p = np.array([t.score.p for t in names])
+    p = np.array([max(t.score.p, *(beats(t.score, c) for c in (*t.nulls, t.trivial))) for t in names])
     by_hand = [
         min(p[p >= p[i]][j] * 40 / (p <= p[p >= p[i]][j]).sum() for j in range((p >= p[i]).sum())) for i in range(40)
     ]
@@ -66,15 +66,30 @@ def test_each_condition_of_the_verdict_matters() -> None:
     null = perfect_but().nulls[0]
     lost = np.where(np.arange(100) % 10 < 6, np.nan, Y)
     cases = {
-        VERIFIED: [perfect_but(), perfect_but(nulls=()), perfect_but(trivial=None, nulls=())],
+        VERIFIED: [
+            perfect_but(),
+            perfect_but(nulls=()),
+            perfect_but(trivial=None, nulls=()),
+            perfect_but(hard=0.8, hard_low=0.6),
+            perfect_but(score=score(Y, Y, np.full(100, 0.3))),
+        ],
         REJECTED: [
             perfect_but(score=weak),
             perfect_but(nulls=(null, score(Y, Y), null)),
             perfect_but(trivial=score(Y, Y)),
             perfect_but(score=score(1 - Y, Y)),
+            perfect_but(nulls=(null, score(1 - Y, Y))),
+            perfect_but(others=(score(1 - Y, Y),)),
+            perfect_but(hard=0.5),
+            perfect_but(hard=0.8, hard_low=0.48),
             perfect_but(score=score(np.where(np.arange(100) % 10 < 5, np.nan, Y), Y)),
         ],
-        FAILED: [perfect_but(score=score(lost, Y))],
+        UNTESTED: [
+            perfect_but(score=score(lost, Y)),
+            perfect_but(score=score(Y, Y, np.full(100, 5e-9))),
+            perfect_but(score=score(Y[:50], Y[:50])),
+            perfect_but(doubt="the model cannot see this"),
+        ],
     }
     for verdict, names in cases.items():
         for name in names:
@@ -166,3 +181,27 @@ def test_the_table_holds_every_feature_once_with_its_figures() -> None:
     assert row["shortcut_suspected"] and row["best_metadata"] == "view = AP"
     assert (rows[0]["n_pos"], rows[0]["name"], rows[0]["auroc"]) == (12, "rib", None)
     assert scores_table("vlm", []).schema == scores()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_name_that_is_a_control_turned_over_is_not_verified(seed: int) -> None:
+    """A model that answers all questions by one thing it sees, here the brightness of normal chests: the only other
+    name points the other way, at 0.26, and was free to beat."""
+    rng = np.random.default_rng(seed)
+    bright = np.log(answers(rng, 0.78))
+    name, other = bright + rng.normal(0, 0.2, 100), -bright + rng.normal(0, 0.2, 100)
+    trial = Trial(0, "Consolidation", score(name, Y), (control(other, Y),) * 3, control(answers(rng, 0.5), Y))
+    assert trial.nulls[0].area.auc < 0.35 and trial.score.area.auc > 0.65
+    assert judge([trial])[0].verdict == REJECTED
+
+
+def test_of_names_that_are_no_better_than_their_best_control_hardly_any_is_verified() -> None:
+    rng = np.random.default_rng(1)
+
+    def alike() -> Trial:
+        seen = stats.norm.ppf(0.8) * math.sqrt(2) * Y + rng.normal(0, 1, 100)
+        name, *others = (seen + rng.normal(0, 1, 100) for _ in range(4))
+        return Trial(0, "x", score(name, Y), tuple(control(other, Y) for other in others))
+
+    verdicts = [j.verdict for j in judge([alike() for _ in range(300)])]
+    assert verdicts.count(VERIFIED) <= 3

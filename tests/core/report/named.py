@@ -103,6 +103,7 @@ def naming(
         scores=pa.concat_tables(tables),
         counts=counts,
         ceilings=dict(zip(labels, areas, strict=True)),
+        seen=frozenset(label for label, area in zip(labels, areas, strict=True) if area.low > 0.5),
         answers=answers,
         usage=Usage(12_480, 1_310_000, 1_048_000, 13_900, 214.5),
         overlap={"makespan_s": 210.4, "sum_s": 301.9},
@@ -113,7 +114,8 @@ def name_counts(scores: pa.Table, trials: list[Trial]) -> NameCounts:
     found, chance = scores["verdict"].to_pylist(), verdict.chance_namer(trials)
     kinds = {kind: found.count(kind) for kind in verdict.VERDICTS}
     paper = verdict.paper_count([t.score for t in trials])
-    return NameCounts(len(trials), len(trials), **kinds, expected_by_chance=chance.expected_verified,
+    kinds["tested"] = kinds["verified"] + kinds["rejected"]
+    return NameCounts(len(trials), **kinds, expected_by_chance=chance.expected_verified,
                       random_name_auroc=chance.mean_auroc,
                       random_name_auroc_hard=chance.mean_auroc_hard, paper=paper)  # fmt: skip
 

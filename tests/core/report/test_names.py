@@ -12,11 +12,12 @@ from tests.core.report.named import blind, full_naming
 from tests.core.report.sample import LABELS
 
 DATA = full_naming(features=40)
-COUNTS = NameCounts(20, 18, 9, 9, 3, 2, 1, 0.4, 0.5, 0.5, PaperCount(12, 18, 40, 50, 0.1))
+COUNTS = NameCounts(20, 18, 9, 9, 3, 2, 1, 0.4, 0.5, 0.5, PaperCount(12, 18, 40, 50, 0.1), untested=2)
 
 
 def said(counts=COUNTS, ceilings=None):
-    report = replace(DATA.naming, counts={"vlm": counts}, ceilings=ceilings or DATA.naming.ceilings)
+    changes = {"ceilings": ceilings, "seen": frozenset()} if ceilings else {}
+    report = replace(DATA.naming, counts={"vlm": counts}, **changes)
     return " ".join(names.names_section(report, LABELS, DATA.findings).sentences).replace("\u00a0", " ")
 
 
@@ -37,9 +38,9 @@ def test_a_label_without_feature_or_ceiling_has_a_row_all_the_same():
     assert rows[0].feature is None and not rows[0].asked and not rows[0].seen
 
 
-def test_of_a_model_that_sees_nothing_it_is_said_that_verdicts_are_about_the_model():
-    assert "nothing about the features" in said(ceilings=blind(LABELS))
-    assert "nothing about the features" not in said()
+def test_of_a_model_that_sees_nothing_it_is_said_that_no_name_is_verified():
+    assert "so no name is verified" in said(ceilings=blind(LABELS))
+    assert "so no name is verified" not in said()
 
 
 def test_of_ceilings_that_could_not_be_measured_nothing_is_claimed():
@@ -54,10 +55,10 @@ def test_of_ceilings_that_could_not_be_measured_nothing_is_claimed():
         ({"expected_by_chance": 9.2}, "no more than chance"),
         ({"expected_by_chance": math.nan}, "too few names to say what chance"),
         ({"named": 0, "tested": 0, "verified": 0}, "named no feature"),
-        ({"tested": 0, "verified": 0}, "none of them had enough patients"),
+        ({"tested": 0, "verified": 0}, "of none could the name be tested"),
         ({"random_name_auroc": 0.61}, "a mean AUROC of 0.61 and not 0.5"),
         ({"random_name_auroc": 0.61, "random_name_auroc_hard": 0.52}, "like the active ones it is 0.52."),
-        ({"failed": 4}, "4 names failed"),
+        ({"failed": 4}, "For 4 features the model gave no valid name"),
     ],
 )
 def test_the_sentences_say_what_the_counts_mean(changes, sentence):

@@ -234,7 +234,7 @@ def test_the_counts_of_both_sources_stand_with_chance_and_the_papers_count(named
     words = Page(content).text
     for source, said in (("vlm", "Vision-language model"), ("label", "Label")):
         c = data.naming.counts[source]
-        verdicts = f"{c.verified} {c.rejected} {c.abstained} {c.insufficient_support} {c.failed}"
+        verdicts = f"{c.verified} {c.rejected} {c.untested} {c.abstained} {c.insufficient_support} {c.failed} {c.dead}"
         chance = f"{real(c.expected_by_chance, 1)} {real(c.random_name_auroc)} {real(c.random_name_auroc_hard)}"
         paper = f"{c.paper.passed} of {c.paper.names} 50 {real(c.paper.expected_by_chance, 1)}"
         assert f"{said} {c.named} {c.tested} {verdicts} {chance} {paper}" in words
@@ -296,7 +296,7 @@ def test_a_page_of_any_reply_can_be_written_down():
         ({"status": lambda feature: "abstained"}, ["The model named no feature", "No name abstained"]),
         (
             {"status": lambda feature: "named", "failed": lambda feature: 50},
-            ["12 names failed", "50 questions have no answer and count as wrong"],
+            ["Untested: 50 of 50 questions have no answer", "50 questions have no answer and count as wrong"],
         ),
         (
             {"status": lambda feature: "failed"},

@@ -1,0 +1,52 @@
+"""Whether one score tells positives from negatives better than another does, on the same rows.
+
+DeLong, DeLong & Clarke-Pearson (1988): the two areas are means over the same rows, so that their difference has the
+variance of the rows' differences, and what makes a row hard for both cancels.
+
+Legend: m positives, n negatives, N rows.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special, stats
+
+from medsae_ray.core.analysis.values import Floats
+
+
+def paired_p(score_N: ArrayLike, other_N: ArrayLike, y_N: ArrayLike) -> float:
+    """One-sided p of "AUROC of `score_N` is above max(AUROC, 1 - AUROC) of `other_N`"; NaN if a class is empty.
+
+    A score that points the wrong way tells the classes apart as well as its opposite, so it counts as that. To choose
+    its direction on the same rows makes it harder to beat, never easier. Of differences that are all equal there is no
+    variance: p is 0 if they are above 0, else 1.
+    """
+    y_N = np.asarray(y_N, dtype=np.float64)
+    if not (y_N == 1).any() or not (y_N == 0).any():
+        return float("nan")
+    a_m, a_n = components(score_N, y_N)
+    b_m, b_n = components(other_N, y_N)
+    if b_m.mean() < 0.5:
+        b_m, b_n = 1 - b_m, 1 - b_n
+    difference = float(a_m.mean() - b_m.mean())
+    variance = _variance_of_mean(a_m - b_m) + _variance_of_mean(a_n - b_n)
+    if variance < 1e-12:
+        return 0.0 if difference > 1e-9 else 1.0
+    return float(special.ndtr(-difference / np.sqrt(variance)))
+
+
+def components(score_N: ArrayLike, y_N: Floats) -> tuple[Floats, Floats]:
+    """Structural components: [m] share of negatives below each positive, [n] share of positives above each negative.
+
+    Ties count one half. The mean of either is the AUROC.
+    """
+    score_N = np.asarray(score_N, dtype=np.float64)
+    positive_m, negative_n = score_N[y_N == 1], score_N[y_N == 0]
+    rank_N = stats.rankdata(np.concatenate([positive_m, negative_n]))
+    m, n = len(positive_m), len(negative_n)
+    v10_m = (rank_N[:m] - stats.rankdata(positive_m)) / n
+    v01_n = 1 - (rank_N[m:] - stats.rankdata(negative_n)) / m
+    return v10_m, v01_n
+
+
+def _variance_of_mean(difference: Floats) -> float:
+    return float(difference.var(ddof=1) / len(difference)) if len(difference) > 1 else 0.0

@@ -1,0 +1,146 @@
+"""What else is asked about a name's images: things that the name has to beat, and that its meaning does not decide.
+
+A synonym of a name cannot be beaten by it, and a name's opposite is the name with its sign turned: neither is a
+control.
+Three things tell them: a common word, labels of the dataset that go together or exclude each other, and the packaged
+list's headings, below which the terms of one kind stand.
+
+Legend: N images, L labels.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+
+import numpy as np
+
+from medsae_ray.core.analysis.values import Floats
+from medsae_ray.core.naming.prompts import CONTROL_NAME
+from medsae_ray.core.naming.questions import Concept, plain, random_names
+from medsae_ray.core.words.vocabulary import CHEST
+
+CONTROLS = 8
+"""Controls of a name, if there are so many: names of other features, then labels, which are asked of the pool in any
+case, then terms of the packaged list."""
+RELATED = 0.25
+"""Labels whose annotations correlate as much as this, either way, are no controls of each other."""
+STEM = 5
+"""Letters by which two words are the same: opacity and opacities, nodule and nodular."""
+_PLAIN_WORDS = frozenset(
+    {"a", "an", "and", "at", "by", "for", "from", "in", "into", "no", "not", "of", "on", "or", "over", "than", "the"}
+    | {"to", "under", "with", "without", "left", "right", "both", "bilateral", "upper", "lower", "mid", "middle"}
+    | {"large", "small", "image", "sign", "view"}
+)
+"""Words that two things may share without being alike."""
+
+
+@dataclass(frozen=True)
+class ControlRules:
+    """What decides the controls of every name of a run."""
+
+    seed: int
+    random: int
+    """Names of other features, at most."""
+    labels: tuple[str, ...] = ()
+    related: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Label -> labels that go with it or exclude it."""
+
+
+def controls_of(concept_of: Mapping[int, Concept], feature: int, rules: ControlRules) -> tuple[list[Concept], int]:
+    """The controls of a feature's name, `CONTROLS` of them or a few less; the second number says how many, the first
+    ones, are names of other features.
+
+    No two of them are the same in words. Labels and terms come in one order that all features share, so that many
+    features have the same ones and an image is asked about each once.
+    """
+    own = concept_of[feature].name
+    barred = stems(own) | stems(CONTROL_NAME)
+    kin = _kin(own, rules)
+    chosen: list[Concept] = []
+
+    def take(candidates: Iterable[Concept], most: int) -> None:
+        for concept in candidates:
+            if len(chosen) >= most:
+                return
+            taken = {plain(c.name) for c in chosen}
+            alike = stems(concept.name) & barred or _labels_in(concept.name, rules) & kin
+            if not alike and plain(concept.name) not in taken:
+                chosen.append(concept)
+
+    take(random_names(concept_of, feature, rules.seed, rules.random + CONTROLS), rules.random)
+    others = len(chosen)
+    take(map(Concept, _shuffled(rules.labels, rules.seed)), max(CONTROLS, others))
+    terms = [term for term in _shuffled(tuple(_headings()), rules.seed) if _headings()[term] not in _headings_of(own)]
+    take(map(Concept, terms), max(CONTROLS, others))
+    return chosen, others
+
+
+def related_labels(y_NL: Floats, labels: Sequence[str]) -> dict[str, frozenset[str]]:
+    """Label -> itself and the labels whose annotations correlate with it by `RELATED` or more, either way.
+
+    `y_NL` is 1, 0 or NaN (unknown); two labels are compared where both are known.
+    """
+    found: dict[str, set[str]] = {label: {label} for label in labels}
+    for (i, a), (j, b) in itertools.combinations(enumerate(labels), 2):
+        if abs(_correlation(y_NL[:, i], y_NL[:, j])) >= RELATED:
+            found[a].add(b)
+            found[b].add(a)
+    return {label: frozenset(others) for label, others in found.items()}
+
+
+@lru_cache(100_000)
+def stems(text: str) -> frozenset[str]:
+    """The beginnings of a text's words but for little ones; of a text with nothing else, these."""
+    words = plain(text).split()
+    return frozenset(word[:STEM] for word in words if word not in _PLAIN_WORDS) or frozenset(words)
+
+
+def label_in(name: str, labels: Iterable[str]) -> list[str]:
+    """The labels that a name says, alone or with more words: "Edema" is in "pulmonary edema"."""
+    said = stems(name)
+    return [label for label in labels if stems(label) <= said]
+
+
+def _labels_in(name: str, rules: ControlRules) -> set[str]:
+    return set(label_in(name, rules.labels))
+
+
+def _kin(name: str, rules: ControlRules) -> set[str]:
+    """Labels that a name's own labels go with or exclude."""
+    return {other for label in _labels_in(name, rules) for other in rules.related.get(label, {label})}
+
+
+def _correlation(a_N: Floats, b_N: Floats) -> float:
+    both = ~np.isnan(a_N) & ~np.isnan(b_N)
+    a_N, b_N = a_N[both], b_N[both]
+    if not both.any() or not a_N.std() or not b_N.std():
+        return 0.0
+    return float(np.corrcoef(a_N, b_N)[0, 1])
+
+
+@cache
+def _headings() -> dict[str, str]:
+    """Term of the packaged list -> the heading that it stands below."""
+    return dict(_read(CHEST.read_text(encoding="utf-8")))
+
+
+def _read(text: str) -> Iterator[tuple[str, str]]:
+    heading = ""
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("#"):
+            heading = line
+        elif line:
+            yield line, heading
+
+
+def _headings_of(name: str) -> set[str]:
+    """Headings with a term that says one of the name's words."""
+    said = stems(name)
+    found = {heading for term, heading in _headings().items() if stems(term) & said}
+    return found if len(found) < len(set(_headings().values())) else set()
+
+
+@cache
+def _shuffled(texts: tuple[str, ...], seed: int) -> list[str]:
+    return [texts[place] for place in np.random.default_rng([seed, 4]).permutation(len(texts))]
