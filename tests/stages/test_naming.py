@@ -93,8 +93,10 @@ def undisturbed(vlm_engine: ServeEngine, prepared: Path, tmp_path_factory: pytes
 def test_a_run_says_what_was_named_and_what_it_cost(undisturbed: Path) -> None:
     summary = json.loads((undisturbed / "summary.json").read_text())
     names, vlm = summary["names"], summary["vlm"]
-    kinds = ("verified", "rejected", "abstained", "insufficient_support", "failed")
-    assert sum(names[kind] for kind in kinds) == 12 and names["failed"] == 0
+    without = ("abstained", "insufficient_support", "failed", "dead")
+    assert names["features"] == 12 == names["named"] + sum(names[kind] for kind in without) and names["failed"] == 0
+    assert names["named"] == sum(names[kind] for kind in ("verified", "rejected", "untested"))
+    assert names["sight"] == "seen"
     assert vlm["requests"] > 100 and 0 < vlm["cached_tokens"] < vlm["prompt_tokens"]
     stages = {stage["name"]: stage for stage in summary["stages"]}
     assert stages["features"]["start"] < stages["answers"]["end"]

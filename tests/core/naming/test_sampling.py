@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from medsae_ray.core.naming.candidates import INSUFFICIENT, SUFFICIENT, Candidates, Sample
-from medsae_ray.core.naming.sampling import DetectionDesign, NamingDesign, detection_sample, naming_sample
+from medsae_ray.core.naming.sampling import (
+    DetectionDesign,
+    NamingDesign,
+    check_sample,
+    detection_sample,
+    naming_sample,
+)
 from medsae_ray.errors import ArtifactError
 
 
@@ -231,3 +237,16 @@ def test_what_cannot_be_sampled_is_refused() -> None:
         Candidates.of(**{**made, "image_N": np.array(["twice", *made["image_N"][2:], "twice"])}, seed=0)
     with pytest.raises(ArtifactError, match="embedding is not finite"):
         Candidates.of(**{**made, "e_ND": np.where(made["e_ND"] > 7, np.nan, made["e_ND"])}, seed=0)
+
+
+def test_a_name_is_checked_on_images_of_patients_that_it_was_not_written_from() -> None:
+    of = cohort(4, 300, 0.2)
+    images = Candidates.of(**of, seed=0)
+    free_N = np.random.default_rng(0).random(300) < 0.7
+    for feature in range(3):
+        sample = check_sample(images, feature, 0, free_N)
+        check(sample, of, tuple(f"bin{b}" for b in range(5)))
+        assert set(sample.row_n) <= set(images.row_N[free_N]) and (sample.y_n.sum(), len(sample.y_n)) == (15, 30)
+        assert same(sample, check_sample(images, feature, 0, free_N))
+    few = check_sample(images, 0, 0, images.x_NF.toarray()[:, 0] == 0)
+    assert few.status == INSUFFICIENT and not len(few.row_n)
