@@ -24,11 +24,16 @@ CAUSES = {
 
 
 @contextmanager
-def writing(place: str) -> Iterator[None]:
-    """Turns the system's errors of a write at `place` (a path or URI) into ArtifactError."""
+def writing(place: str, *, lasting: bool = False) -> Iterator[None]:
+    """Turns the system's errors of a write at `place` (a path or URI) into ArtifactError, with `lasting` only those of
+    `CAUSES`. What timed out is left as it is: it may be of Ray's."""
     try:
         yield
+    except TimeoutError:
+        raise
     except OSError as error:
+        if lasting and error.errno not in CAUSES:
+            raise
         raise ArtifactError(f"{place} cannot be written: {_cause(error)}") from error
 
 

@@ -148,11 +148,11 @@ def worker(settings: dict[str, Any]) -> None:
 def _report(attempts: Store, files: dict[str, bytes] | None, name: str) -> None:
     """A checkpoint from rank 0; a barrier for the others. Each file's name ends in its checksum."""
     with tempfile.TemporaryDirectory() as folder:
-        with writing(folder):
+        with writing(folder, lasting=True):
             for stem, data in (files or {}).items():
                 (Path(folder) / f"{stem}-{sha256(data)}").write_bytes(data)
         checkpoint = ray.train.Checkpoint.from_directory(folder) if files else None
-        with writing(f"{attempts.uri}/{name}"):
+        with writing(f"{attempts.uri}/{name}", lasting=True):
             ray.train.report({"checkpoint": name}, checkpoint=checkpoint, checkpoint_dir_name=name)
 
 

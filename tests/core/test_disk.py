@@ -52,6 +52,10 @@ def test_every_cause_says_what_to_do_and_an_object_store_speaks_for_itself() -> 
     assert {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT} <= set(CAUSES)
     with pytest.raises(ArtifactError, match="s3://b/x cannot be written: AWS Error ACCESS_DENIED"), writing("s3://b/x"):
         raise OSError("AWS Error ACCESS_DENIED")
+    with pytest.raises(OSError, match="SLOW_DOWN"), writing("s3://b/x", lasting=True):
+        raise OSError("AWS Error SLOW_DOWN")
+    with pytest.raises(TimeoutError), writing("x"):
+        raise TimeoutError
 
 
 def test_a_folder_that_is_deleted_takes_an_empty_parent_with_it(tmp_path: Path) -> None:
