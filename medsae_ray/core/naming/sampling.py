@@ -106,7 +106,8 @@ def _test_sample(
         raise ArtifactError("detection needs one image per patient: its intervals assume independent images")
     rng, active = np.random.default_rng(stream), images.active(feature)
     silent_N = _inactive(images, active) & free_N
-    active = Active(*(column[free_N[active.place_A]] for column in active))
+    free_A = free_N[active.place_A]
+    active = Active(active.place_A[free_A], active.value_A[free_A])
     counts = len(active.place_A), int(silent_N.sum())
     if min(counts) < max(design.support, 1):
         return unsupported(feature, *counts)
