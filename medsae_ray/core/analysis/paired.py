@@ -8,7 +8,7 @@ Legend: m positives, n negatives, N rows.
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special, stats
+from scipy import special
 
 from medsae_ray.core.analysis.values import Floats
 
@@ -37,15 +37,12 @@ def paired_p(score_N: ArrayLike, other_N: ArrayLike, y_N: ArrayLike) -> float:
 def components(score_N: ArrayLike, y_N: Floats) -> tuple[Floats, Floats]:
     """Structural components: [m] share of negatives below each positive, [n] share of positives above each negative.
 
-    Ties count one half. The mean of either is the AUROC.
+    Ties count one half. The mean of either is the AUROC. It compares all pairs, as a sample has some dozen of each.
     """
     score_N = np.asarray(score_N, dtype=np.float64)
-    positive_m, negative_n = score_N[y_N == 1], score_N[y_N == 0]
-    rank_N = stats.rankdata(np.concatenate([positive_m, negative_n]))
-    m, n = len(positive_m), len(negative_n)
-    v10_m = (rank_N[:m] - stats.rankdata(positive_m)) / n
-    v01_n = 1 - (rank_N[m:] - stats.rankdata(negative_n)) / m
-    return v10_m, v01_n
+    positive_m1, negative_n = score_N[y_N == 1][:, None], score_N[y_N == 0]
+    above_mn = (positive_m1 > negative_n) + 0.5 * (positive_m1 == negative_n)
+    return above_mn.mean(axis=1), above_mn.mean(axis=0)
 
 
 def _variance_of_mean(difference: Floats) -> float:

@@ -105,9 +105,9 @@ def folded(area: float) -> float:
 
 def beats(name: Score, other: Score) -> float:
     """One-sided p that a name is no better than a control that may point either way, on the same images; NaN where the
-    control has too few answers. Images without an answer of the control are left out."""
+    control has too few answers, or was asked about others. Images without an answer of the control are left out."""
     known_n = ~np.isnan(other.answer_n)
-    if not known_n.any() or known_n.mean() < 0.5:
+    if len(known_n) != len(name.answer_n) or not known_n.any() or known_n.mean() < 0.5:
         return np.nan
     return paired_p(name.answer_n[known_n], other.answer_n[known_n], name.y_n[known_n])
 

@@ -87,7 +87,7 @@ def test_each_condition_of_the_verdict_matters() -> None:
         UNTESTED: [
             perfect_but(score=score(lost, Y)),
             perfect_but(score=score(Y, Y, np.full(100, 5e-9))),
-            perfect_but(score=score(Y[:50], Y[:50])),
+            perfect_but(score=score(Y[:50], Y[:50]), nulls=(), trivial=None),
             perfect_but(doubt="the model cannot see this"),
         ],
     }
