@@ -46,11 +46,11 @@ CODES: dict[str, str] = {
     "are kept apart; a table cannot be joined to them by that UID.",
     "class_scores": "The encoder's output looks like scores of classes and not like an embedding, so features can say "
     "no more than the classes do. `output_name` takes a tensor inside the model.",
-    "model-blind": "The vision-language model tells no label of this data set from its absence (no ceiling's interval, "
+    "model_blind": "The vision-language model tells no label of this data set from its absence (no ceiling's interval, "
     "corrected for the number of labels, lies above 0.5). No name is verified; take a model that knows such images.",
-    "no-ceiling": "What the model can see is not known, as no label could be asked for. Names are verified against "
+    "no_ceiling": "What the model can see is not known, as no label could be asked for. Names are verified against "
     "controls alone: give labels, if there are any, to know more.",
-    "no-mass": "The model answers many questions with neither yes nor no; where P(yes) + P(no) is below 0.1 that is no "
+    "no_mass": "The model answers many questions with neither yes nor no; where P(yes) + P(no) is below 0.1 that is no "
     "answer. Its prompt template may be wrong, or it may not follow instructions.",
 }
 """Every code, with what it means and what to do about it."""

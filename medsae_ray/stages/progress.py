@@ -21,6 +21,7 @@ DOING = {
     "sae": "the sparse autoencoder is trained on the embeddings",
     "activations": "which features are active on each image",
     "features": "every feature is held against every label",
+    "probes": "linear probes on all dimensions and on all features",
     "label_names": "labels are tried as names",
     "vocabulary_names": "terms of the vocabulary are tried as names",
     "samples": "images are chosen for names and for their tests",

@@ -253,19 +253,19 @@ def _warnings(run: Run, scores: Artifact) -> Iterator[RunWarning]:
     vlm, asked = metrics["vlm"], [c for c in metrics["ceilings"].values() if c["seen"] is not None]
     if metrics["sight"] == "blind":
         said = f"{verdict.BLIND} ({len(asked)} asked for), so no name is verified. Take another model"
-        yield RunWarning("model-blind", said, 0)
+        yield RunWarning("model_blind", said, 0)
     if metrics["sight"] == "unknown" and vlm["named"]:
         said = (
             "no label has images with and without it in the shared test images, so what the model can see is unknown: "
             "its names were held against controls alone"
         )
-        yield RunWarning("no-ceiling", said)
+        yield RunWarning("no_ceiling", said)
     if (share := vlm["low_mass_share"]) and share > LOW_MASS_SHARE:
         said = (
             f"to {share:.0%} of the questions the model answers neither yes nor no (P(yes) + P(no) below {LOW_MASS}), "
             f"and below {LEAST_MASS} that is no answer. Take a model that follows instructions, or mend its template"
         )
-        yield RunWarning("no-mass", said, round(share, 3))
+        yield RunWarning("no_mass", said, round(share, 3))
 
 
 def _number(value: float | int) -> float | int | None:

@@ -188,9 +188,16 @@ class NoSecondTry(UserCallback):
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
         """On Ray Train's controller, where what is raised here is not tried again."""
-        for error in worker_exceptions.values():
-            if ours := own_error(str(error)):
-                raise ours
+        if ours := _own_of(worker_exceptions):
+            raise ours
+
+
+def _own_of(exceptions: Mapping[int, Exception]) -> MedsaeError | None:
+    """Our own error among those of the workers, which come as they are or in a wrapper that quotes them."""
+    for error in exceptions.values():
+        if ours := error if isinstance(error, MedsaeError) else own_error(str(error)):
+            return ours
+    return None
 
 
 def _train_on_ray(run: Run, job: Job) -> Fitted:
@@ -223,8 +230,7 @@ def _train_on_ray(run: Run, job: Job) -> Fitted:
             result = _fit(trainer)
         except TrainingFailedError as error:
             refused = getattr(error, "controller_failure", None)
-            causes = "\n\n".join(str(cause) for cause in getattr(error, "worker_failures", {}).values())
-            ours = refused if isinstance(refused, MedsaeError) else own_error(causes)
+            ours = refused if isinstance(refused, MedsaeError) else _own_of(getattr(error, "worker_failures", {}))
             raise ours or MedsaeError(f"training failed after {how.retries} retries: {error}") from None
     assert result.checkpoint is not None, "training ends with a checkpoint"
     with result.checkpoint.as_directory() as folder:

@@ -70,7 +70,7 @@ def test_features_are_paged_sorted_and_filtered(client: TestClient) -> None:
     assert len(areas) > 3 and areas == sorted(areas, reverse=True)
     assert all(row["auroc"] is None for row in falling[len(areas) :])
     named = client.get("/v1/features?text=LEF").json()
-    assert named["total"] and {row["name"] for row in named["features"]} == {"left"}
+    assert named["total"] and {row["name"] for row in named["features"]} == {"left", "no left"}
     bright = client.get("/v1/features?label=bright").json()
     assert {row["best_label"] for row in bright["features"]} == {"bright"}
     assert client.get("/v1/features?verdict=verified").json()["total"] == 0

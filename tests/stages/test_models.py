@@ -92,7 +92,7 @@ def test_weights_exchanged_beside_the_same_graph_are_another_artifact(data: tupl
 def test_an_output_that_looks_like_classes_is_in_the_record(data: tuple[Path, Path], tmp_path: Path) -> None:
     path = small_onnx.classifier(tmp_path / "m.onnx")
     assert "it is what Softmax gives" in exported(data[0], path, tmp_path / "runs").record.metrics["class_scores"]
-    assert exported(data[0], path, tmp_path / "runs", output_name="embedding").record.metrics == {}
+    assert exported(data[0], path, tmp_path / "runs", output_name="embedding").record.metrics == {"notes": {}}
 
 
 def test_a_layout_that_is_not_given_is_in_no_name(data: tuple[Path, Path], tmp_path: Path) -> None:

@@ -64,13 +64,15 @@ def test_training_in_this_process_is_shown(
 ) -> None:
     quick = written()
     run_stage(parse_recipe(data), str(tmp_path / "a"), "sae", quick)
-    assert " of " not in text(quick), "what takes no half minute has no line"
+    assert " of 30 epochs" not in text(quick), "what takes no half minute has no line"
     monkeypatch.setattr(progress, "EVERY_S", 0.0)
     console, terminal = written(), written(force_terminal=True)
-    run_stage(parse_recipe(data), str(tmp_path / "b"), "sae", console)
+    made = run_stage(parse_recipe(data), str(tmp_path / "b"), "sae", console)
     found = re.findall(r"sae: (\d+) of 30 epochs, FVU (\d\.\d+), L0 (\d+\.\d), dead (\d+)%", text(console))
     assert [int(epoch) for epoch, *_ in found] == list(range(1, 31))
-    assert float(found[-1][1]) < float(found[0][1])
+    last = made.record.metrics["last_epoch"]
+    assert float(found[-1][1]) == pytest.approx(last["fvu"], abs=6e-4)
+    assert float(found[-1][2]) == pytest.approx(last["l0"], abs=0.06)
     assert re.search(r"embeddings: 5 of 5 parts", text(console))
     run_stage(parse_recipe(data), str(tmp_path / "c"), "sae", terminal)
     assert " of 30 epochs" not in text(terminal)

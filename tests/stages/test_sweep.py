@@ -77,7 +77,7 @@ def test_each_sae_is_bit_for_bit_what_stage_sae_makes_alone(
 
 
 def test_the_table_has_a_row_for_each_and_the_page_shows_it(swept: Path) -> None:
-    (folder,) = swept.glob("sweep-*")
+    (folder,) = swept.glob("sweep-*/")
     rows = open_artifact(str(folder)).table().to_pylist()
     assert sorted(row["member"] for row in rows) == list(range(8))
     assert {row["artifact"] for row in rows} == set(saes(swept))

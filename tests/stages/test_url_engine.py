@@ -99,7 +99,7 @@ def test_answers_that_do_not_come_are_not_kept_as_failed_answers(data: dict[str,
         pytest.raises(EngineError, match=r"questions could not be answered.*the reply has no answer"),
     ):
         run_recipe(recipe(data, url), str(tmp_path))
-    assert made(tmp_path, "names") and not made(tmp_path, "answers") and not answered(tmp_path)
+    assert not made(tmp_path, "names") and not made(tmp_path, "answers") and not answered(tmp_path)
 
 
 def test_a_run_without_money_stops_and_goes_on_from_there(data: dict[str, Any], tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ def _model_in(path: Path) -> Path:
 
 def _copy(uri: str) -> Path:
     try:
-        return Path(local_copy(uri))
+        copy = Path(local_copy(uri))
+        copy.stat()
+        return copy
     except FileNotFoundError as error:
         raise EncoderError(f"weights {uri}: no such file; a model needs all files that it names ({error})") from error
 
