@@ -15,7 +15,14 @@ from tests.small import onnx_encoder, recipe_data, table_dataset
 
 def test_the_public_names_are_these_and_no_more() -> None:
     errors = {"ArtifactError", "DatasetError", "EncoderError", "ImageError", "MedsaeError", "RecipeError", "ShardError"}
-    assert set(medsae_ray.__all__) == errors | {"__version__", "load_encoder", "load_sae", "open_artifact", "query", "run"}
+    assert set(medsae_ray.__all__) == errors | {
+        "__version__",
+        "load_encoder",
+        "load_sae",
+        "open_artifact",
+        "query",
+        "run",
+    }
     assert all(getattr(medsae_ray, name).__doc__ for name in medsae_ray.__all__ if name != "__version__")
     assert all(issubclass(getattr(medsae_ray, name), medsae_ray.MedsaeError) for name in errors)
 
