@@ -40,8 +40,8 @@ def summary(tmp_path_factory: pytest.TempPathFactory) -> Any:
     recipe = yaml.safe_load(find_recipe("phantom").read_text())
     if not FULL:
         recipe["how"]["engine"] = "loop"
-        recipe["what"]["dataset"]["patients"] = 900
-        recipe["what"]["naming"]["detection"] |= {"positives": 20, "negatives": 20, "pool": 200, "support": 12}
+        recipe["what"]["dataset"]["patients"] = 1400
+        recipe["what"]["naming"]["detection"] |= {"positives": 35, "negatives": 35, "pool": 300, "support": 20}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     medsae = [sys.executable, "-m", "medsae_ray.cli", "run", str(folder / "recipe.yaml"), "--root", str(folder)]
     subprocess.run(medsae, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=880)

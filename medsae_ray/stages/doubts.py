@@ -90,7 +90,7 @@ def _of_labels(recipe: Recipe, manifest: Artifact) -> Iterator[RunWarning]:
             len(never),
         )
     test_N = (column(table, "split") == "detection") & column(table, "index_image").astype(bool)
-    counts = [(label, *_classes(y_N[test_N])) for label, y_N in zip(labels, y_NL.T, strict=True)]
+    counts = [(label, *_classes(y_N[test_N])) for label, y_N in zip(labels, y_NL.T, strict=True) if label not in never]
     few = [f"{label} {with_} with, {without} without" for label, with_, without in counts if min(with_, without) < FEW]
     if few:
         yield RunWarning(
