@@ -9,13 +9,14 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from medsae_ray.config import Recipe
 from medsae_ray.core.artifact import Artifact, Draft
 from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.findings import absent_name
-from medsae_ray.core.naming.controls import ControlRules, controls_of, related_labels
+from medsae_ray.core.naming.controls import ControlRules, controls_of, fitting_labels, related_labels
 from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.ledger import Loaded, answers
 from medsae_ray.core.naming.pictures import BLANK
@@ -51,20 +52,38 @@ def asked_of(concept_of: dict[int, Concept], labels: list[str]) -> Asked:
     return Asked(concept_of | asked, turned)
 
 
-def control_rules(run: Run, manifest: Artifact) -> ControlRules:
-    """What decides the controls of a run's names: its labels, and which of them go together."""
-    what, naming = run.recipe.what, naming_of(run)
-    labels = manifest.record.metrics["labels"]
-    related = related_labels(label_matrix(manifest.table(), what.uncertain, what.blank), labels)
-    return ControlRules(naming.seed, naming.detection.random_names, tuple(labels), related)
+class ControlNames(NamedTuple):
+    """The controls of a run's names: what the stages that ask and the one that judges have to agree on."""
+
+    rules: ControlRules
+    fitting_of: dict[int, frozenset[str]]
+    """Feature -> labels that are true of it."""
+
+    @classmethod
+    def of(cls, run: Run, manifest: Artifact, samples: Artifact) -> "ControlNames":
+        what, naming, table = run.recipe.what, naming_of(run), manifest.table()
+        labels, y_NL = manifest.record.metrics["labels"], label_matrix(table, what.uncertain, what.blank)
+        rules = ControlRules(naming.seed, naming.detection.random_names, tuple(labels), related_labels(y_NL, labels))
+        place_of = {image: place for place, image in enumerate(table["image_id"].to_pylist())}
+
+        def fitting(rows: list[dict[str, Any]]) -> frozenset[str]:
+            active_n = np.array([row["value"] > 0 for row in rows], dtype=np.float64)
+            return fitting_labels(y_NL[[place_of[row["image_id"]] for row in rows]], active_n, labels)
+
+        tested = by_feature(samples.table(), DETECTION)
+        return cls(rules, {feature: fitting(rows) for feature, rows in tested.items()})
+
+    def of_feature(self, concept_of: dict[int, Concept], feature: int) -> tuple[list[Concept], int]:
+        """See `controls_of`."""
+        return controls_of(concept_of, feature, self.rules, self.fitting_of.get(feature, ()))
 
 
-def name_needs(concept_of: dict[int, Concept], samples: dict[int, list[str]], rules: ControlRules) -> list[Need]:
+def name_needs(concept_of: dict[int, Concept], samples: dict[int, list[str]], controls: ControlNames) -> list[Need]:
     """Each feature's name and its controls, on the feature's own images; each name on the blank image."""
     needs = [Need(concept, [BLANK]) for concept in set(concept_of.values())]
     for feature, concept in concept_of.items():
         if images := samples.get(feature, []):
-            needs += [Need(c, images) for c in (concept, *controls_of(concept_of, feature, rules)[0])]
+            needs += [Need(c, images) for c in (concept, *controls.of_feature(concept_of, feature)[0])]
     return needs
 
 
@@ -85,7 +104,7 @@ def _answers(run: Run, draft: Draft) -> Made:
     of, pool = sample_images(draft.parents["samples"])
     concept_of = concepts_of(draft.parents["names"].table())
     tested = {feature: images for feature, images in of.items() if feature in concept_of}
-    needs = name_needs(concept_of, of, control_rules(run, draft.parents["manifest"]))
+    needs = name_needs(concept_of, of, ControlNames.of(run, draft.parents["manifest"], draft.parents["samples"]))
     needs += control_needs(tested, pool, draft.parents["manifest"].record.metrics["labels"])
     return ask_all(run, draft, needs)
 
@@ -99,7 +118,7 @@ def name_answers(run: Run, draft: Draft, concept_of: dict[int, Concept]) -> Made
     """Test names with their controls."""
     of, _ = sample_images(draft.parents["samples"])
     tested = {feature: images for feature, images in of.items() if feature in concept_of}
-    needs = name_needs(concept_of, of, control_rules(run, draft.parents["manifest"]))
+    needs = name_needs(concept_of, of, ControlNames.of(run, draft.parents["manifest"], draft.parents["samples"]))
     return ask_all(run, draft, [*needs, *control_needs(tested, [], [])])
 
 

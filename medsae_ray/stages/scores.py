@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from medsae_ray.core.artifact import Artifact, Draft
 from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.findings import absent_name
 from medsae_ray.core.naming import verdict
-from medsae_ray.core.naming.controls import ControlRules, controls_of, label_in
+from medsae_ray.core.naming.controls import ControlRules, label_in
 from medsae_ray.core.naming.metadata import best_column
 from medsae_ray.core.naming.pictures import BLANK
 from medsae_ray.core.naming.questions import TRIVIAL, Concept, plain
@@ -34,7 +33,7 @@ from medsae_ray.core.naming.scores import (
 from medsae_ray.core.naming.verdict import Trial, Untested
 from medsae_ray.core.schema import METADATA
 from medsae_ray.core.warnings import RunWarning
-from medsae_ray.stages.detection import asked_of, concepts_of, control_rules, sample_images
+from medsae_ray.stages.detection import ControlNames, asked_of, concepts_of, sample_images
 from medsae_ray.stages.features import deciding
 from medsae_ray.stages.naming import NAMED
 from medsae_ray.stages.run import Made, Run, Stage
@@ -63,12 +62,12 @@ class Bench(NamedTuple):
     """What the model can see of each label."""
     seed: int
     nulls: int
-    related: Mapping[str, frozenset[str]] = MappingProxyType({})
-    """Label -> labels that are no controls of it."""
+    controls: ControlNames | None = None
+    """Those that were asked for; by default those of labels that have nothing to do with each other."""
 
-    @property
-    def rules(self) -> ControlRules:
-        return ControlRules(self.seed, self.nulls, tuple(self.labels), self.related)
+    def controls_of(self, concept_of: dict[int, Concept], feature: int) -> tuple[list[Concept], int]:
+        controls = self.controls or ControlNames(ControlRules(self.seed, self.nulls, tuple(self.labels)), {})
+        return controls.of_feature(concept_of, feature)
 
     @property
     def blind(self) -> bool:
@@ -110,8 +109,9 @@ def _bench(run: Run, draft: Draft, answers: pa.Table) -> Bench:
     }
     seen = ceilings(p_of, {label: [y_of[i][j] for i in pool] for j, label in enumerate(labels)})
     rows_of = by_feature(draft.parents["samples"].table(), DETECTION)
-    rules = control_rules(run, manifest)
-    return Bench(rows_of, found, y_of, metadata, labels, seen, rules.seed, rules.random, rules.related)
+    controls, naming = ControlNames.of(run, manifest, draft.parents["samples"]), naming_of(run)
+    nulls = naming.detection.random_names
+    return Bench(rows_of, found, y_of, metadata, labels, seen, naming.seed, nulls, controls)
 
 
 def _key(row: dict[str, Any]) -> tuple[str, Concept]:
@@ -143,7 +143,7 @@ def tested(bench: Bench, feature: int, concept_of: dict[int, Concept], turned: b
     p_n, mass_n = asked(concept)
     said_n = answered(p_n, mass_n)
     said_n = 1 - said_n if turned else said_n
-    controls, nulls = controls_of(concept_of, feature, bench.rules)
+    controls, nulls = bench.controls_of(concept_of, feature)
     scored = [controlled(c) for c in controls]
     hard = against_hard(said_n, score)
     nulls_hard = [against_hard(null.answer_n, control) for null in scored[:nulls]]

@@ -2,19 +2,20 @@
 
 A synonym of a name cannot be beaten by it, and a name's opposite is the name with its sign turned: neither is a
 control.
-Three things tell them: a common word, labels of the dataset that go together or exclude each other, and the packaged
-list's headings, below which the terms of one kind stand.
+Four things tell them: a common word; labels of the dataset that go together or exclude each other, or that are true of
+the feature by their annotation; and the packaged list's headings, below which the terms of one kind stand.
 
 Legend: N images, L labels.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 
 import numpy as np
 
+from medsae_ray.core.analysis.auroc import auroc
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.naming.prompts import CONTROL_NAME
 from medsae_ray.core.naming.questions import Concept, plain, random_names
@@ -25,6 +26,8 @@ CONTROLS = 8
 case, then terms of the packaged list."""
 RELATED = 0.25
 """Labels whose annotations correlate as much as this, either way, are no controls of each other."""
+FITTING = 0.15
+"""A label whose annotation has an AUROC for a feature this far from 0.5, either way, is no control of its name."""
 STEM = 5
 """Letters by which two words are the same: opacity and opacities, nodule and nodular."""
 _PLAIN_WORDS = frozenset(
@@ -47,16 +50,18 @@ class ControlRules:
     """Label -> labels that go with it or exclude it."""
 
 
-def controls_of(concept_of: Mapping[int, Concept], feature: int, rules: ControlRules) -> tuple[list[Concept], int]:
+def controls_of(
+    concept_of: Mapping[int, Concept], feature: int, rules: ControlRules, fitting: Collection[str] = ()
+) -> tuple[list[Concept], int]:
     """The controls of a feature's name, `CONTROLS` of them or a few less; the second number says how many, the first
-    ones, are names of other features.
+    ones, are names of other features. `fitting` are labels that are no controls of this feature (`fitting_labels`).
 
     No two of them are the same in words. Labels and terms come in one order that all features share, so that many
     features have the same ones and an image is asked about each once.
     """
     own = concept_of[feature].name
     barred = stems(own) | stems(CONTROL_NAME)
-    kin = _kin(own, rules)
+    kin = _kin(own, rules) | set(fitting)
     chosen: list[Concept] = []
 
     def take(candidates: Iterable[Concept], most: int) -> None:
@@ -89,6 +94,12 @@ def related_labels(y_NL: Floats, labels: Sequence[str]) -> dict[str, frozenset[s
     return {label: frozenset(others) for label, others in found.items()}
 
 
+def fitting_labels(y_nL: Floats, active_n: Floats, labels: Sequence[str]) -> frozenset[str]:
+    """Labels whose annotation tells a feature's active images from its silent ones, either way: what is true of a
+    feature is no control of its name. `y_nL` and `active_n` are those of the feature's test images."""
+    return frozenset(label for j, label in enumerate(labels) if abs(_area(y_nL[:, j], active_n) - 0.5) >= FITTING)
+
+
 @lru_cache(100_000)
 def stems(text: str) -> frozenset[str]:
     """The beginnings of a text's words but for little ones; of a text with nothing else, these."""
@@ -109,6 +120,13 @@ def _labels_in(name: str, rules: ControlRules) -> set[str]:
 def _kin(name: str, rules: ControlRules) -> set[str]:
     """Labels that a name's own labels go with or exclude."""
     return {other for label in _labels_in(name, rules) for other in rules.related.get(label, {label})}
+
+
+def _area(label_n: Floats, active_n: Floats) -> float:
+    """AUROC of a label's annotation for activity; 0.5 if nothing is known."""
+    known_n = ~np.isnan(label_n)
+    area = auroc(label_n[known_n], active_n[known_n]).auc
+    return 0.5 if np.isnan(area) else area
 
 
 def _correlation(a_N: Floats, b_N: Floats) -> float:

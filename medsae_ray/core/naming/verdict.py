@@ -69,10 +69,10 @@ class Trial:
 
     @property
     def rivals(self) -> list[tuple[str, Score]]:
-        """All controls that have an AUROC, with their names."""
+        """All controls that have an AUROC, with their names. The trivial name, true of every image, is no rival."""
         names = [*self.controls, *[""] * (len(self.nulls) + len(self.others))]
-        named = [*zip(names, (*self.nulls, *self.others), strict=False), (CONTROL_NAME, self.trivial)]
-        return [(name, score) for name, score in named if score is not None and not np.isnan(score.area.auc)]
+        named = zip(names, (*self.nulls, *self.others), strict=False)
+        return [(name, score) for name, score in named if not np.isnan(score.area.auc)]
 
     @property
     def shortcut_suspected(self) -> bool:
@@ -177,6 +177,8 @@ def _against(t: Trial, held: Judged) -> str | None:
         return f"the interval of its AUROC reaches down to {area.low:.2f}, {LEAST_LOW} or less"
     if best >= area.auc:
         return f"no better than a control (AUROC {best:.2f})"
+    if t.trivial is not None and folded(t.trivial.area.auc) >= area.auc:
+        return f"no better than {CONTROL_NAME!r} (AUROC {folded(t.trivial.area.auc):.2f})"
     if t.hard <= LEAST_HARD or t.hard_low <= LEAST_HARD:
         return f"does not tell active images from look-alikes (AUROC {t.hard:.2f})"
     if not held.q < MOST_Q:

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from medsae_ray.core.naming.controls import CONTROLS, ControlRules, controls_of, label_in, related_labels, stems
+from medsae_ray.core.naming.controls import (
+    CONTROLS,
+    ControlRules,
+    controls_of,
+    fitting_labels,
+    label_in,
+    related_labels,
+    stems,
+)
 from medsae_ray.core.naming.questions import Concept, plain
 
 LABELS = ("Edema", "Consolidation", "Lung Opacity", "Pneumonia", "Fracture", "No Finding", "Cardiomegaly")
@@ -65,3 +73,18 @@ def test_a_label_is_in_a_name_that_says_it_with_more_words() -> None:
     assert label_in("left pleural effusions", ("Effusion", "Pleural Other", "Edema")) == ["Effusion"]
     assert label_in("Edema", LABELS) == ["Edema"] and label_in("PORTABLE marker", LABELS) == []
     assert stems("the left of") == {"the", "left", "of"}
+
+
+def test_a_label_that_is_true_of_a_feature_is_no_control_of_its_name() -> None:
+    """A marker that goes with devices: the feature follows the marker, and devices tell its images nearly as well."""
+    active = np.repeat([1.0, 0.0], 50)
+    devices, healthy = active.copy(), 1 - active
+    devices[40:60], healthy[::4] = np.nan, 0
+    y = np.stack([devices, healthy, np.tile([1.0, 0.0], 50), np.full(100, np.nan)], 1)
+    fitting = fitting_labels(y, active, ("Support Devices", "No Finding", "Fracture", "Hernia"))
+    assert fitting == {"Support Devices", "No Finding"}
+    rules = ControlRules(0, 3, ("Support Devices", "No Finding", "Fracture", "Hernia"))
+    concepts = named("PORTABLE marker", "Support Devices", "rib")
+    said = {c.name for c in controls_of(concepts, 0, rules, fitting)[0]}
+    assert {"rib", "Fracture", "Hernia"} <= said and not fitting & said and len(said) == CONTROLS
+    assert "Support Devices" in {c.name for c in controls_of(concepts, 0, rules)[0]}
