@@ -10,26 +10,38 @@ feature has no correlation of 0.3 with is false. Beside it: the best raw dimensi
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from medsae_ray import open_artifact
-from medsae_ray.config import load_recipe
+from medsae_ray.config import Recipe, load_recipe
+from medsae_ray.core.naming.engine import Engine
 from medsae_ray.core.phantom import FINDINGS
-from medsae_ray.stages.pipeline import run_recipe
+from medsae_ray.core.storage import Store
+from medsae_ray.stages.pipeline import STAGES, run_recipe
+from medsae_ray.stages.run import Run
+from medsae_ray.stages.vlm import cluster_engine
 
 FOUND, GOES_WITH = 0.90, 0.3
 
 
-def measured(seed: int, root: Path, names: bool) -> dict[str, Any]:
-    """One hospital: figures by finding, and counts."""
+def hospital(seed: int, names: bool) -> Recipe:
+    """The packaged recipe with other patients."""
     recipe = load_recipe("phantom")
     dataset = recipe.what.dataset.model_copy(update={"seed": seed})
     changed = {"dataset": dataset} | ({} if names else {"naming": None})
-    recipe = recipe.model_copy(update={"what": recipe.what.model_copy(update=changed)})
-    summary = run_recipe(recipe, str(root / str(seed)))
+    return recipe.model_copy(update={"what": recipe.what.model_copy(update=changed)})
+
+
+def measured(seed: int, root: Path, engine: Engine | None) -> dict[str, Any]:
+    """One hospital: figures by finding, and counts."""
+    names = engine is not None
+    summary = run_recipe(hospital(seed, names), str(root / str(seed)), Console(), engine)
     found = {label: summary["findings"][label] for label in FINDINGS}
     areas = {
         "feature": {label: row["auroc"] for label, row in found.items()},
@@ -56,6 +68,17 @@ def verified_names(root: Path, summary: dict[str, Any]) -> list[tuple[str, float
     return [(row["name"], r_of[row["feature"]].get(row["name"])) for row in verified]
 
 
+@contextmanager
+def one_engine(given: argparse.Namespace) -> Iterator[Engine | None]:
+    """One start of the model for all hospitals; None where no names are asked for."""
+    if given.without_names:
+        yield None
+        return
+    recipe = hospital(given.seeds[0], True)
+    with Run(recipe, Store(str(given.root)), STAGES, Console()) as first, cluster_engine(first) as engine:
+        yield engine
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", required=True, type=Path)
@@ -63,9 +86,10 @@ def main() -> None:
     parser.add_argument("--without-names", action="store_true")
     given = parser.parse_args()
     rows = []
-    for seed in given.seeds:
-        rows.append(measured(seed, given.root, not given.without_names))
-        print(json.dumps({key: value for key, value in rows[-1].items() if key != "areas"}), flush=True)
+    with one_engine(given) as engine:
+        for seed in given.seeds:
+            rows.append(measured(seed, given.root, engine))
+            print(json.dumps({key: value for key, value in rows[-1].items() if key != "areas"}), flush=True)
     for key in (key for key, value in rows[0].items() if key != "seed" and isinstance(value, int)):
         values = [row[key] for row in rows]
         print(f"{key}: mean {np.mean(values):.2f}, worst {max(values) if key == 'false' else min(values)}")

@@ -72,8 +72,7 @@ def main() -> None:
     recipe, found = load_recipe(args.recipe), {}
     with Run(recipe, Store(args.root), STAGES, Console()) as first, cluster_engine(first) as engine:
         for seed in args.seeds:
-            with Run(with_seed(recipe, seed), first.root, STAGES, Console()) as run:
-                run._engine = engine  # one start for all of them
+            with Run(with_seed(recipe, seed), first.root, STAGES, Console(), engine) as run:
                 found[seed] = figures(run)
             print(seed, found[seed], flush=True)
     if args.json:

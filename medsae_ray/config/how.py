@@ -69,8 +69,8 @@ class Train(Model):
     """CPUs per worker."""
     gpus: Annotated[float, Field(ge=0)] = 0.0
     """GPUs per worker; 0 trains on the CPU with gloo, otherwise nccl."""
-    checkpoint_epochs: Positive = 10
-    """Epochs between checkpoints, from which a lost worker or a killed run goes on."""
+    checkpoint_epochs: Positive | None = None
+    """Epochs between checkpoints, from which a lost worker or a killed run goes on; null makes one every 30 seconds."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     """How often training goes on after a worker died."""
     memory_gb: Annotated[float, Field(ge=0)] = 4.0

@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from medsae_ray.config import Recipe
 from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.naming.engine import Engine
 from medsae_ray.core.report.render import render_report
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import RecipeError
@@ -52,15 +53,18 @@ _STAGES = (
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _STAGES}
 
 
-def run_recipe(recipe: Recipe, root: str, console: Console | None = None) -> dict[str, Any]:
+def run_recipe(
+    recipe: Recipe, root: str, console: Console | None = None, engine: Engine | None = None
+) -> dict[str, Any]:
     """Run a recipe below `root` (a path or URI) and return the summary that is also written to summary.json.
 
+    `engine` is one that runs already with the recipe's model, which several recipes may share; it is left running.
     The report that is its own is `summary["report"]`; report.html is a copy, until another run is made below the root.
     A finished run whose root can no longer be written gives its summary all the same. What an earlier run finished is
     taken as it is. Raises RecipeError, DatasetError, EncoderError, ArtifactError or ShardError; everything finished by
     then stays.
     """
-    with Run(recipe, Store(root), STAGES, console or Console(quiet=True)) as run:
+    with Run(recipe, Store(root), STAGES, console or Console(quiet=True), engine) as run:
         check_engine(recipe, run.console)
         if recipe.what.vocabulary and run.committed("vocabulary_names") is None:
             text_half(recipe)  # what it lacks is said now, not after the images are embedded

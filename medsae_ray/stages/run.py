@@ -97,7 +97,9 @@ class StageRow:
 class Run:
     """Makes artifacts below `root`, and remembers what it made. Threads may share it."""
 
-    def __init__(self, recipe: Recipe, root: Store, stages: dict[str, Stage], console: Console) -> None:
+    def __init__(
+        self, recipe: Recipe, root: Store, stages: dict[str, Stage], console: Console, engine: Engine | None = None
+    ) -> None:
         self.recipe, self.root, self.stages, self.console = recipe, root, stages, console
         self.rows: list[StageRow] = []
         self.warnings: list[RunWarning] = []
@@ -109,7 +111,7 @@ class Run:
         self._home = ThreadPoolExecutor(1, "ray")
         self._on_exit = contextlib.ExitStack()
         self._connected = False
-        self._engine: Engine | None = None
+        self._engine = engine
         self._bars = Bars(console)
 
     def __enter__(self) -> "Run":

@@ -21,10 +21,11 @@ from medsae_ray.core.artifact import Draft, sha256
 from medsae_ray.core.sae.normalise import Normalisation
 from medsae_ray.core.sweep import DIED, Failure
 from medsae_ray.errors import DivergedError, MedsaeError
+from medsae_ray.stages.checkpoints import newest_state, to_bytes
 from medsae_ray.stages.cluster import own_error, require
 from medsae_ray.stages.run import Run, commit, now
 from medsae_ray.stages.tables import split_table
-from medsae_ray.stages.train import SPLITS, Job, made_of, newest_state, to_bytes, train_here
+from medsae_ray.stages.train import SPLITS, Job, made_of, train_here
 
 
 class Task(NamedTuple):

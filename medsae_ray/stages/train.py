@@ -4,7 +4,6 @@ Each attempt has a folder of its own below the draft, so two runs on one root ne
 attempt starts from the newest whole checkpoint that an earlier one left.
 """
 
-import io
 import json
 import signal
 import tempfile
@@ -32,11 +31,13 @@ from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.defaults import SAMPLE, check_fits, choose, directions, open_settings
 from medsae_ray.core.sae.fit import Ending, EpochLog, fit
+from medsae_ray.core.sae.ranks import Ranks
 from medsae_ray.core.sae.table import Table
 from medsae_ray.core.storage import Store
 from medsae_ray.core.unreadable import counted
 from medsae_ray.core.warnings import RunWarning
 from medsae_ray.errors import DatasetError, MedsaeError
+from medsae_ray.stages.checkpoints import Pace, from_bytes, newest_state, read_state, to_bytes
 from medsae_ray.stages.cluster import own_error, require
 from medsae_ray.stages.run import Made, Run, Stage
 from medsae_ray.stages.tables import sample_rows, split_table
@@ -107,15 +108,17 @@ def train_here(
     rows: tuple[torch.Tensor, torch.Tensor] | None = None,
     tell: Tell = lambda entry: None,
 ) -> Fitted:
-    """Fit in this process. `save(epoch, state)` is called on every rank at checkpoint epochs, `tell` after every epoch;
-    `rows` are the training and held-out embeddings if somebody has read them already."""
+    """Fit in this process. `save(epoch, state)` is called on every rank when a checkpoint is due, `tell` after every
+    epoch; `rows` are the training and held-out embeddings if somebody has read them already."""
     torch.set_num_threads(job.threads)
+    ranks = Ranks(fit_with.get("rank", 0), fit_with.get("world", 1))
+    pace = Pace(job.how.checkpoint_epochs, ranks, "cuda" if job.how.gpus else "cpu")
     log: list[dict[str, float]] = list(resume["log"]) if resume else []
 
     def on_epoch(entry: EpochLog, state: Callable[[], dict[str, Any]]) -> None:
         log.append(entry._asdict())
         tell(entry)
-        if entry.epoch % job.how.checkpoint_epochs == 0:
+        if pace.due(entry.epoch):
             save(entry.epoch, lambda: {"fit": state(), "log": log})
 
     ended: list[Ending] = []
@@ -132,7 +135,7 @@ def worker(settings: dict[str, Any]) -> None:
     job: Job = settings["job"]
     context = ray.train.get_context()
     checkpoint = ray.train.get_checkpoint()
-    resume = _read_state(Path(checkpoint.path)) if checkpoint else newest_state(job.attempts)
+    resume = read_state(Path(checkpoint.path)) if checkpoint else newest_state(job.attempts)
 
     def save(epoch: int, state: Callable[[], dict[str, Any]]) -> None:
         files = {"state": to_bytes(state())} if context.get_world_rank() == 0 else None
@@ -154,33 +157,6 @@ def _report(attempts: Store, files: dict[str, bytes] | None, name: str) -> None:
         checkpoint = ray.train.Checkpoint.from_directory(folder) if files else None
         with writing(f"{attempts.uri}/{name}", lasting=True):
             ray.train.report({"checkpoint": name}, checkpoint=checkpoint, checkpoint_dir_name=name)
-
-
-def to_bytes(value: Any) -> bytes:
-    stream = io.BytesIO()
-    torch.save(value, stream)
-    return stream.getvalue()
-
-
-def _checked(name: str, data: bytes) -> Any | None:
-    """What `to_bytes` wrote, None if the file is torn."""
-    return torch.load(io.BytesIO(data), weights_only=True) if name.endswith(sha256(data)) else None
-
-
-def _read_state(folder: Path) -> dict[str, Any] | None:
-    found = [_checked(file.name, file.read_bytes()) for file in folder.iterdir() if file.name.startswith("state-")]
-    return next((state for state in found if state is not None), None)
-
-
-def newest_state(attempts: Store) -> dict[str, Any] | None:
-    """The latest whole checkpoint of all earlier attempts."""
-    folders = [f"{attempt}/{epoch}" for attempt in attempts.folders() for epoch in attempts.folders(attempt)]
-    for folder in sorted((f for f in folders if "/epoch-" in f), key=lambda f: f.rsplit("/", 1)[1], reverse=True):
-        for name in attempts.names(folder):
-            state = _checked(name, attempts.read(f"{folder}/{name}")) if name.startswith("state-") else None
-            if state is not None:
-                return dict(state)
-    return None
 
 
 class NoSecondTry(UserCallback):
@@ -235,7 +211,7 @@ def _train_on_ray(run: Run, job: Job) -> Fitted:
     assert result.checkpoint is not None, "training ends with a checkpoint"
     with result.checkpoint.as_directory() as folder:
         (file,) = Path(folder).glob("result-*")
-        fitted = Fitted(**(_checked(file.name, file.read_bytes()) or {}))
+        fitted = Fitted(**(from_bytes(file.name, file.read_bytes()) or {}))
     job.attempts.delete_folder(attempt)
     return fitted
 

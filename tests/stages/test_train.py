@@ -17,10 +17,12 @@ from ray.train import ControllerError
 from medsae_ray.api import load_sae
 from medsae_ray.config import Recipe, parse_recipe
 from medsae_ray.core.artifact import Artifact, sha256
+from medsae_ray.core.sae.ranks import Ranks
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import ArtifactError, RecipeError
+from medsae_ray.stages.checkpoints import Pace, newest_state, to_bytes
 from medsae_ray.stages.pipeline import run_stage
-from medsae_ray.stages.train import ATTEMPTS, newest_state, sae_warnings, to_bytes
+from medsae_ray.stages.train import ATTEMPTS, sae_warnings
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 
@@ -214,3 +216,11 @@ def test_a_root_that_cannot_be_written_is_refused_before_any_worker_starts(
     with pytest.raises(ArtifactError, match="the file system is read-only"):
         run_stage(recipe(data), str(small_disk), "sae")
     assert time.monotonic() - start < 20
+
+
+def test_checkpoints_are_made_by_the_clock_unless_epochs_are_given() -> None:
+    """350 epochs of a table of 40 images take three seconds, and a checkpoint each tenth took one and a half."""
+    seconds = iter([0.0, 5.0, 31.0, 40.0, 62.0])
+    pace = Pace(None, Ranks(), clock=lambda: next(seconds))
+    assert [pace.due(epoch) for epoch in (1, 2, 3, 4)] == [False, True, False, True]
+    assert [Pace(2, Ranks()).due(epoch) for epoch in (1, 2, 3, 4)] == [False, True, False, True]

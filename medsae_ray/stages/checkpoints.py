@@ -1,0 +1,66 @@
+"""When the state of a training is kept, what its files look like, and which of them is the newest whole one."""
+
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medsae_ray.core.artifact import sha256
+from medsae_ray.core.sae.ranks import Ranks
+from medsae_ray.core.storage import Store
+
+EACH_S = 30.0
+"""Seconds of training that a lost worker costs at most, and an epoch more. A checkpoint is a barrier of Ray Train and
+takes a second, which many epochs of a small table do not."""
+
+
+class Pace:
+    """Whether a checkpoint is due: after every so many epochs or, if that is None, when EACH_S have passed.
+
+    All ranks go by the clock of the first, since all have to take part in a checkpoint.
+    """
+
+    def __init__(
+        self, epochs: int | None, ranks: Ranks, device: str = "cpu", clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.epochs, self.ranks, self.device, self.clock = epochs, ranks, device, clock
+        self.last = clock()
+
+    def due(self, epoch: int) -> bool:
+        if self.epochs is not None:
+            return epoch % self.epochs == 0
+        now = self.clock()
+        if due := bool(self.ranks.first(torch.tensor([now - self.last >= EACH_S], device=self.device))):
+            self.last = now
+        return due
+
+
+def to_bytes(value: Any) -> bytes:
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    return stream.getvalue()
+
+
+def from_bytes(name: str, data: bytes) -> Any | None:
+    """What `to_bytes` wrote to a file whose name ends in the checksum, None if the file is torn."""
+    return torch.load(io.BytesIO(data), weights_only=True) if name.endswith(sha256(data)) else None
+
+
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """The state in a checkpoint's folder."""
+    found = [from_bytes(file.name, file.read_bytes()) for file in folder.iterdir() if file.name.startswith("state-")]
+    return next((state for state in found if state is not None), None)
+
+
+def newest_state(attempts: Store) -> dict[str, Any] | None:
+    """The latest whole checkpoint of all earlier attempts."""
+    folders = [f"{attempt}/{epoch}" for attempt in attempts.folders() for epoch in attempts.folders(attempt)]
+    for folder in sorted((f for f in folders if "/epoch-" in f), key=lambda f: f.rsplit("/", 1)[1], reverse=True):
+        for name in attempts.names(folder):
+            state = from_bytes(name, attempts.read(f"{folder}/{name}")) if name.startswith("state-") else None
+            if state is not None:
+                return dict(state)
+    return None
