@@ -31,11 +31,12 @@ FOUND, GOES_WITH = 0.90, 0.3
 
 
 def hospital(seed: int, names: bool) -> Recipe:
-    """The packaged recipe with other patients."""
+    """The packaged recipe with other patients, and one training worker: an engine that runs beside it has a CPU too."""
     recipe = load_recipe("phantom")
     dataset = recipe.what.dataset.model_copy(update={"seed": seed})
     changed = {"dataset": dataset} | ({} if names else {"naming": None})
-    return recipe.model_copy(update={"what": recipe.what.model_copy(update=changed)})
+    how = recipe.how.model_copy(update={"train": recipe.how.train.model_copy(update={"workers": 1})})
+    return recipe.model_copy(update={"what": recipe.what.model_copy(update=changed), "how": how})
 
 
 def measured(seed: int, root: Path, engine: Engine | None) -> dict[str, Any]:
