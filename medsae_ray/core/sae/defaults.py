@@ -30,7 +30,7 @@ FEATURES_PER_ACTIVE = 32
 FEWEST_PER_ACTIVE = 4
 BATCHES = (6, 12, 24, 48, 96, 192, 384, 768)
 """Each from the third on can be shared by 1, 2, 3, 4, 6, 8, 12 or 24 workers."""
-STEPS_PER_EPOCH = 6
+STEPS_PER_EPOCH = 32
 """At least, where rows are enough for it."""
 STEPS = 1_000
 EPOCHS = (10, 350)
