@@ -13,7 +13,7 @@ from medsae_ray.config import How, Sae, load_recipe, parse_recipe
 from medsae_ray.config.encoders import Encoder
 from medsae_ray.core.encoders import ENCODERS
 from medsae_ray.core.sae.config import SAEConfig, choices
-from medsae_ray.core.sae.defaults import choose
+from medsae_ray.core.sae.defaults import Spread, choose
 from medsae_ray.errors import RecipeError
 
 GOOD: dict[str, Any] = {
@@ -116,7 +116,7 @@ SAIL = {"selection": "per_level", "ks": [2, 4], "compat": "sail", "normalisation
 )
 def test_every_architecture_of_a_recipe_is_one_that_can_be_trained(sae: dict[str, Any]) -> None:
     settings = parse_recipe(changed("what.sae", sae)).what.sae.settings()
-    config = SAEConfig.from_dict(choose(settings, 100_000, 512) | {"d_in": 512})
+    config = SAEConfig.from_dict(choose(settings, 100_000, Spread(512)) | {"d_in": 512})
     assert config.architecture == sae["architecture"]
     for name, value in sae.items():
         assert getattr(config, name) == (tuple(value) if isinstance(value, list) else value)
