@@ -44,7 +44,7 @@ _OPENERS: dict[bytes, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     _AVIF: AvifImagePlugin.AvifImageFile,
 }
 _END_MARKS = {_PNG: b"IEND", _JPEG: b"\xff\xd9", _JP2: b"\xff\xd9", _J2K: b"\xff\xd9"}
-_DEEP = {_PNG: deep.png, _JP2: deep.jpeg_2000, _J2K: deep.jpeg_2000, b"P6": deep.ppm}
+_DEEP = {_PNG: deep.png, _JP2: deep.jpeg_2000, _J2K: deep.jpeg_2000, **dict.fromkeys((b"P3", b"P6"), deep.ppm)}
 _ORIENTATION = 274
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
