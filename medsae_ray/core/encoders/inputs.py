@@ -71,10 +71,10 @@ def opened(image: ImageLike) -> Image.Image:
 def _as_its_file(image: ImageFile.ImageFile) -> Image.Image:
     """What Image.open gave, untouched, as its path would be read: turned as its EXIF says."""
     try:
-        image.load()  # turns TIFF
-    except OSError as error:
+        image.load()
+    except (OSError, ValueError) as error:  # a damaged file, or one that was closed
         raise ImageError("corrupt", f"{type(error).__name__}: {error}") from error
-    return upright(image, image_orientation(image))
+    return image if image.format == "TIFF" else upright(image, image_orientation(image))  # TIFF is Pillow's to turn
 
 
 def _array(value: Any) -> np.ndarray | None:
