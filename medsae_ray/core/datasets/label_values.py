@@ -21,8 +21,8 @@ _MEANING = {
     0: "0 false f no n absent negative neg",
     -1: "-1 uncertain",
 }
-_BLANK = ("", "na", "n/a", "#n/a", "<na>", "nan", "none", "null", "unknown", "not mentioned")
-WORDS: dict[str, int | None] = dict.fromkeys(_BLANK) | {
+BLANK = ("", "na", "n/a", "#n/a", "<na>", "nan", "none", "null", "unknown", "not mentioned")
+WORDS: dict[str, int | None] = dict.fromkeys(BLANK) | {
     word: value for value, words in _MEANING.items() for word in words.split()
 }
 """Word, as `plain` gives it -> 1, 0, -1 or None (blank)."""
