@@ -313,6 +313,17 @@ def test_home_and_variables_are_read_in_every_path(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
+    "url", ["", "h:8000/v1", "ftp://h/v1", "http://h:99999/v1", "http://h:port/v1", "http://h/v1?x=1", "http://a b/v1"]
+)
+def test_the_address_of_a_server_is_one(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RecipeError, match=r"how\.vlm\.url: (it has to be an address|its host or port is none)"):
+        parse_recipe(changed("how.vlm", {"model": "m", "url": url}))
+    monkeypatch.setenv("SERVER", "10.0.0.1:8000")
+    vlm = parse_recipe(changed("how.vlm", {"model": "m", "url": "http://${SERVER}/v1 "})).how.vlm
+    assert vlm is not None and vlm.url == "http://10.0.0.1:8000/v1"
+
+
+@pytest.mark.parametrize(
     ("place", "value", "said"),
     [
         ("how.paths.table", "$NOT_SET_HERE/t.csv", "how.paths.table: the environment variable NOT_SET_HERE is not set"),

@@ -3,6 +3,7 @@
 import os
 import re
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -26,6 +27,19 @@ def _from_the_root(path: str) -> str:
     return path
 
 
+def _http(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or re.search(r"\s", url):
+        raise ValueError("it has to be an address as http://host:8000/v1, without a query")
+    try:
+        parts.port, parts.hostname.encode("idna")  # noqa: B018
+    except ValueError as error:
+        raise ValueError(f"its host or port is none: {error}") from None
+    return url
+
+
+HttpUrl = Annotated[str, AfterValidator(expanded), AfterValidator(str.strip), AfterValidator(_http)]
+"""The address of a server, with $NAME and ${NAME} as a shell reads them."""
 PathText = Annotated[str, AfterValidator(expanded)]
 """A path or URI; a relative one starts at the recipe's folder."""
 NodeFolder = Annotated[str, AfterValidator(expanded), AfterValidator(_from_the_root)]
