@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medsae_ray.config.base import Model, HttpUrl, NodeFolder, PathText, Positive
+from medsae_ray.config.base import HttpUrl, Model, NodeFolder, PathText, Positive
 
 
 class Paths(Model):
