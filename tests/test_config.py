@@ -69,6 +69,13 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("what.vocabulary", {"templates": ["a film"]}, "template 'a film' needs {} once"),
         ("how.paths.vocabulary", "terms.txt", "how.paths.vocabulary is for what.vocabulary"),
         ("what", 3, "what: .*found 3"),
+        ("what.dataset", {"name": "n", "image": "i"}, "what.dataset.kind: is missing"),
+        ("what.dataset.labels", ["a", "b", "a "], "what.dataset.labels: 'a' is listed twice"),
+        ("what.dataset.metadata", ["v", "v"], "what.dataset.metadata: 'v' is listed twice"),
+        ("what.dataset.name", "a\nb", "a dataset is called 'a.nb'; its `name` is shown"),
+        ("what.sae.auxk", float("inf"), "what.sae.auxk: input should be a finite number"),
+        ("how.train.memory_gb", float("nan"), "how.train.memory_gb: input should be a finite number"),
+        ("name", [["x" * 10**6] * 10**4] * 100, "name: .*found .{0,9000}$"),
     ],
 )
 def test_a_wrong_recipe_is_refused_with_what_is_allowed(path: str, value: Any, message: str) -> None:
@@ -257,6 +264,10 @@ how: {paths: {table: t.csv, weights: e.onnx}}
         ("{k: 4}", '{k: 4, "k": 8}', "key 'k' comes twice"),
         ("weights: e.onnx}", "weights: e.onnx, table: u.csv}", "key 'table' comes twice, in lines 6 and 6"),
         ("labels: [a]", "labels: [a, {b: 1, b: 2}]", "key 'b' comes twice"),
+        ("labels: [a]", "labels: [a], values: {1: 1, 1.0: 0}", "key '1.0' comes twice"),
+        ("labels: [a]", "labels: [a], values: {9: 1, '9': 0}", "a word is listed twice, with quotes and without"),
+        ("{k: 4}", "{k: 010}", "010 is 8 in YAML.*write 8"),
+        ("size: 32", "size: 1:30", "1:30 is 90 in YAML"),
         ("  sae:", "\tsae:", "not with tabs"),
         ("sae: &sae {k: 4}", "sae: 2026-02-31", "not YAML that makes sense"),
         (RECIPE, "", "is empty; a recipe is a mapping"),
@@ -313,9 +324,29 @@ def test_home_and_variables_are_read_in_every_path(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize(
+    "url", ["", "h:8000/v1", "ftp://h/v1", "http://h:99999/v1", "http://h:port/v1", "http://h/v1?x=1", "http://a b/v1"]
+)
+def test_the_address_of_a_server_is_one(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        RecipeError, match=r"how\.vlm\.url: (it has to be an address|its host or port is none|it is empty)"
+    ):
+        parse_recipe(changed("how.vlm", {"model": "m", "url": url}))
+    monkeypatch.setenv("SERVER", "10.0.0.1:8000")
+    vlm = parse_recipe(changed("how.vlm", {"model": "m", "url": "http://${SERVER}/v1 "})).how.vlm
+    assert vlm is not None and vlm.url == "http://10.0.0.1:8000/v1"
+
+
+@pytest.mark.parametrize(
     ("place", "value", "said"),
     [
         ("how.paths.table", "$NOT_SET_HERE/t.csv", "how.paths.table: the environment variable NOT_SET_HERE is not set"),
+        ("how.paths.table", "~no such user/t.csv", "how.paths.table: ~ stands for a user's folder"),
+        ("how.paths.table", "${DATA:-/data}/t.csv", r"how.paths.table: of a shell's \$\{...\} only"),
+        ("how.paths.table", "C:\\data\\t.csv", "how.paths.table: it is a path of Windows"),
+        ("how.paths.table", "D:/t.csv", "how.paths.table: it is a path of Windows"),
+        ("how.paths.table", "\\\\server\\t.csv", "how.paths.table: it is a path of Windows"),
+        ("how.paths.images", " ", "how.paths.images: it is empty: leave it out"),
+        ("how.paths.table", "t\0.csv", "how.paths.table: no path has a null character"),
         ("how.cache", {"folder": "cache", "gb": 1}, "how.cache.folder: it has to be a folder from the root"),
         ("how.train", {"scratch": "scratch"}, "how.train.scratch: it has to be a folder from the root"),
     ],

@@ -86,6 +86,13 @@ def recipe(**dataset: Any) -> TableDataset:
     return found
 
 
+@pytest.mark.parametrize("values", [{"Yes": 1, "yes ": 0}, {"9": 1, "9.0": None}])
+def test_a_word_has_one_meaning_in_all_its_spellings(values: dict[str, int | None]) -> None:
+    with pytest.raises(DatasetError, match="two meanings"):
+        labels(["yes"], values)
+    assert labels(["yes"], {"Yes": 0, "yes": 0}) == [0]
+
+
 def test_numbers_may_be_keys_and_words_that_yaml_takes_need_quotes() -> None:
     assert recipe(values={9: None, "x": 1}).values == {"9": None, "x": 1}
     with pytest.raises(RecipeError, match="needs quotes"):

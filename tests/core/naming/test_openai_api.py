@@ -268,21 +268,33 @@ def test_no_message_repeats_the_key_or_a_password(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("SOME_KEY", "sk-very-secret\n")
     refused = httpx.Response(401, json={"error": {"message": "Incorrect API key provided: sk-very-secret"}})
     made = engine(lambda request: refused, key_variable="SOME_KEY")
-    made.url = "http://me:pass@server/v1"
+    made.url = "http://me:pa@ss@server/v1?key=pass@"
     with pytest.raises(EngineError, match=r"^http://server/v1 .*provided: \*\*\*\)") as error:
         ask(made)
-    assert "secret" not in str(error.value) and "pass@" not in str(error.value)
+    assert "secret" not in str(error.value) and "ss@" not in str(error.value)
     monkeypatch.setenv("SOME_KEY", "sk-ünusable")
     with pytest.raises(EngineError, match="SOME_KEY has characters") as error:
         OpenAiEngine("http://server/v1", "tiny", key_variable="SOME_KEY")
     assert "nusable" not in str(error.value)
 
 
-@pytest.mark.parametrize("url", ["server/v1", "", "ftp://server/v1", "http://[::1/v1"])
+@pytest.mark.parametrize("url", ["server/v1", "", "ftp://server/v1", "http://[::1/v1", "http://xn--.org/v1"])
 def test_an_address_that_is_none_is_said_at_once(url: str) -> None:
     made = OpenAiEngine(url, "tiny")
     with pytest.raises(EngineError, match=r"how\.vlm\.url"):
         asyncio.run(made.connect())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("ALL_PROXY", "socks5://127.0.0.1:1"), ("HTTPS_PROXY", "odd://x"), ("SSL_CERT_FILE", "/nowhere.pem")],
+)
+def test_a_proxy_or_certificate_that_cannot_be_used_is_named(
+    variable: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(EngineError, match=rf"^http://server/v1 cannot be asked \(.*{variable}"):
+        OpenAiEngine("http://server/v1", "tiny")
 
 
 @pytest.mark.parametrize(
