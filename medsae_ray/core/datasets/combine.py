@@ -64,10 +64,12 @@ def _labels(datasets: Sequence[Rows], mapped: Mapped, sizes: Sequence[int]) -> d
                 hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(rows.labels)}"
                 raise DatasetError(f"what.labels: dataset {rows.dataset} has no label {own!r}; {hint}")
     known = {rows.dataset: rows.labels for rows in datasets}
-    own_names = {label: {name: mapped[label].get(name) for name in known} for label in _ordered(datasets, mapped)}
+    own_names: dict[str, dict[str, str | None]] = {
+        label: {name: mapped[label].get(name) for name in known} for label in _ordered(datasets, mapped)
+    }
     taken = {(name, own) for names in mapped.values() for name, own in names.items()}
     for rows in datasets:
-        apart = {
+        apart: dict[str, dict[str, str | None]] = {
             f"{rows.dataset}/{own}": {rows.dataset: own} for own in rows.labels if (rows.dataset, own) not in taken
         }
         if twice := sorted(set(apart) & set(own_names)):

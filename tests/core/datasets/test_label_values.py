@@ -99,7 +99,7 @@ def test_numbers_may_be_keys_and_words_that_yaml_takes_need_quotes() -> None:
         recipe(values={True: 1})
     with pytest.raises(RecipeError, match=r"values\.x"):
         recipe(values={"x": 2})
-    with pytest.raises(RecipeError, match="column 'E' is listed twice"):
+    with pytest.raises(RecipeError, match="'E' is listed twice"):
         recipe(labels=["E", "F", "E"])
     with pytest.raises(RecipeError, match="'cp9999' is no encoding"):
         recipe(encoding="cp9999")
