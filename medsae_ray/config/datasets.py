@@ -3,7 +3,6 @@
 `core/datasets` has one reader for each kind; `needs` names the keys of how.paths that it cannot do without.
 """
 
-from collections import Counter
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -47,13 +46,6 @@ class LabelTable(Model):
     """What other words in label columns mean: {word: 1, 0, -1 or null}. Of any case; numbers too, as {"9": null}.
     Known without it are 1, true, t, yes, y, present, positive, pos; 0, false, f, no, n, absent, negative, neg; -1,
     uncertain; and as blank na, n/a, nan, none, null, unknown, not mentioned. Others are an error that says where."""
-
-    @field_validator("labels", "metadata", check_fields=False)
-    @classmethod
-    def _are_distinct(cls, columns: list[str]) -> list[str]:
-        if twice := [column for column, times in Counter(columns).items() if times > 1]:
-            raise ValueError(f"column {twice[0]!r} is listed twice; once is enough")
-        return columns
 
     @field_validator("encoding")
     @classmethod

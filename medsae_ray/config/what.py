@@ -247,11 +247,6 @@ class What(Model):
             )
         if len(set(names)) < len(names):
             raise ValueError(f"what.datasets has names {', '.join(names)}; each needs a `name` of its own")
-        if odd := [name for name in names if self.datasets and ("/" in name or not name.strip())]:
-            raise ValueError(
-                f"what.datasets has the name {odd[0]!r}; names of several datasets are no blanks and have no /, which "
-                "stands between them and the names of images and labels"
-            )
         if self.datasets is None and self.labels:
             raise ValueError("what.labels maps the labels of what.datasets; a single dataset keeps its own")
         named = {name for mapping in self.labels.values() for name in mapping}

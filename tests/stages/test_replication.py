@@ -133,9 +133,12 @@ def test_summary_and_report_show_it(folder: Path, summary: dict[str, Any]) -> No
         ({"datasets": [{"kind": "phantom"}, {"kind": "phantom"}], "labels": {}}, "each needs a `name` of its own"),
         (
             {"datasets": [{"kind": "phantom"}, {"kind": "phantom", "name": "a/b"}], "labels": {}},
-            "the name 'a/b'; names of several datasets",
+            "dataset 'a/b': several datasets have names without /",
         ),
-        ({"datasets": [{"kind": "phantom"}, {"kind": "phantom", "name": " "}], "labels": {}}, "the name ' '; names of"),
+        (
+            {"datasets": [{"kind": "phantom"}, {"kind": "phantom", "name": " "}], "labels": {}},
+            "a dataset is called ' '",
+        ),
         ({"datasets": [{"kind": "phantom", "sead": 3}, {"kind": "phantom"}]}, r"what\.datasets\.0\.sead: unknown key"),
     ],
 )
