@@ -112,7 +112,9 @@ def test_each_finding_stands_with_its_numbers(whole):
     for f, w in zip(data.findings, data.raw_findings, strict=True):
         found = f"{f.label} {f.feature} {real(f.r, 2, signed=True)} {interval(f.r_low, f.r_high)}"
         assert f"{found} {real(f.auroc)} {interval(f.auroc_low, f.auroc_high)}" in words
-        assert f"{w.feature} {real(w.auroc)} {interval(w.auroc_low, w.auroc_high)} {f.positives} {f.negatives}" in words
+        assert (
+            f"{w.feature} {real(w.auroc)} {interval(w.auroc_low, w.auroc_high)} {f.positives} / {f.negatives}" in words
+        )
 
 
 def test_the_summary_stands_with_its_null(whole):
