@@ -1,29 +1,58 @@
 """One check before the first stage: everything that a run will ask of its cluster."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import ray
 
 from medsae_ray.core.artifact import Artifact
+from medsae_ray.errors import MedsaeError
 from medsae_ray.stages.capacity import Capacity, address_of, cluster_capacity, growth, machine
 from medsae_ray.stages.demands import Phase
+from medsae_ray.stages.equipment import lacking, things_of
 from medsae_ray.stages.needs import phases_of, share_problems
-from medsae_ray.stages.placing import check_placeable, no_growth, refuse
+from medsae_ray.stages.placing import judged, no_growth, refuse
 from medsae_ray.stages.run import Run
 
 ENGINE = "medsae-engine"
 """How the names of our engines on Ray Serve begin."""
 
 
+class Found(NamedTuple):
+    """What is known of a stage before a run."""
+
+    artifact: Artifact | None = None
+    """None if it is still to be made."""
+    name: str | None = None
+    """Of the artifact, as far as it is known."""
+    after: tuple[str, ...] = ()
+    """What has to be there first, before the name is known."""
+    problem: str = ""
+    """Why the name cannot be known."""
+
+
 def ready(run: Run, *goals: str, beside: bool = True) -> None:
     """Raise RecipeError, with every problem, if the stages that `goals` still need ask for what the cluster of the run
-    cannot hold. It is joined for that, but no local one is started."""
-    to_make = unmade(run, *goals)
+    cannot hold, or does not have. It is joined for that, but no local one is started."""
+    to_make = unmade(run, survey(run, *goals), *goals)
     refuse([*share_problems(run.recipe, to_make)])
     if phases_of(run.recipe, run.stages, to_make, beside):
         capacity = capacity_of(run)
-        phases = phases_on(run, capacity, to_make, beside)
-        check_placeable(phases, capacity, run.say, growth if capacity.joined else no_growth)
+        problems, waits = judgement(run, capacity, to_make, beside)
+        refuse(problems)
+        for text in waits:
+            run.say(text)
+
+
+def judgement(run: Run, capacity: Capacity, to_make: list[str], beside: bool = True) -> tuple[list[str], list[str]]:
+    """What is in the way of the stages `to_make`, and what has to be waited for."""
+    found = judged(phases_on(run, capacity, to_make, beside), capacity, growth if capacity.joined else no_growth)
+    problems, waits = [one.problem for one in found if one.problem], [one.waits for one in found if one.waits]
+    if capacity.joined and len(capacity.nodes) > 1:
+        lacks, silent = lacking([*things_of(run, to_make)])
+        problems += lacks
+        waits += [f"node {node} has not said what it has; the run goes on without knowing" for node in silent]
+    return problems, list(dict.fromkeys(waits))
 
 
 def phases_on(run: Run, capacity: Capacity, to_make: list[str], beside: bool = True) -> list[Phase]:
@@ -35,15 +64,29 @@ def phases_on(run: Run, capacity: Capacity, to_make: list[str], beside: bool = T
     return [phase for phase in rest if phase.demands]
 
 
-def unmade(run: Run, *goals: str) -> list[str]:
-    """The stages that are not there yet, each after what it is made of."""
-    found: dict[str, Artifact | None] = {}
+def survey(run: Run, *goals: str, forgiving: bool = False) -> dict[str, Found]:
+    """Every stage that `goals` need, each after what it is made of. A `forgiving` one keeps what goes wrong as text."""
+    found: dict[str, Found] = {}
     for name in ordered(run, *goals):
         stage = run.stages[name]
-        parents = {parent: found[parent] for parent in stage.parents(run.recipe)}
+        parents = {parent: found[parent].artifact for parent in stage.parents(run.recipe)}
         there = {parent: artifact for parent, artifact in parents.items() if artifact}
-        found[name] = run.draft(stage, there).committed() if len(there) == len(parents) else None
-    missing = [name for name, artifact in found.items() if artifact is None]
+        if len(there) < len(parents):
+            found[name] = Found(after=tuple(parent for parent, artifact in parents.items() if not artifact))
+            continue
+        try:
+            draft = run.draft(stage, there)
+            found[name] = Found(draft.committed(), draft.name)
+        except (MedsaeError, OSError) as error:
+            if not forgiving:
+                raise
+            found[name] = Found(problem=str(error))
+    return found
+
+
+def unmade(run: Run, found: Mapping[str, Found], *goals: str) -> list[str]:
+    """The stages that are still to be made. What only makes another one is left out where that is there."""
+    missing = [name for name, one in found.items() if one.artifact is None]
     needed = {need for name in missing for need in run.stages[name].needs(run.recipe)}
     return [name for name in missing if name not in _only_needed(run, goals) or name in needed]
 
