@@ -1,8 +1,8 @@
 """Whether what has to run at once finds room on the nodes of a cluster, each thing whole on one node.
 
 Sums do not tell: 3 CPUs are on no node of a cluster whose nodes have 2 each. A share of a GPU lies on one device, so
-three shares of 0.6 need three of them. Placing is bin packing: what a first attempt cannot place is searched for, and only
-a proof that there is no way counts as none.
+three shares of 0.6 need three of them. Placing is bin packing: what a first attempt cannot place is searched for, and
+only a proof that there is no way counts as none.
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
 """What the nodes of a cluster have to have besides CPUs and GPUs: packages, files, folders, and access to models.
 
-The driver's own node says so itself where it is needed. Every other node is asked by one small task that takes no CPU, so
-that a busy one answers as well.
+The driver's own node says so itself where it is needed. Every other node is asked by one small task that takes no CPU,
+so that a busy one answers as well.
 """
 
 import importlib.util
@@ -35,7 +35,7 @@ class Thing(NamedTuple):
     """Something that nodes have to have."""
 
     kind: str
-    """One of MODULE, FILE (or a folder, or an object of a store), FOLDER (made if it is not there) and MODEL (an id)."""
+    """MODULE, FILE (also a folder or an object of a store), FOLDER (made if it is not there) or MODEL (an id)."""
     name: str
     said: str
     """How the recipe asks for it."""
@@ -146,9 +146,7 @@ def _file(name: str) -> str:
     try:
         found = folder.opened[0].get_file_info(folder.path(inner)).type
     except Exception as error:  # of many kinds: the store's, the network's
-        return (
-            f"cannot reach it ({type(error).__name__}): give every node the rights and the network that the driver has"
-        )
+        return f"cannot reach it ({type(error).__name__}): give every node the driver's rights and network"
     there = "put it on a disk that all nodes mount, or on an object store"
     return f"does not have it: {there}" if found == pafs.FileType.NotFound else ""
 

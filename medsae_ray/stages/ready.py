@@ -1,6 +1,6 @@
 """One check before the first stage: everything that a run will ask of its cluster."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 import ray
@@ -64,14 +64,15 @@ def phases_on(run: Run, capacity: Capacity, to_make: list[str], beside: bool = T
     return [phase for phase in rest if phase.demands]
 
 
-def survey(run: Run, *goals: str, forgiving: bool = False) -> dict[str, Found]:
-    """Every stage that `goals` need, each after what it is made of. A `forgiving` one keeps what goes wrong as text."""
+def survey(run: Run, *goals: str, forgiving: bool = False, skip: Collection[str] = ()) -> dict[str, Found]:
+    """Every stage that `goals` need, each after what it is made of. A `forgiving` one keeps what goes wrong as text; of
+    stages in `skip` nothing is asked."""
     found: dict[str, Found] = {}
     for name in ordered(run, *goals):
         stage = run.stages[name]
         parents = {parent: found[parent].artifact for parent in stage.parents(run.recipe)}
         there = {parent: artifact for parent, artifact in parents.items() if artifact}
-        if len(there) < len(parents):
+        if len(there) < len(parents) or name in skip:
             found[name] = Found(after=tuple(parent for parent, artifact in parents.items() if not artifact))
             continue
         try:
