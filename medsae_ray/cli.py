@@ -43,9 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="everything a recipe asks for, up to the report")
     plan = commands.add_parser("plan", help="what a run would do and take, without running anything")
-    plan.add_argument(
-        "--address", metavar="ADDRESS", help="a Ray cluster to hold it against; this machine if not given"
-    )
+    plan.add_argument("--address", metavar="ADDRESS", help="a Ray cluster to hold it against; else this machine")
     plan.add_argument("--json", action="store_true", help="all of it as JSON")
     sweep = commands.add_parser("sweep", help="many SAEs on one recipe's embeddings, and how they compare")
     stage = commands.add_parser("stage", help="one stage, with whatever it needs")

@@ -215,11 +215,11 @@ def _report() -> dict[str, Any]:
 
 def _autoscaled() -> bool:
     """Whether an autoscaler reports to this cluster at all."""
-    from ray._raylet import GcsClient
-    from ray.core.generated.autoscaler_pb2 import GetClusterStatusReply
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.core.generated import autoscaler_pb2
 
     with contextlib.suppress(Exception):
-        reply = GetClusterStatusReply()
+        reply = autoscaler_pb2.GetClusterStatusReply()  # type: ignore[attr-defined]
         reply.ParseFromString(GcsClient(ray.get_runtime_context().gcs_address).get_cluster_status(timeout_s=10))
         return bool(_report()) or reply.autoscaling_state.autoscaler_state_version > 0
     return False

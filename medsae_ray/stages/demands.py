@@ -15,13 +15,13 @@ class Demand(NamedTuple):
     """actors, readers, workers, ..."""
     unit: Unit
     """One of them."""
-    count: int = 1
+    times: int = 1
     keys: Mapping[str, str] = {}
     """Resource -> the recipe's key that asks for it, and "count" -> the key of their number; none are ours."""
 
     @property
     def units(self) -> list[Unit]:
-        return [self.unit] * self.count
+        return [self.unit] * self.times
 
     @property
     def key(self) -> str:
@@ -29,7 +29,7 @@ class Demand(NamedTuple):
         return self.keys.get("GPU" if "GPU" in self.unit.total else "CPU", f"stage {self.stage}")
 
     def __str__(self) -> str:
-        return f"{self.count} x {self.unit} ({self.key})"
+        return f"{self.times} x {self.unit} ({self.key})"
 
 
 class Phase(NamedTuple):

@@ -11,6 +11,7 @@ from medsae_ray.core.artifact import RECORD, Artifact, Record
 from medsae_ray.core.layout import Layout
 from medsae_ray.core.naming.controls import CONTROLS
 from medsae_ray.core.naming.sampling import CHECK
+from medsae_ray.core.phantom import LABELS
 from medsae_ray.core.storage import Store, split_uri
 from medsae_ray.stages.needs import ASKING
 from medsae_ray.stages.phantoms import hospitals, wards
@@ -26,7 +27,7 @@ READ_AT_ONCE = 1 << 22
 class Images(NamedTuple):
     """How many images a run has."""
 
-    count: int | None
+    total: int | None
     exact: bool = False
     """False for an upper bound."""
 
@@ -79,11 +80,9 @@ def records_of(root: Store) -> dict[str, Record]:
 
 def rate_of(stage: str, records: Mapping[str, Record]) -> Rate | None:
     """The newest measured rate of a stage; None if there is none."""
-    rates = (
-        (record.run.get("end", ""), _rate(record, records)) for record in records.values() if record.stage == stage
-    )
-    known = [(end, rate) for end, rate in rates if rate]
-    return max(known)[1] if known else None
+    own = [record for record in records.values() if record.stage == stage]
+    rates = [(str(record.run.get("end", "")), _rate(record, records)) for record in own]
+    return max(((end, rate) for end, rate in rates if rate), default=("", None))[1]
 
 
 def _rate(record: Record, records: Mapping[str, Record]) -> Rate | None:
@@ -142,12 +141,8 @@ def questions_of(recipe: Recipe, artifacts: Mapping[str, Artifact | None]) -> Qu
 
 
 def _labels(recipe: Recipe) -> int:
-    from medsae_ray.core.phantom import LABELS
-
-    own = [
-        len(LABELS) if s.kind == "phantom" else len(getattr(s, "labels", None) or LABELS) for s in recipe.what.sources
-    ]
-    return sum(own)
+    """Of all datasets; where a recipe does not list them, as many as chest radiographs are annotated with."""
+    return sum(len(getattr(source, "labels", None) or LABELS) for source in recipe.what.sources)
 
 
 def _features(recipe: Recipe, artifacts: Mapping[str, Artifact | None]) -> tuple[int | None, int | None, int | None]:
@@ -161,17 +156,11 @@ def _features(recipe: Recipe, artifacts: Mapping[str, Artifact | None]) -> tuple
     return width, width, width
 
 
-def bytes_of(
-    stage: str,
-    recipe: Recipe,
-    images: int | None,
-    artifacts: Mapping[str, Artifact | None],
-    records: Mapping[str, Record],
-) -> int | None:
-    """On the root's disk; None if nothing tells. An image's embedding is 4 bytes a number, an active feature 8 bytes."""
+def bytes_of(stage: str, recipe: Recipe, images: int | None, root: Store, records: Mapping[str, Record]) -> int | None:
+    """On the root's disk; None if nothing tells. A number of an embedding takes 4 bytes, an active feature 8."""
     if images is None:
         return None
-    if stage == "embeddings" and (numbers := _numbers(recipe, artifacts, records)):
+    if stage == "embeddings" and (numbers := _numbers(recipe, root, records)):
         return images * numbers * 4
     active = recipe.what.sae.settings().get("k")
     if stage == "activations" and active and not recipe.what.encoder.patches:
@@ -183,15 +172,12 @@ def bytes_of(
     return round(images * sum(file.bytes for file in newest.files) / _images_behind(newest, records))
 
 
-def _numbers(recipe: Recipe, artifacts: Mapping[str, Artifact | None], records: Mapping[str, Record]) -> int | None:
-    """Of one image's embedding, by the embeddings of the same encoder below the root."""
+def _numbers(recipe: Recipe, root: Store, records: Mapping[str, Record]) -> int | None:
+    """Of one image's embedding: as the same encoder gave below the root, or MedCLIP's."""
     for name, record in records.items():
         if record.stage == "embeddings" and record.what.get("encoder") == recipe.what.encoder.identity():
-            manifest = next((a for a in artifacts.values() if a), None)
-            root = manifest.store.uri.rstrip("/").rpartition("/")[0] if manifest else None
-            if root:
-                layout = Layout.of(Artifact(Store(root).child(name), record).schema)
-                return layout.dim * layout.tokens
+            layout = Layout.of(Artifact(root.child(name), record).schema)
+            return layout.dim * layout.tokens
     return 512 if recipe.what.encoder.kind.startswith("medclip") and not recipe.what.encoder.patches else None
 
 

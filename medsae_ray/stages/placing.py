@@ -104,7 +104,7 @@ def _too_large(demand: Demand, capacity: Capacity, more: Growth) -> str:
 
 def _too_many(demand: Demand, capacity: Capacity, more: Growth) -> str:
     key = demand.keys.get("count")
-    asked = f"{key} is {demand.count}" if key else demand.key
+    asked = f"{key} is {demand.times}" if key else demand.key
     return (
         f"{asked}: {demand} at once have no room on {_have(capacity, more)}. "
         f"{'Lower it, or use' if key else 'Use'} a larger cluster"

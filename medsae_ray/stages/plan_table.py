@@ -37,7 +37,7 @@ def _row(stage: dict[str, Any]) -> Iterator[str]:
 
 
 def _lines(plan: dict[str, Any]) -> Iterator[str]:
-    count = plan["images"]["count"]
+    count = plan["images"]["total"]
     bound = "" if plan["images"]["exact"] else "at most "
     yield "images: " + ("not known before the manifest is made" if count is None else f"{bound}{count:,}")
     if plan["prompts_for_names_at_most"] is not None:

@@ -13,7 +13,7 @@ from medsae_ray.core.storage import Store
 from medsae_ray.errors import MedsaeError
 from medsae_ray.stages.capacity import Capacity
 from medsae_ray.stages.demands import Demand, hosted
-from medsae_ray.stages.estimates import bytes_of, images_of, questions_of, rate_of, records_of, total
+from medsae_ray.stages.estimates import Rate, bytes_of, images_of, questions_of, rate_of, records_of, total
 from medsae_ray.stages.needs import ASKING, share_problems
 from medsae_ray.stages.pipeline import STAGES, goals_of
 from medsae_ray.stages.ready import Found, capacity_of, judgement, survey, unmade
@@ -57,59 +57,62 @@ def _unnamed(run: Run) -> tuple[str, ...]:
 
 def _whole(run: Run, found: Mapping[str, Found], to_make: list[str], capacity: Capacity) -> dict[str, Any]:
     recipe, records = run.recipe, records_of(run.root)
-    artifacts: dict[str, Artifact | None] = {name: one.artifact for name, one in found.items()}
+    artifacts = {name: one.artifact for name, one in found.items()}
     images = images_of(recipe, artifacts.get("manifest"))
     asked = questions_of(recipe, artifacts) if recipe.what.naming else None
     asks = {name: asked.of_stage[name] for name in ASKING if asked and name in to_make}
-    work = {"images": images.count, "questions": None, "features": None}
+    sae = artifacts.get("sae")
+    features = sae.record.metrics["config"]["width"] if sae else recipe.what.sae.settings()["width"]
     stages = []
     for name, one in found.items():
-        if name not in to_make and one.artifact is None:
-            continue
-        own = tuple(STAGES[name].demands(recipe)) if recipe.how.engine == "ray" else ()
-        rate = rate_of(name, records)
-        features = artifacts["sae"].record.metrics["config"]["width"] if artifacts.get("sae") else None  # type: ignore[union-attr]
-        amount = (work | {"questions": asks.get(name), "features": features})[rate.unit] if rate else None
-        engine = hosted(recipe.how.vlm) if name in ASKING else ()
-        to_do = name in to_make
-        stages.append(
-            {
-                "stage": name,
-                "artifact": one.name,
-                "there": not to_do,
-                "after": list(one.after),
-                "rows": one.artifact.record.rows if one.artifact else None,
-                "resources": [_resource(demand) for demand in (*own, *engine)] if to_do else [],
-                "questions_at_most": asks.get(name),
-                "bytes": bytes_of(name, recipe, images.count, artifacts, records) if to_do else None,
-                "rate": rate._asdict() if rate and to_do else None,
-                "seconds": amount / rate.per_second if rate and amount and to_do else None,
-            }
-        )
+        if one.artifact:
+            stages.append(_there(name, one.artifact))
+        elif name in to_make:
+            work = {"images": images.total, "features": features, "questions": asks.get(name)}
+            size = bytes_of(name, recipe, images.total, run.root, records)
+            stages.append(_to_make(name, one, recipe, work, rate_of(name, records)) | {"bytes": size})
     return {
         "recipe": recipe.name,
         "root": run.root.uri,
-        "images": {"count": images.count, "exact": images.exact},
+        "images": images._asdict(),
         "prompts_for_names_at_most": asked.names if asked and "names" in to_make else None,
         "questions_at_most": total(list(asks.values())),
         "bytes": total([stage["bytes"] for stage in stages]),
         "seconds": total([stage["seconds"] for stage in stages]),
-        "seconds_unknown_for": [s["stage"] for s in stages if not s["there"] and s["seconds"] is None],
-        "place": {
-            "joined": capacity.joined,
-            "nodes": [{"name": node.name, "resources": dict(node.amounts)} for node in capacity.nodes],
-            "held_by": list(capacity.held),
-        },
+        "seconds_unknown_for": [stage["stage"] for stage in stages if not stage["there"] and stage["seconds"] is None],
+        "place": _place(capacity),
         "stages": stages,
+    }
+
+
+def _there(name: str, artifact: Artifact) -> dict[str, Any]:
+    nothing = {"after": [], "resources": [], "questions_at_most": None, "bytes": None, "rate": None, "seconds": None}
+    return {"stage": name, "artifact": artifact.name, "there": True, "rows": artifact.record.rows, **nothing}
+
+
+def _to_make(name: str, one: Found, recipe: Recipe, work: dict[str, int | None], rate: Rate | None) -> dict[str, Any]:
+    own = tuple(STAGES[name].demands(recipe)) if recipe.how.engine == "ray" else ()
+    engine = hosted(recipe.how.vlm) if name in ASKING else ()
+    amount = work[rate.unit] if rate else None
+    return {
+        "stage": name,
+        "artifact": one.name,
+        "there": False,
+        "after": list(one.after),
+        "rows": None,
+        "resources": [_resource(demand) for demand in (*own, *engine)],
+        "questions_at_most": work["questions"],
+        "rate": rate and rate._asdict(),
+        "seconds": amount / rate.per_second if rate and amount is not None else None,
     }
 
 
 def _resource(demand: Demand) -> dict[str, Any]:
     bundles = [dict(bundle.amounts) for bundle in demand.unit.bundles]
-    return {
-        "what": demand.what,
-        "count": demand.count,
-        "bundles": bundles,
-        "key": demand.key,
-        "each": spelt(demand.unit.total),
-    }
+    each = spelt(demand.unit.total)
+    return {"what": demand.what, "count": demand.times, "each": each, "bundles": bundles, "key": demand.key}
+
+
+def _place(capacity: Capacity) -> dict[str, Any]:
+    nodes = [{"name": node.name, "resources": dict(node.amounts)} for node in capacity.nodes]
+    return {"joined": capacity.joined, "nodes": nodes, "held_by": list(capacity.held)}

@@ -60,7 +60,7 @@ def _look(demands: Sequence[Demand]) -> str | None:
 
 def line_of(status: ClusterStatus, demands: Sequence[Demand]) -> str | None:
     """What of `demands` waits for room by what the cluster says; None if nothing does."""
-    unmet = [demand._replace(count=count) for demand in demands if (count := pending(status, demand))]
+    unmet = [demand._replace(times=count) for demand in demands if (count := pending(status, demand))]
     return f"waiting for {' + '.join(map(str, unmet))}: {_free(status)}" if unmet else None
 
 
@@ -78,7 +78,7 @@ def pending(status: ClusterStatus, demand: Demand) -> int:
             bundles[_shape(shape.bundle)] += shape.count
         if set(bundles) == set(own):
             units += max(1, min(bundles[bundle] // own[bundle] for bundle in own))
-    return min(units, demand.count)
+    return min(units, demand.times)
 
 
 def _shape(amounts: dict[str, float]) -> Bundle:
