@@ -1,4 +1,4 @@
-"""A cluster that can grow, with Ray's own autoscaler: its nodes are processes of this machine with resources in name."""
+"""A cluster that can grow, with Ray's own autoscaler: its nodes are processes of this machine."""
 
 import json
 import os
