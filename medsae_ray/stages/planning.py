@@ -86,7 +86,14 @@ def _whole(run: Run, found: Mapping[str, Found], to_make: list[str], capacity: C
 
 
 def _there(name: str, artifact: Artifact) -> dict[str, Any]:
-    nothing = {"after": [], "resources": [], "questions_at_most": None, "bytes": None, "rate": None, "seconds": None}
+    nothing: dict[str, Any] = {
+        "after": [],
+        "resources": [],
+        "questions_at_most": None,
+        "bytes": None,
+        "rate": None,
+        "seconds": None,
+    }
     return {"stage": name, "artifact": artifact.name, "there": True, "rows": artifact.record.rows, **nothing}
 
 
