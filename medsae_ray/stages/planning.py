@@ -86,15 +86,9 @@ def _whole(run: Run, found: Mapping[str, Found], to_make: list[str], capacity: C
 
 
 def _there(name: str, artifact: Artifact) -> dict[str, Any]:
-    nothing: dict[str, Any] = {
-        "after": [],
-        "resources": [],
-        "questions_at_most": None,
-        "bytes": None,
-        "rate": None,
-        "seconds": None,
-    }
-    return {"stage": name, "artifact": artifact.name, "there": True, "rows": artifact.record.rows, **nothing}
+    unknown = dict.fromkeys(("questions_at_most", "bytes", "rate", "seconds"))
+    known = {"stage": name, "artifact": artifact.name, "there": True, "rows": artifact.record.rows}
+    return {**known, "after": [], "resources": [], **unknown}
 
 
 def _to_make(name: str, one: Found, recipe: Recipe, work: dict[str, int | None], rate: Rate | None) -> dict[str, Any]:

@@ -29,7 +29,10 @@ from pathlib import Path
 from medsae_ray.errors import RecipeError
 from medsae_ray.stages import waiting
 from medsae_ray.stages.capacity import cluster_capacity, growth
-from medsae_ray.stages.demands import pool_demands
+from medsae_ray.config.how import Train
+from medsae_ray.stages.demands import train_demand, unit_of
+from medsae_ray.stages.equipment import FILE, FOLDER, MODULE, Thing, lacking
+from ray.util import placement_group
 from medsae_ray.stages.needs import phases_of
 from medsae_ray.stages.pipeline import STAGES
 from medsae_ray.stages.placing import check_placeable
@@ -52,6 +55,16 @@ with waiting.waiting(lambda text: print("SAID", text), demanded(cpus=3.0)[0].dem
 ray.cancel(stuck)
 print("RAN", ray.get(ray.remote(num_cpus=1, num_gpus=1)(lambda: "on a new node").remote(), timeout=90))
 check_placeable(demanded(gpus=1.0), cluster_capacity(), lambda text: print("STILL", text))
+unit = demanded()[0].demands[0].unit
+things = [Thing(MODULE, "json", "a", unit), Thing(MODULE, "no_such_package", "how.vlm", unit)]
+things += [Thing(FILE, "/nowhere/x.bin", "how.paths.weights", unit), Thing(FOLDER, "/tmp/medsae/x", "b", unit)]
+lacks, silent = lacking([*things, Thing(FILE, "/tmp", "how.paths.images", unit_of(64, 0))])
+for problem in lacks:
+    print("LACKS", problem)
+print("SILENT", silent)
+workers = placement_group([{"CPU": 2}] * 3)
+with waiting.waiting(lambda text: print("SAID", text), [train_demand("sae", Train(workers=3, cpus=2.0))]):
+    time.sleep(6)
 print("NODES", len(cluster_capacity().nodes), "LEFT", growth().more)
 """
 
@@ -115,4 +128,8 @@ def test_a_cluster_grows_for_what_it_has_no_node_for_yet(address: str, tmp_path:
     assert any(
         line.startswith("SAID waiting for 1 x {CPU: 3} (how.embed.cpus): no node has that free") for line in said
     )
-    assert said[-2:] == ["RAN on a new node", "NODES 2 LEFT 0"]
+    assert "RAN on a new node" in said and "SILENT []" in said and said[-1] == "NODES 2 LEFT 0"
+    module, file = (line for line in said if line.startswith("LACKS"))
+    assert module.startswith("LACKS how.vlm needs the package no_such_package: node ")
+    assert "how.paths.weights /nowhere/x.bin: node " in file and "does not have it: put it on a disk that all" in file
+    assert any(line.startswith("SAID waiting for 3 x {CPU: 2} (how.train.cpus)") for line in said)
