@@ -117,7 +117,8 @@ def left_of(config: Mapping[str, Any], alive: Mapping[str, int]) -> Growth | Non
             return None
         if more > 0:
             kinds.append(Kind(name, amounts, more))
-    workers = sum(count for name, count in alive.items() if name != config.get("head_node_type"))
+    # Ray may report the head, and nodes that joined by hand, under names of its own.
+    workers = sum(alive.get(name, 0) for name in config["available_node_types"] if name != config.get("head_node_type"))
     total = config.get("max_workers", sum(kind.more for kind in kinds) + workers)
     return Growth(tuple(kinds), max(0, total - workers))
 

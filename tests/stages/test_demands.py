@@ -143,7 +143,7 @@ CONFIG = {
 
 
 def test_what_may_still_be_started_is_what_is_not_there_yet() -> None:
-    grown = left_of(CONFIG, {"head": 1, "gpu": 3})
+    grown = left_of(CONFIG, {"head": 1, "gpu": 3, "node_ff00": 1})
     assert grown == Growth((Kind("decode", {"CPU": 16.0, "GPU": 0.0}, 8), Kind("gpu", {"CPU": 8.0, "GPU": 1.0}, 1)), 2)
     assert left_of({**CONFIG, "available_node_types": {"any": {"max_workers": 2}}}, {}) is None
 

@@ -1,14 +1,15 @@
 """A cluster that can grow, with Ray's own autoscaler: its nodes are processes of this machine."""
 
+import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import free_port
@@ -108,7 +109,10 @@ def address(tmp_path: Path) -> Iterator[str]:
         assert head.poll() is None, (tmp_path / "log").read_text()
         time.sleep(0.5)
     yield f"127.0.0.1:{port}"
-    os.killpg(head.pid, signal.SIGTERM)
+    tree = [*psutil.Process(head.pid).children(recursive=True), psutil.Process(head.pid)]
+    for process in tree:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
     head.wait(30)
 
 
