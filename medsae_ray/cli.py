@@ -1,4 +1,4 @@
-"""The command line: medsae run | sweep | stage | query | show | verify | serve | export | import."""
+"""The command line: medsae run | plan | sweep | stage | query | show | verify | serve | export | import."""
 
 import argparse
 import contextlib
@@ -42,6 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"medsae {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="everything a recipe asks for, up to the report")
+    plan = commands.add_parser("plan", help="what a run would do and take, without running anything")
+    plan.add_argument("--address", metavar="ADDRESS", help="a Ray cluster to hold it against; else this machine")
+    plan.add_argument("--json", action="store_true", help="all of it as JSON")
     sweep = commands.add_parser("sweep", help="many SAEs on one recipe's embeddings, and how they compare")
     stage = commands.add_parser("stage", help="one stage, with whatever it needs")
     stage.add_argument(
@@ -57,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="environment variable with the token that callers have to send",
     )
-    for command, do in ((run, _run), (sweep, _sweep), (stage, _stage), (serve, _serve), (query, _query)):
+    for command, do in ((run, _run), (plan, _plan), (sweep, _sweep), (stage, _stage), (serve, _serve), (query, _query)):
         command.add_argument(
             "recipe", metavar="RECIPE", help="a YAML file, or the name of one that comes with the package"
         )
@@ -105,6 +108,19 @@ def _run(chosen: argparse.Namespace) -> int:
     print(f"kept as: {root.path(report)}")
     print(f"report: {root.path('report.html')}")
     return 0
+
+
+def _plan(chosen: argparse.Namespace) -> int:
+    from medsae_ray.stages.plan_table import plan_tables
+    from medsae_ray.stages.planning import plan
+
+    found = plan(load_recipe(chosen.recipe), chosen.root, chosen.address)
+    if chosen.json:
+        print(json.dumps(found, indent=1, allow_nan=False))
+    else:
+        for part in plan_tables(found):
+            _console().print(part, highlight=False, soft_wrap=isinstance(part, str))
+    return 1 if found["problems"] else 0
 
 
 def _sweep(chosen: argparse.Namespace) -> int:

@@ -2,9 +2,25 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from medsae_ray.config.base import HttpUrl, Model, NodeFolder, PathText, Positive
+
+
+def _share_or_whole(gpus: float) -> float:
+    if gpus > 1 and not gpus.is_integer():
+        raise ValueError("a share of a GPU is at most 1, and more than one GPU a whole number of them")
+    return _countable(gpus)
+
+
+def _countable(amount: float) -> float:
+    if 0 < amount < 1e-4:
+        raise ValueError("Ray counts in ten-thousandths: 0.0001 is the least")
+    return amount
+
+
+Cpus = Annotated[float, Field(gt=0, allow_inf_nan=False), AfterValidator(_countable)]
+Gpus = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_share_or_whole)]
 
 
 class Paths(Model):
@@ -41,17 +57,17 @@ class Pool(Model):
 
     actors: Positive = 1
     """Processes, each with the model loaded."""
-    cpus: Annotated[float, Field(gt=0)] = 1.0
+    cpus: Cpus = 1.0
     """CPUs that one actor reserves in Ray."""
-    gpus: Annotated[float, Field(ge=0)] = 0.0
-    """GPUs that one actor reserves; 0 computes on the CPU. Asked for explicitly, never guessed."""
+    gpus: Gpus = 0.0
+    """GPUs that one actor reserves, or its share of one; 0 computes on the CPU. Asked for explicitly, never guessed."""
     threads: Positive = 1
     """Threads of one actor's arithmetic. Another number may change the last bits of a float."""
     batch_size: Positive = 64
     """Images per forward pass. Another number may change the last bits of a float."""
     readers: Positive = 4
     """Images of one shard that are read at once."""
-    reader_cpus: Annotated[float, Field(gt=0)] = 0.5
+    reader_cpus: Cpus = 0.5
     """CPUs that reading and decoding one shard reserves in Ray. Shards are read ahead of the actors on the CPUs that
     these leave free, (CPUs - actors * cpus) / reader_cpus at once. At 0.5 two shards share a CPU, so that it is busy
     while one waits for its bytes or is handed over; take less for a slow network, 1 if an encoder on the CPU is crowded
@@ -65,10 +81,11 @@ class Train(Model):
 
     workers: Positive = 1
     """Data-parallel processes (DDP). In a sweep every SAE has one, and as many run as the cluster has room for."""
-    cpus: Annotated[float, Field(gt=0)] = 1.0
+    cpus: Cpus = 1.0
     """CPUs per worker."""
-    gpus: Annotated[float, Field(ge=0)] = 0.0
-    """GPUs per worker; 0 trains on the CPU with gloo, otherwise nccl."""
+    gpus: Gpus = 0.0
+    """GPUs per worker; 0 trains on the CPU with gloo, otherwise nccl, which joins no two workers on one GPU: less than
+    1 is for a single worker, and for a sweep."""
     checkpoint_epochs: Positive | None = None
     """Epochs between checkpoints, from which a lost worker or a killed run goes on; null makes one every 30 seconds."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
@@ -95,8 +112,8 @@ class Vlm(Model):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the engine's arithmetic."""
     gpus: Annotated[int, Field(ge=0)] = 0
-    """GPUs per replica (tensor parallel if more than one); 0 runs on the CPU."""
-    cpus: Annotated[float, Field(ge=0)] = 1.0
+    """GPUs per replica (tensor parallel if more than one, all of one node); 0 runs on the CPU."""
+    cpus: Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_countable)] = 1.0
     """CPUs that a replica reserves in Ray."""
     replicas: Positive = 1
     """Copies of the engine."""

@@ -14,14 +14,15 @@ from rich.status import Status
 
 from medsae_ray.config import Recipe
 from medsae_ray.errors import MedsaeError, RecipeError
-from medsae_ray.service.deployment import deployed
+from medsae_ray.service.deployment import check_service, deployed
 from medsae_ray.service.finished import open_run
 from medsae_ray.service.guard import digest
 from medsae_ray.service.limits import Limits
 from medsae_ray.service.wire import CALLBACK
 from medsae_ray.stages.cluster import cluster
+from medsae_ray.stages.engine import APPLICATION as ENGINE
 from medsae_ray.stages.engine import start_engine
-from medsae_ray.stages.serving import quiet
+from medsae_ray.stages.serving import ABSENT, DEPLOY_FAILED, quiet, status_of
 from medsae_ray.stages.vlm import identity_of, settings_of
 
 SHORTEST_TOKEN = 16
@@ -31,13 +32,16 @@ def serve_run(recipe: Recipe, root: str, host: str, port: int, token_variable: s
     """Serve the finished run of `recipe` below `root` until the process is told to stop.
 
     Raises ArtifactError if the run is not finished, EngineError if its engine does not start, and RecipeError for an
-    address that needs a token and has none.
+    address that needs a token and has none, or for models that the cluster has no room for together.
     """
     token = token_of(token_variable, needed=not is_loopback(host))
     run = open_run(recipe, root)
     limits = Limits()
-    with cluster(recipe.how), http(host, port, limits), contextlib.ExitStack() as engine:
-        if run.has_engine and not (recipe.how.vlm and recipe.how.vlm.url):
+    hosted = run.has_engine and not (recipe.how.vlm and recipe.how.vlm.url)
+    with cluster(recipe.how), contextlib.ExitStack() as engine:
+        check_service(recipe, hosted and status_of(ENGINE)[0] in (ABSENT, DEPLOY_FAILED))
+        engine.enter_context(http(host, port, limits))
+        if hosted:
             with console.status("engine") as shown:
                 started = start_engine(settings_of(recipe), lambda text: _say(shown, text), identity_of(recipe))
                 engine.enter_context(started)

@@ -14,7 +14,10 @@ from medsae_ray.service.app import Desk, make_app
 from medsae_ray.service.finished import Finished
 from medsae_ray.service.limits import Limits
 from medsae_ray.service.link import ClusterEngine, Link, UrlEngine
-from medsae_ray.stages.cluster import own_error, require
+from medsae_ray.stages.capacity import cluster_capacity
+from medsae_ray.stages.cluster import own_error
+from medsae_ray.stages.needs import service_phase
+from medsae_ray.stages.placing import check_placeable
 from medsae_ray.stages.serving import DEPLOY_FAILED, RUNNING, quiet, status_of
 from medsae_ray.stages.vlm import identity_of
 
@@ -64,10 +67,16 @@ def _gpus(recipe: Recipe) -> float:
     return max(recipe.how.embed.gpus, recipe.how.encode.gpus)
 
 
+def check_service(recipe: Recipe, engine: bool) -> None:
+    """RecipeError if the cluster has no room for the replica, beside the recipe's engine if that is still to start."""
+    phase = service_phase(recipe, CPUS, _gpus(recipe), engine)
+    check_placeable([phase], cluster_capacity(), lambda text: None)
+
+
 @contextlib.contextmanager
 def deployed(run: Finished, token: str | None, limits: Limits | None = None) -> Iterator[None]:
     """The service for the length of the block, on the cluster and the HTTP proxy that are there."""
-    require("embed", CPUS, _gpus(run.recipe))
+    check_service(run.recipe, engine=False)
     try:
         with quiet():
             serve._run(application(run, token, limits), name=APPLICATION, route_prefix="/", _blocking=False)

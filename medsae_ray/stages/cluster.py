@@ -12,7 +12,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from medsae_ray import errors
 from medsae_ray.config import How
-from medsae_ray.errors import MedsaeError, RecipeError, ShardError
+from medsae_ray.errors import MedsaeError, ShardError
 
 
 @contextlib.contextmanager
@@ -80,14 +80,3 @@ def told_plainly(what: str) -> Iterator[None]:
             raise
         said = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ShardError(f"{what}: the cluster lost what was computed ({type(error).__name__}: {said})") from error
-
-
-def require(what: str, cpus: float, gpus: float) -> None:
-    """Refuse a request that the cluster can never place, instead of waiting for ever."""
-    have = ray.cluster_resources()
-    for kind, wanted in (("CPU", cpus), ("GPU", gpus)):
-        if wanted > have.get(kind, 0):
-            raise RecipeError(
-                f"how.{what} asks for {wanted:g} {kind}s, the Ray cluster has {have.get(kind, 0):g}; "
-                f"lower it or use a larger cluster"
-            )

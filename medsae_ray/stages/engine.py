@@ -17,10 +17,12 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 
 from medsae_ray.core.naming.engine import BATCH, Asked, EngineSettings, Writing, Wrote, model_identity
 from medsae_ray.errors import EngineError
-from medsae_ray.stages.cluster import require
+from medsae_ray.stages.capacity import cluster_capacity
+from medsae_ray.stages.demands import Phase, engine_demand
 from medsae_ray.stages.engine_causes import explain, known_cause
 from medsae_ray.stages.engine_server import VlmServer
-from medsae_ray.stages.engine_vllm import PHASE, bundles, environment
+from medsae_ray.stages.engine_vllm import PHASE, bundles, environment, strategy
+from medsae_ray.stages.placing import check_placeable
 from medsae_ray.stages.serving import ABSENT, DELETING, DEPLOY_FAILED, RUNNING, quiet, status_of
 
 APPLICATION = "medsae-engine"
@@ -107,7 +109,8 @@ def start_engine(
     serve_ran = bool(serve.status().proxies) or bool(serve.status().applications)
     found = status_of(APPLICATION)[0]
     if found in (ABSENT, DEPLOY_FAILED, DELETING):
-        require("engine", settings.replicas * settings.cpus, settings.replicas * settings.gpus)
+        engine = engine_demand(settings.cpus, settings.gpus, settings.replicas)
+        check_placeable([Phase("the engine", (engine,))], cluster_capacity(), on_progress)
         _deploy(settings, identity, serve_ran)
         found = ABSENT
     try:
@@ -132,7 +135,7 @@ def engine_application(settings: EngineSettings, identity: str) -> serve.Applica
             "runtime_env": {"env_vars": environment(settings)},
         },
         placement_group_bundles=bundles(settings),
-        placement_group_strategy="PACK",
+        placement_group_strategy=strategy(settings),
         max_ongoing_requests=settings.max_ongoing,
         max_queued_requests=settings.max_ongoing,
         max_constructor_retry_count=2,

@@ -13,6 +13,7 @@ from ray.experimental.internal_kv import _internal_kv_put
 
 from medsae_ray.core.naming.engine import EngineSettings
 from medsae_ray.core.naming.model_limits import LONGEST, limits_of
+from medsae_ray.stages.demands import engine_bundles
 
 PHASE = b"medsae-engine-phase"
 """Key under which a starting replica says what it is doing; nobody can call it before it has started."""
@@ -44,7 +45,7 @@ def llm_config(settings: EngineSettings, identity: str, config: Any) -> Any:
     return config(
         model_loading_config={"model_id": identity, "model_source": settings.model},
         engine_kwargs=engine_arguments(settings) | {"enable_prompt_tokens_details": True},
-        placement_group_config={"bundles": bundles(settings), "strategy": "PACK"},
+        placement_group_config={"bundles": bundles(settings), "strategy": strategy(settings)},
         callback_config={"callback_class": "medsae_ray.stages.engine_parts.NoDownload"},
         log_engine_metrics=False,
     )
@@ -89,10 +90,13 @@ def _default_length(settings: EngineSettings) -> int:
 
 def bundles(settings: EngineSettings) -> list[dict[str, float]]:
     """What a replica reserves: one bundle per GPU, the replica itself in the first; or its CPUs."""
-    cpus = max(settings.cpus, 0.001)  # Ray refuses an empty bundle
-    if not settings.gpus:
-        return [{"CPU": cpus}]
-    return [{"CPU": cpus, "GPU": 1.0}] + [{"GPU": 1.0}] * (settings.gpus - 1)
+    return engine_bundles(settings.cpus, settings.gpus)
+
+
+def strategy(settings: EngineSettings) -> str:
+    """How Ray places them. A model that is split over several GPUs exchanges its layers' results for every token, for
+    which a network between nodes is too slow."""
+    return "STRICT_PACK" if settings.gpus > 1 else "PACK"
 
 
 def environment(settings: EngineSettings) -> dict[str, str]:

@@ -20,6 +20,7 @@ from medsae_ray.core.names import atlas, label_names
 from medsae_ray.core.schema import METADATA
 from medsae_ray.core.warnings import RunWarning
 from medsae_ray.stages.copies import copied, feature_warnings
+from medsae_ray.stages.demands import task_demand
 from medsae_ray.stages.run import Made, Run, Stage
 
 T = TypeVar("T")
@@ -188,6 +189,14 @@ def features_parents(recipe: Recipe) -> tuple[str, ...]:
     return ("manifest", "embeddings", "sae", "activations")
 
 
-FEATURES = Stage("features", 3, features_parents, features_what, _features, warnings=_warnings)
+FEATURES = Stage(
+    "features",
+    3,
+    features_parents,
+    features_what,
+    _features,
+    warnings=_warnings,
+    demands=lambda recipe: (task_demand("features"),),
+)
 LABEL_NAMES = Stage("label_names", 2, lambda recipe: ("features",), lambda run: {}, _label_names)
 ATLAS = Stage("atlas", 2, _atlas_parents, lambda run: {}, _atlas)

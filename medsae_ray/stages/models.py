@@ -13,6 +13,7 @@ from medsae_ray.core.encoders.hub import pinned
 from medsae_ray.core.images import Preprocess
 from medsae_ray.core.reading import Reading
 from medsae_ray.stages.datasets import image_store
+from medsae_ray.stages.demands import pool_demands
 from medsae_ray.stages.doubts import of_embeddings
 from medsae_ray.stages.first_images import FirstImages, refuse_none
 from medsae_ray.stages.run import Made, Run, Stage
@@ -60,7 +61,7 @@ def _embed(run: Run, draft: Draft) -> Made:
     # The driver may have no GPU; it needs the shape of the embeddings, not the embeddings.
     probe = replace(work, device="cpu").load()
     first = FirstImages(run, draft)
-    made = refuse_none(run.map(work, draft, schema.embeddings(*probe.layout), how.embed, "embed", first.look))
+    made = refuse_none(run.map(work, draft, schema.embeddings(*probe.layout), how.embed, first.look))
     return replace(made, metrics={"notes": total(receipt.noted for receipt in made.files), **probe.encoder.notes})
 
 
@@ -73,8 +74,23 @@ def _encode(run: Run, draft: Draft) -> Made:
         threads=pool.threads,
         batch_size=pool.batch_size,
     )
-    return run.map(work, draft, schema.activations(work.layout.grid is not None), pool, "encode")
+    return run.map(work, draft, schema.activations(work.layout.grid is not None), pool)
 
 
-EMBEDDINGS = Stage("embeddings", 4, lambda recipe: ("manifest",), _embed_what, _embed, warnings=of_embeddings)
-ACTIVATIONS = Stage("activations", 1, lambda recipe: ("embeddings", "sae"), lambda run: {}, _encode)
+EMBEDDINGS = Stage(
+    "embeddings",
+    4,
+    lambda recipe: ("manifest",),
+    _embed_what,
+    _embed,
+    warnings=of_embeddings,
+    demands=lambda recipe: pool_demands("embeddings", recipe.how.embed, "how.embed"),
+)
+ACTIVATIONS = Stage(
+    "activations",
+    1,
+    lambda recipe: ("embeddings", "sae"),
+    lambda run: {},
+    _encode,
+    demands=lambda recipe: pool_demands("activations", recipe.how.encode, "how.encode"),
+)

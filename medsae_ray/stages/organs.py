@@ -10,9 +10,10 @@ from medsae_ray.core.artifact import Artifact, Draft
 from medsae_ray.core.datasets.organs import OrganWork, Ward
 from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.core.datasets.totalsegmentator import files, listed, metadata, segmentator_rows
+from medsae_ray.stages.demands import pool_demands
 from medsae_ray.stages.run import Made, Run, Stage
 
-WRITER_CPUS, READER_CPUS = 0.1, 0.9
+POOL = Pool(cpus=0.1, reader_cpus=0.9)
 """Masks are inflated, which takes a CPU for each shard that is read; writing a part takes next to nothing."""
 
 
@@ -40,9 +41,9 @@ def _make(run: Run, draft: Draft) -> Made:
         skipped, start = Counter[str](), len(wards)
         wards += listed(dataset, run.recipe.paths_of(dataset), skipped)
         about.append({"shards": [start, len(wards)], "passed_over": dict(sorted(skipped.items()))})
-    pool = Pool(cpus=WRITER_CPUS, reader_cpus=READER_CPUS, retries=run.recipe.how.embed.retries)
-    made = run.map(OrganWork(wards), draft, schema.organs(), pool, "cpus")
+    pool = POOL.model_copy(update={"retries": run.recipe.how.embed.retries})
+    made = run.map(OrganWork(wards), draft, schema.organs(), pool)
     return replace(made, metrics={"datasets": about})
 
 
-ORGANS = Stage("organs", 3, lambda recipe: (), _what, _make)
+ORGANS = Stage("organs", 3, lambda recipe: (), _what, _make, demands=lambda recipe: pool_demands("organs", POOL))

@@ -14,6 +14,7 @@ from medsae_ray.core.datasets.rows import Rows, label_names
 from medsae_ray.core.phantom import LABELS, METADATA, TRAINING_SEEDS, Hospital, Study, patient
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import RecipeError
+from medsae_ray.stages.demands import pool_demands
 from medsae_ray.stages.run import Made, Run, Stage
 
 PATIENTS_PER_SHARD = 64
@@ -114,7 +115,7 @@ def _draw(run: Run, draft: Draft) -> Made:
                 f"the seed of dataset {dataset.name} is {dataset.seed}; the shipped models were trained on patients of "
                 f"seeds {TRAINING_SEEDS.start} to {TRAINING_SEEDS.stop - 1}, take another"
             )
-    return run.map(DrawWork(draft.store, wards(datasets)), draft, phantom_schema(), DRAWERS, "cpus")
+    return run.map(DrawWork(draft.store, wards(datasets)), draft, phantom_schema(), DRAWERS)
 
 
 def _what(run: Run) -> dict[str, Any]:
@@ -122,4 +123,4 @@ def _what(run: Run) -> dict[str, Any]:
     return drawn(found[0]) if len(found) == 1 else {"datasets": [drawn(d) | {"name": d.name} for d in found]}
 
 
-IMAGES = Stage("images", 1, lambda recipe: (), _what, _draw)
+IMAGES = Stage("images", 1, lambda recipe: (), _what, _draw, demands=lambda recipe: pool_demands("images", DRAWERS))

@@ -33,6 +33,7 @@ from medsae_ray.stages.organs import ORGANS, segmented
 from medsae_ray.stages.pages import named, page_id, publish
 from medsae_ray.stages.phantoms import IMAGES, hospitals
 from medsae_ray.stages.probes import PROBES
+from medsae_ray.stages.ready import ready
 from medsae_ray.stages.replication import SEVERAL
 from medsae_ray.stages.reporting import report_data
 from medsae_ray.stages.run import Run, Stage
@@ -53,6 +54,12 @@ _STAGES = (
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _STAGES}
 
 
+def goals_of(recipe: Recipe) -> tuple[str, ...]:
+    """What a whole run makes; everything else is made for these."""
+    several = ("replication", "duplicates") if recipe.what.datasets else ()
+    return ("features", *(("answers",) if recipe.what.naming else ()), "probes", "atlas", *several)
+
+
 def run_recipe(
     recipe: Recipe, root: str, console: Console | None = None, engine: Engine | None = None
 ) -> dict[str, Any]:
@@ -68,6 +75,7 @@ def run_recipe(
         check_engine(recipe, run.console)
         if recipe.what.vocabulary and run.committed("vocabulary_names") is None:
             text_half(recipe)  # what it lacks is said now, not after the images are embedded
+        ready(run, *goals_of(recipe))
         check(run, "atlas")
         if recipe.what.naming:
             run.together("features", "answers")
@@ -120,6 +128,7 @@ def run_stage(recipe: Recipe, root: str, name: str, console: Console | None = No
     with Run(recipe, Store(root), STAGES, console or Console(quiet=True)) as run:
         if name in naming:
             check_engine(recipe, run.console)
+        ready(run, name, beside=False)
         check(run, name)
         artifact = run.artifact(name)
         if name == SWEEP.name:

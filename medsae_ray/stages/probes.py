@@ -9,6 +9,7 @@ import ray
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Draft
 from medsae_ray.core.probe import Probed, ProbeWork, Sample, gathered, probe, probe_rows
+from medsae_ray.stages.demands import task_demand
 from medsae_ray.stages.features import features_parents, group_sums, labels_of
 from medsae_ray.stages.run import Made, Run, Stage
 
@@ -73,4 +74,4 @@ def _what(run: Run) -> dict[str, Any]:
     return {"level": what.features.level, "uncertain": what.uncertain, "blank": what.blank}
 
 
-PROBES = Stage("probes", 1, features_parents, _what, _probes)
+PROBES = Stage("probes", 1, features_parents, _what, _probes, demands=lambda recipe: (task_demand("probes"),))

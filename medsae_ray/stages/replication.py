@@ -16,6 +16,7 @@ from medsae_ray.core.fingerprint import FingerprintWork, Prints, duplicates
 from medsae_ray.core.reading import Reading
 from medsae_ray.core.replicated import best_pairs, pair_table
 from medsae_ray.stages.datasets import image_store
+from medsae_ray.stages.demands import pool_demands, task_demand
 from medsae_ray.stages.features import features_parents, features_what, labels_of, measure
 from medsae_ray.stages.run import Made, Run, Stage
 
@@ -66,8 +67,13 @@ def _counts(result: Replication) -> dict[str, int]:
 def _fingerprints(run: Run, draft: Draft) -> Made:
     reading, pool = Reading.of(run.recipe.what.images), run.recipe.how.embed
     work = FingerprintWork(draft.parents["manifest"], image_store(run), reading, pool.readers)
-    readers = Pool(actors=pool.actors, cpus=0.5, reader_cpus=pool.reader_cpus, retries=pool.retries)
-    return run.map(work, draft, schema.fingerprints(), readers, "cpus")
+    return run.map(work, draft, schema.fingerprints(), _readers(run.recipe))
+
+
+def _readers(recipe: Recipe) -> Pool:
+    """Readers make the fingerprints, so the actors that write them take little."""
+    pool = recipe.how.embed
+    return Pool(actors=pool.actors, cpus=0.5, reader_cpus=pool.reader_cpus, retries=pool.retries)
 
 
 def _duplicates(run: Run, draft: Draft) -> Made:
@@ -118,9 +124,23 @@ def _of_manifest(recipe: Recipe) -> tuple[str, ...]:
     return ("manifest",)
 
 
-DATASET_FEATURES = Stage("dataset_features", 2, features_parents, _dataset_what, _dataset_features)
+DATASET_FEATURES = Stage(
+    "dataset_features",
+    2,
+    features_parents,
+    _dataset_what,
+    _dataset_features,
+    demands=lambda recipe: (task_demand("dataset_features"),),
+)
 REPLICATION = Stage("replication", 2, lambda recipe: ("dataset_features",), _replication_what, _replication)
-FINGERPRINTS = Stage("fingerprints", 3, _of_manifest, lambda run: run.recipe.what.images.model_dump(), _fingerprints)
+FINGERPRINTS = Stage(
+    "fingerprints",
+    3,
+    _of_manifest,
+    lambda run: run.recipe.what.images.model_dump(),
+    _fingerprints,
+    demands=lambda recipe: pool_demands("fingerprints", _readers(recipe)),
+)
 DUPLICATES = Stage(
     "duplicates",
     1,

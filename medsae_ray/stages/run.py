@@ -5,7 +5,7 @@ import os
 import platform
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -25,10 +25,12 @@ from medsae_ray.core.unreadable import counted, nothing_usable
 from medsae_ray.core.warnings import RunWarning, distinct
 from medsae_ray.core.work import ShardWork
 from medsae_ray.signals import rearm
-from medsae_ray.stages.cluster import cluster, require, told_plainly
+from medsae_ray.stages.cluster import cluster, told_plainly
+from medsae_ray.stages.demands import Demand
 from medsae_ray.stages.progress import DOING, Bar, Bars
 from medsae_ray.stages.shards import map_shards
 from medsae_ray.stages.vlm import cluster_engine
+from medsae_ray.stages.waiting import waiting
 
 T = TypeVar("T")
 REASONS = 3
@@ -68,6 +70,8 @@ class Stage:
     make, and in no name."""
     warnings: Callable[["Run", Artifact], Iterable[RunWarning]] = lambda run, artifact: ()
     """What a reader of the artifact has to know, from its record."""
+    demands: Callable[[Recipe], Iterable[Demand]] = lambda recipe: ()
+    """What it holds of the cluster at once, beside the engine; nothing if it computes in the run's own process."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,8 @@ class Run:
         self._on_exit = contextlib.ExitStack()
         self._connected = False
         self._engine = engine
+        self._steps = Counter[str]()
+        """Pieces of work that have come back, by what they are called: while they do, nothing is waited for."""
         self._bars = Bars(console)
 
     def __enter__(self) -> "Run":
@@ -142,10 +148,11 @@ class Run:
             stage = self.stages[name]
             parents = {parent: self.committed(parent) for parent in stage.parents(self.recipe)}
             there = {parent: artifact for parent, artifact in parents.items() if artifact}
-            return self._draft(stage, there).committed() if len(there) == len(parents) else None
+            return self.draft(stage, there).committed() if len(there) == len(parents) else None
         return self._artifacts[name]
 
-    def _draft(self, stage: Stage, parents: dict[str, Artifact]) -> Draft:
+    def draft(self, stage: Stage, parents: dict[str, Artifact]) -> Draft:
+        """The artifact of `stage` by what it is made of, whether it is there or not."""
         return Draft(self.root, stage.name, stage.version, stage.what(self), parents)
 
     def together(self, *names: str) -> None:
@@ -188,6 +195,11 @@ class Run:
                 self._connected = True
             rearm()
 
+    @property
+    def has_engine(self) -> bool:
+        """Whether the engine has been started, or was given."""
+        return self._engine is not None
+
     def engine(self) -> Engine:
         """The vision-language engine, started when it is first needed and stopped at the end of the run."""
         with self._starting:
@@ -209,7 +221,6 @@ class Run:
         draft: Draft,
         schema: pa.Schema,
         pool: Pool,
-        what: str,
         look: Callable[[Receipt], None] = lambda receipt: None,
     ) -> Made:
         """Compute the parts of a sharded artifact that are not there yet.
@@ -223,7 +234,6 @@ class Run:
         todo = sorted(set(work.rows) - set(receipts))
         if todo and self.recipe.how.engine == "ray":
             self.connect()
-            require(what, pool.actors * pool.cpus + pool.reader_cpus, pool.actors * pool.gpus)
         new = self.track(map_shards(work, writer, todo, pool, self.recipe.how.engine), draft.stage, len(todo))
         with contextlib.closing(new):
             for receipt in new:
@@ -237,16 +247,17 @@ class Run:
             for item in items:
                 yield item
                 bar.advance()
+                self._steps[label] += 1
 
     def _make(self, stage: Stage, parents: dict[str, Artifact]) -> Artifact:
-        draft = self._draft(stage, parents)
+        draft = self.draft(stage, parents)
         found = draft.committed()
         if found is None:
             for name in stage.needs(self.recipe):
                 self.artifact(name)
             self.say(f"{stage.name}: {DOING.get(stage.name, 'is made')}")
             start, clock = now(), time.perf_counter()
-            with told_plainly(stage.name):
+            with told_plainly(stage.name), self._waiting(stage):
                 made = stage.make(self, draft)
             seconds = time.perf_counter() - clock
             found = commit(draft, made, start, seconds)
@@ -258,6 +269,11 @@ class Run:
         self.console.print(f"[green]✓[/] {record.name}" + _tick(record, seconds))
         self._warn(stage.warnings(self, found))
         return found
+
+    def _waiting(self, stage: Stage) -> contextlib.AbstractContextManager[None]:
+        """Says what the stage waits for, if the cluster has no room for it."""
+        demands = tuple(stage.demands(self.recipe)) if self.recipe.how.engine == "ray" else ()
+        return waiting(self.say, demands, self._steps.total)
 
     def _warn(self, warnings: Iterable[RunWarning]) -> None:
         for warning in distinct(warnings):

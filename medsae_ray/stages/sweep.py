@@ -16,6 +16,7 @@ from medsae_ray.core.sae.defaults import check_fits
 from medsae_ray.core.sweep import DIED, ranked, result_row
 from medsae_ray.errors import MedsaeError
 from medsae_ray.stages.closing import sweep_table
+from medsae_ray.stages.demands import train_demand
 from medsae_ray.stages.pages import page_id, publish
 from medsae_ray.stages.run import Made, Run, Stage
 from medsae_ray.stages.sweep_tasks import Task, train_all
@@ -86,4 +87,11 @@ def _what(run: Run) -> dict[str, Any]:
     return {"sae": SAE.version, "members": [{"changes": m.changes, "settings": m.sae.settings()} for m in members]}
 
 
-SWEEP = Stage("sweep", 1, lambda recipe: ("embeddings", "manifest"), _what, _make)
+SWEEP = Stage(
+    "sweep",
+    1,
+    lambda recipe: ("embeddings", "manifest"),
+    _what,
+    _make,
+    demands=lambda recipe: (train_demand("sweep", recipe.how.train, workers=1),),
+)

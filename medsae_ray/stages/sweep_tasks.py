@@ -22,7 +22,7 @@ from medsae_ray.core.sae.normalise import Normalisation
 from medsae_ray.core.sweep import DIED, Failure
 from medsae_ray.errors import DivergedError, MedsaeError
 from medsae_ray.stages.checkpoints import newest_state, to_bytes
-from medsae_ray.stages.cluster import own_error, require
+from medsae_ray.stages.cluster import own_error
 from medsae_ray.stages.run import Run, commit, now
 from medsae_ray.stages.tables import split_table
 from medsae_ray.stages.train import SPLITS, Job, made_of, train_here
@@ -69,7 +69,6 @@ def _on_ray(run: Run, tasks: list[Task]) -> Ended:
     run.connect()
     job = tasks[0].job
     how = job.how
-    require("train", how.cpus, how.gpus)
     remote = ray.remote(num_cpus=how.cpus, max_retries=how.retries)
     rows = [remote(_rows).remote(job, split) for split in SPLITS]
     kinds = {task.kind for task in tasks}

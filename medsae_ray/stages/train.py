@@ -38,7 +38,8 @@ from medsae_ray.core.unreadable import counted
 from medsae_ray.core.warnings import RunWarning
 from medsae_ray.errors import DatasetError, MedsaeError
 from medsae_ray.stages.checkpoints import Pace, from_bytes, newest_state, read_state, to_bytes
-from medsae_ray.stages.cluster import own_error, require
+from medsae_ray.stages.cluster import own_error
+from medsae_ray.stages.demands import train_demand
 from medsae_ray.stages.run import Made, Run, Stage
 from medsae_ray.stages.tables import sample_rows, split_table
 from medsae_ray.stages.train_progress import Tell, show, teller, watched
@@ -179,7 +180,6 @@ def _own_of(exceptions: Mapping[int, Exception]) -> MedsaeError | None:
 def _train_on_ray(run: Run, job: Job) -> Fitted:
     run.connect()
     how = job.how
-    require("train", how.workers * how.cpus, how.workers * how.gpus)
     job.attempts.check_writable()
     filesystem, path = job.attempts.opened
     attempt = f"attempt-{uuid.uuid4().hex[:12]}"
@@ -312,4 +312,12 @@ def _far(found: float, wanted: float, metrics: dict[str, Any]) -> str:
 
 
 _PARENTS = ("embeddings", "manifest")
-SAE = Stage("sae", 5, lambda recipe: _PARENTS, _what, _make, warnings=lambda run, sae: sae_warnings(sae.record))
+SAE = Stage(
+    "sae",
+    5,
+    lambda recipe: _PARENTS,
+    _what,
+    _make,
+    warnings=lambda run, sae: sae_warnings(sae.record),
+    demands=lambda recipe: (train_demand("sae", recipe.how.train),),
+)

@@ -17,6 +17,8 @@ from medsae_ray.core.naming.openai_api import OpenAiEngine
 from medsae_ray.core.naming.pictures import picture
 from medsae_ray.core.naming.prompts import question
 from medsae_ray.errors import RecipeError
+from medsae_ray.stages.demands import hosted
+from medsae_ray.stages.waiting import waiting
 
 if TYPE_CHECKING:
     from medsae_ray.stages.run import Run
@@ -143,6 +145,7 @@ def cluster_engine(run: "Run") -> Iterator[Engine]:
     run.connect()
     with (
         run.bar("engine", None) as bar,
+        waiting(run.say, hosted(run.recipe.how.vlm)),
         start_engine(settings_of(run.recipe), bar.say, identity_of(run.recipe)) as engine,
     ):
         bar.close()

@@ -44,7 +44,7 @@ def test_every_member_of_a_sweep(data: tuple[Path, Path], tmp_path: Path) -> Non
 
 
 def test_a_batch_and_workers_that_do_not_go_together(data: tuple[Path, Path], tmp_path: Path) -> None:
-    error = str(refused(recipe_data(*data, train={"workers": 13}), tmp_path))
+    error = str(refused(recipe_data(*data, engine="loop", train={"workers": 13}), tmp_path))
     assert "batch_size = 16 cannot be split over 13 workers; take 13" in error
     assert "how.train.workers = 13 is above the 12 images of split naming" in error
 

@@ -101,8 +101,9 @@ def test_a_phantom_run_never_uses_patients_that_the_encoder_was_trained_on(tmp_p
 
 
 def test_gpus_that_the_cluster_lacks_are_refused(ray_cluster: None, data: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"how\.embed asks for 1 GPUs, the Ray cluster has 0"):
+    with pytest.raises(RecipeError, match=r"how\.embed\.gpus is 1: .* the Ray cluster, which has \{CPU: "):
         run_stage(recipe(data, embed={"gpus": 1}), str(tmp_path), "embeddings")
+    assert not [*tmp_path.iterdir()], "it is said before the first stage"
 
 
 def test_the_policy_for_uncertain_labels_does_not_touch_embeddings(data: tuple[Path, Path], tmp_path: Path) -> None:

@@ -1,0 +1,167 @@
+"""What the nodes of a cluster have to have besides CPUs and GPUs: packages, files, folders, and access to models.
+
+The driver's own node says so itself where it is needed. Every other node is asked by one small task that takes no CPU,
+so that a busy one answers as well.
+"""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.fs as pafs
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from medsae_ray.config.datasets import Dataset
+from medsae_ray.core.encoders.hub import is_id, snapshot
+from medsae_ray.core.naming.reply import one_line
+from medsae_ray.core.packing import Node, Unit, place
+from medsae_ray.core.storage import split_uri
+from medsae_ray.stages.datasets import image_folder
+from medsae_ray.stages.demands import Demand, hosted
+from medsae_ray.stages.needs import ASKING
+from medsae_ray.stages.run import Run
+from medsae_ray.stages.vlm import BUILTIN, model_of
+
+ANSWER_S = 30.0
+"""Seconds that all nodes together have to answer."""
+READERS = {"dicom": "pydicom", "vindr-cxr": "pydicom", "totalsegmentator": "nibabel"}
+MODULE, FILE, FOLDER, MODEL = "module", "file", "folder", "model"
+
+
+class Thing(NamedTuple):
+    """Something that nodes have to have."""
+
+    kind: str
+    """MODULE, FILE (also a folder or an object of a store), FOLDER (made if it is not there) or MODEL (an id)."""
+    name: str
+    said: str
+    """How the recipe asks for it."""
+    unit: Unit
+    """What needs it: a node without room for that does not."""
+
+
+def things_of(run: Run, to_make: list[str]) -> Iterator[Thing]:
+    """What the stages `to_make` need on the nodes that they compute on."""
+    for name in to_make:
+        for demand in run.stages[name].demands(run.recipe) if run.recipe.how.engine == "ray" else ():
+            yield from _of_stage(run, name, demand)
+    if set(ASKING) & set(to_make):
+        for demand in hosted(run.recipe.how.vlm):
+            yield from _of_engine(run, demand)
+
+
+def _of_stage(run: Run, stage: str, demand: Demand) -> Iterator[Thing]:
+    recipe, paths = run.recipe, run.recipe.how.paths
+    reads = stage in ("organs", "embeddings", "fingerprints") and demand.what == "readers"
+    for source in recipe.what.sources if reads else ():
+        if source.kind in READERS and (stage != "organs" or source.kind == "totalsegmentator"):
+            yield Thing(MODULE, READERS[source.kind], f"dataset {source.name} ({source.kind})", demand.unit)
+        if source.kind != "phantom":
+            yield from _images(run, source, demand.unit)
+    if reads and recipe.how.cache:
+        yield Thing(FOLDER, recipe.how.cache.folder, "how.cache.folder", demand.unit)
+    if stage == "embeddings" and demand.what == "actors":
+        if recipe.what.encoder.kind == "onnx":
+            yield Thing(MODULE, "onnxruntime", "encoder onnx", demand.unit)
+        if paths.weights and not paths.weights.startswith(("builtin:", "http:", "https:")):
+            kind = MODEL if recipe.what.encoder.takes_ids and is_id(paths.weights) else FILE
+            yield Thing(kind, paths.weights, "how.paths.weights", demand.unit)
+    if stage in ("sae", "sweep") and recipe.how.train.scratch:
+        yield Thing(FOLDER, recipe.how.train.scratch, "how.train.scratch", demand.unit)
+
+
+def _images(run: Run, source: Dataset, unit: Unit) -> Iterator[Thing]:
+    folder, said = image_folder(run, source)
+    if not folder.uri.startswith(("http:", "https:")):
+        yield Thing(FILE, folder.uri, said.partition(" is ")[0], unit)
+
+
+def _of_engine(run: Run, demand: Demand) -> Iterator[Thing]:
+    vlm = run.recipe.how.vlm
+    assert vlm is not None, "an engine is hosted"
+    yield Thing(MODULE, "vllm", "how.vlm", demand.unit)
+    model = model_of(vlm)
+    if vlm.model in BUILTIN:
+        return
+    if is_id(model):
+        yield Thing(MODEL, f"{model}@{vlm.revision}" if vlm.revision else model, "how.vlm.model", demand.unit)
+    else:
+        yield Thing(FILE, model, "how.vlm.model", demand.unit)
+
+
+def lacking(things: list[Thing]) -> tuple[list[str], list[str]]:
+    """What other nodes than this one lack, and which of them did not answer."""
+    here = ray.get_runtime_context().get_node_id()
+    asked: dict[Any, tuple[str, list[Thing]]] = {}
+    for node in ray.nodes():
+        own = [thing for thing in dict.fromkeys(things) if place([thing.unit], [Node("", node["Resources"])])]
+        if node["Alive"] and node["NodeID"] != here and own:
+            asked[_ask(node["NodeID"], own)] = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})", own
+    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S) if asked else ([], [])
+    problems = [problem for one in answered for problem in _problems(one, *asked[one])]
+    return problems, [asked[one][0] for one in silent]
+
+
+def _ask(node: str, things: list[Thing]) -> Any:
+    # The engine's replicas get these of the driver's variables; see `environment` of engine_vllm.
+    passed = {name: os.environ[name] for name in ("HF_TOKEN", "HF_HOME", "HF_HUB_OFFLINE") if name in os.environ}
+    variables = passed if any(thing.kind == MODEL and thing.said == "how.vlm.model" for thing in things) else {}
+    task = ray.remote(num_cpus=0, max_retries=0)(look).options(
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+        **({"runtime_env": {"env_vars": variables}} if variables else {}),
+    )
+    return task.remote([(thing.kind, thing.name) for thing in things])
+
+
+def _problems(one: Any, node: str, things: list[Thing]) -> Iterator[str]:
+    try:
+        found = ray.get(one)
+    except Exception as error:  # of many kinds: the node was lost, or has no such package
+        said = one_line(str(error).strip().rpartition("\n")[2])[:300]
+        yield f"node {node} of the cluster cannot look for what the recipe needs: {said}"
+        return
+    for thing, problem in zip(things, found, strict=True):
+        if problem:
+            yield f"{thing.said} {_shown(thing)}: node {node} of the cluster {problem}"
+
+
+def _shown(thing: Thing) -> str:
+    return f"needs the package {thing.name}" if thing.kind == MODULE else thing.name
+
+
+def look(things: list[tuple[str, str]]) -> list[str]:
+    """On a node: what is wrong with each thing there, "" if nothing is."""
+    return [_LOOKS[kind](name) for kind, name in things]
+
+
+def _module(name: str) -> str:
+    return "" if importlib.util.find_spec(name) else "does not have it: install medsae-ray[gpu] or [cpu] on every node"
+
+
+def _file(name: str) -> str:
+    folder, inner = split_uri(name)
+    try:
+        found = folder.opened[0].get_file_info(folder.path(inner)).type
+    except Exception as error:  # of many kinds: the store's, the network's
+        return f"cannot reach it ({type(error).__name__}): give every node the driver's rights and network"
+    there = "put it on a disk that all nodes mount, or on an object store"
+    return f"does not have it: {there}" if found == pafs.FileType.NotFound else ""
+
+
+def _folder(name: str) -> str:
+    nearest = next(folder for folder in (Path(name), *Path(name).parents) if folder.exists())
+    return "" if nearest.is_dir() and os.access(nearest, os.W_OK) else f"cannot write there (to {nearest})"
+
+
+def _model(name: str) -> str:
+    try:
+        snapshot(name, ("config.json",))
+    except Exception as error:  # EncoderError says what is wrong and what to do
+        return f"cannot read it: {str(error).removeprefix(f'weights {name}: ')}"
+    return ""
+
+
+_LOOKS = {MODULE: _module, FILE: _file, FOLDER: _folder, MODEL: _model}

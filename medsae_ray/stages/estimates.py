@@ -1,0 +1,187 @@
+"""How much a run will be, as far as recipe and root tell: images, questions, bytes, and rates measured before."""
+
+import gzip
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+
+from medsae_ray.config import Recipe
+from medsae_ray.core.artifact import RECORD, Artifact, Record
+from medsae_ray.core.layout import Layout
+from medsae_ray.core.naming.controls import CONTROLS
+from medsae_ray.core.naming.sampling import CHECK
+from medsae_ray.core.phantom import LABELS
+from medsae_ray.core.storage import Store, split_uri
+from medsae_ray.stages.needs import ASKING
+from medsae_ray.stages.phantoms import hospitals, wards
+from medsae_ray.stages.samples import DETECTION, NAMING
+
+ONE_ROW_EACH = ("chexpert", "mimic-cxr-jpg", "nih-cxr14", "table")
+"""Datasets whose table has a row for each image; some rows may be left out."""
+COUNTED_PATIENTS = 20_000
+"""Up to so many phantom patients the images are counted one by one."""
+READ_AT_ONCE = 1 << 22
+
+
+class Images(NamedTuple):
+    """How many images a run has."""
+
+    total: int | None
+    exact: bool = False
+    """False for an upper bound."""
+
+
+class Rate(NamedTuple):
+    """What a stage did in a second in an earlier run below the same root."""
+
+    per_second: float
+    unit: str
+    artifact: str
+
+
+def images_of(recipe: Recipe, manifest: Artifact | None) -> Images:
+    """Of the manifest, or at most by what the datasets cheaply tell."""
+    if manifest:
+        return Images(manifest.record.rows, True)
+    phantoms = hospitals(recipe)
+    if len(phantoms) == len(recipe.what.sources) and sum(d.patients for d in phantoms) <= COUNTED_PATIENTS:
+        return Images(sum(len(ward.studies()) for ward in wards(phantoms)), True)
+    tables = [recipe.paths_of(s).table if s.kind in ONE_ROW_EACH else None for s in recipe.what.sources]
+    counts = [_lines(table) if table else None for table in tables]
+    known = [count for count in counts if count is not None]
+    return Images(sum(known)) if len(known) == len(counts) else Images(None)
+
+
+def _lines(table: str) -> int | None:
+    """Rows of a table; of CSV its lines, which a quoted line break only makes more. None on an object store."""
+    store, name = split_uri(table)
+    if not store.is_local or not store.exists(name):
+        return None
+    if name.endswith(".parquet"):
+        return int(pq.read_metadata(store.path(name)).num_rows)
+    opened: Any = gzip.open if name.endswith(".gz") else open
+    with opened(store.path(name), "rb") as stream:
+        lines = sum(block.count(b"\n") for block in iter(lambda: stream.read(READ_AT_ONCE), b""))
+    return max(0, lines)
+
+
+def records_of(root: Store) -> dict[str, Record]:
+    """What every finished artifact below a root says of itself."""
+    found = {}
+    for folder in root.folders():
+        if root.exists(f"{folder}/{RECORD}"):
+            try:
+                found[folder] = Record.from_json(root.read(f"{folder}/{RECORD}"))
+            except (ValueError, TypeError, KeyError):
+                continue
+    return found
+
+
+def rate_of(stage: str, records: Mapping[str, Record]) -> Rate | None:
+    """The newest measured rate of a stage; None if there is none."""
+    own = [record for record in records.values() if record.stage == stage]
+    rates = [(str(record.run.get("end", "")), _rate(record, records)) for record in own]
+    return max(((end, rate) for end, rate in rates if rate), default=("", None))[1]
+
+
+def _rate(record: Record, records: Mapping[str, Record]) -> Rate | None:
+    seconds, parts = record.run.get("seconds", 0), sum(file.shard >= 0 for file in record.files)
+    fresh = 1 - record.run.get("parts_reused", 0) / parts if parts else 1.0
+    done, unit = _work(record, records)
+    return Rate(done * fresh / seconds, unit, record.name) if seconds and done and fresh > 0 else None
+
+
+def _work(record: Record, records: Mapping[str, Record]) -> tuple[int, str]:
+    """What took the time: questions, features or images."""
+    if record.stage == "names":
+        return record.rows, "features"
+    if record.stage in ASKING:
+        return record.metrics.get("asked", 0), "questions"
+    return _images_behind(record, records), "images"
+
+
+def _images_behind(record: Record, records: Mapping[str, Record]) -> int:
+    if record.stage in ("images", "manifest"):
+        return record.rows
+    behind = (records[name] for name in record.parents.values() if name in records)
+    return max((_images_behind(parent, records) for parent in behind), default=0)
+
+
+class Questions(NamedTuple):
+    """Upper bounds; None where the number of features is not known."""
+
+    names: int | None
+    """Prompts for names."""
+    of_stage: dict[str, int | None]
+    """Questions about one image and one name, by stage."""
+
+
+def questions_of(recipe: Recipe, artifacts: Mapping[str, Artifact | None]) -> Questions:
+    """What the model is asked at most. Answers that are kept below the root, and questions that two stages share, are
+    not taken off."""
+    naming = recipe.what.naming
+    assert naming is not None, "the recipe names features"
+    named, tested, width = _features(recipe, artifacts)
+    if named is None or tested is None or width is None:
+        return Questions(None, dict.fromkeys(ASKING))
+    design = naming.detection
+    images = design.positives + design.negatives
+    each = tested * images * (1 + max(CONTROLS, design.random_names))
+    found = artifacts.get("manifest")
+    labels = len(found.record.metrics["labels"]) if found else _labels(recipe)
+    trivial = tested * images
+    later = each + trivial + width
+    answers = later + labels * design.pool
+    checks = named * (CHECK.positives + CHECK.negatives)
+    return Questions(
+        named * naming.attempts,
+        {"names": checks, "answers": answers, "label_answers": later, "vocabulary_answers": later},
+    )
+
+
+def _labels(recipe: Recipe) -> int:
+    """Of all datasets; where a recipe does not list them, as many as chest radiographs are annotated with."""
+    return sum(len(getattr(source, "labels", None) or LABELS) for source in recipe.what.sources)
+
+
+def _features(recipe: Recipe, artifacts: Mapping[str, Artifact | None]) -> tuple[int | None, int | None, int | None]:
+    """Features that are named, that are tested, and all of them."""
+    if samples := artifacts.get("samples"):
+        metrics = samples.record.metrics
+        width, lacking = metrics["width"], metrics["insufficient"]
+        return width - len(lacking[NAMING]), width - len(lacking[DETECTION]), width
+    sae = artifacts.get("sae")
+    width = sae.record.metrics["config"]["width"] if sae else recipe.what.sae.settings()["width"]
+    return width, width, width
+
+
+def bytes_of(stage: str, recipe: Recipe, images: int | None, root: Store, records: Mapping[str, Record]) -> int | None:
+    """On the root's disk; None if nothing tells. A number of an embedding takes 4 bytes, an active feature 8."""
+    if images is None:
+        return None
+    if stage == "embeddings" and (numbers := _numbers(recipe, root, records)):
+        return images * numbers * 4
+    active = recipe.what.sae.settings().get("k")
+    if stage == "activations" and active and not recipe.what.encoder.patches:
+        return int(images * active * 8)
+    like = [record for record in records.values() if record.stage == stage and _images_behind(record, records)]
+    if not like:
+        return None
+    newest = max(like, key=lambda record: str(record.run.get("end", "")))
+    return round(images * sum(file.bytes for file in newest.files) / _images_behind(newest, records))
+
+
+def _numbers(recipe: Recipe, root: Store, records: Mapping[str, Record]) -> int | None:
+    """Of one image's embedding: as the same encoder gave below the root, or MedCLIP's."""
+    for name, record in records.items():
+        if record.stage == "embeddings" and record.what.get("encoder") == recipe.what.encoder.identity():
+            layout = Layout.of(Artifact(root.child(name), record).schema)
+            return layout.dim * layout.tokens
+    return 512 if recipe.what.encoder.kind.startswith("medclip") and not recipe.what.encoder.patches else None
+
+
+def total(values: Iterator[int | float | None] | list[Any]) -> float | None:
+    """The sum of what is known; None if nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

@@ -1,0 +1,123 @@
+"""One check before the first stage: everything that a run will ask of its cluster."""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+import ray
+
+from medsae_ray.core.artifact import Artifact
+from medsae_ray.errors import MedsaeError
+from medsae_ray.stages.capacity import Capacity, address_of, cluster_capacity, growth, machine
+from medsae_ray.stages.demands import Phase
+from medsae_ray.stages.equipment import lacking, things_of
+from medsae_ray.stages.needs import phases_of, share_problems
+from medsae_ray.stages.placing import judged, no_growth, refuse
+from medsae_ray.stages.run import Run
+
+ENGINE = "medsae-engine"
+"""How the names of our engines on Ray Serve begin."""
+
+
+class Found(NamedTuple):
+    """What is known of a stage before a run."""
+
+    artifact: Artifact | None = None
+    """None if it is still to be made."""
+    name: str | None = None
+    """Of the artifact, as far as it is known."""
+    after: tuple[str, ...] = ()
+    """What has to be there first, before the name is known."""
+    problem: str = ""
+    """Why the name cannot be known."""
+
+
+def ready(run: Run, *goals: str, beside: bool = True) -> None:
+    """Raise RecipeError, with every problem, if the stages that `goals` still need ask for what the cluster of the run
+    cannot hold, or does not have. It is joined for that, but no local one is started."""
+    to_make = unmade(run, survey(run, *goals), *goals)
+    refuse([*share_problems(run.recipe, to_make)])
+    if phases_of(run.recipe, run.stages, to_make, beside):
+        capacity = capacity_of(run)
+        problems, waits = judgement(run, capacity, to_make, beside)
+        refuse(problems)
+        for text in waits:
+            run.say(text)
+
+
+def judgement(run: Run, capacity: Capacity, to_make: list[str], beside: bool = True) -> tuple[list[str], list[str]]:
+    """What is in the way of the stages `to_make`, and what has to be waited for."""
+    found = judged(phases_on(run, capacity, to_make, beside), capacity, growth if capacity.joined else no_growth)
+    problems, waits = [one.problem for one in found if one.problem], [one.waits for one in found if one.waits]
+    if capacity.joined and len(capacity.nodes) > 1:
+        lacks, silent = lacking([*things_of(run, to_make)])
+        problems += lacks
+        waits += [f"node {node} has not said what it has; the run goes on without knowing" for node in silent]
+    return problems, list(dict.fromkeys(waits))
+
+
+def phases_on(run: Run, capacity: Capacity, to_make: list[str], beside: bool = True) -> list[Phase]:
+    """As `phases_of`, but an engine that runs already has its place."""
+    phases = phases_of(run.recipe, run.stages, to_make, beside)
+    if not (run.has_engine or any(name.startswith(ENGINE) for name in capacity.held)):
+        return phases
+    rest = [phase._replace(demands=tuple(d for d in phase.demands if d.stage != "engine")) for phase in phases]
+    return [phase for phase in rest if phase.demands]
+
+
+def survey(run: Run, *goals: str, forgiving: bool = False, skip: Collection[str] = ()) -> dict[str, Found]:
+    """Every stage that `goals` need, each after what it is made of. A `forgiving` one keeps what goes wrong as text; of
+    stages in `skip` nothing is asked."""
+    found: dict[str, Found] = {}
+    for name in ordered(run, *goals):
+        stage = run.stages[name]
+        parents = {parent: found[parent].artifact for parent in stage.parents(run.recipe)}
+        there = {parent: artifact for parent, artifact in parents.items() if artifact}
+        if len(there) < len(parents) or name in skip:
+            found[name] = Found(after=tuple(parent for parent, artifact in parents.items() if not artifact))
+            continue
+        try:
+            draft = run.draft(stage, there)
+            found[name] = Found(draft.committed(), draft.name)
+        except (MedsaeError, OSError) as error:
+            if not forgiving:
+                raise
+            found[name] = Found(problem=str(error))
+    return found
+
+
+def unmade(run: Run, found: Mapping[str, Found], *goals: str) -> list[str]:
+    """The stages that are still to be made. What only makes another one is left out where that is there."""
+    missing = [name for name, one in found.items() if one.artifact is None]
+    needed = {need for name in missing for need in run.stages[name].needs(run.recipe)}
+    return [name for name in missing if name not in _only_needed(run, goals) or name in needed]
+
+
+def ordered(run: Run, *goals: str) -> list[str]:
+    """The stages that `goals` are made of, and they themselves, in an order in which they can be made."""
+    found: dict[str, None] = {}
+
+    def add(name: str) -> None:
+        if name not in found:
+            stage = run.stages[name]
+            for before in (*stage.needs(run.recipe), *stage.parents(run.recipe)):
+                add(before)
+            found[name] = None
+
+    for goal in goals:
+        add(goal)
+    return list(found)
+
+
+def _only_needed(run: Run, goals: Iterable[str]) -> set[str]:
+    """Stages that are made only if what needs them is."""
+    needs = {need for name in ordered(run, *goals) for need in run.stages[name].needs(run.recipe)}
+    parents = {parent for name in ordered(run, *goals) for parent in run.stages[name].parents(run.recipe)}
+    return needs - parents - set(goals)
+
+
+def capacity_of(run: Run) -> Capacity:
+    """Of the cluster that the run is to join, or of the machine on which it would start one."""
+    if not ray.is_initialized() and address_of(run.recipe.how) is None:
+        return machine(run.recipe.how)
+    run.connect()
+    return cluster_capacity()
