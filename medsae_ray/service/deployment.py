@@ -15,7 +15,9 @@ from medsae_ray.service.finished import Finished
 from medsae_ray.service.limits import Limits
 from medsae_ray.service.link import ClusterEngine, Link, UrlEngine
 from medsae_ray.stages.cluster import own_error, require
-from medsae_ray.stages.serving import DEPLOY_FAILED, RUNNING, quiet, status_of
+from medsae_ray.stages.holding import held
+from medsae_ray.stages.leases import DEPLOY_FAILED, RUNNING
+from medsae_ray.stages.serving import quiet, status_of
 from medsae_ray.stages.vlm import identity_of
 
 APPLICATION = "medsae-service"
@@ -66,16 +68,20 @@ def _gpus(recipe: Recipe) -> float:
 
 @contextlib.contextmanager
 def deployed(run: Finished, token: str | None, limits: Limits | None = None) -> Iterator[None]:
-    """The service for the length of the block, on the cluster and the HTTP proxy that are there."""
+    """The service for the length of the block, on the cluster and the HTTP proxy that are there.
+
+    MedsaeError if the cluster has such a service already. One that is left of a process that was killed is replaced.
+    """
     require("embed", CPUS, _gpus(run.recipe))
-    try:
-        with quiet():
-            serve._run(application(run, token, limits), name=APPLICATION, route_prefix="/", _blocking=False)
+    with held(APPLICATION, f"medsae serve {run.recipe.name}", wait=True, alone=True) as hold:
+        hold.ask()
+        try:
+            with quiet():
+                serve._run(application(run, token, limits), name=APPLICATION, route_prefix="/", _blocking=False)
+        finally:
+            hold.deployed()
         _wait()
         yield
-    finally:
-        with quiet():
-            serve.delete(APPLICATION)
 
 
 def _wait() -> None:

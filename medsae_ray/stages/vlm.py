@@ -140,10 +140,19 @@ def cluster_engine(run: "Run") -> Iterator[Engine]:
     # Serve takes seconds to import, and most commands need none of it.
     from medsae_ray.stages.engine import start_engine
 
+    vlm = run.recipe.how.vlm
+    assert vlm is not None, "the recipe was checked"
     run.connect()
     with (
         run.bar("engine", None) as bar,
-        start_engine(settings_of(run.recipe), bar.say, identity_of(run.recipe)) as engine,
+        start_engine(
+            settings_of(run.recipe),
+            bar.say,
+            identity_of(run.recipe),
+            who=f"the run of {run.recipe.name}",
+            idle_s=vlm.idle_s,
+            on_loss=run.say,
+        ) as engine,
     ):
         bar.close()
         yield engine
