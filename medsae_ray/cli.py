@@ -72,9 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--json", action="store_true", help="the whole answer as JSON")
     engine = commands.add_parser("engine", help="the vision-language engine that runs on a cluster: status, or stop")
     engine.add_argument("action", choices=("status", "stop"), help="say what runs and who uses it, or end it")
-    engine.add_argument(
-        "--address", metavar="ADDRESS", help="the Ray cluster (RAY_ADDRESS, or this machine's)"
-    )
+    engine.add_argument("--address", metavar="ADDRESS", help="the Ray cluster (RAY_ADDRESS, or this machine's)")
     engine.add_argument("--force", action="store_true", help="stop it even if others use it")
     engine.set_defaults(do=_engine)
     export = commands.add_parser("export", help="a trained SAE as the checkpoint of another library")
