@@ -14,7 +14,7 @@ from ray.exceptions import GetTimeoutError, RayActorError
 from medsae_ray.errors import MedsaeError
 from medsae_ray.stages.keeper import keeper
 from medsae_ray.stages.leases import LEASE_S, REFUSED, WAIT, Lease
-from medsae_ray.stages.serving import ending_quietly
+from medsae_ray.stages.serving import details, ending_quietly
 
 POLL_S = 0.5
 PATIENCE_S = 120.0
@@ -85,6 +85,7 @@ class Hold:
             ray.get(release, timeout=PATIENCE_S)
             if wait:
                 time.sleep(POLL_S)
+                details()  # forgets a Serve that has ended
 
     def _renew(self) -> None:
         while not self._ended.wait(self.lease.lease_s / 6) and ray.is_initialized():
