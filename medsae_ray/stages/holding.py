@@ -77,15 +77,13 @@ class Hold:
         if not (self._thread.ident and ray.is_initialized()):
             return
         # A keeper that is gone has ended all that it kept, or another will when the lease is over.
-        with (
-            contextlib.suppress(RayActorError, GetTimeoutError),
-            ending_quietly() if wait else contextlib.nullcontext(),
-        ):
-            release = keeper().release.remote(self.lease.thing, self.lease.holder, wait)
-            ray.get(release, timeout=PATIENCE_S)
+        with ending_quietly() if wait else contextlib.nullcontext():
+            with contextlib.suppress(RayActorError, GetTimeoutError):
+                ray.get(keeper().release.remote(self.lease.thing, self.lease.holder, wait), timeout=PATIENCE_S)
             if wait:
                 time.sleep(POLL_S)
-                details()  # forgets a Serve that has ended
+                with contextlib.suppress(RayActorError):
+                    details()  # forgets a Serve that has ended
 
     def _renew(self) -> None:
         while not self._ended.wait(self.lease.lease_s / 6) and ray.is_initialized():
