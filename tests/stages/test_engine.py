@@ -24,7 +24,8 @@ from medsae_ray.core.naming.prompts import DETECTION, naming_message, question
 from medsae_ray.errors import EngineError
 from medsae_ray.stages.engine import APPLICATION, ServeEngine, start_engine
 from medsae_ray.stages.engine_vllm import Segment, segments
-from medsae_ray.stages.serving import RUNNING, status_of
+from medsae_ray.stages.leases import RUNNING
+from medsae_ray.stages.serving import status_of
 
 MODEL = Path(medsae_ray.__file__).parent / "core" / "phantom" / "weights" / "vlm"
 SETTINGS = EngineSettings(str(MODEL), dtype="float32", start_timeout_s=300)
