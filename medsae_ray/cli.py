@@ -1,4 +1,4 @@
-"""The command line: medsae run | plan | sweep | stage | query | show | verify | serve | export | import."""
+"""The command line: medsae run | plan | sweep | stage | query | show | verify | serve | engine | export | import."""
 
 import argparse
 import contextlib
@@ -73,6 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--images", type=_count, default=10, help="images to show, one of each patient (10)")
     query.add_argument("--split", choices=SPLITS, help="only images of these patients")
     query.add_argument("--json", action="store_true", help="the whole answer as JSON")
+    engine = commands.add_parser("engine", help="the vision-language engine that runs on a cluster: status, or stop")
+    engine.add_argument("action", choices=("status", "stop"), help="say what runs and who uses it, or end it")
+    engine.add_argument("--address", metavar="ADDRESS", help="the Ray cluster (RAY_ADDRESS, or this machine's)")
+    engine.add_argument("--force", action="store_true", help="stop it even if others use it")
+    engine.set_defaults(do=_engine)
     export = commands.add_parser("export", help="a trained SAE as the checkpoint of another library")
     export.add_argument("sae", metavar="SAE_URI", help="a finished sae artifact")
     export.add_argument("format", metavar="FORMAT", help=FORMATS)
@@ -144,6 +149,16 @@ def _serve(chosen: argparse.Namespace) -> int:
 
     recipe = load_recipe(chosen.recipe)
     serve_run(recipe, chosen.root, chosen.host, chosen.port, chosen.token_variable, _console())
+    return 0
+
+
+def _engine(chosen: argparse.Namespace) -> int:
+    from medsae_ray.stages.engine_command import engine_status, stop_engine
+
+    if chosen.action == "stop":
+        print(stop_engine(chosen.address, chosen.force))
+        return 0
+    print("\n".join(engine_status(chosen.address)))
     return 0
 
 

@@ -132,6 +132,9 @@ class Vlm(Model):
     """Whose model code runs. vLLM's own Gemma 3 needs torchvision; "transformers" does not."""
     start_timeout_s: Positive = 1800
     """Seconds until an engine that is not ready counts as failed. Large weights have to be downloaded first."""
+    idle_s: Annotated[float, Field(ge=0)] = 15.0
+    """Seconds that the engine waits for the next run when the last one has ended, on a cluster that was joined. On a
+    local one it ends with its run."""
     in_flight: Positive = 16
     """Images per replica whose questions are under way at once; each is held in memory."""
 

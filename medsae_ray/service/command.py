@@ -5,9 +5,8 @@ import ipaddress
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from ray import serve
 from ray.exceptions import RayError
 from rich.console import Console
 from rich.status import Status
@@ -20,12 +19,15 @@ from medsae_ray.service.guard import digest
 from medsae_ray.service.limits import Limits
 from medsae_ray.service.wire import CALLBACK
 from medsae_ray.stages.cluster import cluster
-from medsae_ray.stages.engine import APPLICATION as ENGINE
 from medsae_ray.stages.engine import start_engine
-from medsae_ray.stages.serving import ABSENT, DEPLOY_FAILED, quiet, status_of
+from medsae_ray.stages.holding import held
+from medsae_ray.stages.leases import ABSENT, DEPLOY_FAILED, ENGINE, SERVE
+from medsae_ray.stages.serving import controller_id, details, start_serve, status_of
 from medsae_ray.stages.vlm import identity_of, settings_of
 
 SHORTEST_TOKEN = 16
+EVERY_S = 2.0
+"""Seconds between two looks at the engine while nothing else happens."""
 
 
 def serve_run(recipe: Recipe, root: str, host: str, port: int, token_variable: str, console: Console) -> None:
@@ -37,18 +39,31 @@ def serve_run(recipe: Recipe, root: str, host: str, port: int, token_variable: s
     token = token_of(token_variable, needed=not is_loopback(host))
     run = open_run(recipe, root)
     limits = Limits()
-    hosted = run.has_engine and not (recipe.how.vlm and recipe.how.vlm.url)
+    meanwhile = _nothing
+    vlm = recipe.how.vlm if run.has_engine else None
+    hosted = vlm if vlm and not vlm.url else None
     with cluster(recipe.how), contextlib.ExitStack() as engine:
-        check_service(recipe, hosted and status_of(ENGINE)[0] in (ABSENT, DEPLOY_FAILED))
+        check_service(recipe, hosted is not None and status_of(ENGINE)[0] in (ABSENT, DEPLOY_FAILED))
         engine.enter_context(http(host, port, limits))
         if hosted:
             with console.status("engine") as shown:
-                started = start_engine(settings_of(recipe), lambda text: _say(shown, text), identity_of(recipe))
-                engine.enter_context(started)
+                started = start_engine(
+                    settings_of(recipe),
+                    lambda text: _say(shown, text),
+                    identity_of(recipe),
+                    who=f"medsae serve {recipe.name}",
+                    idle_s=hosted.idle_s,
+                    on_loss=console.print,
+                )
+                meanwhile = engine.enter_context(started).keep_up
         with deployed(run, token and digest(token), limits):
             place = f"[{host}]" if ":" in host else host
             console.print(f"serving {run.atlas.name} at http://{place}:{port}/docs; Ctrl-C stops it", highlight=False)
-            wait()
+            wait(meanwhile)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _say(shown: Status, text: str) -> None:
@@ -81,30 +96,29 @@ def is_loopback(host: str) -> bool:
 
 @contextlib.contextmanager
 def http(host: str, port: int, limits: Limits) -> Iterator[None]:
-    """Serve's HTTP proxy for the length of the block; one that runs already has to be at the same address."""
-    ran = bool(serve.status().proxies) or bool(serve.status().applications)
-    try:
+    """Serve's HTTP proxy for the length of the block; one that runs already has to be at the same address.
+
+    After the block Serve ends, if one of ours has started it and nobody has an application on it.
+    """
+    with held(SERVE, "medsae serve", wait=True) as hold:
+        hold.ask()
+        ran = controller_id() is not None
         _start_proxy(host, port, limits)
         if ran:
             _check_proxy(host, port)
         yield
-    finally:
-        if not ran:
-            with quiet():
-                serve.shutdown()
 
 
 def _start_proxy(host: str, port: int, limits: Limits) -> None:
     # On a busy machine a proxy takes longer to start than the 5 s after which Serve kills it.
     variables = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60", **CALLBACK}
     try:
-        with quiet():
-            serve.start(
-                proxy_location="HeadOnly",
-                http_options={"host": host, "port": port, "request_timeout_s": limits.body_s + limits.engine_s},
-                logging_config={"log_level": "ERROR", "enable_access_log": False},
-                controller_options={"runtime_env": {"env_vars": variables}},
-            )
+        start_serve(
+            proxy_location="HeadOnly",
+            http_options={"host": host, "port": port, "request_timeout_s": limits.body_s + limits.engine_s},
+            logging_config={"log_level": "ERROR", "enable_access_log": False},
+            controller_options={"runtime_env": {"env_vars": variables}},
+        )
     except (RayError, TimeoutError) as error:
         said = str(error).strip().rpartition("\n")[2]
         raise MedsaeError(f"nothing can listen at {host}:{port}, or another program does: {said}") from error
@@ -115,21 +129,23 @@ def _check_proxy(host: str, port: int) -> None:
 
     client = _get_global_client()
     assert client is not None, "Serve was started"
-    options = client.http_config
-    if not serve.status().proxies or (options.host, options.port) != (host, port):
+    options, known = client.http_config, details()
+    proxies = (known and known.proxies) or {}
+    if not proxies or (options.host, options.port) != (host, port):
         raise MedsaeError(
             f"Ray Serve runs on this cluster already, at {options.host}:{options.port} with "
-            f"{len(serve.status().proxies)} HTTP proxies; its address cannot change while it runs. Serve at that "
+            f"{len(proxies)} HTTP proxies; its address cannot change while it runs. Serve at that "
             f"address, or wait until the run that uses it has ended"
         )
 
 
-def wait() -> None:
-    """Until Ctrl-C or SIGTERM."""
+def wait(meanwhile: Callable[[], None] = _nothing) -> None:
+    """Until Ctrl-C or SIGTERM. `meanwhile` is called now and then, and ends the wait by an error."""
     stop = threading.Event()
     before = {kind: signal.signal(kind, lambda *_: stop.set()) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
-        stop.wait()
+        while not stop.wait(EVERY_S):
+            meanwhile()
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)

@@ -16,9 +16,11 @@ from medsae_ray.service.limits import Limits
 from medsae_ray.service.link import ClusterEngine, Link, UrlEngine
 from medsae_ray.stages.capacity import cluster_capacity
 from medsae_ray.stages.cluster import own_error
+from medsae_ray.stages.holding import held
+from medsae_ray.stages.leases import DEPLOY_FAILED, RUNNING
 from medsae_ray.stages.needs import service_phase
 from medsae_ray.stages.placing import check_placeable
-from medsae_ray.stages.serving import DEPLOY_FAILED, RUNNING, quiet, status_of
+from medsae_ray.stages.serving import quiet, status_of
 from medsae_ray.stages.vlm import identity_of
 
 APPLICATION = "medsae-service"
@@ -75,16 +77,20 @@ def check_service(recipe: Recipe, engine: bool) -> None:
 
 @contextlib.contextmanager
 def deployed(run: Finished, token: str | None, limits: Limits | None = None) -> Iterator[None]:
-    """The service for the length of the block, on the cluster and the HTTP proxy that are there."""
+    """The service for the length of the block, on the cluster and the HTTP proxy that are there.
+
+    MedsaeError if the cluster has such a service already. One that is left of a process that was killed is replaced.
+    """
     check_service(run.recipe, engine=False)
-    try:
-        with quiet():
-            serve._run(application(run, token, limits), name=APPLICATION, route_prefix="/", _blocking=False)
+    with held(APPLICATION, f"medsae serve {run.recipe.name}", wait=True, alone=True) as hold:
+        hold.ask()
+        try:
+            with quiet():
+                serve._run(application(run, token, limits), name=APPLICATION, route_prefix="/", _blocking=False)
+        finally:
+            hold.deployed()
         _wait()
         yield
-    finally:
-        with quiet():
-            serve.delete(APPLICATION)
 
 
 def _wait() -> None:

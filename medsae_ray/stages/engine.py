@@ -5,7 +5,7 @@ Nothing here imports vLLM or Ray Serve LLM; the replicas do.
 
 import asyncio
 import contextlib
-import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,22 +20,42 @@ from medsae_ray.errors import EngineError
 from medsae_ray.stages.capacity import cluster_capacity
 from medsae_ray.stages.demands import Phase, engine_demand
 from medsae_ray.stages.engine_causes import explain, known_cause
-from medsae_ray.stages.engine_server import VlmServer
+from medsae_ray.stages.engine_server import VlmServer, about
 from medsae_ray.stages.engine_vllm import PHASE, bundles, environment, strategy
+from medsae_ray.stages.holding import Hold, ends_with_us, held
+from medsae_ray.stages.leases import ABSENT, DELETING, DEPLOY, DEPLOY_FAILED, ENGINE, RUNNING, unfit
 from medsae_ray.stages.placing import check_placeable
-from medsae_ray.stages.serving import ABSENT, DELETING, DEPLOY_FAILED, RUNNING, quiet, status_of
+from medsae_ray.stages.serving import controller_id, quiet, start_serve, status_of
 
-APPLICATION = "medsae-engine"
+APPLICATION = ENGINE
 POLL_S = 1.0
 BACK_OFF_S = (0.2, 5.0)
 """First and longest pause before a call is repeated."""
+LOSSES = 3
+"""So often in an hour an engine that goes away is started again: more is no accident."""
+
+
+class Gone(Exception):
+    """The application, or the Serve that it was on, is not there any more; another may be started."""
 
 
 class ServeEngine:
-    """The engine behind a Ray Serve handle. Waits out full queues and lost replicas."""
+    """The engine behind a Ray Serve handle. Waits out full queues and lost replicas, and starts again what went away.
 
-    def __init__(self, handle: Any, identity: str, patience_s: float) -> None:
-        self.handle, self.identity, self.patience_s = handle, identity, patience_s
+    `start` brings an engine and gives its handle; `on_loss` is told when it has to.
+    """
+
+    def __init__(
+        self, start: Callable[[], Any], hold: Hold, settings: EngineSettings, on_loss: Callable[[str], None]
+    ) -> None:
+        self.start, self.hold, self.on_loss = start, hold, on_loss
+        self.identity: str = hold.lease.about["same"]["model"]
+        self.patience_s = settings.start_timeout_s
+        self.lock, self.losses = threading.Lock(), list[float]()
+        self._take(start())
+
+    def _take(self, handle: Any) -> None:
+        self.handle, self.controller = handle, controller_id()
         self.seen_well = self.looked = time.monotonic()
 
     async def ask(self, image: bytes, questions: list[str], priority: int = BATCH, reuse: bool = True) -> Asked:
@@ -57,9 +77,13 @@ class ServeEngine:
         pause, last = BACK_OFF_S
         deadline = None
         while True:
+            handle = self.handle
             try:
-                return await self._watch(asyncio.ensure_future(self._remote(method, *arguments)))
+                return await self._try(method, *arguments)
             except BackPressureError:
+                deadline = None
+            except Gone as gone:
+                await asyncio.to_thread(self._again, handle, str(gone))
                 deadline = None
             except (RayError, RayServeException, TaskCancelledError) as error:
                 deadline = deadline or time.monotonic() + self.patience_s
@@ -70,6 +94,16 @@ class ServeEngine:
             await asyncio.sleep(pause)
             pause = min(2 * pause, last)
 
+    async def _try(self, method: str, *arguments: Any) -> Any:
+        """One call. Whatever is wrong with it, Gone or EngineError if nobody is there to be called again."""
+        try:
+            return await self._watch(asyncio.ensure_future(self._remote(method, *arguments)))
+        except BackPressureError:
+            raise
+        except (RayError, RayServeException, TaskCancelledError):
+            self.look()
+            raise
+
     async def _remote(self, method: str, *arguments: Any) -> Any:
         return await getattr(self.handle, method).remote(*arguments)
 
@@ -79,51 +113,98 @@ class ServeEngine:
             while not call.done():
                 await asyncio.wait({call}, timeout=5 * POLL_S)
                 if not call.done():
-                    self._look()
+                    self.look()
             return call.result()
         finally:
             call.cancel()
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Gone if the application is, EngineError if it failed, was taken away on purpose, or is not well for long."""
         now = time.monotonic()
+        self.hold.check()
         if now - self.looked < POLL_S:
             return
         self.looked = now
         status, message = status_of(APPLICATION)
+        if status in (ABSENT, DELETING):
+            raise Gone(message or "it was stopped")
+        if status == RUNNING and self.controller != controller_id():
+            raise Gone("Ray Serve was shut down and started again")
         if status == RUNNING:
             self.seen_well = now
-        elif status in (ABSENT, DEPLOY_FAILED) or now - self.seen_well > self.patience_s:
+        elif status == DEPLOY_FAILED or now - self.seen_well > self.patience_s:
             raise EngineError(f"the engine was lost ({status}): {explain(message)}")
+
+    def keep_up(self) -> None:
+        """Start the engine again if it is gone, for a holder who asks nothing of it."""
+        handle = self.handle
+        try:
+            self.look()
+        except Gone as gone:
+            self._again(handle, str(gone))
+
+    def _again(self, lost: Any, why: str) -> None:
+        """Another engine instead of the one that was `lost`, for all who noticed it."""
+        with self.lock:
+            if self.handle is not lost:
+                return
+            now = time.monotonic()
+            self.losses = [at for at in self.losses if now - at < 3600] + [now]
+            if len(self.losses) > LOSSES:
+                raise EngineError(f"the engine went away {len(self.losses)} times in an hour: {why}")
+            self.on_loss(f"the engine went away ({why}): it is started again")
+            self._take(self.start())
 
 
 @contextlib.contextmanager
 def start_engine(
-    settings: EngineSettings, on_progress: Callable[[str], None] = lambda text: None, identity: str | None = None
+    settings: EngineSettings,
+    on_progress: Callable[[str], None] = lambda text: None,
+    identity: str | None = None,
+    *,
+    who: str = "a run",
+    idle_s: float = 0.0,
+    on_loss: Callable[[str], None] = lambda text: None,
 ) -> Iterator[ServeEngine]:
     """The engine for the length of the block, on the Ray cluster that this process is connected to.
 
-    One that runs there already with the same model is shared and left running. `identity` saves hashing the model's
-    files again. Raises EngineError, with the cause, if it does not start.
+    One that runs there already with the same model is shared. The last of its holders ends it: `idle_s` after its block
+    on a cluster that was joined, and with the block on one that ends with this process. One that `serve deploy` brought
+    stays. `identity` saves hashing the model's files again, `who` is what others are told of this holder. Raises
+    EngineError, with the cause, if it does not start.
     """
     identity = identity or model_identity(settings.model, settings.revision)
-    serve_ran = bool(serve.status().proxies) or bool(serve.status().applications)
-    found = status_of(APPLICATION)[0]
-    if found in (ABSENT, DEPLOY_FAILED, DELETING):
-        engine = engine_demand(settings.cpus, settings.gpus, settings.replicas)
-        check_placeable([Phase("the engine", (engine,))], cluster_capacity(), on_progress)
-        _deploy(settings, identity, serve_ran)
-        found = ABSENT
-    try:
-        _wait(settings, on_progress)
-        with quiet():
-            handle = serve.get_app_handle(APPLICATION)
-            runs = handle.identity.remote().result(timeout_s=60)
-        if runs != identity:
-            raise EngineError(f"the cluster runs an engine with {runs}, not {identity}; stop that one or use its model")
-        yield ServeEngine(handle, identity, settings.start_timeout_s)
-    finally:
-        if found == ABSENT:
-            _stop(serve_ran)
+    local = ends_with_us()
+    with held(
+        APPLICATION,
+        who,
+        wait=local,
+        idle_s=0.0 if local else idle_s,
+        about=about(settings, identity),
+        error=EngineError,
+    ) as hold:
+        yield ServeEngine(lambda: _bring(hold, settings, identity, on_progress), hold, settings, on_loss)
+
+
+def _bring(hold: Hold, settings: EngineSettings, identity: str, on_progress: Callable[[str], None]) -> Any:
+    """The handle of an engine that is ready: the one that is there, or a new one."""
+    for _ in range(LOSSES):
+        with contextlib.suppress(Gone):
+            if hold.ask(lambda: on_progress("waiting for another run's start or end")) == DEPLOY:
+                try:
+                    engine = engine_demand(settings.cpus, settings.gpus, settings.replicas)
+                    check_placeable([Phase("the engine", (engine,))], cluster_capacity(), on_progress)
+                    _deploy(settings, identity)
+                finally:
+                    hold.deployed()
+            _wait(hold, settings, on_progress)
+            with quiet():
+                handle = serve.get_app_handle(APPLICATION)
+                runs = handle.about.remote().result(timeout_s=60)
+            if why := unfit(runs, hold.lease.about):
+                raise EngineError(f"{why}; stop that one or use its model")
+            return handle
+    raise EngineError(f"the engine with {settings.model} went away {LOSSES} times while it started")
 
 
 def engine_application(settings: EngineSettings, identity: str) -> serve.Application:
@@ -147,25 +228,33 @@ def engine_application(settings: EngineSettings, identity: str) -> serve.Applica
     return deployment.bind(settings, identity)
 
 
-def _deploy(settings: EngineSettings, identity: str, serve_ran: bool) -> None:
-    if not serve_ran:
+def _deploy(settings: EngineSettings, identity: str) -> None:
+    """Hand the application to Serve. Gone if Serve ends meanwhile."""
+    try:
+        start_serve(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
+        _internal_kv_del(PHASE)
         with quiet():
-            serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
-    _internal_kv_del(PHASE)
-    with quiet():
-        serve._run(engine_application(settings, identity), name=APPLICATION, route_prefix=None, _blocking=False)
+            serve._run(engine_application(settings, identity), name=APPLICATION, route_prefix=None, _blocking=False)
+    except (RayServeException, RayError, TimeoutError) as error:
+        if status_of(APPLICATION)[0] != ABSENT:
+            raise
+        raise Gone(str(error)) from error
 
 
-def _wait(settings: EngineSettings, on_progress: Callable[[str], None]) -> None:
+def _wait(hold: Hold, settings: EngineSettings, on_progress: Callable[[str], None]) -> None:
+    """Until the engine is ready. Gone if it is taken away before, EngineError if it does not start."""
     start = time.monotonic()
     shown = ""
     while True:
+        hold.check()
         status, message = status_of(APPLICATION)
         seconds = time.monotonic() - start
         if status == RUNNING:
             on_progress(f"ready after {seconds:.0f} s")
             return
-        if status in (ABSENT, DEPLOY_FAILED) or known_cause(message):
+        if status in (ABSENT, DELETING):
+            raise Gone(message)
+        if status == DEPLOY_FAILED or known_cause(message):
             raise EngineError(f"the engine with {settings.model} does not start: {explain(message)}")
         if seconds > settings.start_timeout_s:
             raise EngineError(
@@ -181,28 +270,3 @@ def _wait(settings: EngineSettings, on_progress: Callable[[str], None]) -> None:
 
 def _phase() -> str:
     return (_internal_kv_get(PHASE) or b"deploying").decode()
-
-
-def _stop(serve_ran: bool) -> None:
-    with quiet():
-        serve.delete(APPLICATION)  # before Serve itself ends, so that the replica has time to end vLLM's processes
-        if serve_ran:
-            return
-        with contextlib.redirect_stdout(_WithoutController(sys.stdout)):
-            serve.shutdown()
-            time.sleep(POLL_S / 2)
-
-
-class _WithoutController:
-    """Standard output without what Ray prints about Serve's controller, whose end it takes for an accident."""
-
-    def __init__(self, stream: Any) -> None:
-        self.stream, self.dropped = stream, False
-
-    def write(self, text: str) -> int:
-        drop = "ServeController." in text or (self.dropped and text == "\n")
-        self.dropped = drop and text != "\n"
-        return len(text) if drop else self.stream.write(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)

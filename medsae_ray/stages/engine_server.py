@@ -48,11 +48,19 @@ class Picture:
             self.image = image.convert("RGB")
 
 
+def about(settings: EngineSettings, identity: str) -> dict[str, Any]:
+    """What decides which questions an engine can answer, and how: for comparison with what another wants of it."""
+    return {
+        "same": {"model": identity, "dtype": settings.dtype},
+        "at_least": {"max_model_len": settings.max_model_len, "images in a prompt": settings.max_images},
+    }
+
+
 class VlmServer:
     """The deployment. `llm` is Ray Serve LLM's own server, whose engine client answers here without its HTTP layer."""
 
     async def __init__(self, settings: EngineSettings, identity: str) -> None:  # type: ignore[misc]
-        self._identity = identity
+        self._identity, self._about = identity, about(settings, identity)
         report("checking the model")
         if Path(settings.model).is_dir():
             # A replica that restarts in the middle of a run must not answer with another model under the same name.
@@ -77,6 +85,9 @@ class VlmServer:
 
     async def identity(self) -> str:
         return self._identity
+
+    async def about(self) -> dict[str, Any]:
+        return self._about
 
     async def ask(self, image: bytes, questions: list[str], priority: int = BATCH, reuse: bool = True) -> Asked:
         """As `Engine.ask`; without `reuse` nothing is read from the prefix cache, which tests and measurements want."""

@@ -10,12 +10,10 @@ from medsae_ray.errors import MedsaeError
 from medsae_ray.stages.capacity import Capacity, address_of, cluster_capacity, growth, machine
 from medsae_ray.stages.demands import Phase
 from medsae_ray.stages.equipment import lacking, things_of
+from medsae_ray.stages.leases import ENGINE
 from medsae_ray.stages.needs import phases_of, share_problems
 from medsae_ray.stages.placing import judged, no_growth, refuse
 from medsae_ray.stages.run import Run
-
-ENGINE = "medsae-engine"
-"""How the names of our engines on Ray Serve begin."""
 
 
 class Found(NamedTuple):
@@ -58,7 +56,7 @@ def judgement(run: Run, capacity: Capacity, to_make: list[str], beside: bool = T
 def phases_on(run: Run, capacity: Capacity, to_make: list[str], beside: bool = True) -> list[Phase]:
     """As `phases_of`, but an engine that runs already has its place."""
     phases = phases_of(run.recipe, run.stages, to_make, beside)
-    if not (run.has_engine or any(name.startswith(ENGINE) for name in capacity.held)):
+    if not (run.has_engine or ENGINE in capacity.held):
         return phases
     rest = [phase._replace(demands=tuple(d for d in phase.demands if d.stage != "engine")) for phase in phases]
     return [phase for phase in rest if phase.demands]

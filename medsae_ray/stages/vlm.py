@@ -142,11 +142,20 @@ def cluster_engine(run: "Run") -> Iterator[Engine]:
     # Serve takes seconds to import, and most commands need none of it.
     from medsae_ray.stages.engine import start_engine
 
+    vlm = run.recipe.how.vlm
+    assert vlm is not None, "the recipe was checked"
     run.connect()
     with (
         run.bar("engine", None) as bar,
-        waiting(run.say, hosted(run.recipe.how.vlm)),
-        start_engine(settings_of(run.recipe), bar.say, identity_of(run.recipe)) as engine,
+        waiting(run.say, hosted(vlm)),
+        start_engine(
+            settings_of(run.recipe),
+            bar.say,
+            identity_of(run.recipe),
+            who=f"the run of {run.recipe.name}",
+            idle_s=vlm.idle_s,
+            on_loss=run.say,
+        ) as engine,
     ):
         bar.close()
         yield engine

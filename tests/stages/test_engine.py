@@ -15,6 +15,7 @@ import pytest
 import ray
 import torch
 from PIL import Image
+from ray import serve
 
 import medsae_ray
 from medsae_ray.core.naming.engine import ONLINE, EngineSettings, Writing, YesNo, spelling
@@ -23,7 +24,8 @@ from medsae_ray.core.naming.prompts import DETECTION, naming_message, question
 from medsae_ray.errors import EngineError
 from medsae_ray.stages.engine import APPLICATION, ServeEngine, start_engine
 from medsae_ray.stages.engine_vllm import Segment, segments
-from medsae_ray.stages.serving import RUNNING, status_of
+from medsae_ray.stages.leases import RUNNING
+from medsae_ray.stages.serving import status_of
 
 MODEL = Path(medsae_ray.__file__).parent / "core" / "phantom" / "weights" / "vlm"
 SETTINGS = EngineSettings(str(MODEL), dtype="float32", start_timeout_s=300)
@@ -234,6 +236,22 @@ def test_answers_survive_the_death_of_the_replica(engine: ServeEngine) -> None:
     survived = asyncio.run(killed())
     for some, others in zip(survived, asyncio.run(undisturbed()), strict=True):
         assert difference(some, others) <= 1e-3
+
+
+def test_an_engine_that_is_deleted_under_its_calls_is_started_again(engine: ServeEngine) -> None:
+    told: list[str] = []
+
+    async def deleted(shared: ServeEngine) -> list[list[YesNo]]:
+        asks = [asyncio.ensure_future(shared.ask(picture(seed), QUESTIONS)) for seed in range(500, 540)]
+        await asyncio.wait(asks, return_when=asyncio.FIRST_COMPLETED)
+        serve.delete(APPLICATION, _blocking=False)
+        return [(await ask).answers for ask in asks]
+
+    with start_engine(SETTINGS, on_loss=told.append) as shared:
+        answers = asyncio.run(deleted(shared))
+    assert len(answers) == 40 and all(0 <= answer.p_yes <= 1 for asked in answers for answer in asked)
+    assert len(told) == 1 and "went away" in told[0]
+    assert asyncio.run(engine.ask(picture(500), QUESTIONS)).answers  # by the handle of before
 
 
 def test_segments_cover_the_new_tokens_and_only_images_see_ahead() -> None:
