@@ -1,18 +1,23 @@
-"""What is shown while something is computed: bars on a terminal, lines now and then in a file."""
+"""What is shown while something is computed: a run's board, bars on a terminal, lines now and then in a file."""
 
+import contextlib
 import io
-import re
 import time
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.sae.fit import EpochLog
-from medsae_ray.stages import progress, train_progress
+from medsae_ray.stages import train_progress
+from medsae_ray.stages.board import Bar, Board, StageNow
 from medsae_ray.stages.pipeline import run_stage
-from medsae_ray.stages.progress import Bars, duration
+from medsae_ray.stages.progress import Lines, Screen, duration, line, listened
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 
@@ -34,63 +39,181 @@ def entry(epoch: int, fvu: float = 0.25) -> EpochLog:
     return EpochLog(epoch, 1.0, 1.0, 1.0, 0.0, 1 - fvu, fvu, 1 - fvu, 0.9, 3.14, 0.125, 0.01)
 
 
-def test_a_file_has_a_line_of_each_bar_at_most_every_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    console, clock = written(), [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    with Bars(console).bar("sae", 4000, "epochs") as bar:
-        for epoch in range(1001, 4001):
-            clock[0] += 0.125
-            train_progress.show(bar, entry(epoch))
-    lines = text(console).splitlines()
-    assert len(lines) == 12
-    assert lines[0] == "sae: 1,240 of 4,000 epochs, FVU 0.250, L0 3.1, dead 12%, about 6 min left"
-    assert lines[-1] == "sae: 3,880 of 4,000 epochs, FVU 0.250, L0 3.1, dead 12%, about 15 s left"
+class Clock:
+    """Time that passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
-def test_work_of_unknown_length_says_only_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "EVERY_S", 0.0)
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def board(clock: Clock) -> Board:
+    return Board(clock, clock)
+
+
+def test_a_file_has_a_line_of_each_stage_at_most_every_so_often(board: Board, clock: Clock) -> None:
     console = written()
-    with Bars(console).bar("engine", None) as bar:
+    lines = Lines(console)
+    with board.bar("sae", 4000, "epochs") as bar:
+        for epoch in range(1001, 4001):
+            clock.now += 0.125
+            train_progress.show(bar, entry(epoch))
+            lines.look(board)
+    said = text(console).splitlines()
+    assert len(said) == 12
+    assert said[0] == "sae: 1,240 of 4,000 epochs, FVU 0.250, L0 3.1, dead 12%, 8.0 epochs/s, about 6 min left"
+    assert said[-1] == "sae: 3,880 of 4,000 epochs, FVU 0.250, L0 3.1, dead 12%, 8.0 epochs/s, about 15 s left"
+
+
+def test_a_stage_that_says_nothing_is_not_silent_for_a_minute(board: Board, clock: Clock) -> None:
+    console = written()
+    lines, at = Lines(console), list[float]()
+    with board.stage("samples"), board.bar("names", 50, "names"):
+        for _ in range(200):
+            clock.now += 1
+            before = len(text(console).splitlines())
+            lines.look(board)
+            at += [clock.now] * (len(text(console).splitlines()) - before)
+    said = text(console).splitlines()
+    assert said[:2] == [
+        "samples: images are chosen for names and for their tests, 30 s so far",
+        "names: 0 of 50 names, 30 s so far",
+    ]
+    assert sum(line.startswith("samples") for line in said) == sum(line.startswith("names") for line in said) == 6
+    assert max(b - a for a, b in pairwise(at)) < 60
+
+
+def test_parts_tell_images_their_rate_and_what_is_not_ok(board: Board, clock: Clock) -> None:
+    with board.stage("embeddings"), board.bar("embeddings", 100, "parts") as bar:
+        bar.found(40, rows=20_480, not_ok=3)
+        for _ in range(10):
+            clock.now += 10
+            bar.advance(1, rows=512, not_ok=1)
+        (now,) = board.now()
+    assert line(now) == ("embeddings: 50 of 100 parts, 25,600 images, 13 of them not ok, 51 images/s, about 8 min left")
+    assert now.counts == {"parts": 10, "rows": 5120, "not_ok": 10}, "what this run did"
+
+
+def test_a_rate_is_of_the_last_minutes_and_falls_when_nothing_comes(board: Board, clock: Clock) -> None:
+    with board.bar("answers", 10_000, "questions") as bar:
+        bar.found(0)
+        for step in [1] * 600 + [10] * 400:
+            clock.now += 1
+            bar.advance(step)
+        assert board.now()[0].rate == pytest.approx(10, rel=0.02)
+        clock.now += 300
+        assert board.now()[0].rate == pytest.approx(5, rel=0.02)
+
+
+@given(st.lists(st.tuples(st.integers(-5, 50), st.integers(0, 3), st.floats(0, 100)), max_size=40))
+def test_done_never_goes_back(steps: list[tuple[int, int, float]]) -> None:
+    clock = Clock()
+    board, seen = Board(clock, clock), list[StageNow]()
+    with board.bar("sae", 100, "epochs") as bar:
+        for done, by, seconds in steps:
+            clock.now += seconds
+            bar.reach(done)
+            bar.advance(by)
+            seen += board.now()
+    assert all(a.done <= b.done and a.begun == b.begun for a, b in pairwise(seen))
+    assert all(now.left_s is None or now.left_s >= 0 for now in seen if now.done <= 100)
+
+
+def test_a_bar_that_opens_a_stage_closes_it_and_an_error_is_its_state(board: Board) -> None:
+    with board.bar("engine", None) as bar:
         bar.say("loading [weights]")
-    assert text(console) == "engine: loading [weights]\n"
+        assert line(board.now()[0]) == "engine: loading [weights], 0 s so far"
+    with contextlib.suppress(ZeroDivisionError), board.stage("sae"):
+        raise ZeroDivisionError
+    with contextlib.suppress(KeyboardInterrupt), board.stage("names"):
+        board.stop()
+        with board.bar("names", 3, "names") as bar:
+            bar.advance()
+    assert [(now.name, now.state) for now in board.now()] == [
+        ("engine", "done"),
+        ("sae", "failed"),
+        ("names", "stopped"),
+    ]
+    board.end("failed", "because")
+    assert board.now()[0].state == "done", "the first end counts"
+
+
+def test_a_terminal_has_a_bar_of_each_stage_that_counts(board: Board) -> None:
+    console = written(force_terminal=True, force_interactive=True)
+    screen = Screen(console)
+    with board.bar("embeddings", 5, "parts") as bar:
+        bar.advance(2)
+        screen.look(board)
+        screen.progress.refresh()
+    screen.look(board)
+    assert "2/5" in text(console) and not screen.tasks and not screen.progress.live.is_started
+
+
+def test_a_listener_that_fails_is_not_heard(board: Board) -> None:
+    class Broken:
+        every_s = 0.01
+        looks = 0
+
+        def look(self, board: Board) -> None:
+            self.looks += 1
+            raise OSError("no space left")
+
+    broken = Broken()
+    with listened(board, broken):
+        time.sleep(0.05)
+    assert broken.looks > 1
 
 
 def test_times_are_for_reading() -> None:
     assert [duration(s) for s in (0.4, 89, 91, 3600, 9000)] == ["0 s", "89 s", "2 min", "60 min", "2.5 h"]
 
 
-def test_training_in_this_process_is_shown(
-    data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    quick = written()
-    run_stage(parse_recipe(data), str(tmp_path / "a"), "sae", quick)
-    assert " of 30 epochs" not in text(quick), "what takes no half minute has no line"
-    monkeypatch.setattr(progress, "EVERY_S", 0.0)
-    console, terminal = written(), written(force_terminal=True)
-    made = run_stage(parse_recipe(data), str(tmp_path / "b"), "sae", console)
-    found = re.findall(r"sae: (\d+) of 30 epochs, FVU (\d\.\d+), L0 (\d+\.\d), dead (\d+)%", text(console))
-    assert [int(epoch) for epoch, *_ in found] == list(range(1, 31))
-    last = made.record.metrics["last_epoch"]
-    assert float(found[-1][1]) == pytest.approx(last["fvu"], abs=6e-4)
-    assert float(found[-1][2]) == pytest.approx(last["l0"], abs=0.06)
-    assert re.search(r"embeddings: 5 of 5 parts", text(console))
-    run_stage(parse_recipe(data), str(tmp_path / "c"), "sae", terminal)
-    assert " of 30 epochs" not in text(terminal)
+@pytest.fixture
+def reached(monkeypatch: pytest.MonkeyPatch) -> list[StageNow]:
+    """Every state that a bar brings its stage to."""
+    seen, reach = list[StageNow](), Bar.reach
+
+    def noted(bar: Bar, *arguments: Any, **numbers: float) -> None:
+        reach(bar, *arguments, **numbers)
+        seen.extend(now for now in bar.board.now() if now.name == bar.label)
+
+    monkeypatch.setattr(Bar, "reach", noted)
+    return seen
 
 
-def test_a_sweep_counts_what_is_done(data: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "EVERY_S", 0.0)
-    data["what"] |= {"sweep": {"grid": {"width": [8, 16], "seed": [0, 1]}}}  # type: ignore[operator]
+def test_training_in_this_process_is_shown(data: dict[str, object], tmp_path: Path, reached: list[StageNow]) -> None:
     console = written()
-    run_stage(parse_recipe(data), str(tmp_path / "root"), "sweep", console)
-    assert re.findall(r"sweep: (\d) of 4 SAEs", text(console)) == ["1", "2", "3", "4"]
+    made = run_stage(parse_recipe(data), str(tmp_path / "a"), "sae", console)
+    assert "epochs" not in text(console), "what takes no half minute has no line"
+    training = [now for now in reached if now.name == "sae"]
+    assert [now.done for now in training] == list(range(1, 31)) == [now.numbers["epoch"] for now in training]
+    last = made.record.metrics["last_epoch"]
+    assert training[-1].numbers["fvu"] == pytest.approx(last["fvu"])
+    assert training[-1].numbers["l0"] == pytest.approx(last["l0"])
+    parts = [now for now in reached if now.name == "embeddings" and now.step == "made"]
+    assert [now.done for now in parts] == list(range(6)) and {now.total for now in parts} == {5}
+    assert [now.rows for now in parts] == [0, 8, 16, 24, 32, 40]
+
+
+def test_a_sweep_counts_what_is_done(data: dict[str, object], tmp_path: Path, reached: list[StageNow]) -> None:
+    data["what"] |= {"sweep": {"grid": {"width": [8, 16], "seed": [0, 1]}}}  # type: ignore[operator]
+    run_stage(parse_recipe(data), str(tmp_path / "root"), "sweep")
+    sweep = [now for now in reached if now.name == "sweep"]
+    assert [(now.done, now.total, now.unit) for now in sweep] == [(n, 4, "SAEs") for n in (1, 2, 3, 4)]
 
 
 def test_a_worker_tells_the_driver(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 
     monkeypatch.setattr(train_progress, "EACH_S", 0.05)
-    monkeypatch.setattr(progress, "EVERY_S", 0.0)
 
     @ray.remote(num_cpus=0)
     def work(key: str) -> None:
@@ -98,14 +221,14 @@ def test_a_worker_tells_the_driver(ray_cluster: None, monkeypatch: pytest.Monkey
         for epoch in range(1, 1000):
             tell(entry(epoch))
 
-    console = written()
-    with Bars(console).bar("sae", 1000, "epochs") as bar, train_progress.watched("a-test", bar):
+    board = Board()
+    with board.bar("sae", 1000, "epochs") as bar, train_progress.watched("a-test", bar):
         ray.get(work.remote("a-test"))
         deadline = time.monotonic() + 60
         while not bar.done and time.monotonic() < deadline:
             time.sleep(0.02)
     assert bar.done == 1, "a worker's second message has to wait a second"
-    assert text(console).startswith("sae: 1 of 1,000 epochs, FVU 0.250, L0 3.1, dead 12%")
+    assert line(board.now()[0]).startswith("sae: 1 of 1,000 epochs, FVU 0.250, L0 3.1, dead 12%")
     from ray.experimental.internal_kv import _internal_kv_get
 
     assert _internal_kv_get("a-test") is None
