@@ -17,6 +17,7 @@ from medsae_ray.core.naming.openai_api import OpenAiEngine
 from medsae_ray.core.naming.pictures import picture
 from medsae_ray.core.naming.prompts import question
 from medsae_ray.errors import RecipeError
+from medsae_ray.stages.cluster import cluster_address
 
 if TYPE_CHECKING:
     from medsae_ray.stages.run import Run
@@ -58,6 +59,7 @@ def settings_of(recipe: Recipe) -> EngineSettings:
         replicas=vlm.replicas,
         start_timeout_s=vlm.start_timeout_s,
         max_ongoing=2 * vlm.in_flight,
+        metrics=bool(cluster_address(recipe.how)),
     )
 
 
