@@ -1,7 +1,7 @@
 """What Ray prints of its own accord in the middle of a run's log, kept to a line each.
 
-A lost raylet sends the last 20 lines of its own log along, which are a dump of its state. `log_to_driver=False` does not
-keep such messages away, and no other setting does.
+The end of a raylet comes with the last 20 lines of its own log, which are a dump of its state. `log_to_driver=False`
+does not keep such messages away, and no other setting does.
 """
 
 import contextlib

@@ -64,6 +64,8 @@ class StatusFile:
 
     def look(self, board: Board) -> None:
         told = self.head | {"start": _iso(self.start)} | told_of(board)
+        if not told["stages"]:
+            return  # what is refused before its first stage leaves nothing in a root
         data = json.dumps(told, indent=1, allow_nan=False).encode()
         self.root.write(f"{FOLDER}/{self.run}.json", data)
         if self._is_newest(datetime.fromisoformat(told["now"])):
