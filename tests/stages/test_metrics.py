@@ -5,12 +5,12 @@ import time
 import urllib.request
 from pathlib import Path
 
+from medsae_ray.config import parse_recipe
+from medsae_ray.core.storage import Store
 from medsae_ray.stages.board import Board
 from medsae_ray.stages.metrics import COUNTERS, GAUGES, RayMetrics
 from medsae_ray.stages.pipeline import run_stage
 from medsae_ray.stages.status import statuses
-from medsae_ray.config import parse_recipe
-from medsae_ray.core.storage import Store
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 WAIT_S = 60
