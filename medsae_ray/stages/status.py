@@ -63,7 +63,7 @@ class StatusFile:
         self.head = {"run": self.run, "recipe": recipe, "host": socket.gethostname(), "pid": os.getpid()}
 
     def look(self, board: Board) -> None:
-        told = self.head | {"start": _iso(self.start)} | told_of(board)
+        told: dict[str, Any] = self.head | {"start": _iso(self.start)} | told_of(board)
         if not told["stages"]:
             return  # what is refused before its first stage leaves nothing in a root
         data = json.dumps(told, indent=1, allow_nan=False).encode()
