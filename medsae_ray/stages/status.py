@@ -56,9 +56,9 @@ class StatusFile:
 
     every_s = EVERY_S
 
-    def __init__(self, root: Store, recipe: str) -> None:
+    def __init__(self, root: Store, recipe: str, start: datetime | None = None) -> None:
         self.root = root
-        self.start = datetime.now(UTC)
+        self.start = start or datetime.now(UTC)
         self.run = f"{self.start:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
         self.head = {"run": self.run, "recipe": recipe, "host": socket.gethostname(), "pid": os.getpid()}
 

@@ -102,9 +102,7 @@ def at_work(ago_s: float = 0.0) -> Board:
 
 
 def told_by(root: Path, board: Board, start: datetime) -> StatusFile:
-    file = StatusFile(Store(str(root)), "a recipe")
-    file.start = start
-    file.run = f"{start:%Y%m%dT%H%M%S}-abcdef01"
+    file = StatusFile(Store(str(root)), "a recipe", start)
     file.look(board)
     return file
 
