@@ -1,17 +1,27 @@
 """Metrics: what a node's port offers to Prometheus is what the status file says."""
 
+import asyncio
+import io
 import re
 import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from medsae_ray.config import parse_recipe
+from medsae_ray.core.naming.prompts import question
 from medsae_ray.core.storage import Store
 from medsae_ray.stages.board import Board
 from medsae_ray.stages.metrics import COUNTERS, GAUGES, RayMetrics
 from medsae_ray.stages.pipeline import run_stage
 from medsae_ray.stages.status import statuses
 from tests.small import onnx_encoder, recipe_data, table_dataset
+
+if TYPE_CHECKING:
+    from medsae_ray.stages.engine import ServeEngine
 
 WAIT_S = 60
 
@@ -95,3 +105,17 @@ def test_training_and_questions_have_metrics(ray_cluster: None) -> None:
     assert {name for name, _ in found} <= {f"ray_{name}" for name in GAUGES} | {
         f"ray_{name}_total" for name in COUNTERS
     }
+
+
+def test_vllms_own_metrics_are_offered(vlm_engine: "ServeEngine") -> None:
+    stream = io.BytesIO()
+    Image.new("L", (224, 224), 90).save(stream, "PNG")
+    spent = asyncio.run(vlm_engine.ask(stream.getvalue(), [question("edema"), question("nodule")])).usage
+    wanted = ("prompt_tokens_total", "prefix_cache_hits_total", "num_requests_waiting", "kv_cache_usage_perc")
+    found: Mapping[tuple[str, str], float] = {}
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline and not all((f"ray_vllm_{name}", "") in found for name in wanted):
+        found = offered()
+        time.sleep(0.5)
+    assert [name for name in wanted if (f"ray_vllm_{name}", "") not in found] == []
+    assert found["ray_vllm_prompt_tokens_total", ""] >= spent.prompt_tokens - spent.cached_tokens > 0
