@@ -5,11 +5,12 @@ does not keep such messages away, and no other setting does.
 """
 
 import contextlib
+import re
 from typing import Any
 
 LONGEST = 300
 """Characters of one message."""
-_TAIL = "Possible reasons"
+_TAIL = re.compile("Possible reasons|This can happen when")
 """From here on Ray guesses, and dumps."""
 
 
@@ -34,5 +35,5 @@ def _short(printed: Any) -> Any:
 
 def brief(message: str) -> str:
     """The first line of a message, without guesses and dumps."""
-    line = next(iter(message.partition(_TAIL)[0].strip().splitlines()), "")
+    line = next(iter(_TAIL.split(message)[0].strip().splitlines()), "")
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."

@@ -16,7 +16,10 @@ DUMP = (
     ("message", "shown"),
     [
         (DUMP, "Raylet is terminated. Termination is unexpected."),
-        ("The node with node id: ab has been marked dead", "The node with node id: ab has been marked dead"),
+        (
+            "The node ab has been marked dead. This can happen when a \t(1) raylet crashes",
+            "The node ab has been marked dead.",
+        ),
         ("one\ntwo", "one"),
         ("x" * 1000, "x" * LONGEST + "..."),
         ("", ""),
