@@ -1,4 +1,4 @@
-"""The command line: medsae run | plan | sweep | stage | query | show | verify | serve | engine | export | import."""
+"""The command line: a function for each command of `medsae`, whose work is done elsewhere."""
 
 import argparse
 import contextlib
@@ -89,6 +89,10 @@ def _parser() -> argparse.ArgumentParser:
     import_.add_argument("folder", metavar="FOLDER", help="the checkpoint's folder")
     import_.add_argument("out", metavar="OUT", help="folder for the artifact")
     import_.set_defaults(do=_import)
+    status = commands.add_parser("status", help="how the runs of a root stand, also while they are at work")
+    status.add_argument("root", metavar="ROOT", help="a run's root: a path, s3://..., gs://...")
+    status.add_argument("--json", action="store_true", help="all of it as JSON, the newest run first")
+    status.set_defaults(do=_status)
     for name, do, text in (
         ("show", _show, "what an artifact holds, a run's root, or a summary.json"),
         ("verify", _verify, "read every file of an artifact, or of all below a root, and compare with the record"),
@@ -110,8 +114,8 @@ def _run(chosen: argparse.Namespace) -> int:
     root, report = Store(chosen.root), run_recipe(recipe, chosen.root, _console())["report"]
     if not root.exists(report):
         return 1  # the run has said why
-    print(f"kept as: {root.path(report)}")
-    print(f"report: {root.path('report.html')}")
+    print(f"kept as: {root.address(report)}")
+    print(f"report: {root.address('report.html')}")
     return 0
 
 
@@ -133,7 +137,7 @@ def _sweep(chosen: argparse.Namespace) -> int:
     from medsae_ray.stages.sweep import PAGE
 
     run_stage(load_recipe(chosen.recipe), chosen.root, "sweep", _console())
-    print(f"page: {Store(chosen.root).path(PAGE)}")
+    print(f"page: {Store(chosen.root).address(PAGE)}")
     return 0
 
 
@@ -193,7 +197,7 @@ def _export(chosen: argparse.Namespace) -> int:
 
     folder = Store(chosen.folder)
     for name in export_sae(open_artifact(chosen.sae), chosen.format, folder, overwrite=chosen.overwrite):
-        print(folder.path(name))
+        print(folder.address(name))
     return 0
 
 
@@ -214,6 +218,19 @@ def _show(chosen: argparse.Namespace) -> int:
 
     for part in shown(chosen.path):
         _console().print(part, highlight=False, markup=False)
+    return 0
+
+
+def _status(chosen: argparse.Namespace) -> int:
+    from medsae_ray.stages.status import statuses
+    from medsae_ray.stages.status_table import status_tables
+
+    runs = statuses(Store(chosen.root))
+    if chosen.json:
+        print(json.dumps({"runs": runs}, indent=1, allow_nan=False))
+        return 0
+    for part in status_tables(runs):
+        _console().print(part, highlight=False)
     return 0
 
 

@@ -3,6 +3,8 @@
 Two applications, so that batch runs on the same cluster find the engine and share it.
 """
 
+from dataclasses import replace
+
 from pydantic import BaseModel, ConfigDict
 from ray.serve import Application
 
@@ -47,7 +49,7 @@ def engine(args: Model) -> Application:
             f"{args.recipe} runs no vision-language model on the cluster: delete the application medsae-engine from "
             "the configuration"
         )
-    return engine_application(settings_of(recipe), identity_of(recipe))
+    return engine_application(replace(settings_of(recipe), metrics=True), identity_of(recipe))
 
 
 def build(args: Arguments) -> Application:

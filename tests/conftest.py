@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +32,10 @@ def ray_cluster() -> Iterator[None]:
     import ray
 
     # One more than the engine of the naming tests and the rest need, wherever they run: it stays up once it is started.
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    # Metrics come every second instead of every ten, for the test that waits for them.
+    often = {"metrics_report_interval_ms": 1000}
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
+    ray.init(num_cpus=3, **quiet, _system_config=often)
     for name in ("ray", "ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
     yield
@@ -78,5 +82,5 @@ def vlm_engine(http_port: int) -> "Iterator[ServeEngine]":
     from medsae_ray.stages.engine import start_engine
     from medsae_ray.stages.vlm import settings_of
 
-    with start_engine(settings_of(load_recipe("phantom"))) as engine:
+    with start_engine(replace(settings_of(load_recipe("phantom")), metrics=True)) as engine:
         yield engine

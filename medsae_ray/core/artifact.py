@@ -10,7 +10,7 @@ The fingerprint hashes {stage, version, what, parents' fingerprints}: no path, h
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -233,11 +233,19 @@ class PartWriter:
         self.store.write(name, data)
         return Receipt(name, shard, table.num_rows, not_ok, sha256(data), len(data), noted)
 
-    def finished(self, expected_rows: Mapping[int, int]) -> dict[int, Receipt]:
-        """Receipts of the parts that an earlier run wrote; a part that is torn or not ours counts as missing."""
-        names = set(self.store.names())
-        found = (self._receipt(shard, rows) for shard, rows in expected_rows.items() if part_name(shard) in names)
-        return {receipt.shard: receipt for receipt in found if receipt}
+    def finished(
+        self, expected_rows: Mapping[int, int], looked: Callable[[int], object] = lambda parts: None
+    ) -> dict[int, Receipt]:
+        """Receipts of the parts that an earlier run wrote; a part that is torn or not ours counts as missing.
+
+        `looked` hears how many parts were looked at by then.
+        """
+        names, found = set(self.store.names()), dict[int, Receipt]()
+        for place, (shard, rows) in enumerate(expected_rows.items(), 1):
+            if part_name(shard) in names and (receipt := self._receipt(shard, rows)):
+                found[shard] = receipt
+            looked(place)
+        return found
 
     def _receipt(self, shard: int, rows: int) -> Receipt | None:
         data = self.store.read(part_name(shard))

@@ -94,6 +94,10 @@ class Store:
         """`name` below this folder, in the filesystem's own form."""
         return f"{self.opened[1].rstrip('/')}/{name}"
 
+    def address(self, name: str) -> str:
+        """`name` below this folder as a person gives it: with s3:// or whatever this folder's own begins with."""
+        return self.child(name).uri
+
     def child(self, name: str) -> "Store":
         place, options = _without_options(self.uri)
         return Store(f"{place.rstrip('/')}/{name}{options}")

@@ -49,12 +49,6 @@ class Capacity(NamedTuple):
         return " and ".join(spelt(dict(shape)) for shape in sorted(best, reverse=True)) or "nothing"
 
 
-def address_of(how: How) -> str | None:
-    """The cluster that a run joins; None if it starts one of its own on this machine."""
-    address = how.address or os.environ.get("RAY_ADDRESS") or "local"
-    return None if address == "local" else address
-
-
 def machine(how: How) -> Capacity:
     """This machine, as the node of the local cluster that a run would start on it."""
     from ray._private.utils import get_num_cpus

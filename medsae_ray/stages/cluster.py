@@ -13,6 +13,13 @@ from ray.exceptions import RayError, RayTaskError
 from medsae_ray import errors
 from medsae_ray.config import How
 from medsae_ray.errors import MedsaeError, ShardError
+from medsae_ray.stages.ray_messages import shorten
+
+
+def cluster_address(how: How) -> str | None:
+    """Of the cluster to join; None if the run starts a local one of its own on this machine, which ends with it."""
+    address = how.address or os.environ.get("RAY_ADDRESS") or "local"
+    return None if address == "local" else address
 
 
 @contextlib.contextmanager
@@ -25,8 +32,9 @@ def cluster(how: How) -> Iterator[None]:
     # Ray Data warns from C++ about every restartable actor; what really fails is raised.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # "local" and not None, which would join whatever cluster somebody started on this machine.
-    address = how.address or os.environ.get("RAY_ADDRESS") or "local"
+    address = cluster_address(how) or "local"
     local: dict[str, Any] = {"num_cpus": how.cpus, "include_dashboard": False} if address == "local" else {}
+    shorten()
     with _no_stderr():
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     for name in ("ray", "ray.data", "ray.train"):

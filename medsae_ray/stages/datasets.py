@@ -74,7 +74,8 @@ def _manifest(run: Run, draft: Draft) -> Made:
     writer = draft.writer(manifest.schema)
     starts = range(0, manifest.num_rows, what.shard_rows)
     parts = [manifest.slice(start, what.shard_rows) for start in starts]
-    files = [writer.write(shard, part, part.num_rows) for shard, part in enumerate(parts)]
+    counted = run.track(enumerate(parts), draft.stage, len(parts), step="written")
+    files = [writer.write(shard, part, part.num_rows) for shard, part in counted]
     made_of: dict[str, Any] = {name: run.artifact(name).name for name in _needs(run.recipe)}
     doubtful = {rows.dataset: labels for rows in found if (labels := never_absent(rows))}
     made_of |= {"never_absent": doubtful} if doubtful else {}

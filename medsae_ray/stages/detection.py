@@ -22,8 +22,8 @@ from medsae_ray.core.naming.ledger import Loaded, answers
 from medsae_ray.core.naming.pictures import BLANK
 from medsae_ray.core.naming.prompts import detection_prompt
 from medsae_ray.core.naming.questions import TRIVIAL, Addresses, Concept, Need, Plan
-from medsae_ray.core.naming.talk import addresses, detect, images_of
-from medsae_ray.stages.naming import NAMED, in_flight, ledger_of, pictures_of
+from medsae_ray.core.naming.talk import detect
+from medsae_ray.stages.naming import NAMED, count_answers, in_flight, ledger_of, looked_up, pictures_of
 from medsae_ray.stages.run import Made, Run, Stage
 from medsae_ray.stages.samples import DETECTION, POOL, by_feature, naming_of
 from medsae_ray.stages.vlm import identity_of, session
@@ -128,17 +128,17 @@ def ask_all(run: Run, draft: Draft, needs: Iterable[Need]) -> Made:
     pictures = pictures_of(run, draft.parents["manifest"])
     ledger = ledger_of(run, "answers", answers(), identity_of(run.recipe), detection_prompt())
 
-    where = asyncio.run(addresses(identity_of(run.recipe), pictures, images_of(needs)))
+    where = asyncio.run(looked_up(run, draft.stage, pictures, needs))
     known = ledger.load()
     plan = Plan.of(needs, where, known.answered())
 
     async def ask() -> Usage:
         async with session(run) as engine:
-            return await detect(engine, plan, pictures, ledger, in_flight(run), bar.advance)
+            return await detect(engine, plan, pictures, ledger, in_flight(run), lambda asked: count_answers(bar, asked))
 
     usage = Usage()
     if len(plan):
-        with run.bar(draft.stage, len(plan)) as bar:
+        with run.bar(draft.stage, len(plan), "questions") as bar:
             usage = asyncio.run(ask())
         known = ledger.load()
     table = answer_table(needs, where, known)

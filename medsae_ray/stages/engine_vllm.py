@@ -47,7 +47,7 @@ def llm_config(settings: EngineSettings, identity: str, config: Any) -> Any:
         engine_kwargs=engine_arguments(settings) | {"enable_prompt_tokens_details": True},
         placement_group_config={"bundles": bundles(settings), "strategy": strategy(settings)},
         callback_config={"callback_class": "medsae_ray.stages.engine_parts.NoDownload"},
-        log_engine_metrics=False,
+        log_engine_metrics=settings.metrics,
     )
 
 

@@ -71,8 +71,8 @@ def labels_of(run: Run, draft: Draft) -> Labels:
     return replace(labels, by_patient=what.features.weights == "patients")
 
 
-def measure(run: Run, draft: Draft, labels: Labels, title: str) -> Measured:
-    """Statistics over the images of `labels`, from embeddings and activations."""
+def measure(run: Run, draft: Draft, labels: Labels, step: str) -> Measured:
+    """Statistics over the images of `labels`, from embeddings and activations; `step` says which these are."""
     rules = run.recipe.what.features
     work = FeatureWork(
         embeddings=draft.parents["embeddings"],
@@ -84,7 +84,7 @@ def measure(run: Run, draft: Draft, labels: Labels, title: str) -> Measured:
         seed=rules.seed,
     )
     total: GroupSums | None = None
-    for sums in run.track(group_sums(run, work), title, len(work.groups())):
+    for sums in run.track(group_sums(run, work), draft.stage, len(work.groups()), "groups", step):
         total = sums if total is None else total.merge(sums)
     assert total is not None, "an artifact has at least one part"
     names = draft.parents["manifest"].record.metrics["labels"]
@@ -116,7 +116,7 @@ def _quality(total: GroupSums) -> dict[str, Any]:
 
 def _features(run: Run, draft: Draft) -> Made:
     labels = labels_of(run, draft)
-    table, metrics = measure(run, draft, labels, "features")
+    table, metrics = measure(run, draft, labels, "all images")
     groups = copied(draft.parents["activations"], labels.discovery_N, metrics["sae"]["width"])
     metrics |= {"copies": groups, "deciding_columns": deciding(draft.parents["manifest"], labels.y_NL)}
     return Made([draft.writer(table.schema).write(0, table, table.num_rows)], metrics)

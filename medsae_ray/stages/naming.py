@@ -11,18 +11,19 @@ import pyarrow as pa
 from medsae_ray.config import Naming, Recipe
 from medsae_ray.core import schema
 from medsae_ray.core.artifact import Artifact, Draft
-from medsae_ray.core.naming.engine import Engine, Usage, total
+from medsae_ray.core.naming.engine import Asked, Engine, Usage, total
 from medsae_ray.core.naming.failures import Failures
 from medsae_ray.core.naming.ledger import Ledger, answers, replies
 from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.core.naming.prompts import detection_prompt
-from medsae_ray.core.naming.questions import Concept, Need, Plan, content_address
+from medsae_ray.core.naming.questions import Addresses, Concept, Need, Plan, content_address
 from medsae_ray.core.naming.rules import NamingRules
 from medsae_ray.core.naming.scores import answered, score
 from medsae_ray.core.naming.self_check import SelfCheck, self_check
 from medsae_ray.core.naming.talk import Groups, Named, addresses, at_most, detect, images_of, name_feature
 from medsae_ray.core.naming.verdict import ABSTAINED, DEAD, FAILED, INSUFFICIENT
 from medsae_ray.core.reading import Reading
+from medsae_ray.stages.board import Bar
 from medsae_ray.stages.datasets import image_store
 from medsae_ray.stages.run import Made, Run, Stage
 from medsae_ray.stages.samples import CHECK, NAMING, by_feature, naming_of
@@ -69,6 +70,7 @@ def _make(run: Run, draft: Draft) -> Made:
 
     def keep(named: Named) -> None:
         done.append(named)
+        bar.count(**spent(named.usage))
         bar.advance()
         failures.add([named.failed])
 
@@ -81,7 +83,7 @@ def _make(run: Run, draft: Draft) -> Made:
                 [_row(named) for named in done], by_feature(samples.table(), CHECK), engine, run, pictures
             )
 
-    with run.bar("names", len(groups)) as bar:
+    with run.bar(draft.stage, len(groups), "names") as bar:
         # Without a group no engine need start.
         rows, asked = asyncio.run(all_names()) if groups else ([], total([]))
     rows += _lacking_rows(samples.record.metrics)
@@ -92,6 +94,24 @@ def _make(run: Run, draft: Draft) -> Made:
     retries = sum(max(0, named.tried.attempts - 1) for named in done)
     taken_back = sum(row["status"] == ABSTAINED and row["evidence"].startswith(TAKEN_BACK) for row in rows)
     return Made([receipt], counts | {"taken_back": taken_back, "retries": retries, "usage": usage._asdict()})
+
+
+async def looked_up(run: Run, stage: str, pictures: Pictures, needs: list[Need]) -> Addresses:
+    """Where the answers to `needs` live, or will."""
+    images = images_of(needs)
+    with run.bar(stage, len(images), "pictures") as bar:
+        return await addresses(identity_of(run.recipe), pictures, images, step=bar.advance)
+
+
+def count_answers(bar: Bar, asked: Asked) -> None:
+    """Count the answers about one image."""
+    bar.count(failed=sum(answer.failed is not None for answer in asked.answers), **spent(asked.usage))
+    bar.advance(len(asked.answers))
+
+
+def spent(usage: Usage) -> dict[str, int]:
+    """What a bar counts of it."""
+    return {name: value for name, value in usage._asdict().items() if name != "seconds"}
 
 
 async def _checked(
@@ -107,9 +127,10 @@ async def _checked(
     images = {feature: [row["image_id"] for row in checks.get(feature, [])] for feature in named}
     needs = [Need(concept, images[feature]) for feature, concept in named.items() if images[feature]]
     ledger = ledger_of(run, "answers", answers(), identity_of(run.recipe), detection_prompt())
-    where = await addresses(identity_of(run.recipe), pictures, images_of(needs))
+    where = await looked_up(run, "names", pictures, needs)
     plan = Plan.of(needs, where, ledger.load().answered())
-    usage = await detect(engine, plan, pictures, ledger, in_flight(run), lambda count: None)
+    with run.bar("names", len(plan), "questions") as bar:
+        usage = await detect(engine, plan, pictures, ledger, in_flight(run), lambda asked: count_answers(bar, asked))
     answer_of = {row["address"]: (row["p_yes"], row["mass"]) for row in ledger.load().table.to_pylist()}
 
     def found(row: dict[str, Any]) -> SelfCheck | None:

@@ -44,6 +44,7 @@ from medsae_ray.stages.sweep import SWEEP, publish_sweep
 from medsae_ray.stages.train import SAE
 from medsae_ray.stages.vlm import check_engine
 from medsae_ray.stages.vocabulary import VOCABULARY_ANSWERS, VOCABULARY_NAMES, text_half
+from medsae_ray.stages.watching import watched
 
 _STAGES = (
     *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, PROBES, LABEL_NAMES, VOCABULARY_NAMES),
@@ -71,7 +72,7 @@ def run_recipe(
     taken as it is. Raises RecipeError, DatasetError, EncoderError, ArtifactError or ShardError; everything finished by
     then stays.
     """
-    with Run(recipe, Store(root), STAGES, console or Console(quiet=True), engine) as run:
+    with Run(recipe, Store(root), STAGES, console or Console(quiet=True), engine) as run, watched(run):
         check_engine(recipe, run.console)
         if recipe.what.vocabulary and run.committed("vocabulary_names") is None:
             text_half(recipe)  # what it lacks is said now, not after the images are embedded
@@ -105,7 +106,9 @@ def run_recipe(
 
 
 def _report(run: Run) -> str:
-    return render_report(report_data(run))
+    with run.bar("report", None) as bar:
+        bar.say("is written")
+        return render_report(report_data(run))
 
 
 def run_stage(recipe: Recipe, root: str, name: str, console: Console | None = None) -> Artifact:
@@ -125,7 +128,7 @@ def run_stage(recipe: Recipe, root: str, name: str, console: Console | None = No
         raise RecipeError("stage 'organs' reads TotalSegmentator's masks; this recipe has no such dataset")
     if name in {stage.name for stage in SEVERAL} and not recipe.what.datasets:
         raise RecipeError(f"stage {name!r} compares datasets; this recipe has one, what.datasets lists several")
-    with Run(recipe, Store(root), STAGES, console or Console(quiet=True)) as run:
+    with Run(recipe, Store(root), STAGES, console or Console(quiet=True)) as run, watched(run):
         if name in naming:
             check_engine(recipe, run.console)
         ready(run, name, beside=False)

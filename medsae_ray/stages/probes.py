@@ -26,7 +26,7 @@ def _probes(run: Run, draft: Draft) -> Made:
     width = draft.parents["sae"].record.metrics["config"]["width"]
     embeddings, activations = (draft.parents[name] for name in ("embeddings", "activations"))
     work = ProbeWork(embeddings, activations, labels.shard_N, probe_rows(labels), width)
-    sample = gathered(list(run.track(group_sums(run, work), "probes' images", len(work.groups()))))
+    sample = gathered(list(run.track(group_sums(run, work), draft.stage, len(work.groups()), "groups")))
     role_n = np.where(labels.test_N, 2, np.where(labels.training_N, 0, 1))[sample.row_n]
     names = draft.parents["manifest"].record.metrics["labels"]
     found = _fitted(run, sample, labels.y_NL[sample.row_n], role_n)
@@ -39,7 +39,7 @@ def _probes(run: Run, draft: Draft) -> Made:
 def _fitted(run: Run, sample: Sample, y_nL: np.ndarray, role_n: np.ndarray) -> list[list[Probed]]:
     """Label by label, of dimensions and of features."""
     level, labels = run.recipe.what.features.level, y_nL.shape[1]
-    with run.bar("probes", labels) as bar:
+    with run.bar("probes", labels, "labels") as bar:
         if run.recipe.how.engine == "loop":
             found = []
             for y_n in y_nL.T:

@@ -1,18 +1,19 @@
-"""Progress on the terminal: one live display that any number of stages share, from any thread.
-
-Where the output is a file, a line now and then stands in for the display.
-"""
+"""A run's board for people: bars on a terminal, lines now and then in a log."""
 
 import threading
 import time
-from types import TracebackType
-from typing import Self
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from medsae_ray.stages.board import RUNNING, Board, Listener, StageNow
+
 EVERY_S = 30.0
-"""Shortest time between two lines of one piece of work in a file."""
+"""Seconds between two lines of one stage in a log."""
+PATIENCE_S = 15.0
+"""Longest wait, at the end of a run, for a listener that is at work: a store may have gone away."""
 DOING = {
     "images": "the phantoms are drawn",
     "organs": "every mask is read, for the organs of each slice",
@@ -40,100 +41,75 @@ DOING = {
 """What a run says when it begins a stage."""
 
 
-class Bars:
-    """The live display. It is up while at least one bar is."""
+class Screen:
+    """One live display of all bars. It is up while at least one is."""
+
+    every_s = 0.2
 
     def __init__(self, console: Console) -> None:
         columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.console, self.live = console, console.is_interactive
-        self.progress = Progress(*columns, console=console, transient=True, disable=not self.live)
-        self.lock = threading.Lock()
-        self.up = 0
-        self.stopped = threading.Event()
+        self.progress = Progress(*columns, console=console, transient=True)
+        self.tasks: dict[str, TaskID] = {}
 
-    def stop(self) -> None:
-        """Whoever next says how far it is gets KeyboardInterrupt, in its own thread."""
-        self.stopped.set()
-
-    def bar(self, label: str, total: int | None, unit: str = "") -> "Bar":
-        """A bar for a `with` block; `total` None is work of unknown length, counted in `unit`."""
-        return Bar(self, label, total, unit)
-
-    def _open(self, label: str, total: int | None) -> TaskID:
-        with self.lock:
-            if not self.up:
+    def look(self, board: Board) -> None:
+        shown = {stage.name: stage for stage in board.now() if stage.state == RUNNING and (stage.total or stage.text)}
+        for name in set(self.tasks) - set(shown):
+            self.progress.remove_task(self.tasks.pop(name))
+        for name, stage in shown.items():
+            if name not in self.tasks:
                 self.progress.start()
-            self.up += 1
-            return self.progress.add_task(label, total=total)
-
-    def _close(self, task: TaskID) -> None:
-        with self.lock:
-            self.progress.remove_task(task)
-            self.up -= 1
-            if not self.up:
-                self.progress.stop()
+                self.tasks[name] = self.progress.add_task(name, total=stage.total)
+            said = ": ".join(part for part in (name, _said(stage)) if part)
+            self.progress.update(self.tasks[name], description=said, completed=stage.done, total=stage.total)
+        if not self.tasks:
+            self.progress.stop()
 
 
-class Bar:
-    """One line of the display, or a line now and then in a file."""
+class Lines:
+    """A line of each running stage, every so often."""
 
-    def __init__(self, bars: Bars, label: str, total: int | None, unit: str = "") -> None:
-        self.bars, self.label, self.total, self.unit = bars, label, total, unit
-        self.task: TaskID | None = None
-        self.done, self.text = 0, ""
+    every_s = 1.0
 
-    def __enter__(self) -> Self:
-        self.task = self.bars._open(self.label, self.total)
-        self.written = time.monotonic()
-        self.since: tuple[int, float] | None = None
-        return self
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.written: dict[tuple[str, float], float] = {}
+        """When a stage had its last line."""
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    def look(self, board: Board) -> None:
+        now = board.clock()
+        for stage in board.now():
+            key = stage.name, stage.begun
+            if stage.state == RUNNING and now - self.written.get(key, now - stage.seconds) >= EVERY_S:
+                self.written[key] = now
+                self.console.print(line(stage), highlight=False, markup=False, soft_wrap=True)
 
-    def advance(self, by: int = 1) -> None:
-        self.reach(self.done + by)
 
-    def reach(self, done: int, text: str | None = None) -> None:
-        """So much is done now. What is first reached may be there from before: no rate is taken from it."""
-        if self.bars.stopped.is_set():
-            raise KeyboardInterrupt
-        if self.task is None:
-            return
-        self.done = done
-        self.since = self.since or (done, time.monotonic())
-        self.bars.progress.update(self.task, completed=done)
-        self.say(self.text if text is None else text)
+def line(stage: StageNow) -> str:
+    """A stage as one line of a log."""
+    of = "" if stage.total is None else f" of {stage.total:,}"
+    counted = f"{stage.done:,}{of} {stage.unit}".strip() if stage.total is not None or stage.done else ""
+    rows = f"{stage.rows:,} {stage.noun}" if stage.rows else ""
+    bad = f"{stage.not_ok:,} of them not ok" if stage.not_ok else ""
+    speed = rate(stage.rate, stage.rate_unit)
+    left = f"about {duration(stage.left_s)} left" if stage.left_s else f"{duration(stage.seconds)} so far"
+    said = _said(stage) or ("" if counted else DOING.get(stage.name, ""))
+    return f"{stage.name}: " + ", ".join(part for part in (counted, rows, bad, said, speed, left) if part)
 
-    def say(self, text: str) -> None:
-        """Show `text` behind the label."""
-        if self.task is None:
-            return
-        if text != self.text:
-            self.text = text
-            self.bars.progress.update(self.task, description=f"{self.label}: {text}")
-        now = time.monotonic()
-        if not self.bars.live and now - self.written >= EVERY_S:
-            self.written = now
-            self.bars.console.print(self._line(now), highlight=False, markup=False)
 
-    def close(self) -> None:
-        if self.task is not None:
-            self.bars._close(self.task)
-            self.task = None
+def _said(stage: StageNow) -> str:
+    if {"fvu", "l0", "dead"} <= set(stage.numbers):
+        of = stage.numbers
+        return f"FVU {of['fvu']:.3f}, L0 {of['l0']:.1f}, dead {of['dead']:.0%}"
+    return stage.text
 
-    def _line(self, now: float) -> str:
-        of = "" if self.total is None else f" of {self.total:,}"
-        counted = f"{self.done:,}{of} {self.unit}".strip() if self.total is not None or self.done else ""
-        return f"{self.label}: " + ", ".join(part for part in (counted, self.text, self._left(now)) if part)
 
-    def _left(self, now: float) -> str:
-        if self.total is None or self.since is None or self.done <= self.since[0]:
-            return ""
-        seconds = (now - self.since[1]) / (self.done - self.since[0]) * (self.total - self.done)
-        return f"about {duration(seconds)} left"
+def rate(per_s: float | None, unit: str) -> str:
+    """A speed to read: "105 images/s", "3.2 epochs/s", "12 parts/min"; "" if there is none."""
+    if not per_s:
+        return ""
+    if per_s >= 1:
+        return f"{per_s:,.{0 if per_s >= 10 else 1}f} {unit}/s"
+    return f"{60 * per_s:,.{0 if per_s >= 1 / 6 else 1}f} {unit}/min"
 
 
 def duration(seconds: float) -> str:
@@ -141,3 +117,34 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def on(console: Console) -> Listener:
+    """What shows a board on a terminal, or in a file."""
+    return Screen(console) if console.is_interactive else Lines(console)
+
+
+@contextmanager
+def listened(board: Board, *listeners: Listener) -> Iterator[None]:
+    """Every listener looks at the board for the length of the block, each in a thread of its own: a store that does
+    not answer keeps no line from the log."""
+    over = threading.Event()
+
+    def follow(listener: Listener) -> None:
+        last = False
+        while not last:
+            last = over.is_set()
+            with suppress(Exception):
+                listener.look(board)
+            over.wait(listener.every_s)
+
+    threads = [threading.Thread(target=follow, args=(it,), name=type(it).__name__, daemon=True) for it in listeners]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        end = time.monotonic() + PATIENCE_S
+        for thread in threads:
+            thread.join(max(0.0, end - time.monotonic()))

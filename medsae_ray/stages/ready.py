@@ -7,7 +7,8 @@ import ray
 
 from medsae_ray.core.artifact import Artifact
 from medsae_ray.errors import MedsaeError
-from medsae_ray.stages.capacity import Capacity, address_of, cluster_capacity, growth, machine
+from medsae_ray.stages.capacity import Capacity, cluster_capacity, growth, machine
+from medsae_ray.stages.cluster import cluster_address
 from medsae_ray.stages.demands import Phase
 from medsae_ray.stages.equipment import lacking, things_of
 from medsae_ray.stages.leases import ENGINE
@@ -115,7 +116,7 @@ def _only_needed(run: Run, goals: Iterable[str]) -> set[str]:
 
 def capacity_of(run: Run) -> Capacity:
     """Of the cluster that the run is to join, or of the machine on which it would start one."""
-    if not ray.is_initialized() and address_of(run.recipe.how) is None:
+    if not ray.is_initialized() and cluster_address(run.recipe.how) is None:
         return machine(run.recipe.how)
     run.connect()
     return cluster_capacity()

@@ -5,7 +5,7 @@ import os
 import platform
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -25,9 +25,10 @@ from medsae_ray.core.unreadable import counted, nothing_usable
 from medsae_ray.core.warnings import RunWarning, distinct
 from medsae_ray.core.work import ShardWork
 from medsae_ray.signals import rearm
+from medsae_ray.stages.board import Bar, Board
 from medsae_ray.stages.cluster import cluster, told_plainly
 from medsae_ray.stages.demands import Demand
-from medsae_ray.stages.progress import DOING, Bar, Bars
+from medsae_ray.stages.progress import DOING
 from medsae_ray.stages.shards import map_shards
 from medsae_ray.stages.vlm import cluster_engine
 from medsae_ray.stages.waiting import waiting
@@ -116,9 +117,8 @@ class Run:
         self._on_exit = contextlib.ExitStack()
         self._connected = False
         self._engine = engine
-        self._steps = Counter[str]()
-        """Pieces of work that have come back, by what they are called: while they do, nothing is waited for."""
-        self._bars = Bars(console)
+        self.board = Board()
+        """How far everything is; nobody looks at it unless told to (watching.py)."""
 
     def __enter__(self) -> "Run":
         return self
@@ -175,7 +175,7 @@ class Run:
                 made.result()
         except KeyboardInterrupt:
             stopped = True
-            self._bars.stop()
+            self.board.stop()
             wait(branches, timeout=PATIENCE_S)
             raise
         finally:
@@ -211,9 +211,9 @@ class Run:
         """One line of what is done now, so that no run is silent for long, in a log neither."""
         self.console.print(f"[dim]· {escape(text)}[/]", highlight=False)
 
-    def bar(self, label: str, total: int | None, unit: str = "") -> Bar:
-        """A progress bar for a `with` block."""
-        return self._bars.bar(label, total, unit)
+    def bar(self, label: str, total: int | None, unit: str = "", step: str = "") -> Bar:
+        """A piece of work for a `with` block: see `Board.bar`."""
+        return self.board.bar(label, total, unit, step)
 
     def map(
         self,
@@ -229,54 +229,66 @@ class Run:
         each receipt as its part appears, and may stop the run.
         """
         writer = draft.writer(schema)
-        there = writer.finished(work.rows)
+        with self.bar(draft.stage, len(work.rows), "parts", "looked at") as bar:
+            there = writer.finished(work.rows, bar.reach)
         receipts = {shard: receipt for shard, receipt in there.items() if not nothing_usable(receipt)}
         todo = sorted(set(work.rows) - set(receipts))
         if todo and self.recipe.how.engine == "ray":
             self.connect()
-        new = self.track(map_shards(work, writer, todo, pool, self.recipe.how.engine), draft.stage, len(todo))
-        with contextlib.closing(new):
+        new = (receipt for receipt in map_shards(work, writer, todo, pool, self.recipe.how.engine))
+        with contextlib.closing(new), self.bar(draft.stage, len(work.rows), "parts", "made") as bar:
+            bar.found(len(receipts), *_rows(receipts.values()))
             for receipt in new:
                 look(receipt)
                 receipts[receipt.shard] = receipt
+                bar.advance(1, *_rows([receipt]))
         return Made(list(receipts.values()), reused=len(work.rows) - len(todo))
 
-    def track(self, items: Iterable[T], label: str, total: int, unit: str = "parts") -> Generator[T, None, None]:
-        """A progress bar while `items` arrive."""
-        with self.bar(label, total, unit) as bar:
+    def track(
+        self, items: Iterable[T], label: str, total: int, unit: str = "parts", step: str = ""
+    ) -> Generator[T, None, None]:
+        """A bar that counts `items` as they arrive."""
+        with self.bar(label, total, unit, step) as bar:
             for item in items:
                 yield item
                 bar.advance()
-                self._steps[label] += 1
 
     def _make(self, stage: Stage, parents: dict[str, Artifact]) -> Artifact:
-        draft = self.draft(stage, parents)
-        found = draft.committed()
-        if found is None:
-            for name in stage.needs(self.recipe):
-                self.artifact(name)
-            self.say(f"{stage.name}: {DOING.get(stage.name, 'is made')}")
-            start, clock = now(), time.perf_counter()
-            with told_plainly(stage.name), self._waiting(stage):
-                made = stage.make(self, draft)
-            seconds = time.perf_counter() - clock
-            found = commit(draft, made, start, seconds)
-        else:
-            seconds, start = 0.0, found.record.run["start"]
-        record = found.record
-        bad = sum(record.not_ok.values())
-        self.rows.append(StageRow(stage.name, record.name, start, record.run["end"], record.rows, bad, seconds))
-        self.console.print(f"[green]✓[/] {record.name}" + _tick(record, seconds))
-        self._warn(stage.warnings(self, found))
+        with self.board.stage(stage.name, _noun(stage.name)) as shown:
+            draft = self.draft(stage, parents)
+            shown.artifact = draft.name
+            found, start, seconds = draft.committed(), "", 0.0
+            there = found is not None
+            if found is None:
+                found, start, seconds = self._made_of(stage, draft)
+            record = found.record
+            bad = sum(record.not_ok.values())
+            start = start or record.run["start"]
+            self.rows.append(StageRow(stage.name, record.name, start, record.run["end"], record.rows, bad, seconds))
+            self.console.print(f"[green]✓[/] {record.name}" + _tick(record, seconds))
+            warnings = distinct(stage.warnings(self, found))
+            self.board.finish(stage.name, record.rows, bad, len(found.parts), warnings, there)
+        self._warn(warnings)
         return found
+
+    def _made_of(self, stage: Stage, draft: Draft) -> tuple[Artifact, str, float]:
+        """The artifact, when its making began, and how long that took."""
+        for name in stage.needs(self.recipe):
+            self.artifact(name)
+        self.say(f"{stage.name}: {DOING.get(stage.name, 'is made')}")
+        start, clock = now(), time.perf_counter()
+        with told_plainly(stage.name), self._waiting(stage):
+            made = stage.make(self, draft)
+        seconds = time.perf_counter() - clock
+        return commit(draft, made, start, seconds), start, seconds
 
     def _waiting(self, stage: Stage) -> contextlib.AbstractContextManager[None]:
         """Says what the stage waits for, if the cluster has no room for it."""
         demands = tuple(stage.demands(self.recipe)) if self.recipe.how.engine == "ray" else ()
-        return waiting(self.say, demands, self._steps.total)
+        return waiting(self.say, demands, lambda: self.board.done(stage.name))
 
     def _warn(self, warnings: Iterable[RunWarning]) -> None:
-        for warning in distinct(warnings):
+        for warning in warnings:
             with self._lock:
                 known = warning in self.warnings
                 self.warnings += [] if known else [warning]
@@ -303,8 +315,19 @@ def commit(draft: Draft, made: Made, start: str, seconds: float) -> Artifact:
 def _tick(record: Record, seconds: float) -> str:
     """What stands behind a stage's name: its time, and the rows that it has nothing for, with the main reasons."""
     time = f"  {seconds:.1f} s" if seconds else " (already there)"
-    noun = "files" if record.stage == "organs" else "images"
-    return f"{time}, {counted(record.not_ok, record.rows, REASONS, noun)}" if record.not_ok else time
+    said = counted(record.not_ok, record.rows, REASONS, _noun(record.stage))
+    return f"{time}, {said}" if record.not_ok else time
+
+
+def _noun(stage: str) -> str:
+    """What the rows of a stage are that may be not ok."""
+    return "files" if stage == "organs" else "images"
+
+
+def _rows(receipts: Iterable[Receipt]) -> tuple[int, int]:
+    """Rows of parts, and how many of them are not ok."""
+    counts = [(receipt.rows, sum(receipt.not_ok.values())) for receipt in receipts]
+    return sum(rows for rows, _ in counts), sum(bad for _, bad in counts)
 
 
 def warning_line(warning: RunWarning) -> str:

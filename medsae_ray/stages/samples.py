@@ -73,10 +73,14 @@ def _make(run: Run, draft: Draft) -> Made:
     naming, image_N = candidates(run, draft, "naming", one_each=False)
     detection, _ = candidates(run, draft, "detection", one_each=True)
     features = range(detection.x_NF.shape[1])
-    named = [naming_sample(naming, f, rules.seed, naming_design) for f in features]
+
+    def each(step: str) -> Iterator[int]:
+        return run.track(features, draft.stage, len(features), "features", step)
+
+    named = [naming_sample(naming, f, rules.seed, naming_design) for f in each("for names")]
     samples = [(NAMING, sample) for sample in named]
     samples += [(CHECK, sample) for sample in _checks(run, draft, named)]
-    samples += [(DETECTION, detection_sample(detection, f, rules.seed, detection_design)) for f in features]
+    samples += [(DETECTION, detection_sample(detection, f, rules.seed, detection_design)) for f in each("for tests")]
     pool = image_N[detection.row_N[np.argsort(detection.order_N)[: test.pool]]]
     rows = [row for purpose, sample in samples for row in _rows(purpose, sample, image_N)]
     rows += [{"feature": -1, "purpose": POOL, "role": POOL, "image_id": image, "value": 0.0} for image in pool]
@@ -96,7 +100,7 @@ def _checks(run: Run, draft: Draft, named: list[Sample]) -> Iterator[Sample]:
     images, _ = candidates(run, draft, "naming", one_each=True)
     patient_N = column(draft.parents["manifest"].table(["patient_id"]), "patient_id")
     seed = naming_of(run).seed
-    for sample in named:
+    for sample in run.track(named, draft.stage, len(named), "features", "for checks"):
         if sample.status == SUFFICIENT:
             seen_N = np.isin(patient_N[images.row_N].astype(str), patient_N[sample.row_n].astype(str))
             yield check_sample(images, sample.feature, seed, ~seen_N)

@@ -1,6 +1,6 @@
 """Stage `scores`: what the answers say of every name, held against its controls."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -194,11 +194,14 @@ class Source(NamedTuple):
     metrics: dict[str, Any]
 
 
-def score_source(bench: Bench, source: str, names: pa.Table) -> Source:
-    """Every feature of a source: tested names with verdicts, and the others with the reason why not."""
+def score_source(
+    bench: Bench, source: str, names: pa.Table, each: Callable[[list[int]], Iterable[int]] = lambda features: features
+) -> Source:
+    """Every feature of a source: tested names with verdicts, and the others with the reason why not. `each` goes over
+    features, and may count them."""
     concept_of, turned = asked_of(concepts_of(names), bench.labels if source == "label" else [])
     known = [feature for feature in sorted(concept_of) if feature in bench.rows_of]
-    done = [tested(bench, feature, concept_of, feature in turned) for feature in known]
+    done = [tested(bench, feature, concept_of, feature in turned) for feature in each(known)]
     left = [
         _left(row)
         for row in names.select(["feature", "status", "name"]).to_pylist()
@@ -236,7 +239,11 @@ def _make(run: Run, draft: Draft) -> Made:
     parents = draft.parents
     bench = _bench(run, draft, pa.concat_tables([parents[s.answers].table() for s in sources_of(run.recipe)]))
     sources = {source.name: parents[source.names].table() for source in sources_of(run.recipe)}
-    scored = {source: score_source(bench, source, names) for source, names in sources.items()}
+
+    def each(source: str) -> Callable[[list[int]], Iterable[int]]:
+        return lambda features: run.track(features, draft.stage, len(features), "names", f"names by {source}")
+
+    scored = {source: score_source(bench, source, names, each(source)) for source, names in sources.items()}
     table = pa.concat_tables([s.table for s in scored.values()])
     receipt = draft.writer(verdict.scores()).write(0, table, table.num_rows)
     seen = {

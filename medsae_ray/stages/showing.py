@@ -65,7 +65,7 @@ def _root(store: Store, made: list[str], reports: list[str]) -> list[RenderableT
         bad = f"{sum(record.not_ok.values()):,}"
         end = str(record.run.get("end", "–"))[:16].replace("T", " ")
         table.add_row(record.name, end, ", ".join(record.parents.values()) or "–", f"{record.rows:,}", bad, size)
-    pages = [f"report: {store.path(page)}" for page in reports]
+    pages = [f"report: {store.address(page)}" for page in reports]
     return [table, "\n".join(["", *pages])] if pages else [table]
 
 
@@ -79,7 +79,7 @@ def _summary(path: str, data: bytes) -> list[RenderableType]:
         for stage in summary["stages"]:
             stages.add_row(stage["name"], stage["artifact"])
         warnings = [f"! {warning['message']}" for warning in summary.get("warnings", [])]
-        report = [f"report: {split_uri(path)[0].path(summary['report'])}"] if "report" in summary else []
+        report = [f"report: {split_uri(path)[0].address(summary['report'])}"] if "report" in summary else []
         parts: list[RenderableType] = [str(summary["recipe"]), findings_table(summary), headline(summary)]
         return [*parts, stages, *warnings, *report]
     except (ValueError, KeyError, TypeError):

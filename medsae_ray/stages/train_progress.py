@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 
 from medsae_ray.core.sae.fit import EpochLog
-from medsae_ray.stages.progress import Bar
+from medsae_ray.stages.board import Bar
 
 EACH_S = 1.0
 """Seconds between two looks, and between two messages."""
@@ -23,7 +23,7 @@ Tell = Callable[[EpochLog], None]
 
 def show(bar: Bar, entry: EpochLog) -> None:
     """Bring a bar of epochs to what an epoch's log says."""
-    bar.reach(entry.epoch, f"FVU {entry.fvu:.3f}, L0 {entry.l0:.1f}, dead {entry.dead_share:.0%}")
+    bar.reach(entry.epoch, epoch=entry.epoch, fvu=entry.fvu, l0=entry.l0, dead=entry.dead_share)
 
 
 def teller(key: str) -> Tell:

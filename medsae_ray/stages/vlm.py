@@ -17,6 +17,7 @@ from medsae_ray.core.naming.openai_api import OpenAiEngine
 from medsae_ray.core.naming.pictures import picture
 from medsae_ray.core.naming.prompts import question
 from medsae_ray.errors import RecipeError
+from medsae_ray.stages.cluster import cluster_address
 from medsae_ray.stages.demands import hosted
 from medsae_ray.stages.waiting import waiting
 
@@ -60,6 +61,7 @@ def settings_of(recipe: Recipe) -> EngineSettings:
         replicas=vlm.replicas,
         start_timeout_s=vlm.start_timeout_s,
         max_ongoing=2 * vlm.in_flight,
+        metrics=bool(cluster_address(recipe.how)),
     )
 
 

@@ -25,7 +25,7 @@ def waiting(
 ) -> Iterator[None]:
     """For the length of the block, `say` which of `demands` Ray has found no room for.
 
-    As long as `done` grows nothing is waited for: tasks are queued in advance.
+    As long as `done` changes nothing is waited for: tasks are queued in advance.
     """
     over = threading.Event()
     if demands:

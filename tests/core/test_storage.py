@@ -124,3 +124,11 @@ def test_a_remote_file_and_a_remote_folder_are_copied_once(tmp_path: Path, monke
     local_copy.cache_clear()
     assert local_copy(f"file://{far.path('model')}") == str(folder)
     assert folder.joinpath("config.json").stat().st_ino == before
+
+
+def test_an_address_is_what_a_person_would_give(tmp_path: Path) -> None:
+    assert Store(str(tmp_path)).address("report.html") == f"{tmp_path}/report.html"
+    assert Store("s3://bucket/a b/").address("report.html") == "s3://bucket/a b/report.html"
+    with_options = Store("s3://bucket/run?region=eu-central-1").address("report.html")
+    assert with_options == "s3://bucket/run/report.html?region=eu-central-1"
+    assert Store("memory://run").address("report.html") == "memory://run/report.html"

@@ -22,7 +22,7 @@ def refused(data: dict[str, Any], root: Path, stage: str | None = None) -> Medsa
     recipe = parse_recipe(data)
     with pytest.raises(MedsaeError) as caught:
         _ = run_stage(recipe, str(root), stage) if stage else run_recipe(recipe, str(root))
-    assert {folder.name.partition("-")[0] for folder in root.iterdir()} == {"manifest"}
+    assert {folder.name.partition("-")[0] for folder in root.glob("*-*")} == {"manifest"}
     return caught.value
 
 

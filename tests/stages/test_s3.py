@@ -18,6 +18,7 @@ from medsae_ray.core.files import fetch, walk
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import ImageError
 from medsae_ray.stages.pipeline import run_recipe
+from medsae_ray.stages.status import statuses
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 
@@ -139,7 +140,9 @@ def test_a_whole_run_lives_on_the_object_store(s3: str, tmp_path: Path, engine: 
     assert done.returncode == 0, done.stderr
     for stage in json.loads(Store(root).read("summary.json"))["stages"]:
         assert verify(open_artifact(f"{root}/{stage['artifact']}")) == []
-    assert Store(root).exists("report.html")
+    assert Store(root).exists("report.html") and f"report: {root}/report.html" in done.stdout.splitlines()
+    (told,) = statuses(Store(root))
+    assert told["state"] == "done" and json.loads(Store(root).read("status.json"))["run"] == told["run"]
     kept = [path.read_bytes()[32:] for path in (tmp_path / "cache").iterdir() if path.name != "used"]
     assert sorted(kept) == sorted(path.read_bytes() for path in table.parent.glob("*.png"))
 

@@ -122,6 +122,8 @@ class EngineSettings:
     max_ongoing: int = 64
     """Calls inside one replica; as many more wait in a queue, and the rest are told to come back."""
     prefix_caching: bool = True
+    metrics: bool = False
+    """Whether vLLM's own metrics go to those of Ray, which somebody collects on a cluster that stays."""
 
 
 class Clock:

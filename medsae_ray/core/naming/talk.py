@@ -42,14 +42,21 @@ async def at_most(limit: int, items: Iterable[T], work: Callable[[T], Awaitable[
         raise errors[0]
 
 
-async def addresses(identity: str, pictures: Pictures, image_ids: Iterable[str], limit: int = 8) -> Addresses:
-    """Where the answers about these images live: every picture is made once to be hashed."""
+async def addresses(
+    identity: str,
+    pictures: Pictures,
+    image_ids: Iterable[str],
+    limit: int = 8,
+    step: Callable[[], None] = lambda: None,
+) -> Addresses:
+    """Where the answers about these images live: every picture is made once to be hashed, and `step` hears of it."""
     sha_of: dict[str, str] = {}
 
     async def hashed(image_id: str) -> tuple[str, str | None]:
         return image_id, await asyncio.to_thread(pictures.sha, image_id)
 
     def keep(found: tuple[str, str | None]) -> None:
+        step()
         if found[1] is not None:
             sha_of[found[0]] = found[1]
 
@@ -58,9 +65,9 @@ async def addresses(identity: str, pictures: Pictures, image_ids: Iterable[str],
 
 
 async def detect(
-    engine: Engine, plan: Plan, pictures: Pictures, ledger: Ledger, limit: int, step: Callable[[int], None]
+    engine: Engine, plan: Plan, pictures: Pictures, ledger: Ledger, limit: int, step: Callable[[Asked], None]
 ) -> Usage:
-    """Ask all open questions of a plan, image by image; `step` hears how many were answered.
+    """Ask all open questions of a plan, image by image; `step` hears what was answered about each.
 
     EngineError once most questions of the plan, those answered before among them, have failed.
     """
@@ -80,7 +87,7 @@ async def detect(
 
     def done(asked: Asked) -> None:
         spent.append(asked.usage)
-        step(len(asked.answers))
+        step(asked)
         failures.add(_failed(answer) for answer in asked.answers)
 
     await at_most(limit, plan, ask, done)
