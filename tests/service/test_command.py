@@ -76,6 +76,7 @@ def test_the_deploy_config_is_one_that_serve_takes_and_its_builder_reads(
         build(arguments)
     monkeypatch.setenv(given.token_variable, TOKEN)
     bound = build(arguments)
+    assert [deployment.name for deployment in application.deployments] == [bound._bound_deployment.name]
     run, kept, _ = bound._bound_deployment.init_args
     assert run.atlas.name == small.run.atlas.name and TOKEN not in kept
 

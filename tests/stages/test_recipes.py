@@ -37,8 +37,9 @@ def scans(folder: Path) -> None:
     segmentator_folder(folder / "Totalsegmentator_dataset_v201")
 
 
+CHEXPERT = ("chexpert-medclip", "chexpert-medclip-medgemma", "chexpert-medclip-medgemma-27b")
 LAID_OUT: dict[str, Callable[[Path], object]] = {
-    "chexpert-medclip": lambda folder: layouts.chexpert(folder, 72),
+    **dict.fromkeys(CHEXPERT, lambda folder: layouts.chexpert(folder, 72)),
     "mimic-cxr-medclip": lambda folder: layouts.mimic(folder, 96),
     "nih-cxr14-medclip": lambda folder: layouts.nih(folder, 96),
     "vindr-cxr-medclip": layouts.vindr,
@@ -51,7 +52,7 @@ LAID_OUT: dict[str, Callable[[Path], object]] = {
     "phantom-hospitals": lambda folder: None,
     "phantom-patches": lambda folder: None,
 }
-BLANKS = {"chexpert-medclip": "Edema", "mimic-cxr-medclip": "Edema", "dicom-medclip": "Edema", "table-onnx": "Mass"}
+BLANKS = {**dict.fromkeys((*CHEXPERT, "mimic-cxr-medclip", "dicom-medclip"), "Edema"), "table-onnx": "Mass"}
 
 
 def test_every_packaged_recipe_has_a_dataset_here() -> None:
