@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,8 @@ def test_the_deploy_config_brings_the_engine_that_batch_runs_find(small: Small, 
     assert application.import_path == "serve.app:engine"
     bound = engine(Model(**application.args))._bound_deployment
     recipe = load_recipe(application.args["recipe"])
-    assert bound.init_args == (settings_of(recipe), identity_of(recipe)) and bound.name == "VlmServer"
+    settings = replace(settings_of(recipe), metrics=True)  # a cluster that `serve deploy` is used on stays
+    assert bound.init_args == (settings, identity_of(recipe)) and bound.name == "VlmServer"
     (tmp_path / "recipe.yaml").write_text(json.dumps(small.recipe.model_dump(mode="json", exclude_none=True)))
     with pytest.raises(RecipeError, match="delete the application medsae-engine"):
         engine(Model(recipe=str(tmp_path / "recipe.yaml")))
