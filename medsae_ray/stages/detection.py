@@ -7,6 +7,7 @@ the names of a vocabulary (vocabulary.py).
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,8 @@ from medsae_ray.core.naming.pictures import BLANK
 from medsae_ray.core.naming.prompts import detection_prompt
 from medsae_ray.core.naming.questions import TRIVIAL, Addresses, Concept, Need, Plan
 from medsae_ray.core.naming.talk import detect
-from medsae_ray.stages.naming import NAMED, count_answers, in_flight, ledger_of, looked_up, pictures_of
+from medsae_ray.stages.asking import count_answers, looked_up
+from medsae_ray.stages.naming import NAMED, in_flight, ledger_of, pictures_of
 from medsae_ray.stages.run import Made, Run, Stage
 from medsae_ray.stages.samples import DETECTION, POOL, by_feature, naming_of
 from medsae_ray.stages.vlm import identity_of, session
@@ -128,7 +130,7 @@ def ask_all(run: Run, draft: Draft, needs: Iterable[Need]) -> Made:
     pictures = pictures_of(run, draft.parents["manifest"])
     ledger = ledger_of(run, "answers", answers(), identity_of(run.recipe), detection_prompt())
 
-    where = asyncio.run(looked_up(run, draft.stage, pictures, needs))
+    where = asyncio.run(looked_up(partial(run.bar, draft.stage), identity_of(run.recipe), pictures, needs))
     known = ledger.load()
     plan = Plan.of(needs, where, known.answered())
 

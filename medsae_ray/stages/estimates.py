@@ -10,6 +10,7 @@ from medsae_ray.config import Recipe
 from medsae_ray.core.artifact import RECORD, Artifact, Record
 from medsae_ray.core.layout import Layout
 from medsae_ray.core.naming.controls import CONTROLS
+from medsae_ray.core.naming.prompts import OTHER_NAMES
 from medsae_ray.core.naming.sampling import CHECK
 from medsae_ray.core.phantom import LABELS
 from medsae_ray.core.storage import Store, split_uri
@@ -133,7 +134,7 @@ def questions_of(recipe: Recipe, artifacts: Mapping[str, Artifact | None]) -> Qu
     trivial = tested * images
     later = each + trivial + width
     answers = later + labels * design.pool
-    checks = named * (CHECK.positives + CHECK.negatives)
+    checks = named * (1 + OTHER_NAMES) * (CHECK.positives + CHECK.negatives)
     return Questions(
         named * naming.attempts,
         {"names": checks, "answers": answers, "label_answers": later, "vocabulary_answers": later},

@@ -198,5 +198,5 @@ FEATURES = Stage(
     warnings=_warnings,
     demands=lambda recipe: (task_demand("features"),),
 )
-LABEL_NAMES = Stage("label_names", 2, lambda recipe: ("features",), lambda run: {}, _label_names)
+LABEL_NAMES = Stage("label_names", 3, lambda recipe: ("features",), lambda run: {}, _label_names)
 ATLAS = Stage("atlas", 2, _atlas_parents, lambda run: {}, _atlas)

@@ -79,7 +79,7 @@ def test_a_plan_of_names_bounds_the_questions(tmp_path: Path) -> None:
 
     found = plan(load_recipe("phantom"), str(tmp_path / "root"))
     asked = {stage["stage"]: stage["questions_at_most"] for stage in found["stages"] if stage["questions_at_most"]}
-    # 28 features: 30 images each for the self-check; 100 images each by its name, 8 controls and a trivial one, 28 on
-    # the blank image, 14 labels on the pool of 400.
-    assert asked == {"names": 840, "answers": 28 * 100 * 10 + 28 + 14 * 400, "label_answers": 28 * 100 * 10 + 28}
+    # 28 features: 4 names on 50 images each for the self-check; 100 images each by its name, 8 controls and a trivial
+    # one, 28 on the blank image, 14 labels on the pool of 400.
+    assert asked == {"names": 5600, "answers": 28 * 100 * 10 + 28 + 14 * 400, "label_answers": 28 * 100 * 10 + 28}
     assert found["prompts_for_names_at_most"] == 84 and found["images"]["exact"]

@@ -34,6 +34,8 @@ CATEGORIES = (
 )
 LATERALITIES = ("left", "right", "bilateral", "midline", "none")
 NAME_WORDS, DEFINITION_WORDS = 10, 35
+OTHER_NAMES = 3
+"""At most, beside the one that the model gives as the name."""
 CONTROL_NAME = "chest radiograph"
 """The trivial name: true of every image, so it tells none from another."""
 
@@ -67,7 +69,7 @@ def naming_schema(n_a: int) -> dict[str, object]:
         "location": {"type": "string", "maxLength": 60},
         "laterality": {"type": "string", "enum": list(LATERALITIES)},
         "fraction_of_a": {"type": "number", "minimum": 0, "maximum": 1},
-        "alternatives": {"type": "array", "items": {"type": "string", "maxLength": 100}, "maxItems": 3},
+        "alternatives": {"type": "array", "items": {"type": "string", "maxLength": 100}, "maxItems": OTHER_NAMES},
         "confidence": {"type": "string", "enum": ["low", "medium", "high"]},
         "abstain": {"type": "boolean"},
     }

@@ -6,7 +6,14 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
-from medsae_ray.core.naming.prompts import CATEGORIES, DEFINITION_WORDS, LATERALITIES, NAME_WORDS, naming_schema
+from medsae_ray.core.naming.prompts import (
+    CATEGORIES,
+    DEFINITION_WORDS,
+    LATERALITIES,
+    NAME_WORDS,
+    OTHER_NAMES,
+    naming_schema,
+)
 from medsae_ray.errors import NamingError
 
 CONFIDENCES = ("low", "medium", "high")
@@ -43,7 +50,7 @@ def parse_name(text: str, n_a: int) -> Name:
         location=_text(reply, "location"),
         laterality=_choice(reply, "laterality", LATERALITIES),
         fraction_of_a=_fraction(reply, "fraction_of_a"),
-        alternatives=_texts(reply, "alternatives", 0, 3),
+        alternatives=_texts(reply, "alternatives", 0, OTHER_NAMES),
         confidence=_choice(reply, "confidence", CONFIDENCES),
         abstain=_flag(reply, "abstain"),
         per_image=_texts(reply, "per_image", n_a, n_a),

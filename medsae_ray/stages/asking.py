@@ -1,0 +1,30 @@
+"""How far the model's answers are, for a run's board: a bar over the pictures of a plan, and one over its questions."""
+
+from collections.abc import Callable
+
+from medsae_ray.core.naming.engine import Asked, Usage
+from medsae_ray.core.naming.pictures import Pictures
+from medsae_ray.core.naming.questions import Addresses, Need
+from medsae_ray.core.naming.talk import addresses, images_of
+from medsae_ray.stages.board import Bar
+
+OpenBar = Callable[[int, str], Bar]
+"""Gives a bar of so many of a unit, for a `with` block."""
+
+
+async def looked_up(open_bar: OpenBar, identity: str, pictures: Pictures, needs: list[Need]) -> Addresses:
+    """Where the answers to `needs` live, or will."""
+    images = images_of(needs)
+    with open_bar(len(images), "pictures") as bar:
+        return await addresses(identity, pictures, images, step=bar.advance)
+
+
+def count_answers(bar: Bar, asked: Asked) -> None:
+    """Count the answers about one image."""
+    bar.count(failed=sum(answer.failed is not None for answer in asked.answers), **spent(asked.usage))
+    bar.advance(len(asked.answers))
+
+
+def spent(usage: Usage) -> dict[str, int]:
+    """What a bar counts of it."""
+    return {name: value for name, value in usage._asdict().items() if name != "seconds"}
