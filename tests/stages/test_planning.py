@@ -77,9 +77,12 @@ def test_a_plan_makes_no_key(recipe: Path, tmp_path: Path) -> None:
 def test_a_plan_of_names_bounds_the_questions(tmp_path: Path) -> None:
     from medsae_ray.config import load_recipe
 
-    found = plan(load_recipe("phantom"), str(tmp_path / "root"))
+    recipe = load_recipe("phantom")
+    width = recipe.what.sae.settings()["width"]
+    found = plan(recipe, str(tmp_path / "root"))
     asked = {stage["stage"]: stage["questions_at_most"] for stage in found["stages"] if stage["questions_at_most"]}
-    # 28 features: 4 names on 50 images each for the self-check; 100 images each by its name, 8 controls and a trivial
-    # one, 28 on the blank image, 14 labels on the pool of 400.
-    assert asked == {"names": 5600, "answers": 28 * 100 * 10 + 28 + 14 * 400, "label_answers": 28 * 100 * 10 + 28}
-    assert found["prompts_for_names_at_most"] == 84 and found["images"]["exact"]
+    # Each feature: 4 names on 50 images for the self-check; 100 images by its name, 8 controls and a trivial one, and
+    # once the blank image. 14 labels on the pool of 400.
+    later = width * (100 * 10 + 1)
+    assert asked == {"names": width * 4 * 50, "answers": later + 14 * 400, "label_answers": later}
+    assert found["prompts_for_names_at_most"] == 3 * width and found["images"]["exact"]
