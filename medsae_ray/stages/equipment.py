@@ -1,7 +1,7 @@
 """What the nodes of a cluster have to have besides CPUs and GPUs: packages, files, folders, and access to models.
 
-The driver's own node says so itself where it is needed. Every other node is asked by one small task that takes no CPU,
-so that a busy one answers as well.
+The driver looks for itself. Every other node is asked by one small task that takes no CPU, so that a busy one answers
+as well.
 """
 
 import importlib.util
@@ -15,6 +15,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from medsae_ray.config.datasets import Dataset
+from medsae_ray.core.encoders import ENCODERS
 from medsae_ray.core.encoders.hub import is_id, snapshot
 from medsae_ray.core.naming.reply import one_line
 from medsae_ray.core.packing import Node, Unit, place
@@ -29,6 +30,7 @@ ANSWER_S = 30.0
 """Seconds that all nodes together have to answer."""
 READERS = {"dicom": "pydicom", "vindr-cxr": "pydicom", "totalsegmentator": "nibabel"}
 MODULE, FILE, FOLDER, MODEL = "module", "file", "folder", "model"
+MISSING = "does not have it"
 
 
 class Thing(NamedTuple):
@@ -46,7 +48,7 @@ class Thing(NamedTuple):
 def things_of(run: Run, to_make: list[str]) -> Iterator[Thing]:
     """What the stages `to_make` need on the nodes that they compute on."""
     for name in to_make:
-        for demand in run.stages[name].demands(run.recipe) if run.recipe.how.engine == "ray" else ():
+        for demand in run.stages[name].demands(run.recipe):
             yield from _of_stage(run, name, demand)
     if set(ASKING) & set(to_make):
         for demand in hosted(run.recipe.how.vlm):
@@ -66,9 +68,11 @@ def _of_stage(run: Run, stage: str, demand: Demand) -> Iterator[Thing]:
     if stage == "embeddings" and demand.what == "actors":
         if recipe.what.encoder.kind == "onnx":
             yield Thing(MODULE, "onnxruntime", "encoder onnx", demand.unit)
-        if paths.weights and not paths.weights.startswith(("builtin:", "http:", "https:")):
-            kind = MODEL if recipe.what.encoder.takes_ids and is_id(paths.weights) else FILE
-            yield Thing(kind, paths.weights, "how.paths.weights", demand.unit)
+        weights = paths.weights or ENCODERS[recipe.what.encoder.kind].published
+        if weights and not weights.startswith(("builtin:", "http:", "https:")):
+            kind = MODEL if recipe.what.encoder.takes_ids and is_id(weights) else FILE
+            said = "how.paths.weights" if paths.weights else f"encoder {recipe.what.encoder.kind}"
+            yield Thing(kind, weights, said, demand.unit)
     if stage in ("sae", "sweep") and recipe.how.train.scratch:
         yield Thing(FOLDER, recipe.how.train.scratch, "how.train.scratch", demand.unit)
 
@@ -90,6 +94,17 @@ def _of_engine(run: Run, demand: Demand) -> Iterator[Thing]:
         yield Thing(MODEL, f"{model}@{vlm.revision}" if vlm.revision else model, "how.vlm.model", demand.unit)
     else:
         yield Thing(FILE, model, "how.vlm.model", demand.unit)
+
+
+def lacking_here(things: list[Thing], alone: bool) -> list[str]:
+    """What this machine lacks. A driver names artifacts by the content of files and models, whatever it computes; the
+    rest it needs if it is `alone`, or its node is one of the cluster's that have room for it."""
+    if not alone:
+        here = [node["Resources"] for node in ray.nodes() if node["NodeID"] == ray.get_runtime_context().get_node_id()]
+        things = [t for t in things if t.kind in (FILE, MODEL) or any(place([t.unit], [Node("", r)]) for r in here)]
+    things = [*dict.fromkeys(things)]
+    found = look([(thing.kind, thing.name) for thing in things])
+    return [f"{_shown(thing)}: this machine {problem}" for thing, problem in zip(things, found, strict=True) if problem]
 
 
 def lacking(things: list[Thing]) -> tuple[list[str], list[str]]:
@@ -125,11 +140,12 @@ def _problems(one: Any, node: str, things: list[Thing]) -> Iterator[str]:
         return
     for thing, problem in zip(things, found, strict=True):
         if problem:
-            yield f"{thing.said} {_shown(thing)}: node {node} of the cluster {problem}"
+            remedy = ": put it on a disk that all nodes mount, or on an object store" if problem == MISSING else ""
+            yield f"{_shown(thing)}: node {node} of the cluster {problem}{remedy}"
 
 
 def _shown(thing: Thing) -> str:
-    return f"needs the package {thing.name}" if thing.kind == MODULE else thing.name
+    return f"{thing.said} needs the package {thing.name}" if thing.kind == MODULE else f"{thing.said} is {thing.name}"
 
 
 def look(things: list[tuple[str, str]]) -> list[str]:
@@ -147,8 +163,7 @@ def _file(name: str) -> str:
         found = folder.opened[0].get_file_info(folder.path(inner)).type
     except Exception as error:  # of many kinds: the store's, the network's
         return f"cannot reach it ({type(error).__name__}): give every node the driver's rights and network"
-    there = "put it on a disk that all nodes mount, or on an object store"
-    return f"does not have it: {there}" if found == pafs.FileType.NotFound else ""
+    return MISSING if found == pafs.FileType.NotFound else ""
 
 
 def _folder(name: str) -> str:

@@ -10,7 +10,7 @@ from medsae_ray.errors import MedsaeError
 from medsae_ray.stages.capacity import Capacity, cluster_capacity, growth, machine
 from medsae_ray.stages.cluster import cluster_address
 from medsae_ray.stages.demands import Phase
-from medsae_ray.stages.equipment import lacking, things_of
+from medsae_ray.stages.equipment import lacking, lacking_here, things_of
 from medsae_ray.stages.leases import ENGINE
 from medsae_ray.stages.needs import phases_of, share_problems
 from medsae_ray.stages.placing import judged, no_growth, refuse
@@ -35,20 +35,23 @@ def ready(run: Run, *goals: str, beside: bool = True) -> None:
     cannot hold, or does not have. It is joined for that, but no local one is started."""
     to_make = unmade(run, survey(run, *goals), *goals)
     refuse([*share_problems(run.recipe, to_make)])
-    if phases_of(run.recipe, run.stages, to_make, beside):
-        capacity = capacity_of(run)
-        problems, waits = judgement(run, capacity, to_make, beside)
-        refuse(problems)
-        for text in waits:
-            run.say(text)
+    if not phases_of(run.recipe, run.stages, to_make, beside):
+        refuse(lacking_here([*things_of(run, to_make)], alone=True))
+        return
+    problems, waits = judgement(run, capacity_of(run), to_make, beside)
+    refuse(problems)
+    for text in waits:
+        run.say(text)
 
 
 def judgement(run: Run, capacity: Capacity, to_make: list[str], beside: bool = True) -> tuple[list[str], list[str]]:
     """What is in the way of the stages `to_make`, and what has to be waited for."""
     found = judged(phases_on(run, capacity, to_make, beside), capacity, growth if capacity.joined else no_growth)
     problems, waits = [one.problem for one in found if one.problem], [one.waits for one in found if one.waits]
-    if capacity.joined and len(capacity.nodes) > 1:
-        lacks, silent = lacking([*things_of(run, to_make)])
+    things, alone = [*things_of(run, to_make)], not capacity.joined or len(capacity.nodes) == 1
+    problems += lacking_here(things, alone)
+    if not alone:
+        lacks, silent = lacking(things)
         problems += lacks
         waits += [f"node {node} has not said what it has; the run goes on without knowing" for node in silent]
     return problems, list(dict.fromkeys(waits))

@@ -8,10 +8,11 @@ from rich.console import Console
 
 from medsae_ray.config import Recipe, load_recipe, parse_recipe
 from medsae_ray.core.storage import Store
+from medsae_ray.errors import RecipeError
 from medsae_ray.stages.equipment import FILE, FOLDER, MODEL, MODULE, look, things_of
-from medsae_ray.stages.pipeline import STAGES
+from medsae_ray.stages.pipeline import STAGES, run_stage
 from medsae_ray.stages.run import Run
-from tests.small import recipe_data
+from tests.small import recipe_data, table_dataset
 
 
 def asked(recipe: Recipe, root: Path, *to_make: str) -> set[tuple[str, str, str]]:
@@ -67,6 +68,25 @@ def test_a_node_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (
         "medsae-ray[gpu]" in module and file.startswith("does not have it") and folder.startswith("cannot write there")
     )
+
+
+def test_a_driver_refuses_what_it_lacks_before_the_first_stage_whatever_computes(tmp_path: Path) -> None:
+    for engine in ("loop", "ray"):
+        data = recipe_data(table_dataset(tmp_path / "data", 12), tmp_path / "gone.onnx", engine=engine)
+        data["how"]["paths"]["images"] = str(tmp_path / "empty")
+        with pytest.raises(RecipeError, match="2 things are in the way") as refused:
+            run_stage(parse_recipe(data), str(tmp_path / "root"), "embeddings")
+        assert f"how.paths.weights is {tmp_path}/gone.onnx: this machine does not have it" in str(refused.value)
+        assert f"how.paths.images is {tmp_path}/empty: this machine does not have it" in str(refused.value)
+        assert not (tmp_path / "root").exists()
+
+
+def test_published_weights_are_asked_for_like_given_ones(tmp_path: Path) -> None:
+    data = recipe_data(tmp_path / "labels.csv", tmp_path / "e.onnx")
+    data["what"]["encoder"] = {"kind": "dinov3"}
+    del data["how"]["paths"]["weights"]
+    models = {(name, said) for kind, name, said in asked(parse_recipe(data), tmp_path, "embeddings") if kind == MODEL}
+    assert models == {("facebook/dinov3-vitl16-pretrain-lvd1689m", "encoder dinov3")}
 
 
 def test_a_model_that_a_node_may_not_read_is_told_in_the_hubs_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from medsae_ray.config import parse_recipe
-from medsae_ray.errors import DatasetError
+from medsae_ray.errors import DatasetError, RecipeError
 from medsae_ray.stages.pipeline import run_stage
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
@@ -40,6 +40,10 @@ def parts(root: Path) -> int:
 
 def test_a_wrong_folder_is_said_at_once_and_the_right_one_mends_it(data: dict[str, Any], tmp_path: Path) -> None:
     data["how"]["paths"]["images"] = str(tmp_path / "wrong")
+    with pytest.raises(RecipeError, match=r"^how.paths.images is .*/wrong: this machine does not have it$"):
+        embedded(data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "wrong").mkdir()
     with pytest.raises(
         DatasetError, match=r"32 of the first 32 images \(of 60\) are missing.*wrong; that folder is not"
     ):
@@ -90,6 +94,7 @@ def test_one_of_two_datasets_that_is_not_there_is_named(data: dict[str, Any], tm
     data["what"] |= {"datasets": [base | {"name": "zeta"}, base | {"name": "alpha"}], "shard_rows": 40}
     table = str(tmp_path / "d" / "labels.csv")
     files = {"zeta": {"table": table}, "alpha": {"table": table, "images": str(tmp_path / "wrong")}}
+    (tmp_path / "wrong").mkdir()
     data["how"]["paths"] = {"weights": data["how"]["paths"]["weights"], "datasets": files}
     with pytest.raises(DatasetError, match=r"^alpha: \d+ of the first \d+ images .*how.paths.datasets.alpha.images is"):
         embedded(data, tmp_path / "run")

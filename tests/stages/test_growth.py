@@ -135,5 +135,7 @@ def test_a_cluster_grows_for_what_it_has_no_node_for_yet(address: str, tmp_path:
     assert "RAN on a new node" in said and "SILENT []" in said and said[-1] == "NODES 2 LEFT 0"
     module, file = (line for line in said if line.startswith("LACKS"))
     assert module.startswith("LACKS how.vlm needs the package no_such_package: node ")
-    assert "how.paths.weights /nowhere/x.bin: node " in file and "does not have it: put it on a disk that all" in file
+    assert (
+        "how.paths.weights is /nowhere/x.bin: node " in file and "does not have it: put it on a disk that all" in file
+    )
     assert any(line.startswith("SAID waiting for 3 x {CPU: 2} (how.train.cpus)") for line in said)
