@@ -28,7 +28,7 @@ from medsae_ray.stages.leases import RUNNING
 from medsae_ray.stages.serving import status_of
 
 MODEL = Path(medsae_ray.__file__).parent / "core" / "phantom" / "weights" / "vlm"
-SETTINGS = EngineSettings(str(MODEL), dtype="float32", start_timeout_s=300)
+SETTINGS = EngineSettings(str(MODEL), dtype="float32", start_timeout_s=300, metrics=True)
 QUESTIONS = [question(name) for name in ("pleural effusion", "device", "chest radiograph", "large heart", "nodule")]
 SCHEMA = {
     "type": "object",
@@ -247,10 +247,10 @@ def test_an_engine_that_is_deleted_under_its_calls_is_started_again(engine: Serv
         serve.delete(APPLICATION, _blocking=False)
         return [(await ask).answers for ask in asks]
 
-    with start_engine(SETTINGS, on_loss=told.append) as shared:
+    with start_engine(SETTINGS, on_loss=lambda text: told.append(f"{text}, at {time.time():.1f}")) as shared:
         answers = asyncio.run(deleted(shared))
     assert len(answers) == 40 and all(0 <= answer.p_yes <= 1 for asked in answers for answer in asked)
-    assert len(told) == 1 and "went away" in told[0]
+    assert len(told) == 1 and "went away" in told[0], told
     assert asyncio.run(engine.ask(picture(500), QUESTIONS)).answers  # by the handle of before
 
 
