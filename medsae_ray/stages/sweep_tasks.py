@@ -60,7 +60,7 @@ def _loop(tasks: list[Task]) -> Ended:
     rows: list[np.ndarray] = []
     fitted: dict[Any, Normalisation] = {}
     for task in tasks:
-        rows = rows or [_rows(task.job, split) for split in SPLITS]
+        rows = rows or [_split_rows(task.job, split) for split in SPLITS]
         if task.kind not in fitted:
             fitted[task.kind] = _fitted(rows[0], task.kind, task.job.threads)
         yield task, _train(task, rows[0], rows[1], fitted[task.kind])
@@ -103,6 +103,10 @@ def _outcome(ended: Any) -> Failure | None:
 
 def _rows(tries: Tries, job: Job, split: str) -> np.ndarray:
     tries.begin(f"split {split}", READING)
+    return _split_rows(job, split)
+
+
+def _split_rows(job: Job, split: str) -> np.ndarray:
     with split_table(job.embeddings, job.manifest, split, job.how) as table:
         return np.array(table.x_ND.numpy())
 
