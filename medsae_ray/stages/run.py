@@ -26,6 +26,7 @@ from medsae_ray.core.warnings import RunWarning, distinct
 from medsae_ray.core.work import ShardWork
 from medsae_ray.signals import rearm
 from medsae_ray.stages.cluster import cluster, require, told_plainly
+from medsae_ray.stages.places import check_seen
 from medsae_ray.stages.progress import DOING, Bar, Bars
 from medsae_ray.stages.shards import map_shards
 from medsae_ray.stages.vlm import cluster_engine
@@ -111,6 +112,8 @@ class Run:
         self._home = ThreadPoolExecutor(1, "ray")
         self._on_exit = contextlib.ExitStack()
         self._connected = False
+        self._seen: set[str] = set()
+        """Nodes that have the same root."""
         self._engine = engine
         self._bars = Bars(console)
 
@@ -180,12 +183,14 @@ class Run:
         return set(parents).union(*map(self.ancestors, parents))
 
     def connect(self) -> None:
-        """Join the Ray cluster, once, and only if something has to be computed on it. Any thread may ask."""
+        """Join the Ray cluster, once, and only if something has to be computed on it. Any thread may ask, and each time
+        the nodes that are new are asked whether they see the root."""
         with self._joining:
             if not self._connected:
                 self.say("starting Ray" if not (hint := loop_hint(self)) else f"starting Ray. {hint}")
                 self._home.submit(self._on_exit.enter_context, cluster(self.recipe.how)).result()
                 self._connected = True
+            check_seen(self.root, self._seen)
             rearm()
 
     def engine(self) -> Engine:
@@ -266,6 +271,12 @@ class Run:
                 self.warnings += [] if known else [warning]
             if not known:
                 self.console.print(warning_line(warning))
+
+
+def joins(recipe: Recipe) -> bool:
+    """Whether the run computes on a cluster that is there already."""
+    how = recipe.how
+    return how.engine == "ray" and bool(how.address or os.environ.get("RAY_ADDRESS"))
 
 
 def loop_hint(run: Run) -> str:

@@ -15,8 +15,6 @@ from tests.outage import SETTINGS, Door, store
 
 # As pyarrow 24 says it, of a server that answered so.
 _DURING = "When reading information for key 'p/x': AWS Error {} during HeadObject operation: No response body."
-    "When reading information for key 'p/x' in bucket 'b': AWS Error {} during HeadObject operation: No response body."
-)
 PASSING = ["UNKNOWN (HTTP status 503)", "SLOW_DOWN", "SERVICE_UNAVAILABLE", "UNKNOWN (HTTP status 500)"]
 PASSING += ["UNKNOWN (HTTP status 429)", "UNKNOWN (HTTP status 504)", "NETWORK_CONNECTION", "INTERNAL_FAILURE"]
 FINAL = ["ACCESS_DENIED", "NO_SUCH_BUCKET", "UNKNOWN (HTTP status 400)", "UNKNOWN (HTTP status 301)"]
