@@ -221,9 +221,9 @@ class Draft:
         shown = ", ".join(f"{f.name} ({_found(there.get(f.name), f.bytes)})" for f in lacking[:_SHOWN])
         more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
         raise ArtifactError(
-            f"{self.store.uri}: {len(lacking)} of {len(files)} files are not there as they were written: {shown}{more}; "
-            "nothing is committed. If other nodes wrote them, the root is not the same folder everywhere: give one on "
-            "a shared disk or an object store. If they were deleted, run it again"
+            f"{self.store.uri}: {len(lacking)} of {len(files)} files are not there as they were written: {shown}{more}"
+            "; nothing is committed. If other nodes wrote them, the root is not the same folder everywhere: give one "
+            "on a shared disk or an object store. If they were deleted, run it again"
         )
 
 
