@@ -37,6 +37,12 @@ _STATUS = {408, 429, 500, 502, 503, 504}
 _reached: set[str] = set()
 _limit: ContextVar[float | None] = ContextVar("patience", default=None)
 _log = logging.getLogger(__name__)
+_hears: list[Callable[[str], None]] = []
+
+
+def heard_by(hears: Callable[[str], None]) -> None:
+    """Who else is told, once, of a store that is waited for: a worker's own log is read by nobody."""
+    _hears[:] = [hears]
 
 
 @contextlib.contextmanager
@@ -75,8 +81,8 @@ def patiently(store: str, act: Callable[[], T], sleep: Callable[[float], None] =
             if away + wait > most:
                 raise
             if not told:
-                _log.warning("%s does not answer and is waited for, at most %.0f s more: %s", store, most, _said(error))
                 told = True
+                _tell(f"{store} does not answer ({_said(error)}) and is waited for, at most {most:.0f} s")
             sleep(wait)
             wait = min(2 * wait, _LONGEST_S)
         else:
@@ -84,6 +90,12 @@ def patiently(store: str, act: Callable[[], T], sleep: Callable[[float], None] =
             if told:
                 _log.warning("%s answers again, after %.0f s", store, time.monotonic() - start)
             return found
+
+
+def _tell(text: str) -> None:
+    _log.warning(text)
+    for hears in _hears:
+        hears(text)
 
 
 def _said(error: Exception) -> str:

@@ -6,7 +6,9 @@ the node's end and not the work's, so it never counts, however often it happens.
 """
 
 import contextlib
+import logging
 import socket
+import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -15,11 +17,15 @@ from typing import Protocol
 import ray
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_list, _internal_kv_put
 
+from medsae_ray.core.patience import heard_by
 from medsae_ray.errors import ShardError
 
 READING, COMPUTING, LOADING, TRAINING = "it was read", "it was computed", "the model was loaded", "it was trained"
 """What a process may die of. Computing goes on until the result is written or handed over."""
-_ROOT = "medsae-tries"
+_ROOT, _SAID = "medsae-tries", "medsae-said"
+_LISTEN_S = 5.0
+"""Between two looks for what workers say."""
+_log = logging.getLogger(__name__)
 _ANSWERS_S = 2.0
 """Seconds in which the raylet of a node that is up takes a connection."""
 
@@ -105,7 +111,9 @@ class Tries:
         return len(earlier)
 
     def note(self, piece: str, doing: str) -> None:
-        """Write down that `piece` is begun in this process, whatever came before."""
+        """Write down that `piece` is begun in this process, whatever came before; and let the driver hear what this
+        process waits for."""
+        heard_by(self._say)
         self.book.put(f"{self._prefix(piece, doing)}{self.here()}/{uuid.uuid4().hex}")
 
     def noted(self) -> list[str]:
@@ -124,11 +132,29 @@ class Tries:
 
     @contextlib.contextmanager
     def kept(self) -> Iterator["Tries"]:
-        """For the driver: at the end of the block all is forgotten."""
+        """For the driver: what workers say is in its log too, and at the end of the block all is forgotten."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._listen, args=(over,), name="workers-say", daemon=True)
+        thread.start()
         try:
             yield self
         finally:
+            over.set()
+            thread.join()
             self.book.delete(f"{_ROOT}/{self.name}/")
+            self.book.delete(f"{_SAID}/{self.name}/")
+
+    def _say(self, text: str) -> None:
+        self.book.put(f"{_SAID}/{self.name}/{text}")
+
+    def _listen(self, over: threading.Event) -> None:
+        """Each text once, however many workers say it."""
+        heard: set[str] = set()
+        while not over.wait(_LISTEN_S):
+            said = {key.split("/", 2)[2] for key in self.book.keys(f"{_SAID}/{self.name}/")}
+            for text in sorted(said - heard):
+                _log.warning(text)
+            heard |= said
 
     def _prefix(self, piece: str, doing: str) -> str:
         return f"{_ROOT}/{self.name}/{doing}/{piece}/"

@@ -1,12 +1,15 @@
 """Whose fault it is that a process died: the rules with made-up nodes, and the cluster's own book."""
 
+import logging
 import pickle
 import socket
+import time
 from typing import Any
 
 import pytest
 import ray
 
+from medsae_ray.core.patience import patiently
 from medsae_ray.errors import ShardError
 from medsae_ray.stages.tries import ControlService, Tries, _answers, standing, this_node
 
@@ -87,6 +90,28 @@ def test_all_is_forgotten_at_the_end_and_no_other_run_sees_it() -> None:
         tries.begin("shard 1", "it was read")
         Tries(0, book=ward.book, standing=lambda n: n, here=lambda: "a").begin("shard 1", "it was read")
     assert len(ward.book.lines) == 1 and not other.book.lines
+
+
+def test_the_driver_tells_once_what_its_workers_wait_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("medsae_ray.stages.tries._LISTEN_S", 0.05)
+    ward = Ward()
+    patiently("s3://b", lambda: None)  # it is known
+    with ward.tries.kept(), caplog.at_level(logging.WARNING):
+        ward.begin("a")
+        for _ in range(2):
+            left = [OSError("AWS Error SLOW_DOWN")]
+
+            def away(left: list[OSError] = left) -> None:
+                if left:
+                    raise left.pop()
+
+            patiently("s3://b", away, lambda seconds: time.sleep(0.2))
+    heard = [r.getMessage() for r in caplog.records if r.name == "medsae_ray.stages.tries"]
+    assert len(heard) == 1 and heard[0].startswith("s3://b does not answer (AWS Error SLOW_DOWN) and is waited for")
+    assert not ward.book.lines
+    monkeypatch.setattr("medsae_ray.core.patience._hears", [])
 
 
 def test_a_node_whose_raylet_does_not_answer_is_not_up() -> None:
