@@ -48,8 +48,7 @@ def _loop(work: ShardWork, writer: PartWriter, todo: list[int]) -> Iterator[Rece
 
 
 def _ray(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool) -> Iterator[Receipt]:
-    hint = "memory, or an image that crashes a decoder, is the usual cause"
-    with Tries(pool.retries, hint).kept() as tries:
+    with Tries(pool.retries).kept() as tries:
         try:
             batches: Iterable[pa.Table] = _mapped(work, writer, todo, pool, tries).iter_batches(  # type: ignore[assignment]
                 prefetch_batches=0, batch_size=None, batch_format="pyarrow"
@@ -130,6 +129,7 @@ class Compute:
             suspect = self.tries.begin(piece, COMPUTING)
             self.tries.end(piece, READING)
             if suspect and (written := self._written(shard)):
+                self.tries.end(piece, COMPUTING)
                 return _row(written)
             with _naming(shard):
                 part = self.work.compute(self.model, batch.drop_columns("shard"))

@@ -74,7 +74,7 @@ def _on_ray(run: Run, tasks: list[Task]) -> Ended:
     # What is lost with a node is made again, also the rows and what was fitted to them; `tries` ends what ends workers.
     remote = ray.remote(num_cpus=how.cpus, max_retries=-1)
     running: dict[Any, Task] = {}
-    with Tries(how.retries, "memory is the usual cause; how.train.retries says how often it is tried").kept() as tries:
+    with Tries(how.retries).kept() as tries:
         rows = [remote(_rows).remote(tries, job, split) for split in SPLITS]
         kinds = {task.kind for task in tasks}
         fitted = {kind: remote(_normalisation).remote(tries, rows[0], kind, job.threads) for kind in kinds}

@@ -22,6 +22,12 @@ from medsae_ray.errors import ShardError
 
 READING, COMPUTING, LOADING, TRAINING = "it was read", "it was computed", "the model was loaded", "it was trained"
 """What a process may die of. Computing goes on until the result is written or handed over."""
+_CAUSES = {
+    READING: "memory, or an image that crashes a decoder, is the usual cause",
+    COMPUTING: "memory is the usual cause; smaller batches take less",
+    LOADING: "memory is the usual cause; fewer models at once (actors) take less",
+    TRAINING: "memory is the usual cause; how.train.memory_gb: 0 takes less",
+}
 _ROOT, _SAID = "medsae-tries", "medsae-said"
 _LISTEN_S = 5.0
 """Between two looks for what workers say."""
@@ -87,8 +93,6 @@ class Tries:
 
     allowed: int
     """How often a piece of work is tried again after its process died on a node that stayed up."""
-    hint: str = "memory is the usual cause"
-    """Of the refusal: what else may have ended the processes, and what to do."""
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
     book: Book = field(default_factory=ControlService)
     standing: Callable[[set[str]], set[str]] = standing
@@ -105,7 +109,7 @@ class Tries:
         if len(earlier) > self.allowed and (died := self.died(earlier)) > self.allowed:
             raise ShardError(
                 f"{piece}: its worker died {died} times (allowed retries: {self.allowed}) while {doing}, on nodes that "
-                f"are still up: {self.hint}"
+                f"are still up: {_CAUSES[doing]}"
             )
         self.note(piece, doing)
         return len(earlier)

@@ -57,7 +57,11 @@ def test_waits_grow_and_are_told_once_without_the_object(caplog: pytest.LogCaptu
         assert patiently("s3://b", failing(7, OSError(_DURING.format("SLOW_DOWN"))), slept.append) == "there"
     assert slept == [1, 2, 4, 8, 16, 20, 20]
     away, back = (record.getMessage() for record in caplog.records)
-    assert "s3://b does not answer (AWS Error SLOW_DOWN) and is waited for" in away and "p/x" not in away and "answers again" in back
+    assert (
+        "s3://b does not answer (AWS Error SLOW_DOWN) and is waited for" in away
+        and "p/x" not in away
+        and "answers again" in back
+    )
 
 
 def test_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ class Ward:
 
     def __init__(self, allowed: int = 2) -> None:
         self.up, self.here, self.book = {"a", "b", "c"}, "a", Notes()
-        self.tries = Tries(allowed, "memory", "run", self.book, lambda nodes: nodes & self.up, lambda: self.here)
+        self.tries = Tries(allowed, "run", self.book, lambda nodes: nodes & self.up, lambda: self.here)
 
     def begin(self, node: str, piece: str = "shard 1", doing: str = "it was read") -> int:
         self.here = node
