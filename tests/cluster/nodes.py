@@ -21,7 +21,7 @@ import requests
 
 ROOT = Path(__file__).resolve().parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
-START_S = 180
+START_S, TRIES = 180, 3
 _PORTS = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port", "runtime-env-agent-port")
 
 
@@ -72,12 +72,15 @@ class Cluster:
     def start_head(self, cpus: int = 1) -> None:
         board = ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={self.dashboard}"]
         place = [f"--port={self.port}", f"--temp-dir={self.folder}/ray", f"--ray-client-server-port={self.client_port}"]
-        self._start("head", ["--head", f"--num-cpus={cpus}", *place, *board])
-        wait_for(self._answers, "the head", START_S)
+        for _ in range(TRIES):
+            self._start("head", ["--head", f"--num-cpus={cpus}", *place, *board])
+            wait_for(lambda: self._answers() or not self._runs("head"), "the head", START_S)
+            if self._runs("head"):
+                return
+        raise RuntimeError((self.folder / "head.log").read_text())
 
     def start(self, name: str) -> None:
         """A worker node. Its session folder is its own: nodes that share one take away each other's working folders."""
-        before = self.alive()
         disk, seen = self.folder / name, self.folder / "ray"
         shutil.rmtree(disk, ignore_errors=True)
         disk.mkdir()
@@ -106,13 +109,6 @@ class Cluster:
             return requests.get(f"{self.url}/api/jobs/", timeout=5).ok
         return False
 
-    def alive(self) -> int:
-        """Nodes that Ray believes in."""
-        with contextlib.suppress(requests.RequestException, KeyError, ValueError):
-            answer = requests.get(f"{self.url}/nodes?view=summary", timeout=10).json()
-            return sum(node["raylet"].get("state") == "ALIVE" for node in answer["data"]["summary"])
-        return 0
-
     def processes(self, name: str) -> list[psutil.Process]:
         with contextlib.suppress(psutil.NoSuchProcess):
             return [self.nodes[name], *self.nodes[name].children(recursive=True)]
@@ -137,7 +133,7 @@ class Cluster:
         psutil.wait_procs(doomed, timeout=10)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.nodes[name].pid, os.WNOHANG)
-        del self.nodes[name]
+        self.nodes.pop(name, None)
 
     def submit(self, upload: Path, *command: str) -> "Job":
         submit = [RAY, "job", "submit", "--address", self.url, "--working-dir", str(upload), "--no-wait"]

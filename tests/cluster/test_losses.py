@@ -53,8 +53,8 @@ def test_five_nodes_are_lost_in_one_stage(ward: Ward, recipe: Path, undisturbed:
     job, run, bucket = ward.submit(recipe, "five"), "five", ward.bucket
     for number in range(5):
         made = number + 1
-        ward.lose_a_node(job, "MapWorker", lambda n=made: bucket.parts(run, "images") >= n, f"images, number {made}")
-        wait_for(lambda: job.over() or ward.cluster.alive() == 4, "the node's return")
+        name = ward.lose_a_node(job, "MapWorker", lambda n=made: bucket.parts(run, "images") >= n, f"images, {made}.")
+        wait_for(lambda name=name: job.over() or ward.cluster.started(name), "the node's return")
     job.succeeds()
     ward.say("the run ended")
     assert bucket.checksums(run) == undisturbed and not bucket.written_twice(run)
