@@ -85,11 +85,23 @@ class Cluster:
         shutil.rmtree(disk, ignore_errors=True)
         disk.mkdir()
         arguments = [f"--address=127.0.0.1:{self.port}", f"--num-cpus={self.cpus}"]
-        mount = (
-            ["unshare", "-m", "sh", "-c", f'mount --bind {disk} {seen} && exec "$@"', "sh"] if self.own_disks else []
-        )
-        self._start(name, arguments, mount)
-        wait_for(lambda: self.alive() > before, name, START_S)
+        mount = ["unshare", "-m", "sh", "-c", f'mount --bind {disk} {seen} && exec "$@"', "sh"]
+        for _ in range(TRIES):  # Ray gives a busy machine 30 s to start a node
+            self._start(name, arguments, mount if self.own_disks else [])
+            wait_for(lambda: self.started(name) or not self._runs(name), name, START_S)
+            if self.started(name):
+                return
+        raise RuntimeError((self.folder / f"{name}.log").read_text())
+
+    def started(self, name: str) -> bool:
+        """Whether a node is part of the cluster."""
+        log = self.folder / f"{name}.log"
+        return name in self.nodes and log.exists() and "Ray runtime started" in log.read_text()
+
+    def _runs(self, name: str) -> bool:
+        with contextlib.suppress(psutil.Error):
+            return bool(self.nodes[name].status() != psutil.STATUS_ZOMBIE)
+        return False
 
     def _start(self, name: str, arguments: list[str], before: list[str] | None = None) -> None:
         ports = [f"--{port}={number}" for port, number in zip(_PORTS, free_ports(len(_PORTS)), strict=True)]
