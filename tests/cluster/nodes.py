@@ -45,7 +45,7 @@ def wait_for(sign: Callable[[], object], what: str, seconds: float = 300) -> Non
     while not sign():
         if time.monotonic() > until:
             raise TimeoutError(f"{what}: not in {seconds:.0f} s")
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 class Cluster:
