@@ -26,7 +26,7 @@ from torch import Tensor
 
 from medsae_ray.core.sae.batch_topk import BatchTopK
 from medsae_ray.core.sae.config import SAEConfig
-from medsae_ray.core.sae.defaults import choose, directions
+from medsae_ray.core.sae.defaults import choose, spread
 from medsae_ray.core.sae.fit import Ending, fit
 from medsae_ray.core.sae.metrics import reconstruction
 from medsae_ray.core.sae.model import SAE
@@ -152,7 +152,7 @@ def grid(rows: int, k: int) -> list[dict[str, Any]]:
 
 def chosen(x_ND: np.ndarray, k: int) -> dict[str, Any]:
     """What a recipe that gives k alone gets."""
-    return choose(dict.fromkeys(("width", "batch_size", "epochs", "lr")) | {"k": k}, len(x_ND), directions(x_ND))
+    return choose(dict.fromkeys(("width", "batch_size", "epochs", "lr")) | {"k": k}, len(x_ND), spread(x_ND))
 
 
 def show(done: list[dict[str, Any]]) -> None:

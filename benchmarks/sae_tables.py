@@ -110,6 +110,9 @@ def tables(nih: Path | None, encoders: Path | None) -> dict[str, Callable[[], Ro
     }
     if encoders:
         network = {name: str(encoders / f"{name}.onnx") for name in ONNX}
+        made["usual-mobilenet"] = lambda: embedded(
+            phantoms(909, 400, USUAL), "onnx", network["mobilenetv2_035"], **ONNX["mobilenetv2_035"]
+        )
         made["soft-mobilenet"] = lambda: embedded(soft(), "onnx", network["mobilenetv2_035"], **ONNX["mobilenetv2_035"])
         if nih:
             for name, options in ONNX.items():
@@ -125,6 +128,7 @@ REPORTED = (
     "nih-squeezenet11",
     "soft-1300",
     "soft-mobilenet",
+    "usual-mobilenet",
     "soft-patches-2000",
     "planted-20000",
 )

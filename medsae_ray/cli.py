@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
             "recipe", metavar="RECIPE", help="a YAML file, or the name of one that comes with the package"
         )
         command.add_argument(
-            "--root", required=True, metavar="URI", help="folder for artifacts: a path, s3://..., gs://..."
+            "--root", required=True, type=_root, metavar="URI", help="folder for artifacts: a path, s3://..., gs://..."
         )
         command.set_defaults(do=do)
     query.add_argument("text", metavar="TEXT", help='what to look for: "large left pleural effusion"')
@@ -143,6 +143,12 @@ def _query(chosen: argparse.Namespace) -> int:
     for part in query_tables(answer):
         _console().print(part)
     return 0
+
+
+def _root(text: str) -> str:
+    if not text.strip() or "\0" in text:
+        raise argparse.ArgumentTypeError("it is empty; is a variable of the shell not set?")
+    return text
 
 
 def _count(text: str) -> int:

@@ -1,9 +1,12 @@
 """What is wrong with a recipe, in one line a user can act on: where, what was found, what is allowed."""
 
 import difflib
+import reprlib
 import types
 from typing import Annotated, Any, Union, get_args, get_origin
 
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
 _LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
 
@@ -17,7 +20,9 @@ def explain(problem: Any, model: Any) -> str:
         return f"{where}: unknown key; {hint or 'known keys are ' + ', '.join(sorted(keys))}"
     if problem["type"] == "missing":
         return f"{where}: is missing"
-    found = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r}{constraints})"
+    if problem["type"] == "union_tag_not_found":
+        return f"{where}.kind: is missing"
+    found = "" if isinstance(problem["input"], dict) else f" (found {_SHORT.repr(problem['input'])}{constraints})"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{where}: {message[0].lower()}{message[1:]}{found}" if where else f"{message}{found}"
 

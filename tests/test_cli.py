@@ -198,3 +198,10 @@ def test_a_missing_table_is_a_user_error(capsys: pytest.CaptureFixture[str], tmp
     (tmp_path / "recipe.yaml").write_text(json.dumps(data))
     assert main(["run", str(tmp_path / "recipe.yaml"), "--root", str(tmp_path / "root")]) == 1
     assert "none.csv" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("root", ["", " "])
+def test_an_empty_root_is_a_wrong_call_and_not_this_folder(root: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["run", "phantom", "--root", root])
+    assert done.value.code == 2 and "--root: it is empty" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from medsae_ray.config.base import LabelPolicy, Model, Positive, Seed
+from medsae_ray.config.base import Distinct, LabelPolicy, Model, Positive, Seed
 
 Plane = Literal["axial", "coronal", "sagittal"]
 
@@ -64,7 +64,10 @@ class LabelTable(Model):
             return values
         if any(key is None or isinstance(key, bool) for key in values):
             raise ValueError('a word that YAML takes for true, false or null needs quotes: {"yes": 1}')
-        return {str(key) if isinstance(key, int | float) else key: value for key, value in values.items()}
+        words = {str(key) if isinstance(key, int | float) else key: value for key, value in values.items()}
+        if len(words) < len(values):
+            raise ValueError("a word is listed twice, with quotes and without")
+        return words
 
 
 class TableDataset(LabelTable):
@@ -78,10 +81,10 @@ class TableDataset(LabelTable):
     """Column with the image's path, relative to how.paths.images."""
     patient: str | None = None
     """Column with the patient; without one every image counts as a patient of its own, and the record says so."""
-    labels: Annotated[list[str], Field(default_factory=list)]
+    labels: Annotated[list[str], Distinct, Field(default_factory=list)]
     """Columns of 1 (present), 0 (absent), -1 (uncertain) or blank (not mentioned), or of words that `values` lists;
     none for a run without labels."""
-    metadata: Annotated[list[str], Field(default_factory=list)]
+    metadata: Annotated[list[str], Distinct, Field(default_factory=list)]
     """Further columns, kept as text: view, sex, age, device."""
     uncertain: LabelPolicy = "ignore"
     """What a label of -1 counts as in the statistics."""
@@ -170,13 +173,13 @@ class DicomDataset(LabelTable):
     kind: Literal["dicom"]
     name: str
     """What the dataset is called in reports."""
-    folders: Annotated[list[str], Field(default_factory=lambda: ["."], min_length=1)]
+    folders: Annotated[list[str], Distinct, Field(default_factory=lambda: ["."], min_length=1)]
     """Folders below how.paths.images that belong to the dataset."""
     join: str = "SOPInstanceUID"
     """Column of how.paths.table that says which image a row is of."""
     join_by: Literal["instance", "path"] = "instance"
     """What that column holds: SOP instance UIDs, or paths below how.paths.images."""
-    labels: Annotated[list[str], Field(default_factory=list)]
+    labels: Annotated[list[str], Distinct, Field(default_factory=list)]
     """Columns of how.paths.table: 1 (present), 0 (absent), -1 (uncertain) or blank (not mentioned), or of words that
     `values` lists."""
     uncertain: LabelPolicy = "ignore"
@@ -195,11 +198,13 @@ class TotalSegmentatorDataset(Model):
     kind: Literal["totalsegmentator"]
     name: str = "totalsegmentator"
     """What the dataset is called in reports."""
-    planes: Annotated[list[Plane], Field(default_factory=lambda: ["axial", "coronal", "sagittal"], min_length=1)]
+    planes: Annotated[
+        list[Plane], Distinct, Field(default_factory=lambda: ["axial", "coronal", "sagittal"], min_length=1)
+    ]
     """Directions that volumes are cut in."""
     every: Positive = 1
     """Take each slice, each second, ..."""
-    organs: Annotated[list[str], Field(default_factory=list)]
+    organs: Annotated[list[str], Distinct, Field(default_factory=list)]
     """Segmentations that become labels; none given: all that there are."""
     ct_window: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     """Hounsfield units that become black and white; null takes them by study type (core/datasets/windows.py)."""

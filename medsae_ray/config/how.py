@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medsae_ray.config.base import Model, NodeFolder, PathText, Positive
+from medsae_ray.config.base import HttpUrl, Model, NodeFolder, PathText, Positive
 
 
 class Paths(Model):
@@ -88,9 +88,9 @@ class Vlm(Model):
     """Hugging Face id (google/medgemma-4b-it), folder or builtin:phantom-vlm; with `url`, its name on that server."""
     revision: str | None = None
     """Branch, tag or commit of a Hugging Face id."""
-    url: str | None = None
+    url: HttpUrl | None = None
     """Base URL of an OpenAI-compatible server (http://host:8000/v1) to use instead of an engine on this cluster."""
-    key_variable: str | None = None
+    key_variable: Annotated[str, Field(min_length=1)] | None = None
     """Environment variable that holds the key for `url`; null sends no key."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the engine's arithmetic."""

@@ -239,6 +239,12 @@ class What(Model):
         if (self.dataset is None) == (self.datasets is None):
             raise ValueError("exactly one of what.dataset (one) and what.datasets (a list of several) is needed")
         names = [source.name for source in self.sources]
+        if odd := [name for name in names if not name.strip() or not name.isprintable()]:
+            raise ValueError(f"a dataset is called {odd[0]!r}; its `name` is shown, so give it a word")
+        if self.datasets and (odd := [name for name in names if "/" in name]):
+            raise ValueError(
+                f"dataset {odd[0]!r}: several datasets have names without /, which divides them from labels"
+            )
         if len(set(names)) < len(names):
             raise ValueError(f"what.datasets has names {', '.join(names)}; each needs a `name` of its own")
         if self.datasets is None and self.labels:

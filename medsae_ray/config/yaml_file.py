@@ -15,6 +15,21 @@ class _Loader(yaml.SafeLoader):
     """Safe YAML that reads 1e-3 as the number it is (YAML 1.1 wants 1.0e-3 and makes a text of the other)."""
 
 
+def _plain_number(loader: _Loader, node: yaml.ScalarNode) -> int | float:
+    """YAML 1.1 takes 010 for 8 and 1:30 for 90, which nobody means here."""
+    kind = node.tag.rpartition(":")[2]
+    value: int | float = getattr(loader, f"construct_yaml_{kind}")(node)
+    digits = node.value.replace("_", "")
+    if ":" in digits or (re.fullmatch(r"[-+]?0\d+", digits) and int(digits) != value):
+        raise yaml.constructor.ConstructorError(
+            problem=f"{node.value} is {value} in YAML; write {value}, or quotes around a text",
+            problem_mark=node.start_mark,
+        )
+    return value
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _plain_number)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
 )
@@ -27,7 +42,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is not None:
-            _refuse_second_keys(node, file)
+            _refuse_second_keys(node, file, loader)
         data = None if node is None else loader.construct_document(node)
     except yaml.YAMLError as error:
         tab = "; YAML is indented with spaces, not with tabs" if "'\\t'" in str(error) else ""
@@ -58,7 +73,7 @@ def _text(file: Path) -> str:
         ) from None
 
 
-def _refuse_second_keys(root: yaml.Node, file: Path) -> None:
+def _refuse_second_keys(root: yaml.Node, file: Path, loader: _Loader) -> None:
     """YAML takes the last of two equal keys without a word: a run of something else than one reads at the top."""
     todo: list[yaml.Node] = [root]
     seen: set[int] = set()
@@ -71,9 +86,11 @@ def _refuse_second_keys(root: yaml.Node, file: Path) -> None:
             todo += node.value
             continue
         todo += [value for _, value in node.value]
-        lines: dict[tuple[str, str], int] = {}
+        lines: dict[Any, int] = {}
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            name, line = (key.tag, key.value), key.start_mark.line + 1
+            # 1 and 1.0 are one key too
+            number = key.tag.endswith((":int", ":float", ":bool"))
+            name, line = loader.construct_object(key) if number else key.value, key.start_mark.line + 1
             if name in lines:
                 raise RecipeError(
                     f"{file}: key {key.value!r} comes twice, in lines {lines[name]} and {line}; remove one"

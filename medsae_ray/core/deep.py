@@ -7,6 +7,7 @@ is black, and not what lay in memory. Alpha is dropped. Legend: H, W rows and co
 """
 
 import io
+import re
 import struct
 from typing import Any, NamedTuple, Self
 
@@ -46,15 +47,19 @@ def jpeg_2000(data: bytes, image: ImageFile.ImageFile) -> np.ndarray | None:
 
 
 def ppm(data: bytes, image: ImageFile.ImageFile) -> np.ndarray | None:
-    """PPM with values above 255; None for others."""
+    """PPM, binary or plain, with values above 255; None for others."""
     tile = image.tile[0]
-    top = tile.args[1] if isinstance(tile.args, tuple) and len(tile.args) > 1 else 255
+    top = tile.args[-1] if isinstance(tile.args, tuple) else tile.args
     if image.mode != "RGB" or not isinstance(top, int) or top <= 255:
         return None
-    wanted = 3 * image.width * image.height
-    if len(data) < tile.offset + 2 * wanted:
+    wanted, plain = 3 * image.width * image.height, data.startswith(b"P3")
+    if plain:
+        values = np.array(re.sub(rb"#[^\r\n]*", b"", data[tile.offset :]).split()[:wanted], np.uint16)
+    else:
+        values = np.frombuffer(data, ">u2", min(wanted, (len(data) - tile.offset) // 2), tile.offset)
+    if len(values) < wanted:
         raise ImageError("truncated", "fewer pixels than the header says")
-    return np.frombuffer(data, ">u2", wanted, tile.offset).reshape(image.height, image.width, 3)
+    return values.reshape(image.height, image.width, 3)
 
 
 class TiffTags(NamedTuple):

@@ -44,7 +44,7 @@ _OPENERS: dict[bytes, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     _AVIF: AvifImagePlugin.AvifImageFile,
 }
 _END_MARKS = {_PNG: b"IEND", _JPEG: b"\xff\xd9", _JP2: b"\xff\xd9", _J2K: b"\xff\xd9"}
-_DEEP = {_PNG: deep.png, _JP2: deep.jpeg_2000, _J2K: deep.jpeg_2000, b"P6": deep.ppm}
+_DEEP = {_PNG: deep.png, _JP2: deep.jpeg_2000, _J2K: deep.jpeg_2000, **dict.fromkeys((b"P3", b"P6"), deep.ppm)}
 _ORIENTATION = 274
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -113,7 +113,7 @@ def _image(data: bytes, magic: bytes, max_pixels: int, at_least: int | None) -> 
             width, height = (-(-side * at_least // min(image.size)) for side in image.size)
             image.draft(None, (width, height))
         image.load()
-    return Decoded(image if pixels is None else pixels, orientation=_orientation(image), more=more)
+    return Decoded(image if pixels is None else pixels, orientation=image_orientation(image), more=more)
 
 
 def _tiff(data: bytes, max_pixels: int) -> Decoded:
@@ -143,7 +143,8 @@ def _magic(data: bytes) -> bytes | None:
     return magic if told_apart else None
 
 
-def _orientation(image: Image.Image) -> int:
+def image_orientation(image: Image.Image) -> int:
+    """1 to 8 by EXIF; 1 where it says nothing."""
     try:
         found = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # EXIF that does not parse says nothing

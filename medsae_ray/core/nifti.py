@@ -1,11 +1,12 @@
 """NIfTI volumes (.nii, .nii.gz) and their slices. Needs nibabel.
 
 A volume is brought to the nearest canonical orientation (axes to the Right, Anterior, Superior), by flips and
-exchanges of axes alone: an oblique scan keeps its own planes. Sizes of voxels that the header has wrong are taken as
-NIfTI's own library does: a handedness (qfac) that is not negative is 1, a size counts without its sign, and one that is
-0 or no number is 1 mm; a scale of 0 or that is no number is none. A slice is shown as a radiologist sees it: axial and
-coronal with the patient's right at the left of the image, sagittal with anterior at the left; superior (axial:
-anterior) at the top.
+exchanges of axes alone: an oblique scan keeps its own planes. What the header has wrong is taken as NIfTI's own library
+does: a handedness (qfac) that is not negative is 1, a size counts without its sign, and one that is 0 or no number is
+1 mm; a rotation longer than 1 is brought to 1; a scale of 0 or that is no number is none; a further axis of 0 volumes
+has one. A matrix (sform) that cannot be inverted is not there, so that the rotation (qform) or the sizes alone count. A
+slice is shown as a radiologist sees it: axial and coronal with the patient's right at the left of the image, sagittal
+with anterior at the left; superior (axial: anterior) at the top.
 
 Legend: X, Y, Z voxels along the canonical axes; H, W rows and columns of a slice.
 """
@@ -148,6 +149,7 @@ def _shape(nibabel: Any, stream: BinaryIO, max_voxels: int) -> Shape:
         raise ImageError("too_large", f"the header says {stored} voxels, at most {max_voxels} are read")
     slope, intercept = _scale(header)
     offset = int(header["vox_offset"]) if np.isfinite(header["vox_offset"]) else 0
+    offset = offset or size + 4  # where a file without extensions has its voxels
     if not 0 <= offset <= _MAX_OFFSET:
         raise ImageError("corrupt", f"voxels that begin at byte {offset}")
     _mend(header)
@@ -161,11 +163,18 @@ def _shape(nibabel: Any, stream: BinaryIO, max_voxels: int) -> Shape:
 
 
 def _mend(header: Any) -> None:
-    """Voxel sizes and handedness as the module says, in place."""
+    """Voxel sizes, handedness, rotation and matrix as the module says, in place."""
     pixdim = header["pixdim"]
     sizes = np.abs(pixdim[1:4])
     pixdim[1:4] = np.where(np.isfinite(sizes) & (sizes > 0), sizes, 1)
     pixdim[0] = -1 if pixdim[0] < 0 else 1
+    rotation = [float(header[f"quatern_{part}"]) for part in "bcd"]
+    if (length := float(np.linalg.norm(rotation))) > 1:
+        for part, value in zip("bcd", rotation, strict=True):
+            header[f"quatern_{part}"] = np.nextafter(np.float32(value / length), np.float32(0))
+    matrix = np.stack([header[f"srow_{axis}"][:3] for axis in "xyz"]).astype(np.float64)
+    if header["sform_code"] > 0 and not (np.isfinite(matrix).all() and abs(np.linalg.det(matrix)) > 0):
+        header["sform_code"] = 0
 
 
 def _scale(header: Any) -> tuple[float, float]:
@@ -182,6 +191,7 @@ def _inside(values: np.ndarray) -> np.ndarray:
 
 
 def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    shape = (*shape[:3], *(n or 1 for n in shape[3:]))
     if any(n < 0 for n in shape):
         raise ImageError("corrupt", f"the header says {shape} voxels")
     if 0 in shape or not shape:

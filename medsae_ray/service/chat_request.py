@@ -66,16 +66,18 @@ class Message(_Strict):
     audio: Annotated[None, Field(exclude=True)] = None
     function_call: Annotated[None, Field(exclude=True)] = None
     tool_calls: Annotated[Empty | None, Field(exclude=True)] = None
-    reasoning: Annotated[Literal[""] | None, Field(exclude=True)] = None
-    reasoning_content: Annotated[Literal[""] | None, Field(exclude=True)] = None
+    reasoning: Annotated[str | None, Field(exclude=True)] = None
+    """Not passed on, as chat templates leave out what was thought in former turns."""
+    reasoning_content: Annotated[str | None, Field(exclude=True)] = None
 
     @model_validator(mode="before")
     @classmethod
     def _empty_answer(cls, data: Any) -> Any:
-        """A reply without text comes with null for its content."""
-        if isinstance(data, dict) and data.get("role") == "assistant" and data.get("content", "") is None:
-            return {**data, "content": ""}
-        return data
+        """A reply without text comes with null for its content or without one, and gateways add empty fields."""
+        if not isinstance(data, dict) or data.get("role") != "assistant":
+            return data
+        said = {key: value for key, value in data.items() if key == "content" or value not in ([], {})}
+        return said | {"content": ""} if said.get("content") is None else said
 
 
 class JsonSchema(_Strict):
@@ -118,6 +120,13 @@ class ChatRequest(_Strict):
     frequency_penalty: Zero | None = None
     presence_penalty: Zero | None = None
     repetition_penalty: One | None = None
+    length_penalty: One | None = None
+    best_of: Literal[1] | None = None
+    min_tokens: Literal[0] | None = None
+    use_beam_search: Literal[False] | None = None
+    ignore_eos: Literal[False] | None = None
+    echo: Literal[False] | None = None
+    skip_special_tokens: Literal[True] | None = None
     min_p: Zero | None = None
     top_k: Literal[-1, 0] | None = None
     logit_bias: Nothing | None = None

@@ -59,8 +59,10 @@ def install(app: FastAPI) -> None:
         return response
 
     async def invalid(request: Request, error: Any) -> JSONResponse:
-        first = error.errors()[0]
+        first = max(error.errors(), key=lambda one: len(one["loc"]))  # of what may be text or a list, the list's
         where = ".".join(str(step) for step in first["loc"])
+        if where == "body" and "json" not in request.headers.get("content-type", "").lower():
+            return Problem(415, "wrong_content_type", "Content-Type is application/json").response()
         return Problem(422, "invalid", first["msg"], where).response()
 
     async def own(request: Request, problem: Any) -> JSONResponse:

@@ -115,7 +115,7 @@ def _warnings(run: Run, artifact: Artifact) -> Iterator[RunWarning]:
             )
 
 
-MANIFEST = Stage("manifest", 2, _parents, _what, _manifest, _needs, _warnings)
+MANIFEST = Stage("manifest", 3, _parents, _what, _manifest, _needs, _warnings)
 
 
 def image_store(run: Run) -> Images:

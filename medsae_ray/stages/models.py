@@ -76,5 +76,5 @@ def _encode(run: Run, draft: Draft) -> Made:
     return run.map(work, draft, schema.activations(work.layout.grid is not None), pool, "encode")
 
 
-EMBEDDINGS = Stage("embeddings", 3, lambda recipe: ("manifest",), _embed_what, _embed, warnings=of_embeddings)
+EMBEDDINGS = Stage("embeddings", 4, lambda recipe: ("manifest",), _embed_what, _embed, warnings=of_embeddings)
 ACTIVATIONS = Stage("activations", 1, lambda recipe: ("embeddings", "sae"), lambda run: {}, _encode)

@@ -45,4 +45,4 @@ def _make(run: Run, draft: Draft) -> Made:
     return replace(made, metrics={"datasets": about})
 
 
-ORGANS = Stage("organs", 2, lambda recipe: (), _what, _make)
+ORGANS = Stage("organs", 3, lambda recipe: (), _what, _make)

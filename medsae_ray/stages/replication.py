@@ -120,7 +120,7 @@ def _of_manifest(recipe: Recipe) -> tuple[str, ...]:
 
 DATASET_FEATURES = Stage("dataset_features", 2, features_parents, _dataset_what, _dataset_features)
 REPLICATION = Stage("replication", 2, lambda recipe: ("dataset_features",), _replication_what, _replication)
-FINGERPRINTS = Stage("fingerprints", 2, _of_manifest, lambda run: run.recipe.what.images.model_dump(), _fingerprints)
+FINGERPRINTS = Stage("fingerprints", 3, _of_manifest, lambda run: run.recipe.what.images.model_dump(), _fingerprints)
 DUPLICATES = Stage(
     "duplicates",
     1,

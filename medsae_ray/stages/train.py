@@ -28,7 +28,7 @@ from medsae_ray.core.features import readable
 from medsae_ray.core.layout import Layout
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig
-from medsae_ray.core.sae.defaults import SAMPLE, check_fits, choose, directions, open_settings
+from medsae_ray.core.sae.defaults import SAMPLE, Spread, check_fits, choose, open_settings, spread
 from medsae_ray.core.sae.fit import Ending, EpochLog, fit
 from medsae_ray.core.sae.ranks import Ranks
 from medsae_ray.core.sae.table import Table
@@ -47,8 +47,8 @@ from medsae_ray.stages.tries import Tries
 ATTEMPTS, RESULT = "_attempts", "result-"
 SPLITS = ("sae", "naming")
 """Of the training rows and of the held-out rows."""
-_KNOWN: dict[tuple[str, str], float] = {}
-"""Fingerprints of embeddings and manifest -> directions: a run asks several times for what its SAE is."""
+_KNOWN: dict[tuple[str, str], Spread] = {}
+"""Fingerprints of embeddings and manifest -> how rows vary: a run asks several times for what its SAE is."""
 FAR = 0.2
 """Held-out images with so much more or fewer active features than were asked for are worth a warning."""
 
@@ -86,14 +86,14 @@ def settings_of(sae: Sae, embeddings: Artifact, manifest: Artifact) -> dict[str,
     settings = sae.settings()
     if not open_settings(settings):
         return settings
-    return choose(settings, training_rows(embeddings, manifest), _directions(embeddings, manifest))
+    return choose(settings, training_rows(embeddings, manifest), _spread(embeddings, manifest))
 
 
-def _directions(embeddings: Artifact, manifest: Artifact) -> float:
-    """In how many directions the training rows vary, by the same rows of all whatever the shards."""
+def _spread(embeddings: Artifact, manifest: Artifact) -> Spread:
+    """How the training rows vary, by the same rows of all whatever the shards."""
     key = embeddings.record.fingerprint, manifest.record.fingerprint
     if key not in _KNOWN:
-        _KNOWN[key] = directions(sample_rows(embeddings, manifest, SPLITS[0], SAMPLE))
+        _KNOWN[key] = spread(sample_rows(embeddings, manifest, SPLITS[0], SAMPLE))
     return _KNOWN[key]
 
 
@@ -254,7 +254,8 @@ def _make(run: Run, draft: Draft) -> Made:
     job = job_of(draft, run.recipe.how.train)
     if chosen := open_settings(run.recipe.what.sae.settings()):
         said = ", ".join(f"{name} {draft.what[name]:,}" for name in chosen)
-        about = f"{rows:,} training rows of {job.config.d_in:,} numbers that vary in about {_directions(*parents):,.0f}"
+        varies = _spread(*parents).directions
+        about = f"{rows:,} training rows of {job.config.d_in:,} numbers that vary in about {varies:,.0f}"
         run.console.print(f"sae: for {about} directions were chosen {said}")
     if run.recipe.how.engine == "ray":
         # Here and not on a worker, where Ray Train would try again what can never fit.

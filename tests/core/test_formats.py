@@ -114,6 +114,12 @@ def ppm(values: np.ndarray) -> bytes:
     return f"P6 {width} {height} 65535\n".encode() + values.astype(">u2").tobytes()
 
 
+def plain_ppm(values: np.ndarray) -> bytes:
+    height, width = values.shape[:2]
+    rows = "# made\n".join(" ".join(map(str, row)) + "\n" for row in values.reshape(height, -1).tolist())
+    return f"P3 {width} {height} 65535\n{rows}".encode()
+
+
 def separate(values: np.ndarray) -> bytes:
     return imagecodecs.tiff_encode(np.moveaxis(values, -1, 0), photometric="rgb", planarconfig="separate")
 
@@ -134,8 +140,9 @@ RGB, RGBA = TWELVE_HWC[..., :3], TWELVE_HWC
         (bigtiff, RGB),
         (j2k, RGB),
         (ppm, RGB),
+        (plain_ppm, RGB),
     ],
-    ids=["PNG", "PNG alpha", "TIFF", "TIFF alpha", "TIFF deflate", "TIFF planes", "BigTIFF", "JP2", "PPM"],
+    ids=["PNG", "PNG alpha", "TIFF", "TIFF alpha", "TIFF deflate", "TIFF planes", "BigTIFF", "JP2", "PPM", "plain PPM"],
 )
 def test_deep_colours_are_scaled_as_deep_grey_is(encode: Any, values: np.ndarray, factor: int) -> None:
     top = 4095 if factor == 1 else 65_535
@@ -161,7 +168,7 @@ def test_an_8_bit_colour_image_stored_as_16_bit_comes_back_exactly(encode: Any) 
 
 
 def test_deep_files_are_refused_by_their_header_and_when_they_are_cut() -> None:
-    for data in (png(RGB, 2), imagecodecs.tiff_encode(RGB, photometric="rgb"), j2k(RGB), ppm(RGB)):
+    for data in (png(RGB, 2), imagecodecs.tiff_encode(RGB, photometric="rgb"), j2k(RGB), ppm(RGB), plain_ppm(RGB)):
         assert reason_of(data, max_pixels=RGB.shape[0] * RGB.shape[1] - 1) == "too_large"
         assert reason_of(data[: len(data) // 2]) in ("truncated", "corrupt")
 

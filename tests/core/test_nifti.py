@@ -170,6 +170,29 @@ def test_a_scale_that_is_none_is_left_out(slope: float, intercept: float, scale:
     assert (found.slope, found.intercept) == scale
 
 
+NO_MATRIX = {"sform_code": 1, "srow_x_0": 0}
+
+
+@pytest.mark.parametrize("fields", [NO_MATRIX, {"sform_code": 2, "srow_y_1": np.nan}, {"qform_code": 0, **NO_MATRIX}])
+def test_a_matrix_that_cannot_be_inverted_is_not_there(fields: dict[str, float]) -> None:
+    """So that the qform counts, or without one the sizes, with which nibabel takes the first axis to run leftwards."""
+    found = Volume(changed(np.diag([2.0, 2.0, 3.0, 1.0]), **fields))
+    assert found.shape.spacing == (2, 2, 3)
+    np.testing.assert_array_equal(found.voxels_XYZ, VOXELS if "qform_code" not in fields else VOXELS[::-1])
+
+
+@pytest.mark.parametrize("length", [1.0, 1 + 1e-6, 1.001])
+def test_a_rotation_longer_than_one_is_brought_to_one(length: float) -> None:
+    turn = changed(quatern_b=0, quatern_c=0.6 * length, quatern_d=0.8 * length)
+    right = changed(quatern_b=0, quatern_c=0.6 - 1e-7, quatern_d=0.8 - 1e-7)
+    np.testing.assert_array_equal(Volume(turn).voxels_XYZ, Volume(right).voxels_XYZ)
+
+
+@pytest.mark.parametrize("fields", [{"vox_offset": 0}, {"vox_offset": np.nan}, {"dim_0": 4, "dim_4": 0}])
+def test_what_a_header_leaves_open_is_read_as_it_is_mostly_meant(fields: dict[str, float]) -> None:
+    np.testing.assert_array_equal(Volume(changed(**fields)).voxels_XYZ, VOXELS)
+
+
 def test_a_volume_beyond_the_limit_is_refused_by_its_header() -> None:
     with pytest.raises(ImageError, match="too_large"):
         header_shape(nifti(VOXELS), max_voxels=100)

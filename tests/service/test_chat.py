@@ -124,7 +124,12 @@ ECHO = {"role": "assistant", "content": "Yes", "refusal": None, "annotations": N
 
 @pytest.mark.parametrize(
     "echo",
-    [ECHO, ECHO | {"tool_calls": [], "annotations": [], "reasoning_content": None}, ECHO | {"content": None}],
+    [
+        *(ECHO, ECHO | {"tool_calls": [], "annotations": [], "reasoning_content": None}, ECHO | {"content": None}),
+        ECHO | {"reasoning": "It is bright.", "reasoning_content": "It is bright."},
+        ECHO | {"provider_specific_fields": {}, "images": [], "thinking_blocks": [], "function_call": {}},
+        {"role": "assistant", "tool_calls": []},
+    ],
 )
 def test_a_replys_message_may_be_sent_back_as_it_came(
     naming_client: TestClient, engine: Scripted, echo: dict[str, Any]
@@ -132,7 +137,7 @@ def test_a_replys_message_may_be_sent_back_as_it_came(
     again = [*TEXT, echo, {"role": "user", "content": "Why?", "name": "ann"}]
     assert post(naming_client, messages=again).status_code == 200
     assert engine.chats[0]["messages"][1:] == [
-        {"role": "assistant", "content": echo["content"] or ""}, {"role": "user", "content": "Why?"},
+        {"role": "assistant", "content": echo.get("content") or ""}, {"role": "user", "content": "Why?"},
     ]  # fmt: skip
 
 
@@ -141,6 +146,8 @@ NO_CHANGE = {
     "n": 1, "stream": False, "metadata": {"job": "a"}, "tools": [], "tool_choice": "auto", "functions": [],
     "parallel_tool_calls": True, "logit_bias": {}, "modalities": ["text"], "service_tier": "auto", "stream_options": {},
     "user": "me", "prompt_cache_key": "k", "safety_identifier": "s", "function_call": "none",
+    "best_of": 1, "length_penalty": 1.0, "min_tokens": 0, "use_beam_search": False, "ignore_eos": False, "echo": False,
+    "skip_special_tokens": True,
 }  # fmt: skip
 
 
@@ -154,6 +161,16 @@ def test_what_changes_nothing_is_taken_and_not_passed_on(naming_client: TestClie
     assert engine.chats[-1]["messages"][0] == {"role": "system", "content": "Be brief."}
 
 
+def test_a_refusal_names_the_part_that_is_at_fault_and_the_type_that_a_body_has(naming_client: TestClient) -> None:
+    part = {"type": "text", "text": "What is shown?", "colour": "red"}
+    error = post(naming_client, messages=[{"role": "user", "content": [part]}]).json()["error"]
+    assert error["where"].endswith("colour") and "not permitted" in error["message"]
+    sent = json.dumps({"model": MODEL, "messages": TEXT})
+    for kind in ("text/plain", "application/x-www-form-urlencoded"):  # the latter is what curl -d says by itself
+        answer = naming_client.post("/v1/chat/completions", content=sent, headers={"Content-Type": kind})
+        assert answer.status_code == 415 and "application/json" in answer.json()["error"]["message"]
+
+
 CHANGES = {
     "frequency_penalty": 0.1, "presence_penalty": -1, "repetition_penalty": 1.1, "min_p": 0.1, "top_k": 5, "n": 2,
     "tools": [{}], "tool_choice": "required", "logit_bias": {"5": 1}, "modalities": ["audio"], "audio": {},
@@ -165,7 +182,7 @@ CHANGES = {
 def test_what_would_change_the_answer_is_refused_by_name(naming_client: TestClient, engine: Scripted, key: str) -> None:
     refused = post(naming_client, **{key: CHANGES[key]})
     assert refused.status_code == 422 and refused.json()["error"]["where"].startswith(f"body.{key}")
-    for part in ("refusal", "tool_calls", "reasoning", "audio", "function_call"):
+    for part in ("refusal", "tool_calls", "audio", "function_call"):
         message = {"role": "assistant", "content": "x", part: [{"a": 1}] if part == "tool_calls" else "said"}
         answer = post(naming_client, messages=[message])
         assert answer.status_code == 422 and f"body.messages.0.{part}" in answer.json()["error"]["where"]

@@ -131,6 +131,14 @@ def test_summary_and_report_show_it(folder: Path, summary: dict[str, Any]) -> No
         ({"labels": {"x": {"nort": "bright"}}}, r"what\.labels names dataset 'nort'; what\.datasets has north, south"),
         ({"dataset": {"kind": "phantom"}}, r"exactly one of what\.dataset \(one\) and what\.datasets"),
         ({"datasets": [{"kind": "phantom"}, {"kind": "phantom"}], "labels": {}}, "each needs a `name` of its own"),
+        (
+            {"datasets": [{"kind": "phantom"}, {"kind": "phantom", "name": "a/b"}], "labels": {}},
+            "dataset 'a/b': several datasets have names without /",
+        ),
+        (
+            {"datasets": [{"kind": "phantom"}, {"kind": "phantom", "name": " "}], "labels": {}},
+            "a dataset is called ' '",
+        ),
         ({"datasets": [{"kind": "phantom", "sead": 3}, {"kind": "phantom"}]}, r"what\.datasets\.0\.sead: unknown key"),
     ],
 )

@@ -80,9 +80,10 @@ def test_one_artifact_that_two_threads_want_is_made_once(tmp_path: Path) -> None
 
 def test_a_branch_leaves_when_the_run_is_stopped(tmp_path: Path) -> None:
     """Ctrl-C comes to the main thread while one branch is done and the other works on."""
-    kitchen, left = Kitchen(0.01), threading.Event()
+    kitchen, begun, left = Kitchen(0.01), threading.Event(), threading.Event()
 
     def slow(run: Run, draft: Draft) -> Made:
+        begun.set()
         try:
             with run.bar("answers", None) as bar:
                 for _ in range(600):
@@ -94,13 +95,13 @@ def test_a_branch_leaves_when_the_run_is_stopped(tmp_path: Path) -> None:
         return Made([])
 
     def stop(run: Run, draft: Draft) -> Made:
+        assert begun.wait(60)  # before that the branch would leave from a stage that "answers" is made of
         signal.raise_signal(signal.SIGINT)
         return Made([])
 
     with kitchen.run(tmp_path) as run:
         run.stages["answers"] = replace(run.stages["answers"], make=slow)
         run.stages["features"] = replace(run.stages["features"], make=stop)
-        start = time.perf_counter()
         with pytest.raises(KeyboardInterrupt):
             run.together("features", "answers")
-        assert left.wait(20) and time.perf_counter() - start < 30
+        assert left.wait(20)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from medsae_ray.core.datasets.delimited import PLAIN, Form, delimited
-from medsae_ray.core.datasets.label_values import ALLOWED, meanings, plain
+from medsae_ray.core.datasets.label_values import ALLOWED, BLANK, meanings, plain
 from medsae_ray.core.storage import split_uri
 from medsae_ray.errors import DatasetError
 
@@ -70,6 +70,13 @@ _BINARY: tuple[tuple[bytes, str, str], ...] = (
     (b"ARROW1", "a Feather file", "save it as Parquet or CSV"),
     (b"FEA1", "a Feather file", "save it as Parquet or CSV"),
     (b"SQLite", "an SQLite database", "save its table as CSV"),
+    (b"\x89HDF", "an HDF5 file", "save its table as CSV or Parquet"),
+    (b"\x93NUMPY", "a NumPy array", "save a table as CSV or Parquet"),
+    (b"ORC", "an ORC file", "save it as Parquet or CSV"),
+    *(
+        (bytes((0x80, version)), "a pickle, which is never opened", "save it as Parquet or CSV")
+        for version in range(2, 6)
+    ),
     (b"%PDF", "a PDF document", "save its table as CSV"),
     (b"\x89PNG", "an image", "give the table's file"),
     (b"\xff\xd8\xff", "an image", "give the table's file"),
@@ -77,6 +84,9 @@ _BINARY: tuple[tuple[bytes, str, str], ...] = (
 _WORDY: tuple[tuple[bytes, str, str], ...] = (
     (b"<!doctype", "a web page", "the site may want you to log in; fetch the file again"),
     (b"<html", "a web page", "the site may want you to log in; fetch the file again"),
+    (b"<?xml", "an XML file", "save its table as CSV"),
+    (b'{"', "a JSON file", "save it as CSV or Parquet"),
+    (b"[{", "a JSON file", "save it as CSV or Parquet"),
     (b"version https://git-lfs", "a placeholder of Git LFS", "fetch the file itself (git lfs pull)"),
 )
 """What people give as a table: how it begins, what it is, what to do. By chance a text may begin like a binary one."""
@@ -118,6 +128,12 @@ def column(table: pa.Table, name: str, where: str) -> pa.Array:
 
 def other_columns(table: pa.Table, name: str) -> str:
     """What there is in place of a column. The names of all are not given: without a header they are a row's cells."""
+    within = (re.search(rf"(?:^|([^\w]))\s*{re.escape(name)}\s*(?:$|([^\w]))", other) for other in table.column_names)
+    cut = next((found for found in within if found and found[0] != found.string), None)
+    if cut and table.num_columns <= 2:
+        by = repr((cut[2] or cut[1]).strip() or " ")
+        found = f"no name of its {table.num_columns} columns is like it"
+        return f"{found}; is it divided by {by}? The option `separator` of a table dataset says so"
     near = difflib.get_close_matches(name, table.column_names, n=1, cutoff=0.7)
     if near:
         return f"did you mean {near[0]!r}?"
@@ -138,8 +154,8 @@ def text(table: pa.Table, name: str, where: str) -> pa.Array:
         values = pc.if_else(pc.is_nan(values), None, values)
     try:
         return pc.cast(values, pa.string())
-    except pa.ArrowNotImplementedError as error:
-        raise DatasetError(f"{where}: column {name!r} cannot be read as text: {error}") from error
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # bytes that are no UTF-8 among them
+        raise DatasetError(f"{where}: column {name!r} cannot be read as text: it holds {values.type}") from None
 
 
 def required(table: pa.Table, name: str, where: str) -> pa.Array:
@@ -155,9 +171,23 @@ def filled(values: pa.Array, name: str, where: str) -> pa.Array:
     return values
 
 
+def patients(table: pa.Table, name: str, where: str) -> pa.Array:
+    """One column of patients, as `required`; a word for nobody (nan, NA, None, unknown) is refused too: all rows that
+    have it would be one patient."""
+    found = required(table, name, where)
+    nobody = pc.is_in(pc.utf8_lower(found), value_set=pa.array(sorted(BLANK)))
+    if pc.any(nobody).as_py():
+        raise DatasetError(
+            f"{where}: column {name!r} says NA, nan, none, null or unknown in {pc.sum(nobody).as_py()} rows, first in "
+            f"{data_row(nobody)}, which is no patient; give each a name of its own, or leave these rows out"
+        )
+    return found
+
+
 def trimmed(values: pa.Array) -> pa.Array:
-    """Without space around; " p1" and "p1" are one patient, who must not come into two splits. Nothing left is null."""
-    values = pc.utf8_trim_whitespace(values)
+    """Without space around; " p1" and "p1" are one patient, who must not come into two splits, and so is a letter with
+    its accent in one sign or in two. Nothing left is null."""
+    values = pc.utf8_trim_whitespace(pc.utf8_normalize(values, form="NFC"))
     return pc.if_else(pc.equal(values, ""), None, values)
 
 
@@ -182,7 +212,8 @@ def label(table: pa.Table, name: str, where: str, values: Mapping[str, int | Non
         raise DatasetError(
             f"{where}: label column {name!r} holds another {kind} in {data_row(odd)}; allowed are {ALLOWED}{option}"
         )
-    return pa.array([known.get(word) for word in words], pa.int8()).take(coded.indices)
+    found = pa.array([known.get(word) for word in words], pa.int8()).take(coded.indices)
+    return found if known[""] is None else found.fill_null(known[""])
 
 
 def _is_number(word: str) -> bool:

@@ -20,6 +20,8 @@ def combine(datasets: Sequence[Rows], mapped: Mapped) -> Rows:
     `mapped` come first, in the order of the datasets' own: the order of its keys decides nothing.
     DatasetError if `mapped` names a label that the dataset does not have.
     """
+    if any("dataset" in rows.metadata for rows in datasets):
+        raise DatasetError("metadata column 'dataset': several datasets have such a column already; leave it out")
     names = [rows.dataset for rows in datasets]
     studies = any(rows.study_id for rows in datasets)
     columns = list(dict.fromkeys(column for rows in datasets for column in rows.metadata))
@@ -62,12 +64,17 @@ def _labels(datasets: Sequence[Rows], mapped: Mapped, sizes: Sequence[int]) -> d
                 hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(rows.labels)}"
                 raise DatasetError(f"what.labels: dataset {rows.dataset} has no label {own!r}; {hint}")
     known = {rows.dataset: rows.labels for rows in datasets}
-    own_names = {label: {name: mapped[label].get(name) for name in known} for label in _ordered(datasets, mapped)}
+    own_names: dict[str, dict[str, str | None]] = {
+        label: {name: mapped[label].get(name) for name in known} for label in _ordered(datasets, mapped)
+    }
     taken = {(name, own) for names in mapped.values() for name, own in names.items()}
     for rows in datasets:
-        own_names |= {
+        apart: dict[str, dict[str, str | None]] = {
             f"{rows.dataset}/{own}": {rows.dataset: own} for own in rows.labels if (rows.dataset, own) not in taken
         }
+        if twice := sorted(set(apart) & set(own_names)):
+            raise DatasetError(f"what.labels: {twice[0]!r} is the name of a label that stays apart; take another")
+        own_names |= apart
     return {
         label: _stack([known[name].get(own.get(name) or "") for name in known], sizes, pa.int8())
         for label, own in own_names.items()

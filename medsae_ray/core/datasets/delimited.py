@@ -12,6 +12,7 @@ What is certain is read, and what is not is refused with what to do: a wrong gue
 import codecs
 import csv
 import io
+import re
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 _SAMPLE = 2**18  # characters that separators are tried on
 _BLOCK = 2**30  # bytes: a row, or here a whole table, has to fit into one of Arrow's blocks
 _END = "\x1e"  # the row that is put behind the last one, to see whether a quote swallows it
+_EXCEL = re.compile(r"""(["']?)sep=([^\r\n])\1(?=[\r\n])""", re.IGNORECASE)
 _MARKS = (
     *((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be")),
     *((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")),
@@ -44,10 +46,10 @@ PLAIN = Form()
 
 def delimited(data: bytes, name: str, form: Form) -> pa.Table:
     """All columns as strings, an empty cell as null; names without space around. DatasetError for what is no table."""
-    text = decoded(data, name, form).lstrip("\r\n")
-    first = text[:7].rstrip("\r\n")
-    excel = first[4:] if first[:4].lower() == "sep=" and len(first) == 5 else None
-    text = text[5:].lstrip("\r\n") if excel else text
+    text = decoded(data, name, form).lstrip("\r\n\ufeff")
+    told = _EXCEL.match(text)
+    excel = told[2] if told else None
+    text = text[told.end() :].lstrip("\r\n") if told else text
     if not text.strip():
         raise DatasetError(f"{name} is neither a CSV nor a Parquet table: it is empty")
     return _parsed(text, name, form.separator or excel or separator_of(text))

@@ -16,13 +16,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from medsae_ray.errors import DatasetError
+
 _MEANING = {
     1: "1 true t yes y present positive pos",
     0: "0 false f no n absent negative neg",
     -1: "-1 uncertain",
 }
-_BLANK = ("", "na", "n/a", "#n/a", "<na>", "nan", "none", "null", "unknown", "not mentioned")
-WORDS: dict[str, int | None] = dict.fromkeys(_BLANK) | {
+BLANK = ("", "na", "n/a", "#n/a", "<na>", "nan", "none", "null", "unknown", "not mentioned")
+WORDS: dict[str, int | None] = dict.fromkeys(BLANK) | {
     word: value for value, words in _MEANING.items() for word in words.split()
 }
 """Word, as `plain` gives it -> 1, 0, -1 or None (blank)."""
@@ -50,5 +52,11 @@ def plain(value: Any) -> str:
 
 
 def meanings(values: Mapping[str, int | None] | None) -> dict[str, int | None]:
-    """The table above with a recipe's `values` before it."""
-    return WORDS | {plain(word): value for word, value in (values or {}).items()}
+    """The table above with a recipe's `values` before it. DatasetError for a word that is given two meanings."""
+    own: dict[str, int | None] = {}
+    for word, value in (values or {}).items():
+        if own.setdefault(plain(word), value) != value:
+            raise DatasetError(
+                f"the dataset's `values` give {plain(word)!r} two meanings, in other spellings; keep one"
+            )
+    return WORDS | own

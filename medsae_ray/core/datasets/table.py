@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from medsae_ray.core.artifact import sha256
-from medsae_ray.core.datasets.columns import data_row, file_data, filled, label, read_table, text, trimmed
+from medsae_ray.core.datasets.columns import data_row, file_data, filled, label, patients, read_table, text, trimmed
 from medsae_ray.core.datasets.delimited import Form
 from medsae_ray.core.datasets.rows import Reader, Rows
 from medsae_ray.errors import DatasetError
@@ -19,15 +19,14 @@ if TYPE_CHECKING:
 def table_rows(data: bytes, where: str, dataset: "TableDataset") -> Rows:
     """The table's rows. Raises DatasetError for an unknown column, a row without image or patient, or an odd label."""
     table = read_table(data, where, Form(dataset.separator, dataset.encoding, options=True))
-    images = filled(text(table, dataset.image, where), dataset.image, where)
+    images = text(table, dataset.image, where)
+    filled(trimmed(images), dataset.image, where)
     _refuse_backslashes(images, dataset.image, where)
-    patients = images
-    if dataset.patient:
-        patients = filled(trimmed(text(table, dataset.patient, where)), dataset.patient, where)
+    whose = patients(table, dataset.patient, where) if dataset.patient else images
     return Rows(
         dataset=dataset.name,
         image_id=images.to_pylist(),
-        patient_id=patients.to_pylist(),
+        patient_id=whose.to_pylist(),
         uri=images.to_pylist(),
         labels={name: label(table, name, where, dataset.values) for name in dataset.labels},
         metadata={name: text(table, name, where) for name in dataset.metadata},

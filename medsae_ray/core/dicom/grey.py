@@ -52,8 +52,8 @@ class Greys:
     def _measured(self, stored_HW: np.ndarray, frame: int) -> tuple[np.ndarray, Range]:
         """Stored values as what they measure, Hounsfield units for instance: float64 [H, W]; and what they may be."""
         for level in self._levels(frame, "PixelValueTransformationSequence"):
-            if level.get("ModalityLUTSequence"):
-                lut = table(level.ModalityLUTSequence[0], self.little, self.stored)
+            if item := _item(level, "ModalityLUTSequence"):
+                lut = table(item, self.little, self.stored)
                 return lut(stored_HW).astype(np.float64), Range(0, 2**lut.bits - 1)
             slope, intercept = first_number(level, "RescaleSlope"), first_number(level, "RescaleIntercept")
             if slope is not None or intercept is not None:
@@ -66,8 +66,8 @@ class Greys:
         """Values as brightness, 0..1 within the window."""
         if self.window == "header":
             for level in self._levels(frame, "FrameVOILUTSequence"):
-                if level.get("VOILUTSequence"):
-                    lut = table(level.VOILUTSequence[0], self.little, before)
+                if item := _item(level, "VOILUTSequence"):
+                    lut = table(item, self.little, before)
                     return lut(values_HW) / (2**lut.bits - 1)
                 if found := self._window(level):
                     return windowed(values_HW, *found, str(level.get("VOILUTFunction") or "LINEAR"))
@@ -115,6 +115,11 @@ class Greys:
         for groups in (per_frame[frame : frame + 1], shared[:1]):
             yield from (groups[0].get(sequence) or [])[:1] if groups else ()
         yield self.dataset
+
+
+def _item(level: "Dataset", sequence: str) -> "Dataset | None":
+    """The first item of a sequence; None where there is none or it is empty, as anonymisers leave it."""
+    return next((item for item in (level.get(sequence) or [])[:1] if len(item)), None)
 
 
 def windowed(values_HW: np.ndarray, centre: float, width: float, function: str = "LINEAR") -> np.ndarray:

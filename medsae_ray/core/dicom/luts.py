@@ -17,6 +17,7 @@ from medsae_ray.errors import ImageError
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+_DEPTHS = (8, 10, 12, 14, 16)
 _COLOURS = ("Red", "Green", "Blue")
 
 
@@ -111,9 +112,11 @@ def _entries(data: bytes, said: Descriptor) -> np.ndarray:
 
 
 def _bits(said: Descriptor, tables: list[np.ndarray]) -> int:
-    """Bits of an entry: as the descriptor says, unless the entries do not fit, or are all bytes in words."""
+    """Bits of an entry: as the descriptor says, unless the entries do not fit, or stay below a sixteenth of it, as
+    those of 8 or 12 bits in words of 16 do."""
     needed = max(int(max(entries.max() for entries in tables)).bit_length(), 1)
-    return 8 if needed <= 8 < said.bits else max(said.bits, needed)
+    held = next(depth for depth in _DEPTHS if depth >= needed)
+    return held if held == 8 < said.bits or held <= said.bits - 4 else max(said.bits, needed)
 
 
 def _first(said: Descriptor, before: Range) -> int:

@@ -40,18 +40,26 @@ def number(value: Any) -> float | None:
 
 
 def numbers(dataset: "Dataset", tag: str, little: bool = True) -> list[float | None]:
-    """Every value of an element, as `number` reads it; [] without the element. Bytes of no type are words of 16 bits,
-    whose order `little` tells."""
+    """Every value of an element, as `number` reads it; [] without the element. Bytes of no type are text where the
+    standard has text, else words of 16 bits, whose order `little` tells."""
     try:
         found = dataset.get(tag)
     except Exception:  # bytes that are no value of the element's type: struct.error, BytesLengthException, ...
         return [math.nan]
+    if isinstance(found, bytes) and _is_text(tag):
+        found = found.decode("latin-1")
     if isinstance(found, bytes):
         found = np.frombuffer(found[: len(found) // 2 * 2], "<u2" if little else ">u2").tolist()
     if isinstance(found, str):
         found = found.split("\\")
     several = hasattr(found, "__len__") and hasattr(found, "__getitem__")
     return [number(value) for value in found] if several else [] if found is None else [number(found)]
+
+
+def _is_text(tag: str) -> bool:
+    from pydicom.datadict import dictionary_VR
+
+    return dictionary_VR(tag) in ("DS", "IS")
 
 
 def first_number(dataset: "Dataset", tag: str, little: bool = True) -> float | None:

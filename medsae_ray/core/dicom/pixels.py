@@ -126,7 +126,7 @@ class Dicom:
         if not 0 <= frame < self.frames:
             raise ImageError("missing", f"frame {frame} of {self.frames}")
         if not syntax.is_encapsulated:
-            pixels = library().pixels.pixel_array(self.dataset, index=frame)
+            pixels = self._plain(frame)
         elif syntax in _TURBO or (syntax == _BASELINE and self.dataset.SamplesPerPixel == 3):
             pixels = self._turbo(self._frame(syntax, frame), lossy=syntax in (_BASELINE, _TURBO[0]))
         elif syntax in _PLUGINS:
@@ -137,6 +137,27 @@ class Dicom:
         if pixels.shape[:2] != (self.rows, self.columns):
             raise ImageError("corrupt", f"{list(pixels.shape)} pixels, the header says {self.rows} x {self.columns}")
         return pixels
+
+    def _plain(self, frame: int) -> np.ndarray:
+        """A frame that is not compressed. Values may lie at the upper end of their words, as HighBit says; where it
+        says so of values that lie at the lower end, it is left aside, as decoders do."""
+        stored, spare = self._bits()
+        if spare <= 0:
+            return library().pixels.pixel_array(self.dataset, index=frame)
+        self.dataset.BitsStored = stored + spare
+        try:
+            high = library().pixels.pixel_array(self.dataset, index=frame)
+        finally:
+            self.dataset.BitsStored = stored
+        beyond = (high >= 2**stored).any() or int(high.min()) < -(2 ** (stored - 1))
+        if beyond or not (high % 2**spare).any():
+            return high >> spare
+        return library().pixels.pixel_array(self.dataset, index=frame)
+
+    def _bits(self) -> tuple[int, int]:
+        """Bits stored of a value, and the bits of its word that lie below it by HighBit."""
+        stored, allocated, last = (whole(self.dataset, tag) or 0 for tag in ("BitsStored", "BitsAllocated", "HighBit"))
+        return stored, last + 1 - stored if stored and last < allocated else 0
 
     def _turbo(self, data: bytes, lossy: bool) -> np.ndarray:
         import imagecodecs

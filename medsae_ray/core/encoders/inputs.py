@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
+from medsae_ray.core.formats import image_orientation, upright
 from medsae_ray.core.images import grey_to_8_bit, read_image
 from medsae_ray.errors import EncoderError, ImageError
 
@@ -49,6 +50,8 @@ def listed(images: "ImageLike | Iterable[ImageLike]") -> Sequence[ImageLike]:
 
 def opened(image: ImageLike) -> Image.Image:
     """One image, decoded. ImageError where it cannot be used."""
+    if isinstance(image, ImageFile.ImageFile):
+        return _as_its_file(image)
     if isinstance(image, Image.Image):
         return image
     array = _array(image)
@@ -63,6 +66,15 @@ def opened(image: ImageLike) -> Image.Image:
     except (OSError, ValueError) as error:
         raise ImageError("unreadable", str(error)) from error
     return read_image(data)
+
+
+def _as_its_file(image: ImageFile.ImageFile) -> Image.Image:
+    """What Image.open gave, untouched, as its path would be read: turned as its EXIF says."""
+    try:
+        image.load()
+    except (OSError, ValueError) as error:  # a damaged file, or one that was closed
+        raise ImageError("corrupt", f"{type(error).__name__}: {error}") from error
+    return image if image.format == "TIFF" else upright(image, image_orientation(image))  # TIFF is Pillow's to turn
 
 
 def _array(value: Any) -> np.ndarray | None:

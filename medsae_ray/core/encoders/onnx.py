@@ -212,7 +212,15 @@ def _open(path: Path, part: "ModelProto | None", device: str, threads: int | Non
 
 def _per_channel(name: str, value: float | Sequence[float], found: Taken) -> np.ndarray:
     """float32 [1] or [C], to broadcast over [N, H, W, C]."""
-    array = np.atleast_1d(np.asarray(value, np.float32))
+    try:
+        array = np.atleast_1d(np.asarray(value, np.float32))
+    except (TypeError, ValueError):
+        array = np.empty(0, np.float32)
     if array.shape not in ((1,), (found.channels,)):
         raise EncoderError(f"encoder 'onnx': {name} {value} must be one number or {found.channels}, one per channel")
+    if not np.isfinite(array).all() or (name == "mean" and (np.abs(array) > 1).any()):
+        raise EncoderError(
+            f"encoder 'onnx': {name} {value} must be of finite numbers in units of 0..1: pixels are divided by 255 "
+            "first, so a mean of 123.7 is 0.485"
+        )
     return array

@@ -71,11 +71,17 @@ class OpenAiEngine:
         self._gives_logprobs = False
         key = _key(key_variable) if key_variable else None
         self._secret = key.encode() if key and len(key) >= 8 else None
-        self.http = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx.Timeout(timeout_s, pool=None),
-            limits=httpx.Limits(max_connections=connections),
-        )
+        try:
+            self.http = httpx.AsyncClient(
+                headers={"Authorization": f"Bearer {key}"} if key else {},
+                timeout=httpx.Timeout(timeout_s, pool=None),
+                limits=httpx.Limits(max_connections=connections),
+            )
+        except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:  # what the environment asks for
+            raise self._error(
+                f"cannot be asked ({said_by(error)}): look at the environment variables HTTP_PROXY, HTTPS_PROXY, "
+                "ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
+            ) from None
 
     async def __aenter__(self) -> "OpenAiEngine":
         await self.connect()
@@ -176,7 +182,7 @@ class OpenAiEngine:
                 if isinstance(reply, Stop):
                     raise self._error(f"cannot be used: {reply.why}")
                 said, asked = reply.why, retry_after(response.headers.get("Retry-After", ""))
-            except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL) as error:
+            except (httpx.UnsupportedProtocol, httpx.LocalProtocolError, httpx.InvalidURL, UnicodeError) as error:
                 raise self._error(f"cannot be asked ({type(error).__name__}): check how.vlm.url") from None
             except (httpx.RequestError, TimeoutError) as error:
                 said = f"{type(error).__name__}: {said_by(error)}"
@@ -206,7 +212,7 @@ class OpenAiEngine:
         )
 
     def _error(self, why: str) -> EngineError:
-        address = re.sub(r"//[^/@]*@", "//", self.url)  # without a password
+        address = re.sub(r"//[^/]*@", "//", self.url.partition("?")[0])  # without a password or a key
         return EngineError(f"{address} {why}")
 
 

@@ -3,14 +3,17 @@
 All of it may be missing, null or of another type, whatever OpenAI's API says; nothing here raises.
 """
 
+import math
 import re
 from typing import Any, NamedTuple
 
 from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.server_reply import Refused, said_by
 
-LEAST, ROUNDED = -1e30, 1e-3
-"""Log-probabilities lie between; what is further from them than rounding is none."""
+LEAST, ROUNDED, MOST = -1e30, 1e-3, 1e30
+"""Log-probabilities lie between the first two, and 0 is exceeded by rounding only; beyond the third nothing is read."""
+MOST_MASS = 1.1
+"""Probabilities of distinct tokens add up to no more, however they were rounded."""
 FEWEST = 2
 """Likely tokens that a yes and a no need."""
 
@@ -94,19 +97,26 @@ def _likely(logprobs: Any) -> tuple[list[tuple[str, float]], str | None]:
     top = content[0].get("top_logprobs") if isinstance(content[0], dict) else None
     if not isinstance(top, list) or not top:
         return [], f"'top_logprobs' is {_kind(top)}"
-    found = list(dict.fromkeys(pair for one in top if (pair := _pair(one)) is not None))
-    return found, None if found else "no entry of 'top_logprobs' has a token and a number"
+    found: dict[tuple[str, str | None], float] = {}
+    for token, spelt, logprob in (entry for one in top if (entry := _entry(one)) is not None):
+        found[token, spelt] = max(logprob, found.get((token, spelt), -math.inf))  # the chosen token may come again
+    if not found:
+        return [], "no entry of 'top_logprobs' has a token and a number"
+    if max(found.values()) > ROUNDED or sum(math.exp(min(value, 0.0)) for value in found.values()) > MOST_MASS:
+        return [], "the numbers of 'top_logprobs' are no logarithms of probabilities: these add up to more than 1"
+    return [(token, min(value, 0.0)) for (token, _), value in found.items()], None
 
 
-def _pair(one: Any) -> tuple[str, float] | None:
+def _entry(one: Any) -> tuple[str, str | None, float] | None:
+    """Token, its bytes as text where the server gives them (two tokens may look alike), and its log-probability."""
     if not isinstance(one, dict):
         return None
-    token, logprob = one.get("token"), one.get("logprob")
+    token, spelt, logprob = one.get("token"), _of_bytes(one.get("bytes")), one.get("logprob")
     if not isinstance(token, str) or not token:
-        token = _of_bytes(one.get("bytes"))
-    if token is None or isinstance(logprob, bool) or not isinstance(logprob, int | float):
+        token = spelt
+    if token is None or isinstance(logprob, bool) or not isinstance(logprob, int | float) or not LEAST < logprob < MOST:
         return None
-    return (token, min(float(logprob), 0.0)) if LEAST < logprob <= ROUNDED else None
+    return token, spelt, float(logprob)
 
 
 def _of_bytes(values: Any) -> str | None:

@@ -139,6 +139,8 @@ def _clean(value: Any, depth: int) -> Any:
 
 def _fault(body: Any) -> tuple[int, str] | None:
     """Status and words of an error inside a body, wherever gateways put it; status 0 if it has no number."""
+    if isinstance(body, list) and len(body) == 1 and isinstance(body[0], dict) and "error" in body[0]:
+        body = body[0]  # Google's gateway puts it into a list
     if not isinstance(body, dict):
         return None
     choices = body.get("choices")
@@ -149,6 +151,8 @@ def _fault(body: Any) -> tuple[int, str] | None:
             return _status(inner) or _status({"code": body.get("code")}), _error_words(inner)
     if body.get("object") == "error":
         return _status(body), _error_words(body)
+    if not first and "data" not in body and (words := _field_with_words(body)):
+        return _status(body), words  # a gateway's own form, as {"code": 401, "message": "..."}
     return None
 
 
@@ -178,14 +182,17 @@ def _error_words(error: dict[str, Any]) -> str:
 
 def _words(body: Any, data: bytes, charset: str | None) -> str:
     """What a body says where it is no error of OpenAI's form: a field that holds words, a page's title, or itself."""
-    if isinstance(body, dict):
-        for key in ("message", "detail", "error_description", "title"):
-            if isinstance(body.get(key), str) and body[key]:
-                return said_by(body[key])
+    if isinstance(body, dict) and (words := _field_with_words(body)):
+        return words
     text = _text(data[:50_000], charset)
     if title := re.search(r"<title[^>]*>(.*?)</title", text, re.IGNORECASE | re.DOTALL):
         return said_by(title[1])
     return said_by(re.sub(r"<[^<>]{0,2000}>", " ", text) if text.lstrip().startswith("<") else text)
+
+
+def _field_with_words(body: dict[str, Any]) -> str | None:
+    keys = ("message", "detail", "error_description", "title", "msg")
+    return next((said_by(body[key]) for key in keys if isinstance(body.get(key), str) and body[key]), None)
 
 
 def _text(data: bytes, charset: str | None) -> str:

@@ -75,6 +75,8 @@ class Normalisation(NamedTuple):
         variance = sum(float((part - mean_D).square().sum()) for part in _parts(x_ND, kind)) / n
         # Rows that differ by rounding alone would be blown up to noise of unit variance.
         if variance <= 1e-12 * float(mean_D.square().sum()) or variance == 0:
+            if n == 1:
+                raise DatasetError("there is one training image only, and an SAE learns from differences: give more")
             raise DatasetError(f"the {n} training embeddings are all equal: the encoder or its input is broken")
         if whiten is None:
             return cls(mean_D.cpu(), sqrt(d / variance))

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,14 @@ def test_labels_meet_where_the_recipe_says_so_and_nowhere_else() -> None:
 def test_a_label_that_a_dataset_does_not_have_is_refused() -> None:
     with pytest.raises(DatasetError, match=r"dataset b has no label 'Effusions'; did you mean 'Effusion'\?"):
         combine([A, B], {"Effusion": {"b": "Effusions"}})
+
+
+def test_two_labels_or_columns_never_share_a_name() -> None:
+    with pytest.raises(DatasetError, match="'b/Edema' is the name of a label that stays apart"):
+        combine([A, B], {"b/Edema": {"a": "Edema"}})
+    other = replace(B, metadata={"dataset": B.metadata["sex"]})
+    with pytest.raises(DatasetError, match="metadata column 'dataset'"):
+        combine([A, other], MAPPED)
 
 
 def test_each_dataset_has_its_own_policy_and_blanks_are_those_of_what_it_annotates() -> None:

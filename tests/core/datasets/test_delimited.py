@@ -87,6 +87,14 @@ def test_an_encoding_that_is_not_certain_is_refused_with_what_to_do(encoding: st
 def test_an_unknown_separator_is_thought_of_where_there_is_one_column() -> None:
     with pytest.raises(DatasetError, match="no column 'path'; no name of its 1 columns is like it; is it divided by"):
         column(read_table(b"path:who\na:p\n", "t"), "path", "t")
+    with pytest.raises(DatasetError, match="its 2 columns is like it; is it divided by ';'"):
+        column(read_table(b"path;no,te\na;b,c\n", "t"), "path", "t")
+
+
+@pytest.mark.parametrize("first", ["sep=;\n", "sep=;\r\n", '"sep=;"\r', "\ufeff\ufeffSEP=;\n\n"])
+def test_excels_first_line_says_the_separator(first: str) -> None:
+    table = read_table(f"{first}path;no,te\na,b;c,d\n".encode(), "t")
+    assert table.to_pydict() == {"path": ["a,b"], "no,te": ["c,d"]}
 
 
 @pytest.mark.parametrize(("rows", "length"), [(20_000, 60), (40, 200_000), (1, 3_000_000)])
@@ -156,6 +164,9 @@ def test_an_index_column_is_no_label_of_vindr() -> None:
         (b"ARROW1\0\0", "a Feather file, .*: save it as Parquet or CSV"),
         (b"\x89PNG\r\n\x1a\n\0", "an image"),
         (b"\n<!DOCTYPE html><html>", "a web page, .*: the site may want you to log in"),
+        (b'[{"path": "a.png"}]', "a JSON file"),
+        (b"<?xml version='1.0'?><Workbook/>", "an XML file"),
+        (b"\x80\x04\x95\x00\x00", "a pickle"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a placeholder of Git LFS"),
         (b"PAR1" + b"\0" * 40, "begins as a Parquet file and is none"),
         (gzip.compress(TEXT.encode())[:-9], "not a whole gzip file"),

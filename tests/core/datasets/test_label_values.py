@@ -74,6 +74,7 @@ def test_values_say_what_other_words_mean_and_go_first() -> None:
     values = {"Maybe": -1, "2": 1, "1": 0, "99": None, "no  finding": 0}
     assert of_csv("maybe", "2.0", "1", "99", "No Finding", "true", values=values) == [-1, 1, 0, None, 0, 1]
     assert labels([2, 1, 99], values) == [1, 0, None]
+    assert labels([1, None, -1], {"": 0}) == [1, 0, -1]
 
 
 def recipe(**dataset: Any) -> TableDataset:
@@ -85,12 +86,21 @@ def recipe(**dataset: Any) -> TableDataset:
     return found
 
 
+@pytest.mark.parametrize("values", [{"Yes": 1, "yes ": 0}, {"9": 1, "9.0": None}])
+def test_a_word_has_one_meaning_in_all_its_spellings(values: dict[str, int | None]) -> None:
+    with pytest.raises(DatasetError, match="two meanings"):
+        labels(["yes"], values)
+    assert labels(["yes"], {"Yes": 0, "yes": 0}) == [0]
+
+
 def test_numbers_may_be_keys_and_words_that_yaml_takes_need_quotes() -> None:
     assert recipe(values={9: None, "x": 1}).values == {"9": None, "x": 1}
     with pytest.raises(RecipeError, match="needs quotes"):
         recipe(values={True: 1})
     with pytest.raises(RecipeError, match=r"values\.x"):
         recipe(values={"x": 2})
+    with pytest.raises(RecipeError, match="'E' is listed twice"):
+        recipe(labels=["E", "F", "E"])
     with pytest.raises(RecipeError, match="'cp9999' is no encoding"):
         recipe(encoding="cp9999")
 

@@ -30,6 +30,7 @@ def rows_of(data: bytes) -> Rows:
         ([1.0, 2e7], ["1", "20000000"]),
         (pa.array(["p", "q"]).dictionary_encode(), ["p", "q"]),
         (pa.array(["p", "q"], pa.large_string()), ["p", "q"]),
+        (["\u00e9", "e\u0301 "], ["\u00e9", "\u00e9"]),
     ],
 )
 def test_a_patient_is_the_same_text_in_whatever_form(patients: object, expected: list[str]) -> None:
@@ -42,9 +43,17 @@ def test_a_patient_who_is_not_given_is_refused(patients: object) -> None:
         read(who=patients)
 
 
+@pytest.mark.parametrize("nobody", ["nan", "NA", "<NA>", "None", "NULL ", "unknown"])
+def test_a_word_for_nobody_is_no_patient(nobody: str) -> None:
+    with pytest.raises(DatasetError, match=r"column 'who' says NA, nan, .* in 1 rows, first in data row 2"):
+        read(who=["p", nobody])
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
+        ({"path": [b"\xff\xd8\xff", b"b"]}, "column 'path' cannot be read as text: it holds binary"),
+        ({"path": ["a", " "]}, "column 'path' is blank in 1 rows, first in data row 2"),
         ({"E": pa.array([0, 0], pa.timestamp("s"))}, "label column 'E' is not numeric and no text"),
         ({"who": [["p"], ["q"]]}, "column 'who' cannot be read as text"),
     ],

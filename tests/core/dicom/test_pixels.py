@@ -87,6 +87,16 @@ def test_bits_beyond_those_stored_are_no_pixels() -> None:
     )
 
 
+@pytest.mark.parametrize("low", [0, -2048])
+@pytest.mark.parametrize(("shift", "below", "last"), [(4, 0, 15), (4, 9, 15), (2, 0, 13), (0, 0, 15), (0, 0, 11)])
+def test_values_may_lie_high_in_their_words(low: int, shift: int, below: int, last: int) -> None:
+    """Scanners of ACR-NEMA's time, with overlays in the lower bits; `last` says so of values that lie low, too."""
+    pixels = ramp(low, low + 4095, np.int16 if low else np.uint16)
+    window = {"WindowCenter": low + 2000, "WindowWidth": 1000, "BitsStored": 12}
+    high = (pixels << shift) + pixels.dtype.type(below)
+    np.testing.assert_array_equal(grey(dicom(high, **window, HighBit=last)), grey(dicom(pixels, **window, HighBit=11)))
+
+
 def test_without_a_window_the_range_counts_but_not_its_padding() -> None:
     pixels = ramp(100, 900)
     padded = pixels.copy()

@@ -66,7 +66,7 @@ def test_a_text_is_a_number_as_a_whole_or_not_at_all(text: str, value: float | N
 
 
 @pytest.mark.parametrize("tag", ["WindowCenter", "WindowWidth"])
-@pytest.mark.parametrize("vr", ["DS", "LO", "SH", "UN"])
+@pytest.mark.parametrize("vr", ["DS", "LO", "SH", "UN", "OB"])
 def test_a_decimal_comma_is_a_decimal_point(tag: str, vr: str) -> None:
     good = dicom(SOFT, **CT, **WINDOW)
     odd = with_raw(good, tag, vr, padded({"WindowCenter": "40,0", "WindowWidth": "400,0"}[tag]))
@@ -180,6 +180,20 @@ def test_bytes_of_a_table_may_stand_two_to_a_word(sequence: str, syntax: str | N
     pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     options = {"syntax": syntax} if syntax else {}
     np.testing.assert_array_equal(grey(dicom(pixels, **options, **{sequence: [table]})), pixels)
+
+
+@pytest.mark.parametrize(("said", "held"), [(16, 8), (16, 12), (16, 10), (10, 8), (12, 12), (16, 14)])
+def test_a_table_of_fewer_bits_than_it_says_is_as_bright_as_its_bits(said: int, held: int) -> None:
+    entries = np.linspace(0, 2**held - 1, 2001).astype("<u2")
+    lut = item(LUTDescriptor=("US", [2001, 0, said]), LUTData=("OW", entries.tobytes()))
+    top = 255 if held <= said - 4 or held in (8, said) else 255 / 4
+    assert grey(dicom(ramp(0, 2000), VOILUTSequence=[lut])).max() == round(top)
+
+
+@pytest.mark.parametrize("sequence", ["VOILUTSequence", "ModalityLUTSequence"])
+def test_an_empty_item_of_a_table_is_none(sequence: str) -> None:
+    plain = dicom(SOFT, **CT, **WINDOW)
+    np.testing.assert_array_equal(grey(dicom(SOFT, **CT, **WINDOW, **{sequence: [item()]})), grey(plain))
 
 
 def test_a_table_shorter_than_it_says_is_corrupt() -> None:

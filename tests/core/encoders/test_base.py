@@ -11,6 +11,7 @@ from PIL import Image
 
 from medsae_ray.core.encoders import ENCODERS, encoder_preprocess, load_encoder
 from medsae_ray.core.encoders.base import Encoder, ImageLike
+from medsae_ray.core.encoders.inputs import opened
 from medsae_ray.core.images import Preprocess
 from medsae_ray.errors import EncoderError, ImageError
 
@@ -90,6 +91,22 @@ def test_floating_point_pixels_whose_scale_is_not_known_are_refused(
     with pytest.raises(ImageError, match="image 0") as caught:
         encoder.encode([np.resize(np.array(pixels), (4, 4))])
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_an_image_that_was_only_opened_is_turned_as_its_file_says(
+    encoder: MeanAndMax, tmp_path: Path, kind: str
+) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    path = tmp_path / f"a.{kind.lower()}"
+    Image.fromarray(np.linspace(0, 255, 512).reshape(32, 16).astype(np.uint8)).save(path, exif=exif)
+    encoder.preprocess = Preprocess(size=4, fit="crop")
+    assert opened(Image.open(path)).size == opened(path).size == (32, 16)
+    np.testing.assert_array_equal(encoder.encode(Image.open(path)), encoder.encode(path))
+    with Image.open(path) as image:
+        turned = image.rotate(90, expand=True)
+    assert opened(turned) is turned
 
 
 def test_no_images_give_no_rows(encoder: MeanAndMax) -> None:

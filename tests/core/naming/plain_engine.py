@@ -39,7 +39,7 @@ class PlainEngine:
     async def ask(self, image: bytes, questions: list[str], priority: int = BATCH) -> Asked:
         self.under_way += 1
         self.most = max(self.most, self.under_way)
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
         self.under_way -= 1
         if self.break_after is not None and self.questions.total() >= self.break_after:
             raise ConnectionError("the engine is gone")

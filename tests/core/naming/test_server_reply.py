@@ -111,6 +111,12 @@ def error(message: str = "Provider returned error", **more: Any) -> dict[str, An
         (200, error(code=404), Stop, "no such model"),
         (200, error("no", code=400), Refused, "HTTP 400: no"),
         (200, {"error": "something"}, Refused, "something"),
+        (200, [error(code=429)], Busy, "HTTP 429"),
+        (200, [error(code=401)], Stop, "key is missing or wrong"),
+        (200, {"code": 401, "message": "Unauthorized"}, Stop, "HTTP 401: Unauthorized"),
+        (200, {"code": 503, "msg": "come back", "choices": []}, Busy, "HTTP 503: come back"),
+        (200, {"status": "error", "message": "no quota? more credits needed"}, Stop, "no money or quota left"),
+        (200, {"detail": "Not authenticated"}, Refused, "Not authenticated"),
         (200, {"object": "error", "message": "too long", "code": 400}, Refused, "HTTP 400: too long"),
         (200, error("Insufficient credits. Add more", code=402), Stop, "no money or quota left"),
         (429, error("You exceeded your current quota", code="insufficient_quota"), Stop, "no money or quota left"),
@@ -176,7 +182,9 @@ def likely(*tokens: dict[str, Any]) -> Any:
         (likely(), "'top_logprobs' is empty"),
         (likely({"token": "Yes", "logprob": None}), "no entry"),
         (likely({"token": "Yes", "logprob": "-0.1"}), "no entry"),
-        (likely({"token": "Yes", "logprob": 0.9}), "no entry"),
+        (likely({"token": "Yes", "logprob": 0.98}, {"token": "No", "logprob": 0.0005}), "no logarithms"),
+        (likely({"token": "Yes", "logprob": 0.0}, {"token": "No", "logprob": 0.0}), "no logarithms"),
+        (likely({"token": "Yes", "logprob": 12.5}, {"token": "No", "logprob": -3.5}), "no logarithms"),
         (likely({"token": None, "logprob": -0.1}), "no entry"),
     ],
 )
@@ -191,6 +199,15 @@ def test_tokens_count_as_words_whatever_their_form() -> None:
     found = choice(likely(*yes, *no))
     assert isinstance(found, Choice)
     assert found.likely == [(" YES", -0.5), ("Yes", -2.0), ("No", -2.0)]
+
+
+def test_the_chosen_token_counts_once_where_it_comes_again_with_other_digits() -> None:
+    again = {"token": "Yes", "logprob": -0.2}, {"token": "No", "logprob": -1.75}, {"token": "Yes", "logprob": -0.2001}
+    found = choice(likely(*again))
+    assert isinstance(found, Choice) and found.likely == [("Yes", -0.2), ("No", -1.75)]
+    alike = [{"token": "Yes", "bytes": list(text), "logprob": -0.7} for text in (b"Yes", b" Yes")]
+    found = choice(likely(*alike))
+    assert isinstance(found, Choice) and found.likely == [("Yes", -0.7), ("Yes", -0.7)]
 
 
 def test_an_answer_without_a_token_lacks_nothing() -> None:

@@ -9,8 +9,9 @@ from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.report.data import EntropySummary, Finding
 from medsae_ray.core.report.render import render_report
 from medsae_ray.core.report.text import MINUS, count
+from tests.core.report.page import Page
 from tests.core.report.sample import LABELS, full
-from tests.core.report.test_render import EVIL, NAN, Page, hostile
+from tests.core.report.test_render import EVIL, NAN, hostile
 
 
 def absence(label: str = LABELS[3], by_dataset: dict[str, Auroc] | None = None) -> Finding:

@@ -80,7 +80,7 @@ def test_an_empty_shard_has_an_empty_code(make):
 def test_too_few_rows_say_how_many_are_wanted():
     with pytest.raises(DatasetError, match=r"cannot be normalised|too few"):
         fit(relu_config(), DATA.train_ND[:0], DATA.heldout_ND)
-    with pytest.raises(DatasetError, match="all equal"):
+    with pytest.raises(DatasetError, match="one training image only"):
         fit(relu_config(batch_size=1), DATA.train_ND[:1], DATA.heldout_ND)
     with pytest.raises(RecipeError, match="batch_size = 100 is above the 20 training rows"):
         fit(topk_config(), DATA.train_ND[:20], DATA.heldout_ND)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsae_ray.core.sae.config import SAEConfig
-from medsae_ray.core.sae.defaults import BATCHES, check_fits, choose, directions, open_settings
+from medsae_ray.core.sae.defaults import BATCHES, Spread, check_fits, choose, open_settings, spread
 from medsae_ray.core.sae.fit import fit
 from medsae_ray.core.sae.metrics import reconstruction
 from medsae_ray.errors import DatasetError, RecipeError
@@ -19,12 +19,13 @@ GIVEN = {
     "batch_size": st.integers(1, 10_000),
     "lr": st.floats(1e-5, 0.5),
 }
+SPREADS = st.builds(Spread, st.floats(1, 4096), st.booleans())
 
 
 @settings(max_examples=300, deadline=None)
 @given(
     rows=st.integers(1, 3_000_000),
-    dims=st.floats(1, 4096),
+    dims=SPREADS,
     given=st.fixed_dictionaries({}, optional=GIVEN),
 )
 def test_whatever_is_given_the_rest_is_chosen_to_go_with_it(rows, dims, given):
@@ -43,15 +44,25 @@ def test_whatever_is_given_the_rest_is_chosen_to_go_with_it(rows, dims, given):
 
 def test_directions_are_those_in_which_rows_vary():
     rng = np.random.default_rng(0)
-    spread = rng.normal(size=(20_000, 5))
+    five = rng.normal(size=(20_000, 5))
     turned = np.linalg.qr(rng.normal(size=(40, 40)))[0][:5]
-    assert directions(spread @ turned + 7) == pytest.approx(5, rel=0.01)
-    assert directions(spread[:30] @ turned) == pytest.approx(directions(spread[:30]))
-    assert directions(np.ones((6, 4))) == 1 and directions(np.full((3, 2), np.nan)) == 1
-    assert directions(rng.normal(size=(1, 9))) == 1
+    assert spread(five @ turned + 7).directions == pytest.approx(5, rel=0.01)
+    assert spread(five[:30] @ turned).directions == pytest.approx(spread(five[:30]).directions)
+    assert spread(np.ones((6, 4))) == spread(np.full((3, 2), np.nan)) == spread(rng.normal(size=(1, 9))) == Spread(1)
 
 
-@given(more=st.integers(1, 1000), rows=st.integers(1, 1_000_000), dims=st.floats(1, 4096))
+def test_a_long_tail_asks_for_more_rows_a_feature():
+    """Few rows of an encoder of photographs: 32 features do better than 128 on new patients."""
+    rng = np.random.default_rng(0)
+    tailed = rng.normal(size=(800, 400)) * np.arange(1, 401) ** -0.6
+    assert spread(tailed).long_tail and not spread(rng.normal(size=(800, 30))).long_tail
+    found = spread(tailed)
+    assert choose(NOTHING, 400, found)["width"] < choose(NOTHING, 400, found._replace(long_tail=False))["width"]
+
+
+@given(
+    more=st.integers(1, 1000), rows=st.integers(1, 1_000_000), dims=st.builds(Spread, st.floats(1, 4096), st.booleans())
+)
 def test_more_rows_never_choose_a_smaller_dictionary_or_batch(more, rows, dims):
     small, large = choose(NOTHING, rows, dims), choose(NOTHING, rows + more, dims)
     assert all(small[name] <= large[name] for name in ("width", "k"))
@@ -62,7 +73,7 @@ def test_more_rows_never_choose_a_smaller_dictionary_or_batch(more, rows, dims):
 @pytest.mark.parametrize("workers", [1, 2, 3, 4, 6, 8])
 @pytest.mark.parametrize("rows", [24, 40, 300, 4_000, 250_000])
 def test_a_chosen_batch_can_be_shared(rows, workers):
-    check_fits(rows, choose(NOTHING, rows, 512), workers)
+    check_fits(rows, choose(NOTHING, rows, Spread(512)), workers)
 
 
 @pytest.mark.parametrize("settings", [NOTHING | {"batch_size": 4096}, NOTHING | {"batch_size": 384}])
@@ -78,13 +89,13 @@ def test_a_batch_that_workers_cannot_share_is_refused():
 
 def test_without_rows_nothing_is_chosen():
     with pytest.raises(DatasetError, match="no training row"):
-        choose(NOTHING, 0, 8)
+        choose(NOTHING, 0, Spread(8))
 
 
 @pytest.mark.parametrize("rows", [8, 24, 400])
 def test_the_smallest_tables_get_an_sae_that_keeps_its_k_and_lives(rows):
     data = planted(rows=rows)
-    config = SAEConfig.from_dict(choose(NOTHING, rows, directions(data.train_ND.numpy())) | {"d_in": 32})
+    config = SAEConfig.from_dict(choose(NOTHING, rows, spread(data.train_ND.numpy())) | {"d_in": 32})
     sae = fit(config, data.train_ND, data.heldout_ND)
     found = reconstruction(sae, data.train_ND)
     assert found.l0 == pytest.approx(config.k, rel=0.05)
@@ -93,5 +104,5 @@ def test_the_smallest_tables_get_an_sae_that_keeps_its_k_and_lives(rows):
 
 def test_levels_and_their_ks_are_left_alone():
     asked = NOTHING | {"architecture": "matryoshka", "levels": [8, 64], "width": 64, "ks": [2, 4]}
-    found = choose(asked, 5000, 128)
+    found = choose(asked, 5000, Spread(128))
     assert found["k"] is None and found["ks"] == [2, 4] and "k" not in open_settings(asked)

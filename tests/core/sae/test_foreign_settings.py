@@ -104,6 +104,8 @@ def test_factors_that_nothing_uses_are_refused_and_factors_of_one_are_nothing() 
         same(saelens(config, scaling_factor=torch.ones(M)), z_NM, z_NM @ own["W_dec"] + own["b_dec"])
     with pytest.raises(ArtifactError, match=r"factor is \(15,\), \(16,\) is wanted"):
         saelens({"finetuning_scaling_factor": True}, scaling_factor=torch.ones(M - 1))
+    with pytest.raises(ArtifactError, match=r"is true, but sae_weights.safetensors has no scaling factor"):
+        saelens({"finetuning_scaling_factor": True})
 
 
 SIGNED = "signed is True; only False can be imported"

@@ -136,6 +136,16 @@ def test_a_missing_a_torn_or_a_foreign_file_is_named(name: str, kind: str) -> No
 
 
 @pytest.mark.parametrize(("name", "kind"), CASES[:3])
+def test_a_setting_that_comes_twice_is_refused(name: str, kind: str) -> None:
+    """JSON takes the last of them without a word."""
+    whole = files_of(name, kind)
+    config = next(file for file in whole if file.endswith(".json"))
+    twice = whole[config].rstrip()[:-1] + b', "k": 3, "k": 5}'
+    with pytest.raises(ArtifactError, match="key 'k' comes twice"):
+        FORMATS[name].read(whole | {config: twice}, "somewhere")
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES[:3])
 def test_a_config_of_another_kind_is_refused(name: str, kind: str) -> None:
     whole, read = files_of(name, kind), FORMATS[name].read
     (config,) = [file for file in whole if file.endswith(".json")]

@@ -5,6 +5,7 @@ Legend: see model.py.
 
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,14 +37,22 @@ def about(original: StoredSAE) -> dict[str, Any]:
 
 
 def json_file(files: Files, name: str, where: str) -> dict[str, Any]:
-    """ArtifactError unless the file is there and holds a JSON object."""
+    """ArtifactError unless the file is there and holds a JSON object, with every key once."""
     try:
-        document = json.loads(_content(files, name, where))
+        document = json.loads(_content(files, name, where), object_pairs_hook=_once)
     except ValueError as error:
-        raise ArtifactError(f"{where}: {name} is not JSON ({error})") from error
+        raise ArtifactError(f"{where}: {name} is not JSON that makes sense ({error})") from error
     if not isinstance(document, dict):
         raise ArtifactError(f"{where}: {name} holds a {type(document).__name__}, an object is wanted")
     return document
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise ValueError(f"key {twice!r} comes twice")
+    return found
 
 
 def safetensors_file(files: Files, name: str, where: str) -> dict[str, Tensor]:

@@ -85,6 +85,8 @@ def read(files: Files, where: str) -> StoredSAE:
     architecture, names = _READ[theirs]
     found = safetensors_file(files, _WEIGHTS, where)
     factor = next((name for name in FACTORS if name in found), None)
+    if config.get("finetuning_scaling_factor") and not factor:
+        raise ArtifactError(f"{where}: finetuning_scaling_factor is true, but {_WEIGHTS} has no scaling factor")
     tensors = taken(found, names | ({"factor": factor} if factor else {}), where)
     check_sizes(tensors, {name: whole_number(config, name, where) for name in ("d_in", "d_sae")}, where)
     settings = _settings(architecture, config, where)
