@@ -12,8 +12,8 @@ from medsae_ray.core.sae.ranks import Ranks
 from medsae_ray.core.storage import Store
 
 EACH_S = 30.0
-"""Seconds of training that a lost worker costs at most, and an epoch more. A checkpoint is a barrier of Ray Train and
-takes a second, which many epochs of a small table do not."""
+"""Seconds of training that a lost worker costs at most, and an epoch more. The other workers wait for a checkpoint to be
+written, which on an object store takes longer than many epochs of a small table."""
 
 
 class Pace:
