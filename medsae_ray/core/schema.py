@@ -229,7 +229,7 @@ def names() -> pa.Schema:
     """One row per (feature, source of the name): "vlm", "label" or "vocabulary".
 
     `name` is null unless `status` is "named"; else it is "abstained", "failed" or "insufficient_support", and
-    `evidence` says why. A vlm's evidence is its whole reply.
+    `evidence` says why. A vlm's evidence is its whole reply, and `choice` says why the name is not the reply's first.
     """
     texts = ("definition", "category", "location", "laterality", "confidence")
     return pa.schema(
@@ -243,6 +243,7 @@ def names() -> pa.Schema:
             _required("alternatives", _required_list(pa.string())),
             _required("attempts", pa.int32()),
             _required("evidence", pa.string()),
+            pa.field("choice", pa.string()),
         ]
     )
 

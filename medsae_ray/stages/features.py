@@ -198,5 +198,5 @@ def features_parents(recipe: Recipe) -> tuple[str, ...]:
 
 
 FEATURES = Stage("features", 3, features_parents, features_what, _features, warnings=_warnings)
-LABEL_NAMES = Stage("label_names", 2, lambda recipe: ("features",), lambda run: {}, _label_names)
+LABEL_NAMES = Stage("label_names", 3, lambda recipe: ("features",), lambda run: {}, _label_names)
 ATLAS = Stage("atlas", 2, _atlas_parents, lambda run: {}, _atlas)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from medsae_ray.config import Naming, Recipe
@@ -16,22 +15,19 @@ from medsae_ray.core.naming.failures import Failures
 from medsae_ray.core.naming.ledger import Ledger, answers, replies
 from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.core.naming.prompts import detection_prompt
-from medsae_ray.core.naming.questions import Concept, Need, Plan, content_address
+from medsae_ray.core.naming.questions import content_address
 from medsae_ray.core.naming.rules import NamingRules
-from medsae_ray.core.naming.scores import answered, score
-from medsae_ray.core.naming.self_check import SelfCheck, self_check
-from medsae_ray.core.naming.talk import Groups, Named, addresses, at_most, detect, images_of, name_feature
+from medsae_ray.core.naming.talk import Groups, Named, at_most, name_feature
 from medsae_ray.core.naming.verdict import ABSTAINED, DEAD, FAILED, INSUFFICIENT
 from medsae_ray.core.reading import Reading
 from medsae_ray.stages.datasets import image_store
+from medsae_ray.stages.name_checks import TAKEN_BACK, checked
 from medsae_ray.stages.run import Made, Run, Stage
 from medsae_ray.stages.samples import CHECK, NAMING, by_feature, naming_of
 from medsae_ray.stages.vlm import identity_of, session
 
 NAMED = "named"
 STATUSES = (NAMED, ABSTAINED, FAILED, INSUFFICIENT, DEAD)
-TAKEN_BACK = "taken back:"
-"""How the evidence of an abstention begins, if the model gave a name."""
 SOURCE = "vlm"
 LEDGER = "ledger"
 """Folder below the root where every answer is kept, whichever run asked for it."""
@@ -77,9 +73,7 @@ def _make(run: Run, draft: Draft) -> Made:
             await at_most(
                 in_flight(run), groups, lambda g: name_feature(engine, g, pictures, ledger, known, rules), keep
             )
-            return await _checked(
-                [_row(named) for named in done], by_feature(samples.table(), CHECK), engine, run, pictures
-            )
+            return await _checked([_row(named) for named in done], samples, engine, run, pictures)
 
     with run.bar("names", len(groups)) as bar:
         # Without a group no engine need start.
@@ -91,41 +85,20 @@ def _make(run: Run, draft: Draft) -> Made:
     usage = total([*(named.usage for named in done), asked])
     retries = sum(max(0, named.tried.attempts - 1) for named in done)
     taken_back = sum(row["status"] == ABSTAINED and row["evidence"].startswith(TAKEN_BACK) for row in rows)
-    return Made([receipt], counts | {"taken_back": taken_back, "retries": retries, "usage": usage._asdict()})
+    chosen = sum(row.get("choice") is not None for row in rows)
+    counts |= {"taken_back": taken_back, "alternatives_chosen": chosen, "retries": retries}
+    return Made([receipt], counts | {"usage": usage._asdict()})
 
 
 async def _checked(
-    rows: list[dict[str, Any]],
-    checks: dict[int, list[dict[str, Any]]],
-    engine: Engine,
-    run: Run,
-    pictures: Pictures,
+    rows: list[dict[str, Any]], samples: Artifact, engine: Engine, run: Run, pictures: Pictures
 ) -> tuple[list[dict[str, Any]], Usage]:
-    """The rows, those whose name the model does not find again turned into abstentions; all questions about an image
-    together."""
-    named = {row["feature"]: Concept(row["name"], row["definition"]) for row in rows if row["status"] == NAMED}
-    images = {feature: [row["image_id"] for row in checks.get(feature, [])] for feature in named}
-    needs = [Need(concept, images[feature]) for feature, concept in named.items() if images[feature]]
-    ledger = ledger_of(run, "answers", answers(), identity_of(run.recipe), detection_prompt())
-    where = await addresses(identity_of(run.recipe), pictures, images_of(needs))
-    plan = Plan.of(needs, where, ledger.load().answered())
-    usage = await detect(engine, plan, pictures, ledger, in_flight(run), lambda count: None)
-    answer_of = {row["address"]: (row["p_yes"], row["mass"]) for row in ledger.load().table.to_pylist()}
-
-    def found(row: dict[str, Any]) -> SelfCheck | None:
-        shown = checks.get(row["feature"], []) if row["feature"] in named else []
-        said = [answer_of.get(where.of(named[row["feature"]], image["image_id"]), (None, None)) for image in shown]
-        p_n, mass_n = np.array(said, dtype=np.float64).reshape(-1, 2).T
-        return self_check(score(answered(p_n, mass_n), [image["value"] > 0 for image in shown], mass_n))
-
-    return [_taken_back(row, check) if (check := found(row)) and not check.kept else row for row in rows], usage
-
-
-def _taken_back(row: dict[str, Any], check: SelfCheck) -> dict[str, Any]:
-    """The row of a name that the model did not find again."""
-    said = f"{TAKEN_BACK} {row['name']!r}: {check.reason}; the reply: {row['evidence']}"
-    kept = {key: row[key] for key in ("feature", "source", "attempts")}
-    return kept | {"alternatives": [], "status": ABSTAINED, "evidence": said}
+    """The rows, each named one with the best of its names, if any of them is found again."""
+    named = [row for row in rows if row["status"] == NAMED]
+    images, identity = by_feature(samples.table(), CHECK), identity_of(run.recipe)
+    ledger = ledger_of(run, "answers", answers(), identity, detection_prompt())
+    kept, usage = await checked(named, images, engine, identity, pictures, ledger, in_flight(run))
+    return [row for row in rows if row["status"] != NAMED] + kept, usage
 
 
 def _groups(feature: int, rows: list[dict[str, Any]]) -> Groups:
@@ -166,4 +139,4 @@ def _parents(recipe: Recipe) -> tuple[str, ...]:
     return ("samples", "manifest")
 
 
-NAMES = Stage("names", 3, _parents, _what, _make)
+NAMES = Stage("names", 4, _parents, _what, _make)

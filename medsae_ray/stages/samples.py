@@ -132,4 +132,4 @@ def _parents(recipe: Recipe) -> tuple[str, ...]:
     return ("manifest", "embeddings", "sae", "activations")
 
 
-SAMPLES = Stage("samples", 3, _parents, _what, _make)
+SAMPLES = Stage("samples", 4, _parents, _what, _make)

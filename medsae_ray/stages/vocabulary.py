@@ -123,5 +123,5 @@ def _answers_parents(recipe: Recipe) -> tuple[str, ...]:
     return ("samples", "vocabulary_names", "manifest")
 
 
-VOCABULARY_NAMES = Stage("vocabulary_names", 1, _parents, _what, _names)
+VOCABULARY_NAMES = Stage("vocabulary_names", 2, _parents, _what, _names)
 VOCABULARY_ANSWERS = Stage("vocabulary_answers", 2, _answers_parents, questions_what, _answers)

@@ -54,8 +54,8 @@ class DetectionDesign(NamedTuple):
     """Patients with, and without, an active image that a feature needs at least."""
 
 
-CHECK = DetectionDesign(positives=15, negatives=15, pool=200, support=8)
-"""A name is first tried on so many images of the split that it was written from."""
+CHECK = DetectionDesign(positives=25, negatives=25, pool=200, support=8)
+"""Names are first tried on so many images of the split that they were written from."""
 
 
 def naming_sample(images: Candidates, feature: int, seed: int, design: NamingDesign | None = None) -> Sample:

@@ -246,7 +246,7 @@ def test_a_name_is_checked_on_images_of_patients_that_it_was_not_written_from() 
     for feature in range(3):
         sample = check_sample(images, feature, 0, free_N)
         check(sample, of, tuple(f"bin{b}" for b in range(5)))
-        assert set(sample.row_n) <= set(images.row_N[free_N]) and (sample.y_n.sum(), len(sample.y_n)) == (15, 30)
+        assert set(sample.row_n) <= set(images.row_N[free_N]) and (sample.y_n.sum(), len(sample.y_n)) == (25, 50)
         assert same(sample, check_sample(images, feature, 0, free_N))
     few = check_sample(images, 0, 0, images.x_NF.toarray()[:, 0] == 0)
     assert few.status == INSUFFICIENT and not len(few.row_n)
