@@ -12,7 +12,7 @@ from medsae_ray.core.sae.ranks import Ranks
 from medsae_ray.core.storage import Store
 
 EACH_S = 30.0
-"""Seconds of training that a lost worker costs at most, and an epoch more. The other workers wait for a checkpoint to be
+"""Seconds of training that a lost worker costs at most, and an epoch more. All workers wait for a checkpoint to be
 written, which on an object store takes longer than many epochs of a small table."""
 
 

@@ -12,8 +12,10 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -63,13 +65,14 @@ class Cluster:
             "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         }
         self.nodes: dict[str, psutil.Process] = {}
+        self.returning: list[threading.Timer] = []
         self.client_port = client
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.dashboard}"
 
-    def start_head(self, cpus: int = 1) -> None:
+    def start_head(self, cpus: int) -> None:
         board = ["--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={self.dashboard}"]
         place = [f"--port={self.port}", f"--temp-dir={self.folder}/ray", f"--ray-client-server-port={self.client_port}"]
         for _ in range(TRIES):
@@ -160,7 +163,15 @@ class Cluster:
         assert done.returncode == 0, done.stdout + done.stderr
         return Job(self, name)
 
+    def back_after(self, seconds: float, name: str) -> None:
+        """A fresh node of this name, as an autoscaler brings one."""
+        self.returning.append(threading.Timer(seconds, self.start, (name,)))
+        self.returning[-1].start()
+
     def stop(self) -> None:
+        for timer in self.returning:
+            timer.cancel()
+            timer.join()
         for name in sorted(self.nodes, key=lambda name: name == "head"):
             self.lose(name)
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -200,12 +211,12 @@ class Job:
 
 
 @contextlib.contextmanager
-def cluster(environment: dict[str, str], workers: int, cpus: int = 2) -> Iterator[Cluster]:
+def cluster(environment: dict[str, str], workers: int, cpus: int = 2, head_cpus: int = 1) -> Iterator[Cluster]:
     found = Cluster(environment, cpus)
     try:
-        found.start_head()
-        for number in range(1, workers + 1):
-            found.start(f"w{number}")
+        found.start_head(head_cpus)
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(found.start, [f"w{number}" for number in range(1, workers + 1)]))
         yield found
     finally:
         found.stop()

@@ -1,7 +1,7 @@
 """What the cases share: a recipe, what a run left on the store, and losses at chosen moments."""
 
+import json
 import shutil
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -60,8 +60,6 @@ class Bucket:
 
     def checksums(self, run: str) -> dict[str, dict[str, str]]:
         """Artifact -> file -> SHA-256, as committed. The log of training holds seconds."""
-        import json
-
         found: dict[str, Any] = {}
         for key in self.versions(run):
             if key.endswith("/record.json"):
@@ -84,20 +82,23 @@ class Ward:
         self.done: list[str] = []
         self.start = time.monotonic()
 
-    def submit(self, recipe: Path, run: str) -> Job:
+    def submit(self, recipe: Path, run: str, *command: str) -> Job:
+        """A job of the whole recipe, unless `command` says which part of it."""
         self.start, self.done = time.monotonic(), []
-        return self.cluster.submit(self.upload, "jobs/pipeline.py", str(recipe), "--root", f"s3://{BUCKET}/{run}")
+        command = command or ("jobs/pipeline.py",)
+        return self.cluster.submit(self.upload, *command, str(recipe), "--root", f"s3://{BUCKET}/{run}")
 
     def say(self, what: str) -> None:
         self.done.append(f"{time.monotonic() - self.start:.0f} s: {what}")
         print(self.done[-1], flush=True)
 
-    def lose_a_node(self, job: Job, title: str, when: Callable[[], object], stage: str) -> str:
-        """Lose a worker node with such a process once `when` is true; it comes back 5 s later."""
+    def lose_a_node(self, job: Job, title: str, when: Callable[[], object], stage: str, back: bool = True) -> str:
+        """Lose a worker node with such a process once `when` is true; 5 s later it comes `back`, empty."""
         wait_for(lambda: job.over() or (when() and self.cluster.with_process(title)), f"{title} in {stage}")
         assert not job.over(), job.log()[-4000:]
         name = next(iter(self.cluster.with_process(title)))
         self.cluster.lose(name)
         self.say(f"{name} lost in {stage}")
-        threading.Timer(5, self.cluster.start, (name,)).start()
+        if back:
+            self.cluster.back_after(5, name)
         return name

@@ -156,12 +156,13 @@ def test_training_goes_on_from_its_checkpoint_on_the_object_store(s3: str, tmp_p
     weights = {}
     for name in ("killed", "clean"):
         root = Store(f"{s3}/training-{name}")
-        stage = [sys.executable, "-m", "medsae_ray.cli", "stage", str(tmp_path / "recipe.yaml"), "sae"]
+        stage = [sys.executable, "-m", "medsae_ray.cli", "stage", "sae", str(tmp_path / "recipe.yaml")]
         run = subprocess.Popen(
             [*stage, "--root", root.uri], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         if name == "killed":
             _wait_until(lambda root=root, run=run: run.poll() is not None or any("/state-" in f for f in _files(root)))
+            assert run.poll() is None, f"it ended before its first checkpoint: {run.communicate()[0]}"
             (worker, *_) = [p for p in psutil.Process(run.pid).children(recursive=True) if _trains(p)]
             worker.kill()
         said = run.communicate(timeout=400)[0]
