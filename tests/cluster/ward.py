@@ -1,5 +1,6 @@
 """What the cases share: a recipe, what a run left on the store, and losses at chosen moments."""
 
+import io
 import json
 import shutil
 import time
@@ -8,24 +9,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import yaml
 
-from medsae_ray.config import load_recipe
 from tests.cluster.nodes import ROOT, Cluster, Job, wait_for
 from tests.outage import Door, client_of
 
 BUCKET = "archive"
 
 
-def write_recipe(path: Path, patients: int, epochs: int, actors: int = 2, naming: bool = False) -> None:
+def write_recipe(path: Path, patients: int, epochs: int, naming: bool = False) -> None:
     """The packaged phantoms, few of them, in small shards."""
-    recipe = load_recipe("phantom")
     data = yaml.safe_load((ROOT / "medsae_ray" / "recipes" / "phantom.yaml").read_text())
-    assert recipe.what.dataset, "the packaged recipe draws phantoms"
     data["what"]["dataset"]["patients"] = patients
-    data["what"]["shard_rows"] = 24
+    data["what"]["shard_rows"] = 16
+    data["what"]["features"] = {"permutations": 3000}  # seconds of a task, in which its node can be lost
     data["what"]["sae"] |= {"epochs": epochs, "batch_size": 32}
-    data["how"]["embed"] = {"actors": actors, "threads": 1, "batch_size": 8}
+    data["how"]["embed"] = {"actors": 2, "threads": 1, "batch_size": 8}
     data["how"]["train"] = {"workers": 2, "checkpoint_epochs": max(1, epochs // 20)}
     if naming:
         data["what"]["naming"]["detection"] = {"positives": 10, "negatives": 10, "pool": 100}
@@ -69,9 +69,18 @@ class Bucket:
         return found
 
     def written_twice(self, run: str) -> list[str]:
-        """Parts, records and answers that were written more than once."""
+        """Parts and records that were written more than once."""
         twice = self.versions(run).items()
-        return [key for key, times in twice if times > 1 and ("/part-" in key or "ledger/" in key or "record" in key)]
+        return [key for key, times in twice if times > 1 and ("/part-" in key or "record" in key)]
+
+    def answered_twice(self, run: str) -> int:
+        """Rows of the ledgers whose question another row answers."""
+        addresses: Counter[str] = Counter()
+        for key in self.versions(run):
+            if key.startswith("ledger/"):
+                data = self.client.get_object(Bucket=BUCKET, Key=f"{run}/{key}")["Body"].read()
+                addresses.update(pq.read_table(io.BytesIO(data))["address"].to_pylist())
+        return addresses.total() - len(addresses)
 
 
 class Ward:
