@@ -153,15 +153,12 @@ def test_training_goes_on_from_its_checkpoint_on_the_object_store(s3: str, tmp_p
     data["how"]["train"] = {"workers": 2, "cpus": 0.5, "checkpoint_epochs": 10, "retries": 1}
     data["how"]["cpus"] = 2
     (tmp_path / "recipe.yaml").write_text(json.dumps(data))
-    weights = {}
-    for name in ("killed", "clean"):
-        root = Store(f"{s3}/training-{name}")
-        stage = [sys.executable, "-m", "medsae_ray.cli", "stage", "sae", str(tmp_path / "recipe.yaml")]
-        run = subprocess.Popen(
-            [*stage, "--root", root.uri], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+    root, weights = Store(f"{s3}/training"), {}
+    stage = [sys.executable, "-m", "medsae_ray.cli", "stage", "sae", str(tmp_path / "recipe.yaml"), "--root", root.uri]
+    for name in ("clean", "killed"):
+        run = subprocess.Popen(stage, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if name == "killed":
-            _wait_until(lambda root=root, run=run: run.poll() is not None or any("/state-" in f for f in _files(root)))
+            _wait_until(lambda run=run: run.poll() is not None or any("/state-" in f for f in _files(root)))
             assert run.poll() is None, f"it ended before its first checkpoint: {run.communicate()[0]}"
             (worker, *_) = [p for p in psutil.Process(run.pid).children(recursive=True) if _trains(p)]
             worker.kill()
@@ -171,6 +168,7 @@ def test_training_goes_on_from_its_checkpoint_on_the_object_store(s3: str, tmp_p
         sae = open_artifact(f"{root.uri}/{folder}")
         weights[name] = [f.sha256 for f in sae.record.files if f.name.startswith("weights")]
         assert (sae.record.metrics["resumed_from_epoch"] > 0) == (name == "killed") and verify(sae) == []
+        root.delete_folder(folder)
     assert weights["killed"] == weights["clean"]
 
 
