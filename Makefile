@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN ?= runs/phantom
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-ray test-rest check setup bench-peers clean
+.PHONY: demo test test-ray test-rest test-cluster check setup bench-peers clean
 
 demo: $(VENV)/.cpu
 	$(BIN)/medsae run phantom --root $(RUN)
@@ -16,9 +16,13 @@ test: check
 # Side by side: what needs the tests' own Ray cluster waits a lot.
 test-ray test-rest: export OMP_NUM_THREADS := 1
 test-ray: $(VENV)/.dev
-	$(BIN)/python -m pytest tests -m ray
+	$(BIN)/python -m pytest tests -m "ray and not cluster"
 test-rest: $(VENV)/.dev
-	$(BIN)/python -m pytest tests -m "not ray"
+	$(BIN)/python -m pytest tests -m "not ray and not cluster"
+
+# Four Ray nodes on a local S3 server, which lose each other in turn: a quarter of an hour or more.
+test-cluster: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/cluster -s
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -9,6 +9,7 @@ The fingerprint hashes {stage, version, what, parents' fingerprints}: no path, h
 
 import hashlib
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,9 @@ from medsae_ray.core.storage import Store
 from medsae_ray.errors import ArtifactError
 
 RECORD = "record.json"
+SHOWN_AFTER_S = (0.0, 1.0, 3.0, 6.0)
+"""Seconds between the looks for files before a commit: a network's disk may show them late."""
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,10 @@ class Draft:
         return Receipt(name, -1, 0, {}, digest, len(data))
 
     def commit(self, files: list[Receipt], metrics: dict[str, Any], run: dict[str, Any]) -> Artifact:
-        """Write the record. If another run committed this artifact first, that one is returned."""
+        """Write the record. If another run committed this artifact first, that one is returned. ArtifactError if a file
+        is not there as it was written: a node may have written it to a disk of its own."""
+        if not self.store.exists(RECORD):
+            self._check_there(files)
         record = Record(
             name=self.name,
             stage=self.stage,
@@ -202,6 +209,26 @@ class Draft:
         )
         self.store.write_new(RECORD, record.to_json())
         return open_artifact(self.store.uri)
+
+    def _check_there(self, files: list[Receipt]) -> None:
+        """In one listing; a shared disk may take some seconds to show what another machine wrote."""
+        lacking = files
+        for wait in SHOWN_AFTER_S:
+            time.sleep(wait)
+            there = self.store.sizes()
+            if not (lacking := [file for file in files if there.get(file.name) != file.bytes]):
+                return
+        shown = ", ".join(f"{f.name} ({_found(there.get(f.name), f.bytes)})" for f in lacking[:_SHOWN])
+        more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
+        raise ArtifactError(
+            f"{self.store.uri}: {len(lacking)} of {len(files)} files are not there as they were written: {shown}{more}"
+            "; nothing is committed. If other nodes wrote them, the root is not the same folder everywhere: give one "
+            "on a shared disk or an object store. If they were deleted, run it again"
+        )
+
+
+def _found(size: int | None, wanted: int) -> str:
+    return "missing" if size is None else f"{size} of {wanted} bytes"
 
 
 @dataclass(frozen=True)

@@ -133,10 +133,10 @@ def _make_room(folder: Path, most: int) -> int:
 def _version(store: Store, name: str) -> tuple[str | None, int]:
     """The name under which a file is kept, and its size; no name if the store does not tell its versions apart."""
     filesystem, path = store.opened[0], store.path(name)
-    found = filesystem.get_file_info(path)
+    found = store.info(name)
     if found.type != pafs.FileType.File or found.size is None:
         return None, 0
-    version = found.mtime_ns or _etag(filesystem, path)
+    version = found.mtime_ns or store.patiently(lambda: _etag(filesystem, path))
     if not version:
         return None, found.size
     return hashlib.sha256(f"{store.uri}/{name}\n{found.size}\n{version}".encode()).hexdigest(), found.size

@@ -228,8 +228,7 @@ def _ambiguous(name: str) -> bool:
 
 
 def _walk_remote(store: Store, folder: str) -> Iterator[Found]:
-    base = store.path(folder).rstrip("/") if folder not in ("", ".") else store.path("").rstrip("/")
     root = len(store.path(""))
-    for info in store.opened[0].get_file_info(pafs.FileSelector(base, recursive=True, allow_not_found=True)):
+    for info in store.listed("" if folder == "." else folder, recursive=True):
         if info.type == pafs.FileType.File and not _ambiguous(info.path[root:]):
             yield Found(info.path[root:], info.size, info.mtime_ns or 0)

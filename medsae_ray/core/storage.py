@@ -4,19 +4,22 @@ import hashlib
 import os
 import re
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from medsae_ray.core.disk import writing
+from medsae_ray.core.patience import PatientFile, patiently
 from medsae_ray.errors import ArtifactError
 
+T = TypeVar("T")
 _OBJECTS = ("s3", "gs", "gcs")
 _OPTIONS = re.compile(r"\?((region|scheme|endpoint_override|project_id|[a-z_]+_seconds)=[^&=/]*(&|$))+$")
 """What may follow an object store's address, as pyarrow reads it; any other ? is part of a name."""
@@ -45,7 +48,10 @@ def _of_objects(scheme: str, rest: str) -> tuple[pafs.FileSystem, str]:
     place, options = _without_options(rest)
     bucket, _, key = place.partition("/")
     try:
-        filesystem, base = pafs.FileSystem.from_uri(f"{scheme}://{bucket}{options}")
+        # Of a bucket without a region the store is asked where it is.
+        filesystem, base = patiently(
+            f"{scheme}://{bucket}", lambda: pafs.FileSystem.from_uri(f"{scheme}://{bucket}{options}")
+        )
     except pa.ArrowInvalid as error:
         raise ArtifactError(f"{scheme}://{bucket} is no bucket: {error}") from error
     return filesystem, f"{base}/{key}" if key else base
@@ -102,14 +108,39 @@ class Store:
         place, options = _without_options(self.uri)
         return Store(f"{place.rstrip('/')}/{name}{options}")
 
+    def patiently(self, act: Callable[[], T]) -> T:
+        """What `act` gives, which speaks to this store; one that is not local is waited for while it is away."""
+        return act() if self.is_local else patiently(self._bucket, act)
+
+    @property
+    def _bucket(self) -> str:
+        scheme, _, rest = _without_options(self.uri)[0].partition("://")
+        return f"{scheme}://{rest.partition('/')[0]}"
+
     def read(self, name: str) -> bytes:
         """All bytes of one file. Raises FileNotFoundError, or another OSError from the filesystem."""
-        with self.opened[0].open_input_file(self.path(name)) as stream:
-            return stream.read()
+
+        def whole() -> bytes:
+            with self.opened[0].open_input_file(self.path(name)) as stream:
+                return stream.read()
+
+        return self.patiently(whole)
 
     def open(self, name: str) -> BinaryIO:
         """A seekable stream of one file."""
-        return self.opened[0].open_input_file(self.path(name))
+        if self.is_local:
+            return self.opened[0].open_input_file(self.path(name))
+        return PatientFile(self._bucket, lambda: self.opened[0].open_input_file(self.path(name)))  # type: ignore[return-value]
+
+    def info(self, name: str = "") -> pafs.FileInfo:
+        """What there is under a name, of which there may be nothing."""
+        return self.patiently(lambda: self.opened[0].get_file_info(self.path(name) if name else self.opened[1]))
+
+    def listed(self, folder: str = "", recursive: bool = False) -> list[pafs.FileInfo]:
+        """What is directly in `folder`, or anywhere below; [] if there is no such folder."""
+        base = (self.path(folder) if folder else self.opened[1]).rstrip("/") or "/"
+        chosen = pafs.FileSelector(base, allow_not_found=True, recursive=recursive)
+        return list(self.patiently(lambda: self.opened[0].get_file_info(chosen)))
 
     def place(self, uri: str) -> tuple["Store", str]:
         """The folder and the name of an image: a URI or an absolute path as it is, anything else below this folder."""
@@ -121,18 +152,19 @@ class Store:
         return folder.open(name)
 
     def exists(self, name: str) -> bool:
-        return self.opened[0].get_file_info(self.path(name)).type == pafs.FileType.File
+        return self.info(name).type == pafs.FileType.File
 
     def names(self, folder: str = "") -> list[str]:
         """File names directly in `folder`, sorted; temporary files of writers are left out. [] if there is none."""
-        base = self.path(folder) if folder else self.opened[1]
-        found = self.opened[0].get_file_info(pafs.FileSelector(base, allow_not_found=True))
-        return sorted(i.base_name for i in found if i.type == pafs.FileType.File and not i.base_name.startswith("."))
+        return sorted(self.sizes(folder))
+
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """As `names`, with the bytes of each file."""
+        found = (i for i in self.listed(folder) if i.type == pafs.FileType.File)
+        return {info.base_name: info.size for info in found if not info.base_name.startswith(".")}
 
     def folders(self, folder: str = "") -> list[str]:
-        base = self.path(folder) if folder else self.opened[1]
-        found = self.opened[0].get_file_info(pafs.FileSelector(base, allow_not_found=True))
-        return sorted(i.base_name for i in found if i.type == pafs.FileType.Directory)
+        return sorted(i.base_name for i in self.listed(folder) if i.type == pafs.FileType.Directory)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole or not at all: a rename on a local disk, one PUT on an object store.
@@ -143,9 +175,12 @@ class Store:
             if self.is_local:
                 temporary = self._write_temporary(name, data)
                 os.replace(temporary, self.path(name))
-                return
-            with self.opened[0].open_output_stream(self.path(name)) as stream:
-                stream.write(data)
+            else:
+                self.patiently(lambda: self._put(name, data))
+
+    def _put(self, name: str, data: bytes) -> None:
+        with self.opened[0].open_output_stream(self.path(name)) as stream:
+            stream.write(data)
 
     def write_new(self, name: str, data: bytes) -> bool:
         """Like `write`, but the first writer wins: False, and nothing changed, if the file is there already.
@@ -174,10 +209,16 @@ class Store:
             with writing(self.uri):
                 os.unlink(self._write_temporary("writable", b""))
 
+    def delete(self, name: str) -> None:
+        """Remove a file; of none nothing happens."""
+        with suppress(FileNotFoundError):
+            self.patiently(lambda: self.opened[0].delete_file(self.path(name)))
+
     def delete_folder(self, name: str) -> None:
         """Remove a folder and what is in it, and this folder if nothing else is in it; of none nothing happens."""
-        if self.opened[0].get_file_info(self.path(name)).type == pafs.FileType.Directory:
-            self.opened[0].delete_dir(self.path(name))
+        if self.info(name).type == pafs.FileType.Directory:
+            with suppress(FileNotFoundError):  # tried again, when it had been done already
+                self.patiently(lambda: self.opened[0].delete_dir(self.path(name)))
         if self.is_local:
             with suppress(OSError):  # not empty: another run is at work
                 os.rmdir(self.opened[1])
@@ -252,7 +293,7 @@ def local_copy(uri: str) -> str:
         return _plain(uri)
     folder, name = split_uri(uri)
     cache = Store(str(Path.home() / ".cache" / "medsae_ray"))
-    if folder.opened[0].get_file_info(folder.path(name)).type != pafs.FileType.Directory:
+    if folder.info(name).type != pafs.FileType.Directory:
         return _cached(cache, name, folder.read(name))
     files = {inner: folder.child(name).read(inner) for inner in folder.names(name)}
     digest = hashlib.sha256(b"".join(inner.encode() + hashlib.sha256(data).digest() for inner, data in files.items()))

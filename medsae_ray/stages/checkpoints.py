@@ -3,7 +3,6 @@
 import io
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +12,8 @@ from medsae_ray.core.sae.ranks import Ranks
 from medsae_ray.core.storage import Store
 
 EACH_S = 30.0
-"""Seconds of training that a lost worker costs at most, and an epoch more. A checkpoint is a barrier of Ray Train and
-takes a second, which many epochs of a small table do not."""
+"""Seconds of training that a lost worker costs at most, and an epoch more. All workers wait for a checkpoint to be
+written, which on an object store takes longer than many epochs of a small table."""
 
 
 class Pace:
@@ -49,18 +48,37 @@ def from_bytes(name: str, data: bytes) -> Any | None:
     return torch.load(io.BytesIO(data), weights_only=True) if name.endswith(sha256(data)) else None
 
 
-def read_state(folder: Path) -> dict[str, Any] | None:
-    """The state in a checkpoint's folder."""
-    found = [from_bytes(file.name, file.read_bytes()) for file in folder.iterdir() if file.name.startswith("state-")]
-    return next((state for state in found if state is not None), None)
+def saver(attempts: Store, attempt: str, epochs: int) -> Callable[..., None]:
+    """Keeps the newest checkpoint of an attempt, where `newest` finds it; after the last epoch there is none."""
+    kept: list[str] = []
+
+    def save(epoch: int, state: Callable[[], dict[str, Any]]) -> None:
+        if epoch == epochs:
+            return
+        data, folder = to_bytes(state()), f"{attempt}/epoch-{epoch:06d}"
+        attempts.write(f"{folder}/state-{sha256(data)}", data)
+        kept.append(folder)
+        if len(kept) > 1:
+            attempts.delete_folder(kept.pop(0))
+
+    return save
+
+
+def newest(attempts: Store) -> str | None:
+    """The file of the latest whole checkpoint of all earlier attempts."""
+    folders = [f"{attempt}/{epoch}" for attempt in attempts.folders() for epoch in attempts.folders(attempt)]
+    for folder in sorted((f for f in folders if "/epoch-" in f), key=lambda f: f.rsplit("/", 1)[1], reverse=True):
+        for name in attempts.names(folder):
+            if name.startswith("state-") and from_bytes(name, attempts.read(f"{folder}/{name}")) is not None:
+                return f"{folder}/{name}"
+    return None
+
+
+def read_state(attempts: Store, file: str | None) -> dict[str, Any] | None:
+    """The state in a checkpoint's file that `newest` found."""
+    return from_bytes(file, attempts.read(file)) if file else None
 
 
 def newest_state(attempts: Store) -> dict[str, Any] | None:
     """The latest whole checkpoint of all earlier attempts."""
-    folders = [f"{attempt}/{epoch}" for attempt in attempts.folders() for epoch in attempts.folders(attempt)]
-    for folder in sorted((f for f in folders if "/epoch-" in f), key=lambda f: f.rsplit("/", 1)[1], reverse=True):
-        for name in attempts.names(folder):
-            state = from_bytes(name, attempts.read(f"{folder}/{name}")) if name.startswith("state-") else None
-            if state is not None:
-                return dict(state)
-    return None
+    return read_state(attempts, newest(attempts))

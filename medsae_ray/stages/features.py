@@ -22,6 +22,7 @@ from medsae_ray.core.warnings import RunWarning
 from medsae_ray.stages.copies import copied, feature_warnings
 from medsae_ray.stages.demands import task_demand
 from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.tries import COMPUTING, Tries
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -35,13 +36,19 @@ class GroupWork(Protocol[T_co]):
     def compute(self, shards: Sequence[int]) -> T_co: ...
 
 
-@ray.remote(num_cpus=1)
-def _group(work: Any, shards: list[int]) -> Any:
+@ray.remote(num_cpus=1, max_retries=-1)
+def _group(tries: Tries, work: Any, shards: list[int]) -> Any:
+    tries.begin(_piece(shards), COMPUTING)
     return work.compute(shards)
 
 
+def _piece(shards: Sequence[int]) -> str:
+    return f"shards {shards[0]} to {shards[-1]}"
+
+
 def group_sums(run: Run, work: GroupWork[T]) -> Iterator[T]:
-    """What every group gives, in order; at most twice as many tasks are under way as the cluster has CPUs."""
+    """What every group gives, in order; at most twice as many tasks are under way as the cluster has CPUs. What is lost
+    with a node is computed again, a group that ends its workers is tried again how.encode.retries times."""
     groups = work.groups()
     if run.recipe.how.engine == "loop":
         yield from (work.compute(shards) for shards in groups)
@@ -49,11 +56,13 @@ def group_sums(run: Run, work: GroupWork[T]) -> Iterator[T]:
     run.connect()
     shared = ray.put(work)
     ahead = max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
-    running = [_group.remote(shared, shards) for shards in groups[:ahead]]
-    for done in range(len(groups)):
-        yield ray.get(running.pop(0))
-        if done + ahead < len(groups):
-            running.append(_group.remote(shared, groups[done + ahead]))
+    with Tries(run.recipe.how.encode.retries).kept() as tries:
+        running = [_group.remote(tries, shared, shards) for shards in groups[:ahead]]
+        for done, shards in enumerate(groups):
+            yield ray.get(running.pop(0))
+            tries.end(_piece(shards), COMPUTING)  # here, as handing it over takes memory too
+            if done + ahead < len(groups):
+                running.append(_group.remote(tries, shared, groups[done + ahead]))
 
 
 class Measured(NamedTuple):

@@ -32,11 +32,12 @@ from medsae_ray.stages.naming import NAMES
 from medsae_ray.stages.organs import ORGANS, segmented
 from medsae_ray.stages.pages import named, page_id, publish
 from medsae_ray.stages.phantoms import IMAGES, hospitals
+from medsae_ray.stages.places import check_place
 from medsae_ray.stages.probes import PROBES
 from medsae_ray.stages.ready import ready
 from medsae_ray.stages.replication import SEVERAL
 from medsae_ray.stages.reporting import report_data
-from medsae_ray.stages.run import Run, Stage
+from medsae_ray.stages.run import Run, Stage, joins
 from medsae_ray.stages.samples import SAMPLES
 from medsae_ray.stages.scores import SCORES
 from medsae_ray.stages.summary import summarise
@@ -72,7 +73,9 @@ def run_recipe(
     taken as it is. Raises RecipeError, DatasetError, EncoderError, ArtifactError or ShardError; everything finished by
     then stays.
     """
+    check_place(root)
     with Run(recipe, Store(root), STAGES, console or Console(quiet=True), engine) as run, watched(run):
+        _meet(run)
         check_engine(recipe, run.console)
         if recipe.what.vocabulary and run.committed("vocabulary_names") is None:
             text_half(recipe)  # what it lacks is said now, not after the images are embedded
@@ -105,6 +108,12 @@ def run_recipe(
         return summary
 
 
+def _meet(run: Run) -> None:
+    """The nodes of a cluster that is joined say before the first stage whether they see a root on a disk."""
+    if joins(run.recipe) and run.root.is_local:
+        run.connect()
+
+
 def _report(run: Run) -> str:
     with run.bar("report", None) as bar:
         bar.say("is written")
@@ -128,7 +137,9 @@ def run_stage(recipe: Recipe, root: str, name: str, console: Console | None = No
         raise RecipeError("stage 'organs' reads TotalSegmentator's masks; this recipe has no such dataset")
     if name in {stage.name for stage in SEVERAL} and not recipe.what.datasets:
         raise RecipeError(f"stage {name!r} compares datasets; this recipe has one, what.datasets lists several")
+    check_place(root)
     with Run(recipe, Store(root), STAGES, console or Console(quiet=True)) as run, watched(run):
+        _meet(run)
         if name in naming:
             check_engine(recipe, run.console)
         ready(run, name, beside=False)

@@ -12,12 +12,14 @@ from medsae_ray.core.probe import Probed, ProbeWork, Sample, gathered, probe, pr
 from medsae_ray.stages.demands import task_demand
 from medsae_ray.stages.features import features_parents, group_sums, labels_of
 from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.tries import COMPUTING, Tries
 
 SPACES = ("raw", "sae")
 
 
-@ray.remote(num_cpus=1)
-def _probe(x_nK: Any, y_n: np.ndarray, role_n: np.ndarray, level: float) -> Probed:
+@ray.remote(num_cpus=1, max_retries=-1)
+def _probe(tries: Tries, piece: str, x_nK: Any, y_n: np.ndarray, role_n: np.ndarray, level: float) -> Probed:
+    tries.begin(piece, COMPUTING)
     return probe(x_nK, y_n, role_n, level)
 
 
@@ -46,12 +48,19 @@ def _fitted(run: Run, sample: Sample, y_nL: np.ndarray, role_n: np.ndarray) -> l
                 found.append([probe(x_nK, y_n, role_n, level) for x_nK in (sample.raw_nD, sample.sae_nF)])
                 bar.advance()
             return found
-        shared = [ray.put(x_nK) for x_nK in (sample.raw_nD, sample.sae_nF)]
-        tasks = [[_probe.remote(x_nK, y_n, role_n, level) for x_nK in shared] for y_n in y_nL.T]
+        shared = dict(zip(SPACES, map(ray.put, (sample.raw_nD, sample.sae_nF)), strict=True))
         done = []
-        for pair in tasks:
-            done.append(ray.get(pair))
-            bar.advance()
+        with Tries(run.recipe.how.encode.retries).kept() as tries:
+            tasks = [
+                [
+                    _probe.remote(tries, f"probe {label} ({space})", x_nK, y_n, role_n, level)
+                    for space, x_nK in shared.items()
+                ]
+                for label, y_n in enumerate(y_nL.T)
+            ]
+            for pair in tasks:
+                done.append(ray.get(pair))
+                bar.advance()
         return done
 
 

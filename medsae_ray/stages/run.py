@@ -1,7 +1,6 @@
 """A run: the artifacts that a recipe asks for, each made once, from what it is made of."""
 
 import contextlib
-import os
 import platform
 import threading
 import time
@@ -26,8 +25,9 @@ from medsae_ray.core.warnings import RunWarning, distinct
 from medsae_ray.core.work import ShardWork
 from medsae_ray.signals import rearm
 from medsae_ray.stages.board import Bar, Board
-from medsae_ray.stages.cluster import cluster, told_plainly
+from medsae_ray.stages.cluster import cluster, cluster_address, told_plainly
 from medsae_ray.stages.demands import Demand
+from medsae_ray.stages.places import check_seen
 from medsae_ray.stages.progress import DOING
 from medsae_ray.stages.shards import map_shards
 from medsae_ray.stages.vlm import cluster_engine
@@ -116,6 +116,8 @@ class Run:
         self._home = ThreadPoolExecutor(1, "ray")
         self._on_exit = contextlib.ExitStack()
         self._connected = False
+        self._seen: set[str] = set()
+        """Nodes that have the same root."""
         self._engine = engine
         self.board = Board()
         """How far everything is; nobody looks at it unless told to (watching.py)."""
@@ -187,12 +189,14 @@ class Run:
         return set(parents).union(*map(self.ancestors, parents))
 
     def connect(self) -> None:
-        """Join the Ray cluster, once, and only if something has to be computed on it. Any thread may ask."""
+        """Join the Ray cluster, once, and only if something has to be computed on it. Any thread may ask, and each time
+        the nodes that are new are asked whether they see the root."""
         with self._joining:
             if not self._connected:
                 self.say("starting Ray" if not (hint := loop_hint(self)) else f"starting Ray. {hint}")
                 self._home.submit(self._on_exit.enter_context, cluster(self.recipe.how)).result()
                 self._connected = True
+            check_seen(self.root, self._seen)
             rearm()
 
     @property
@@ -296,10 +300,15 @@ class Run:
                 self.console.print(warning_line(warning))
 
 
+def joins(recipe: Recipe) -> bool:
+    """Whether the run computes on a cluster that is there already."""
+    return recipe.how.engine == "ray" and cluster_address(recipe.how) is not None
+
+
 def loop_hint(run: Run) -> str:
     """What to do where Ray costs more than the work; "" where it does not, or is needed all the same."""
     how, manifest = run.recipe.how, run.known("manifest")
-    elsewhere = how.address or os.environ.get("RAY_ADDRESS")
+    elsewhere = cluster_address(how)
     hosted = run.recipe.what.naming and how.vlm and not how.vlm.url
     if how.engine == "loop" or elsewhere or hosted or manifest is None or manifest.record.rows > FEW_IMAGES:
         return ""

@@ -4,6 +4,7 @@ One shard is one Ray Data block from reading to writing. A worker writes its own
 so no image or embedding ever goes through the driver.
 """
 
+import contextlib
 import json
 import threading
 import warnings
@@ -19,9 +20,11 @@ from ray.util.annotations import RayDeprecationWarning
 
 from medsae_ray.config import Pool
 from medsae_ray.core.artifact import PartWriter, Receipt
+from medsae_ray.core.unreadable import nothing_usable
 from medsae_ray.core.work import ShardWork
-from medsae_ray.errors import MedsaeError, ShardError
+from medsae_ray.errors import ShardError
 from medsae_ray.stages.cluster import own_error
+from medsae_ray.stages.tries import COMPUTING, LOADING, READING, Tries
 
 _COUNTS = ("not_ok", "noted")
 
@@ -29,7 +32,8 @@ _COUNTS = ("not_ok", "noted")
 def map_shards(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool, engine: str) -> Iterator[Receipt]:
     """Compute and write the parts `todo`; yields each receipt as its part appears.
 
-    Raises ShardError naming the shard if its computation raises, or if its worker dies more often than pool.retries.
+    Raises ShardError naming the shard if its computation raises, or if its worker dies more often than pool.retries
+    on nodes that stay up; what is lost with a node is computed again, however often.
     """
     if not todo:
         return iter(())
@@ -43,25 +47,20 @@ def _loop(work: ShardWork, writer: PartWriter, todo: list[int]) -> Iterator[Rece
             yield writer.write(shard, work.compute(model, work.prepare(shard)), work.rows[shard])
 
 
-class Ledger:
-    """Counts how often each shard was begun, so that a shard which kills its worker can be named."""
-
-    def __init__(self) -> None:
-        self.begun: dict[int, int] = {}
-        self.ended: set[int] = set()
-
-    def begin(self, shard: int) -> None:
-        self.begun[shard] = self.begun.get(shard, 0) + 1
-
-    def end(self, shard: int) -> None:
-        self.ended.add(shard)
-
-    def unfinished(self) -> dict[int, int]:
-        return {shard: times for shard, times in self.begun.items() if shard not in self.ended}
-
-
 def _ray(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool) -> Iterator[Receipt]:
-    ledger: Any = ray.remote(num_cpus=0)(Ledger).remote()
+    with Tries(pool.retries).kept() as tries:
+        try:
+            batches: Iterable[pa.Table] = _mapped(work, writer, todo, pool, tries).iter_batches(  # type: ignore[assignment]
+                prefetch_batches=0, batch_size=None, batch_format="pyarrow"
+            )
+            for batch in batches:
+                yield from (Receipt(**_unpack(row)) for row in batch.to_pylist())
+        except RayError as error:
+            raise own_error(str(error)) or ShardError(f"the cluster failed: {error}") from error
+
+
+def _mapped(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool, tries: Tries) -> ray.data.Dataset:
+    """Receipts of the parts. What a worker or a node takes along is computed again, without end: `tries` ends it."""
     shards = ray.data.from_items([{"shard": shard} for shard in todo], override_num_blocks=len(todo))
     # Ray splits a block that outgrows its target, and two halves of a shard would overwrite each other's part.
     shards.context.target_max_block_size = None
@@ -72,15 +71,15 @@ def _ray(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool) -> It
         # Ray 2.60 means to replace these keywords, and has nothing in their place yet.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         prepared = shards.map_batches(
-            Prepare(work, ledger),
+            Prepare(work, tries),
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=pool.reader_cpus,
-            max_retries=pool.retries,
+            max_retries=-1,
         )
-        receipts = prepared.map_batches(
+        return prepared.map_batches(
             Compute,
-            fn_constructor_args=(work, writer, ledger),
+            fn_constructor_args=(work, writer, tries),
             batch_size=None,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(
@@ -88,17 +87,9 @@ def _ray(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool) -> It
             ),
             num_cpus=pool.cpus,
             num_gpus=pool.gpus,
-            max_restarts=pool.retries,
-            max_task_retries=pool.retries,
+            max_restarts=-1,
+            max_task_retries=-1,
         )
-    try:
-        batches: Iterable[pa.Table] = receipts.iter_batches(prefetch_batches=0, batch_size=None, batch_format="pyarrow")  # type: ignore[assignment]
-        for batch in batches:
-            yield from (Receipt(**_unpack(row)) for row in batch.to_pylist())
-    except RayError as error:
-        raise _blame(error, ray.get(ledger.unfinished.remote()), pool.retries) from error
-    finally:
-        ray.kill(ledger)
 
 
 @dataclass(frozen=True)
@@ -106,12 +97,11 @@ class Prepare:
     """The CPU half as a Ray Data function."""
 
     work: ShardWork
-    ledger: Any
+    tries: Tries
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         (shard,) = batch["shard"].to_pylist()
-        # Waited for: a worker that dies in the next moment would take the message with it.
-        ray.get(self.ledger.begin.remote(shard))
+        self.tries.begin(_piece(shard), READING)  # ended by who gets it: to hand it over takes memory too
         with _naming(shard):
             prepared = self.work.prepare(shard)
         return prepared.append_column("shard", pa.array([shard] * prepared.num_rows, pa.int32()))
@@ -123,21 +113,41 @@ class Compute:
     Two calls are under way: while one shard's part is written and its receipt is on its way, the next has the model.
     """
 
-    def __init__(self, work: ShardWork, writer: PartWriter, ledger: Any) -> None:
-        self.work, self.writer, self.ledger = work, writer, ledger
+    def __init__(self, work: ShardWork, writer: PartWriter, tries: Tries) -> None:
+        self.work, self.writer, self.tries = work, writer, tries
+        actor = f"actor {ray.get_runtime_context().get_actor_id()}"  # the same after a restart
+        tries.begin(actor, LOADING)
         self.model, self.turn = work.load(), threading.Lock()
+        tries.end(actor, LOADING)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         shard = batch["shard"][0].as_py()
-        with self.turn:
+        piece = _piece(shard)
+        with contextlib.ExitStack() as turn:
+            turn.enter_context(self.turn)
             # Begun in its turn: a shard that waits is not to blame for a worker that dies.
-            ray.get(self.ledger.begin.remote(shard))
+            suspect = self.tries.begin(piece, COMPUTING)
+            self.tries.end(piece, READING)
+            if suspect and (written := self._written(shard)):
+                self.tries.end(piece, COMPUTING)
+                return _row(written)
             with _naming(shard):
                 part = self.work.compute(self.model, batch.drop_columns("shard"))
-            self.ledger.end.remote(shard)
-        with _naming(shard):
-            receipt = self.writer.write(shard, part, self.work.rows[shard])
-        return pa.Table.from_pylist([_pack(receipt)])
+            if not suspect:  # one that may have ended a worker has it for itself to the end, so that no other is blamed
+                turn.close()
+            with _naming(shard):
+                receipt = self.writer.write(shard, part, self.work.rows[shard])
+            self.tries.end(piece, COMPUTING)
+        return _row(receipt)
+
+    def _written(self, shard: int) -> Receipt | None:
+        """What a worker wrote whose receipt was lost with it."""
+        found = self.writer.finished({shard: self.work.rows[shard]}).get(shard)
+        return None if found is None or nothing_usable(found) else found
+
+
+def _piece(shard: int) -> str:
+    return f"shard {shard}"
 
 
 class _naming:
@@ -153,6 +163,10 @@ class _naming:
             raise ShardError(f"shard {self.shard}: {type(error).__name__}: {error}") from error
 
 
+def _row(receipt: Receipt) -> pa.Table:
+    return pa.Table.from_pylist([_pack(receipt)])
+
+
 def _pack(receipt: Receipt) -> dict[str, Any]:
     """A receipt as one row: counts as text, since a dict would become a struct of all words that are counted."""
     return {name: json.dumps(value) if name in _COUNTS else value for name, value in asdict(receipt).items()}
@@ -160,17 +174,3 @@ def _pack(receipt: Receipt) -> dict[str, Any]:
 
 def _unpack(row: dict[str, Any]) -> dict[str, Any]:
     return {name: json.loads(value) if name in _COUNTS else value for name, value in row.items()}
-
-
-def _blame(error: RayError, unfinished: dict[int, int], retries: int) -> MedsaeError:
-    """The error to show: the one that our code raised, or the shard that was begun most often by workers that died."""
-    ours = own_error(str(error))
-    if ours:
-        return ours
-    if not unfinished:
-        return ShardError(f"the cluster failed: {error}")
-    shard = max(unfinished, key=lambda s: unfinished[s])
-    return ShardError(
-        f"shard {shard}: its worker died {retries + 1} times (allowed retries: {retries}). Memory, or an image that "
-        f"crashes a decoder, is the usual cause; unfinished shards: {sorted(unfinished)}"
-    )

@@ -9,7 +9,7 @@ checkpoint.
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,15 +17,16 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
-from medsae_ray.core.artifact import Draft, sha256
+from medsae_ray.core.artifact import Draft
 from medsae_ray.core.sae.normalise import Normalisation
 from medsae_ray.core.sweep import DIED, Failure
-from medsae_ray.errors import DivergedError, MedsaeError
-from medsae_ray.stages.checkpoints import newest_state, to_bytes
+from medsae_ray.errors import DivergedError, MedsaeError, ShardError
+from medsae_ray.stages.checkpoints import newest_state, saver
 from medsae_ray.stages.cluster import own_error
 from medsae_ray.stages.run import Run, commit, now
 from medsae_ray.stages.tables import split_table
 from medsae_ray.stages.train import SPLITS, Job, made_of, train_here
+from medsae_ray.stages.tries import COMPUTING, READING, TRAINING, Tries
 
 
 class Task(NamedTuple):
@@ -59,9 +60,9 @@ def _loop(tasks: list[Task]) -> Ended:
     rows: list[np.ndarray] = []
     fitted: dict[Any, Normalisation] = {}
     for task in tasks:
-        rows = rows or [_rows(task.job, split) for split in SPLITS]
+        rows = rows or [_split_rows(task.job, split) for split in SPLITS]
         if task.kind not in fitted:
-            fitted[task.kind] = _normalisation(rows[0], task.kind, task.job.threads)
+            fitted[task.kind] = _fitted(rows[0], task.kind, task.job.threads)
         yield task, _train(task, rows[0], rows[1], fitted[task.kind])
 
 
@@ -69,56 +70,75 @@ def _on_ray(run: Run, tasks: list[Task]) -> Ended:
     run.connect()
     job = tasks[0].job
     how = job.how
-    remote = ray.remote(num_cpus=how.cpus, max_retries=how.retries)
-    rows = [remote(_rows).remote(job, split) for split in SPLITS]
-    kinds = {task.kind for task in tasks}
-    fitted = {kind: remote(_normalisation).remote(rows[0], kind, job.threads) for kind in kinds}
-    train: Any = remote(_train).options(num_gpus=how.gpus)
+    # What is lost with a node is made again, also the rows and what was fitted to them; `tries` ends what ends workers.
+    remote = ray.remote(num_cpus=how.cpus, max_retries=-1)
     running: dict[Any, Task] = {}
-    try:
-        ray.get(list(fitted.values()))  # what is wrong with the rows is no fault of an SAE
-        running = {train.remote(task, *rows, fitted[task.kind]): task for task in tasks}
-        while running:
-            (ended,), _ = ray.wait(list(running))
-            yield running.pop(ended), _outcome(ended, how.retries)
-    except RayTaskError as error:
-        raise own_error(str(error)) or MedsaeError(f"a worker of the sweep failed: {error}") from None
-    finally:
-        for left in running:
-            ray.cancel(left, force=True)
+    with Tries(how.retries).kept() as tries:
+        rows = [remote(_rows).remote(tries, job, split) for split in SPLITS]
+        kinds = {task.kind for task in tasks}
+        fitted = {kind: remote(_normalisation).remote(tries, rows[0], kind, job.threads) for kind in kinds}
+        train: Any = remote(_train).options(num_gpus=how.gpus)
+        try:
+            ray.get(list(fitted.values()))  # what is wrong with the rows is no fault of an SAE
+            running = {train.remote(task, *rows, fitted[task.kind], tries): task for task in tasks}
+            while running:
+                (ended,), _ = ray.wait(list(running))
+                yield running.pop(ended), _outcome(ended)
+        except RayTaskError as error:
+            raise own_error(str(error)) or MedsaeError(f"a worker of the sweep failed: {error}") from None
+        finally:
+            for left in running:
+                ray.cancel(left, force=True)
 
 
-def _outcome(ended: Any, retries: int) -> Failure | None:
+def _outcome(ended: Any) -> Failure | None:
     try:
         return ray.get(ended)  # type: ignore[no-any-return]
     except RayTaskError:
         raise
     except RayError as error:
-        cause = str(error).strip().splitlines()[0]
-        return Failure(DIED, f"its worker died {retries + 1} times (how.train.retries is {retries}): {cause}")
+        return Failure(DIED, f"its worker was lost: {str(error).strip().splitlines()[0]}")
 
 
-def _rows(job: Job, split: str) -> np.ndarray:
+def _rows(tries: Tries, job: Job, split: str) -> np.ndarray:
+    tries.begin(f"split {split}", READING)
+    return _split_rows(job, split)
+
+
+def _split_rows(job: Job, split: str) -> np.ndarray:
     with split_table(job.embeddings, job.manifest, split, job.how) as table:
         return np.array(table.x_ND.numpy())
 
 
-def _normalisation(x_ND: np.ndarray, kind: tuple[str, float | None], threads: int) -> Normalisation:
+def _normalisation(tries: Tries, x_ND: np.ndarray, kind: tuple[str, float | None], threads: int) -> Normalisation:
+    tries.begin(f"normalisation {kind[0]}", COMPUTING)
+    return _fitted(x_ND, kind, threads)
+
+
+def _fitted(x_ND: np.ndarray, kind: tuple[str, float | None], threads: int) -> Normalisation:
     torch.set_num_threads(threads)
     return Normalisation.fit(_tensor(x_ND), kind[1], kind[0])
 
 
-def _train(task: Task, x_ND: np.ndarray, heldout_ND: np.ndarray, normalisation: Normalisation) -> Failure | None:
+def _train(
+    task: Task, x_ND: np.ndarray, heldout_ND: np.ndarray, normalisation: Normalisation, tries: Tries | None = None
+) -> Failure | None:
     """Train and commit one SAE in this process, from the newest checkpoint that an earlier attempt left."""
     start, clock = now(), time.perf_counter()
     job, draft = task
     if draft.committed():
         return None
+    try:
+        if tries:
+            tries.begin(draft.name, TRAINING)
+    except ShardError as error:
+        return Failure(DIED, str(error))
     attempt = f"attempt-{uuid.uuid4().hex[:12]}"
     fit_with = {"normalisation": normalisation, "wrap": lambda sae: sae.to("cuda" if job.how.gpus else "cpu")}
     rows = _tensor(x_ND), _tensor(heldout_ND)
+    save = saver(job.attempts, attempt, job.config.epochs)
     try:
-        fitted = train_here(job, fit_with, newest_state(job.attempts), _saver(job, attempt), rows)
+        fitted = train_here(job, fit_with, newest_state(job.attempts), save, rows)
     except DivergedError as error:
         return Failure("diverged", str(error))
     except torch.OutOfMemoryError as error:
@@ -126,22 +146,6 @@ def _train(task: Task, x_ND: np.ndarray, heldout_ND: np.ndarray, normalisation: 
     commit(draft, made_of(draft, fitted, job.config), start, time.perf_counter() - clock)
     job.attempts.delete_folder(attempt)
     return None
-
-
-def _saver(job: Job, attempt: str) -> Callable[..., None]:
-    """Keeps the newest checkpoint of an attempt, where `newest_state` finds it."""
-    kept: list[str] = []
-
-    def save(epoch: int, state: Callable[[], dict[str, Any]]) -> None:
-        if epoch == job.config.epochs:
-            return
-        data, folder = to_bytes(state()), f"{attempt}/epoch-{epoch:06d}"
-        job.attempts.write(f"{folder}/state-{sha256(data)}", data)
-        kept.append(folder)
-        if len(kept) > 1:
-            job.attempts.delete_folder(kept.pop(0))
-
-    return save
 
 
 def _tensor(values: np.ndarray) -> torch.Tensor:

@@ -9,9 +9,8 @@ import signal
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -19,12 +18,12 @@ import pyarrow.parquet as pq
 import ray
 import ray.train
 import torch
-from ray.train import TrainingFailedError, UserCallback
+from ray.train import TrainingFailedError
+from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 
 from medsae_ray.config import Sae, Train
 from medsae_ray.core.artifact import Artifact, Draft, Record, sha256
-from medsae_ray.core.disk import writing
 from medsae_ray.core.features import readable
 from medsae_ray.core.layout import Layout
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
@@ -36,15 +35,16 @@ from medsae_ray.core.sae.table import Table
 from medsae_ray.core.storage import Store
 from medsae_ray.core.unreadable import counted
 from medsae_ray.core.warnings import RunWarning
-from medsae_ray.errors import DatasetError, MedsaeError
-from medsae_ray.stages.checkpoints import Pace, from_bytes, newest_state, read_state, to_bytes
-from medsae_ray.stages.cluster import own_error
+from medsae_ray.errors import ArtifactError, DatasetError, MedsaeError
+from medsae_ray.stages.checkpoints import Pace, from_bytes, newest, read_state, saver, to_bytes
 from medsae_ray.stages.demands import train_demand
 from medsae_ray.stages.run import Made, Run, Stage
 from medsae_ray.stages.tables import sample_rows, split_table
+from medsae_ray.stages.train_failures import Group, Judge, own_of
 from medsae_ray.stages.train_progress import Tell, show, teller, watched
+from medsae_ray.stages.tries import Tries
 
-ATTEMPTS = "_attempts"
+ATTEMPTS, RESULT = "_attempts", "result-"
 SPLITS = ("sae", "naming")
 """Of the training rows and of the held-out rows."""
 _KNOWN: dict[tuple[str, str], Spread] = {}
@@ -132,88 +132,67 @@ def train_here(
 
 
 def worker(settings: dict[str, Any]) -> None:
-    """The loop of one Ray Train worker."""
+    """The loop of one Ray Train worker. Checkpoints go through the run's own store, which waits for one that is away,
+    and what they resume from is chosen by the first rank, so that all resume from the same."""
     job: Job = settings["job"]
+    attempt: str = settings["attempt"]
     context = ray.train.get_context()
-    checkpoint = ray.train.get_checkpoint()
-    resume = read_state(Path(checkpoint.path)) if checkpoint else newest_state(job.attempts)
-
-    def save(epoch: int, state: Callable[[], dict[str, Any]]) -> None:
-        files = {"state": to_bytes(state())} if context.get_world_rank() == 0 else None
-        _report(job.attempts, files, f"epoch-{epoch:06d}")
-
-    place = {"rank": context.get_world_rank(), "world": context.get_world_size(), "wrap": prepare_model}
-    tell = teller(settings["progress"]) if context.get_world_rank() == 0 else lambda entry: None
-    fitted = train_here(job, place, resume, save, tell=tell)
-    parts = {"result": to_bytes(fitted._asdict())} if context.get_world_rank() == 0 else None
-    _report(job.attempts, parts, "result")
-
-
-def _report(attempts: Store, files: dict[str, bytes] | None, name: str) -> None:
-    """A checkpoint from rank 0; a barrier for the others. Each file's name ends in its checksum."""
-    with tempfile.TemporaryDirectory() as folder:
-        with writing(folder, lasting=True):
-            for stem, data in (files or {}).items():
-                (Path(folder) / f"{stem}-{sha256(data)}").write_bytes(data)
-        checkpoint = ray.train.Checkpoint.from_directory(folder) if files else None
-        with writing(f"{attempts.uri}/{name}", lasting=True):
-            ray.train.report({"checkpoint": name}, checkpoint=checkpoint, checkpoint_dir_name=name)
-
-
-class NoSecondTry(UserCallback):
-    """Ends a training that our own error ended on a worker: another attempt would come to the same, after minutes."""
-
-    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
-        """On Ray Train's controller, where what is raised here is not tried again."""
-        if ours := _own_of(worker_exceptions):
-            raise ours
-
-
-def _own_of(exceptions: Mapping[int, Exception]) -> MedsaeError | None:
-    """Our own error among those of the workers, which come as they are or in a wrapper that quotes them."""
-    for error in exceptions.values():
-        if ours := error if isinstance(error, MedsaeError) else own_error(str(error)):
-            return ours
-    return None
+    rank = context.get_world_rank()
+    settings["group"].join(rank)
+    chosen = broadcast_from_rank_zero({"file": newest(job.attempts) if rank == 0 else None})["file"]
+    save = saver(job.attempts, attempt, job.config.epochs) if rank == 0 else lambda epoch, state: None
+    tell = teller(settings["progress"]) if rank == 0 else lambda entry: None
+    place = {"rank": rank, "world": context.get_world_size(), "wrap": prepare_model}
+    fitted = train_here(job, place, read_state(job.attempts, chosen), save, tell=tell)
+    if rank == 0:
+        data = to_bytes(fitted._asdict())
+        job.attempts.write(f"{attempt}/{RESULT}{sha256(data)}", data)
 
 
 def _train_on_ray(run: Run, job: Job) -> Fitted:
     run.connect()
     how = job.how
     job.attempts.check_writable()
-    filesystem, path = job.attempts.opened
     attempt = f"attempt-{uuid.uuid4().hex[:12]}"
-    trainer = TorchTrainer(
-        worker,
-        train_loop_config={"job": job, "progress": f"medsae-{attempt}"},
-        torch_config=TorchConfig(backend="nccl" if how.gpus else "gloo"),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=how.workers,
-            use_gpu=how.gpus > 0,
-            resources_per_worker={"CPU": how.cpus} | ({"GPU": how.gpus} if how.gpus else {}),
-        ),
-        run_config=ray.train.RunConfig(
-            name=attempt,
-            storage_path=path,
-            storage_filesystem=filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=how.retries),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            callbacks=[NoSecondTry()],  # type: ignore[list-item]
-        ),
-    )
-    with run.bar("sae", job.config.epochs, "epochs") as bar, watched(f"medsae-{attempt}", bar):
+    with ExitStack() as held:
+        group = Group(held.enter_context(Tries(how.retries).kept()))
+        # Ray Train wants a place for what it stores, which is nothing: neither checkpoints nor results are reported.
+        storage = held.enter_context(tempfile.TemporaryDirectory(prefix="medsae-train-"))
+        trainer = TorchTrainer(
+            worker,
+            train_loop_config={"job": job, "attempt": attempt, "group": group, "progress": f"medsae-{attempt}"},
+            torch_config=TorchConfig(backend="nccl" if how.gpus else "gloo"),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=how.workers,
+                use_gpu=how.gpus > 0,
+                resources_per_worker={"CPU": how.cpus} | ({"GPU": how.gpus} if how.gpus else {}),
+            ),
+            run_config=ray.train.RunConfig(
+                name=attempt,
+                storage_path=storage,
+                failure_config=ray.train.FailureConfig(max_failures=-1),
+                callbacks=[Judge(group, how.retries)],  # type: ignore[list-item]
+            ),
+        )
+        bar = held.enter_context(run.bar("sae", job.config.epochs, "epochs"))
+        held.enter_context(watched(f"medsae-{attempt}", bar))
         try:
-            result = _fit(trainer)
+            _fit(trainer)
         except TrainingFailedError as error:
             refused = getattr(error, "controller_failure", None)
-            ours = refused if isinstance(refused, MedsaeError) else _own_of(getattr(error, "worker_failures", {}))
-            raise ours or MedsaeError(f"training failed after {how.retries} retries: {error}") from None
-    assert result.checkpoint is not None, "training ends with a checkpoint"
-    with result.checkpoint.as_directory() as folder:
-        (file,) = Path(folder).glob("result-*")
-        fitted = Fitted(**(from_bytes(file.name, file.read_bytes()) or {}))
+            ours = refused if isinstance(refused, MedsaeError) else own_of(getattr(error, "worker_failures", {}))
+            raise ours or MedsaeError(f"training failed: {error}") from None
+    fitted = _result(job.attempts, attempt)
     job.attempts.delete_folder(attempt)
     return fitted
+
+
+def _result(attempts: Store, attempt: str) -> Fitted:
+    """What the first rank of an attempt that succeeded left."""
+    for name in attempts.names(attempt):
+        if name.startswith(RESULT) and (found := from_bytes(name, attempts.read(f"{attempt}/{name}"))) is not None:
+            return Fitted(**found)
+    raise ArtifactError(f"{attempts.uri}/{attempt}: training ended and its result is not there; run it again")
 
 
 def _fit(trainer: TorchTrainer) -> Any:

@@ -1,4 +1,5 @@
 import dataclasses
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -97,6 +98,32 @@ def test_the_first_commit_stands(tmp_path: Path) -> None:
     two = second.commit([b], {}, {"start": "2"})
     assert two.record == one.record and two.file("weights") == b"a"
     assert verify(two) == []
+
+
+@pytest.mark.parametrize("damage", ["missing", "2 of"])
+def test_nothing_half_there_is_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    monkeypatch.setattr("medsae_ray.core.artifact.SHOWN_AFTER_S", (0.0, 0.01))
+    made = draft(tmp_path)
+    parts = [made.writer(SCHEMA).write(s, rows(3), 3) for s in range(3)]
+    lacking = tmp_path / made.name / "part-00001.parquet"
+    lacking.unlink()
+    if damage != "missing":
+        lacking.write_bytes(b"12")
+    with pytest.raises(
+        ArtifactError, match=rf"1 of 3 files are not there .*part-00001\.parquet \({damage}.*shared disk"
+    ):
+        made.commit(parts, {}, {})
+    assert made.committed() is None
+
+
+def test_a_file_that_a_shared_disk_shows_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("medsae_ray.core.artifact.SHOWN_AFTER_S", (0.0, 0.3, 0.3))
+    made = draft(tmp_path)
+    part = made.writer(SCHEMA).write(0, rows(3), 3)
+    folder = tmp_path / made.name
+    (folder / part.name).rename(tmp_path / "late")
+    threading.Timer(0.2, lambda: (tmp_path / "late").rename(folder / part.name)).start()
+    assert made.commit([part], {}, {}).record.files == [part]
 
 
 def test_a_changed_file_is_not_handed_out(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def export_sae(sae: Artifact, name: str, folder: Store, *, overwrite: bool = Fal
     last = sorted(files, key=lambda file: (file.endswith(".json"), file))
     for file in reversed(last):
         if file in others:
-            folder.opened[0].delete_file(folder.path(file))
+            folder.delete(file)
     for file in last:
         folder.write(file, files[file])
     return sorted(files)

@@ -1,0 +1,64 @@
+"""What a failed training was: an error of ours, the end of a node, or a failure that it is tried again after."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray.train import UserCallback
+
+from medsae_ray.errors import MedsaeError
+from medsae_ray.stages.cluster import own_error
+from medsae_ray.stages.tries import TRAINING, Tries
+
+
+@dataclass(frozen=True)
+class Group:
+    """On which nodes the workers of a training are."""
+
+    tries: Tries
+
+    def join(self, rank: int) -> None:
+        self.tries.note(f"rank {rank}", TRAINING)
+
+    def joined(self) -> set[str]:
+        """A key of every worker that was ever started."""
+        return set(self.tries.noted())
+
+    def lost(self, workers: set[str]) -> bool:
+        """Whether one of them was on a node that is gone."""
+        return self.tries.died(workers) < len(workers)
+
+
+class Judge(UserCallback):
+    """Says after a failure whether training is tried again; Ray Train itself would try for ever.
+
+    An error of our own would come again, after minutes. A node's end is nobody's fault and never counts. All else is
+    tried again `retries` times.
+    """
+
+    def __init__(self, group: Group, retries: int) -> None:
+        self.group, self.retries = group, retries
+        self.judged: set[str] = set()
+        self.failures = 0
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+        """On Ray Train's controller, where what is raised here is not tried again. It comes again and again while a
+        node is being drained: each group of workers is judged once."""
+        if ours := own_of(worker_exceptions):
+            raise ours
+        workers = self.group.joined() - self.judged
+        self.judged |= workers
+        if not workers or self.group.lost(workers):
+            return
+        self.failures += 1
+        if self.failures > self.retries:
+            said = next((str(error).strip() for error in worker_exceptions.values()), "")
+            raise MedsaeError(f"training failed after {self.retries} retries, on nodes that are still up: {said}")
+
+
+def own_of(exceptions: Mapping[int, Exception]) -> MedsaeError | None:
+    """Our own error among those of the workers, which come as they are or in a wrapper that quotes them."""
+    for error in exceptions.values():
+        if ours := error if isinstance(error, MedsaeError) else own_error(str(error)):
+            return ours
+    return None

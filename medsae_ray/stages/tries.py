@@ -1,0 +1,164 @@
+"""How often a piece of work took its process along. Ray tries again without end; here is what ends it.
+
+A process that dies takes its story along, so what it begins is written down outside of it first: in the key-value store
+of the cluster's control service (GCS), which no worker's, node's or actor's end touches. A try whose node is gone was
+the node's end and not the work's, so it never counts, however often it happens.
+"""
+
+import contextlib
+import logging
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import ray
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_list, _internal_kv_put
+
+from medsae_ray.core.patience import heard_by
+from medsae_ray.errors import ShardError
+
+READING, COMPUTING, LOADING, TRAINING = "it was read", "it was computed", "the model was loaded", "it was trained"
+"""What a process may die of. Computing goes on until the result is written or handed over."""
+_CAUSES = {
+    READING: "memory, or an image that crashes a decoder, is the usual cause",
+    COMPUTING: "memory is the usual cause; smaller batches take less",
+    LOADING: "memory is the usual cause; fewer models at once (actors) take less",
+    TRAINING: "memory is the usual cause; how.train.memory_gb: 0 takes less",
+}
+_ROOT, _SAID = "medsae-tries", "medsae-said"
+_LISTEN_S = 5.0
+"""Between two looks for what workers say."""
+_log = logging.getLogger(__name__)
+_ANSWERS_S = 2.0
+"""Seconds in which the raylet of a node that is up takes a connection."""
+
+
+class Book(Protocol):
+    """Where tries are written down."""
+
+    def put(self, key: str) -> None: ...
+
+    def keys(self, prefix: str) -> list[str]: ...
+
+    def delete(self, prefix: str) -> None: ...
+
+
+class ControlService:
+    """The book of the cluster that this process is part of. Where it does not answer, nothing is counted: work goes on
+    while the control service starts again."""
+
+    def put(self, key: str) -> None:
+        with contextlib.suppress(Exception):
+            _internal_kv_put(key, b"")
+
+    def keys(self, prefix: str) -> list[str]:
+        with contextlib.suppress(Exception):
+            return [key.decode() for key in _internal_kv_list(prefix)]
+        return []
+
+    def delete(self, prefix: str) -> None:
+        with contextlib.suppress(Exception):
+            _internal_kv_del(prefix, del_by_prefix=True)
+
+
+def standing(nodes: set[str]) -> set[str]:
+    """Those of the nodes (Ray's ids) that are up. The control service takes 15 s to notice that a machine is gone, so a
+    node that it believes in is asked for itself."""
+    with contextlib.suppress(Exception):
+        known = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+        return {node for node in nodes & known.keys() if _answers(known[node])}
+    return set()
+
+
+def _answers(node: dict[str, object]) -> bool:
+    try:
+        address = str(node["NodeManagerAddress"]), int(str(node["NodeManagerPort"]))
+        with socket.create_connection(address, timeout=_ANSWERS_S):
+            return True
+    except OSError:
+        return False
+
+
+def this_node() -> str:
+    """Ray's id of the node that this process is on."""
+    return str(ray.get_runtime_context().get_node_id())
+
+
+@dataclass(frozen=True)
+class Tries:
+    """The tries of one stage's pieces of work. Small and picklable: it travels to every worker."""
+
+    allowed: int
+    """How often a piece of work is tried again after its process died on a node that stayed up."""
+    name: str = field(default_factory=lambda: uuid.uuid4().hex)
+    book: Book = field(default_factory=ControlService)
+    standing: Callable[[set[str]], set[str]] = standing
+    here: Callable[[], str] = this_node
+
+    def begin(self, piece: str, doing: str) -> int:
+        """Write down that `piece` is begun in this process; returns how many of its earlier tries never ended.
+
+        `doing` tells apart what is done with a piece, each with a budget of its own. ShardError if processes died of
+        it on standing nodes more often than is allowed.
+        """
+        prefix = self._prefix(piece, doing)
+        earlier = self.book.keys(prefix)
+        if len(earlier) > self.allowed and (died := self.died(earlier)) > self.allowed:
+            raise ShardError(
+                f"{piece}: its worker died {died} times (allowed retries: {self.allowed}) while {doing}, on nodes that "
+                f"are still up: {_CAUSES[doing]}"
+            )
+        self.note(piece, doing)
+        return len(earlier)
+
+    def note(self, piece: str, doing: str) -> None:
+        """Write down that `piece` is begun in this process, whatever came before; and let the driver hear what this
+        process waits for."""
+        heard_by(self._say)
+        self.book.put(f"{self._prefix(piece, doing)}{self.here()}/{uuid.uuid4().hex}")
+
+    def noted(self) -> list[str]:
+        """All that was begun and did not end."""
+        return self.book.keys(f"{_ROOT}/{self.name}/")
+
+    def end(self, piece: str, doing: str) -> None:
+        """`piece` came to its end."""
+        self.book.delete(self._prefix(piece, doing))
+
+    def died(self, tries: Iterable[str]) -> int:
+        """How many of these were on nodes that are up."""
+        nodes = [key.split("/")[-2] for key in tries]
+        up = self.standing(set(nodes))
+        return sum(node in up for node in nodes)
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator["Tries"]:
+        """For the driver: what workers say is in its log too, and at the end of the block all is forgotten."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._listen, args=(over,), name="workers-say", daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            over.set()
+            thread.join()
+            self.book.delete(f"{_ROOT}/{self.name}/")
+            self.book.delete(f"{_SAID}/{self.name}/")
+
+    def _say(self, text: str) -> None:
+        self.book.put(f"{_SAID}/{self.name}/{text}")
+
+    def _listen(self, over: threading.Event) -> None:
+        """Each text once, however many workers say it."""
+        heard: set[str] = set()
+        while not over.wait(_LISTEN_S):
+            said = {key.split("/", 2)[2] for key in self.book.keys(f"{_SAID}/{self.name}/")}
+            for text in sorted(said - heard):
+                _log.warning(text)
+            heard |= said
+
+    def _prefix(self, piece: str, doing: str) -> str:
+        return f"{_ROOT}/{self.name}/{doing}/{piece}/"
