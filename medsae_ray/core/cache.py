@@ -53,7 +53,7 @@ class Cached:
         """As `Store.open_uri`; whole files are read. Raises what the store raises."""
         store, name = self.place(uri)
         key, size = (None, 0) if store.is_local else _version(store, name)
-        if key is None or size > min(MAX_FILE, _LOW * self.limit):
+        if key is None or size > min(MAX_FILE, _LOW * self.limit - _DIGEST):
             return store.open(name)
         data = self._kept(key, size)
         if data is None:

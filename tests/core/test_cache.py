@@ -13,7 +13,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from medsae_ray.core.cache import Cached
@@ -132,6 +132,7 @@ def test_damaged_files_are_never_served(store: Store, tmp_path: Path, data: st.D
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(reads=st.lists(st.integers(0, FILES - 1), max_size=60), limit=st.integers(1, 20_000))
+@example(reads=[1], limit=219)  # less than file and checksum
 def test_the_bound_holds_after_every_read(store: Store, tmp_path: Path, reads: list[int], limit: int) -> None:
     images = Cached(store, str(tmp_path / f"cache-{time.time_ns()}"), limit)
     for number in reads:
