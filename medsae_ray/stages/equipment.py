@@ -19,6 +19,7 @@ from medsae_ray.core.encoders import ENCODERS
 from medsae_ray.core.encoders.hub import is_id, snapshot
 from medsae_ray.core.naming.reply import one_line
 from medsae_ray.core.packing import Node, Unit, place
+from medsae_ray.core.patience import at_most
 from medsae_ray.core.storage import split_uri
 from medsae_ray.stages.datasets import image_folder
 from medsae_ray.stages.demands import Demand, hosted
@@ -28,6 +29,8 @@ from medsae_ray.stages.vlm import BUILTIN, model_of
 
 ANSWER_S = 30.0
 """Seconds that all nodes together have to answer."""
+STORE_S = 5.0
+"""Seconds that a node waits for a store that does not answer it."""
 READERS = {"dicom": "pydicom", "vindr-cxr": "pydicom", "totalsegmentator": "nibabel"}
 MODULE, FILE, FOLDER, MODEL = "module", "file", "folder", "model"
 MISSING = "does not have it"
@@ -160,7 +163,8 @@ def _module(name: str) -> str:
 def _file(name: str) -> str:
     folder, inner = split_uri(name)
     try:
-        found = folder.opened[0].get_file_info(folder.path(inner)).type
+        with at_most(STORE_S):
+            found = folder.info(inner).type
     except Exception as error:  # of many kinds: the store's, the network's
         return f"cannot reach it ({type(error).__name__}): give every node the driver's rights and network"
     return MISSING if found == pafs.FileType.NotFound else ""

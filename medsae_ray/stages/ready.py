@@ -1,11 +1,15 @@
 """One check before the first stage: everything that a run will ask of its cluster."""
 
-from collections.abc import Collection, Iterable, Mapping
+import uuid
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import ray
 
 from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.naming.reply import one_line
+from medsae_ray.core.patience import at_most
+from medsae_ray.core.storage import Store
 from medsae_ray.errors import MedsaeError
 from medsae_ray.stages.capacity import Capacity, cluster_capacity, growth, machine
 from medsae_ray.stages.cluster import cluster_address
@@ -15,6 +19,9 @@ from medsae_ray.stages.leases import ENGINE
 from medsae_ray.stages.needs import phases_of, share_problems
 from medsae_ray.stages.placing import judged, no_growth, refuse
 from medsae_ray.stages.run import Run
+
+STORE_S = 5.0
+"""Seconds that a store has to answer before a run begins; one that goes away later is waited for much longer."""
 
 
 class Found(NamedTuple):
@@ -33,15 +40,39 @@ class Found(NamedTuple):
 def ready(run: Run, *goals: str, beside: bool = True) -> None:
     """Raise RecipeError, with every problem, if the stages that `goals` still need ask for what the cluster of the run
     cannot hold, or does not have. It is joined for that, but no local one is started."""
-    to_make = unmade(run, survey(run, *goals), *goals)
-    refuse([*share_problems(run.recipe, to_make)])
-    if not phases_of(run.recipe, run.stages, to_make, beside):
-        refuse(lacking_here([*things_of(run, to_make)], alone=True))
-        return
-    problems, waits = judgement(run, capacity_of(run), to_make, beside)
+    with at_most(STORE_S):
+        problems, waits = _looked_at(run, goals, beside)
     refuse(problems)
     for text in waits:
         run.say(text)
+
+
+def _looked_at(run: Run, goals: Sequence[str], beside: bool) -> tuple[list[str], list[str]]:
+    try:
+        to_make = unmade(run, survey(run, *goals), *goals)
+        if to_make and not run.root.is_local:
+            _try_to_write(run.root)
+    except OSError as error:
+        return [_unreachable(run.root, error)], []
+    if shares := [*share_problems(run.recipe, to_make)]:
+        return shares, []
+    if not phases_of(run.recipe, run.stages, to_make, beside):
+        return lacking_here([*things_of(run, to_make)], alone=True), []
+    return judgement(run, capacity_of(run), to_make, beside)
+
+
+def _try_to_write(root: Store) -> None:
+    """An object store says only then whether there is such a bucket, and whether one may write to it."""
+    name = f".medsae-probe-{uuid.uuid4().hex}"
+    root.write(name, b"")
+    root.delete(name)
+
+
+def _unreachable(root: Store, error: OSError) -> str:
+    return (
+        f"root {root.uri} cannot be read or written: {one_line(str(error))[:300]}. See that its bucket exists, "
+        "and that credentials and endpoint are those of the store (AWS_ENDPOINT_URL, ...)"
+    )
 
 
 def judgement(run: Run, capacity: Capacity, to_make: list[str], beside: bool = True) -> tuple[list[str], list[str]]:

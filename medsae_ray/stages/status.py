@@ -36,6 +36,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from medsae_ray.core.patience import at_most
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import ArtifactError
 from medsae_ray.stages.board import RUNNING, Board, StageNow
@@ -67,9 +68,10 @@ class StatusFile:
         if not told["stages"]:
             return  # what is refused before its first stage leaves nothing in a root
         data = json.dumps(told, indent=1, allow_nan=False).encode()
-        self.root.write(f"{FOLDER}/{self.run}.json", data)
-        if self._is_newest(datetime.fromisoformat(told["now"])):
-            self.root.write(LATEST, data)
+        with at_most(EVERY_S):  # later there is more to tell
+            self.root.write(f"{FOLDER}/{self.run}.json", data)
+            if self._is_newest(datetime.fromisoformat(told["now"])):
+                self.root.write(LATEST, data)
 
     def _is_newest(self, now: datetime) -> bool:
         """Whether no run that began later is at work. Run ids sort by the time of their start."""
