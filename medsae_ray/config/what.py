@@ -191,6 +191,9 @@ class Naming(Model):
     """Of the second and later attempts."""
     max_tokens: Annotated[int, Field(ge=64, le=8192)] = 768
     """Length of an answer."""
+    faint: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    """An image on which a feature has less than this share of its strength (99th percentile of its non-zero
+    activations) is taken neither for active nor for silent, when the feature is named and when the name is tested."""
     image_size: Annotated[int, Field(ge=32, le=4096)] = 896
     """Longest side, in pixels, of the images that are sent; 896 is what MedGemma takes."""
     seed: Seed = 0

@@ -67,9 +67,9 @@ def _matrices(
 def _make(run: Run, draft: Draft) -> Made:
     rules = naming_of(run)
     top = round(rules.positives * 5 / 8)
-    naming_design = NamingDesign(top, rules.positives - top, rules.contrasts)
+    naming_design = NamingDesign(top, rules.positives - top, rules.contrasts, rules.faint)
     test = rules.detection
-    detection_design = DetectionDesign(test.positives, test.negatives, test.pool, test.support)
+    detection_design = DetectionDesign(test.positives, test.negatives, test.pool, test.support, rules.faint)
     naming, image_N = candidates(run, draft, "naming", one_each=False)
     detection, _ = candidates(run, draft, "detection", one_each=True)
     features = range(detection.x_NF.shape[1])
@@ -85,21 +85,23 @@ def _make(run: Run, draft: Draft) -> Made:
         purpose: {str(s.feature): [s.active, s.inactive] for p, s in samples if p == purpose and s.status != SUFFICIENT}
         for purpose in (NAMING, CHECK, DETECTION)
     }
+    faint = {str(s.feature): s.faint / (s.faint + s.active) for p, s in samples if p == DETECTION and s.active}
     receipt = draft.writer(schema.samples()).write(0, table, table.num_rows)
     unmatched = sum(s.unmatched for _, s in samples)
     dead = sorted(set(features) - _alive(draft.parents["activations"]))
-    return Made([receipt], {"width": len(features), "insufficient": lacking, "unmatched": unmatched, "dead": dead})
+    counts = {"width": len(features), "insufficient": lacking, "unmatched": unmatched, "dead": dead}
+    return Made([receipt], counts | {"faint": faint})
 
 
 def _checks(run: Run, draft: Draft, named: list[Sample]) -> Iterator[Sample]:
     """For each feature that can be named, images of patients of the same split whom its name is not written from."""
     images, _ = candidates(run, draft, "naming", one_each=True)
     patient_N = column(draft.parents["manifest"].table(["patient_id"]), "patient_id")
-    seed = naming_of(run).seed
+    rules = naming_of(run)
     for sample in named:
         if sample.status == SUFFICIENT:
             seen_N = np.isin(patient_N[images.row_N].astype(str), patient_N[sample.row_n].astype(str))
-            yield check_sample(images, sample.feature, seed, ~seen_N)
+            yield check_sample(images, sample.feature, rules.seed, ~seen_N, rules.faint)
 
 
 def _alive(activations: Artifact) -> set[int]:
@@ -124,7 +126,7 @@ def by_feature(samples: pa.Table, purpose: str) -> dict[int, list[dict[str, Any]
 
 def _what(run: Run) -> dict[str, Any]:
     naming = naming_of(run)
-    chosen = naming.model_dump(include={"positives", "contrasts", "seed"})
+    chosen = naming.model_dump(include={"positives", "contrasts", "seed", "faint"})
     return chosen | {"detection": naming.detection.model_dump(exclude={"random_names"})}
 
 

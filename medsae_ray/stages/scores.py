@@ -1,7 +1,9 @@
 """Stage `scores`: what the answers say of every name, held against its controls."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,6 +64,8 @@ class Bench(NamedTuple):
     """What the model can see of each label."""
     seed: int
     nulls: int
+    faint: Mapping[str, float] = MappingProxyType({})
+    """Feature -> share of the test images with any activation that were left out as faint."""
     controls: ControlNames | None = None
     """Those that were asked for; by default those of labels that have nothing to do with each other."""
 
@@ -111,7 +115,8 @@ def _bench(run: Run, draft: Draft, answers: pa.Table) -> Bench:
     rows_of = by_feature(draft.parents["samples"].table(), DETECTION)
     controls, naming = ControlNames.of(run, manifest, draft.parents["samples"]), naming_of(run)
     nulls = naming.detection.random_names
-    return Bench(rows_of, found, y_of, metadata, labels, seen, naming.seed, nulls, controls)
+    faint = draft.parents["samples"].record.metrics["faint"]
+    return Bench(rows_of, found, y_of, metadata, labels, seen, naming.seed, nulls, faint, controls)
 
 
 def _key(row: dict[str, Any]) -> tuple[str, Concept]:
@@ -166,6 +171,7 @@ def tested(bench: Bench, feature: int, concept_of: dict[int, Concept], turned: b
         others=tuple(scored[nulls:]),
         controls=tuple(c.name for c in controls),
         hard_low=hard.low,
+        faint=bench.faint.get(str(feature), math.nan),
     )
     return replace(trial, doubt=bench.doubt(concept.name, len(trial.rivals)))
 
@@ -287,4 +293,4 @@ def _parents(recipe: Recipe) -> tuple[str, ...]:
     return ("manifest", "samples", *(s.names for s in sources), *(s.answers for s in sources))
 
 
-SCORES = Stage("scores", 3, _parents, _what, _make, warnings=_warnings)
+SCORES = Stage("scores", 4, _parents, _what, _make, warnings=_warnings)

@@ -37,13 +37,15 @@ class Sample(NamedTuple):
     value_n: Floats
     """Activations: 0 exactly on the negatives or contrasts."""
     active: int
-    """Patients with an image on which the feature is active."""
+    """Patients with an image on which the feature is active and not faint."""
     inactive: int
     """Patients, of those that are not positives here, with an image on which it is 0."""
     top_ups: int = 0
     """Images from outside the shared pool."""
     unmatched: int = 0
     """Negatives that were to be matched but are equal in strength only, for want of a match."""
+    faint: int = 0
+    """Patients with an active image, but none on which the feature is strong enough to count."""
 
     @property
     def y_n(self) -> Floats:
@@ -51,8 +53,8 @@ class Sample(NamedTuple):
         return (self.value_n > 0).astype(np.float64)
 
 
-def unsupported(feature: int, active: int, inactive: int) -> Sample:
-    return Sample(feature, INSUFFICIENT, np.zeros(0, np.int64), [], np.zeros(0), active, inactive)
+def unsupported(feature: int, active: int, inactive: int, faint: int = 0) -> Sample:
+    return Sample(feature, INSUFFICIENT, np.zeros(0, np.int64), [], np.zeros(0), active, inactive, faint=faint)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,9 @@
 A sample depends on the feature's number, its activations, the images and the seed: not on other features, shards or
 the order of rows.
 
+A sparse code has many small values that say little of an image (they share an image's remainder among features). An
+image on which a feature is *faint*, below a share of its strength, is taken neither for active nor for silent.
+
 Legend: N images, A images on which the feature is active.
 """
 
@@ -26,6 +29,8 @@ MIDDLE = (0.5, 0.95)
 """Quantiles of the non-zero activations."""
 EQUAL_SHARE, HARD_SHARE = 0.4, 0.3
 """Of the negatives; the rest is matched."""
+STRENGTH = 0.99
+"""Quantile of a feature's non-zero activations that is called its strength: the largest is one image's."""
 _NAMING, _DETECTION, _CHECK = 0, 1, 3
 """Streams of random numbers; 2 is that of the control names."""
 
@@ -36,6 +41,8 @@ class NamingDesign(NamedTuple):
     top: int = 5
     middle: int = 3
     contrasts: int = 4
+    faint: float = 0.0
+    """Share of the feature's strength below which an image is not taken."""
 
 
 class DetectionDesign(NamedTuple):
@@ -52,6 +59,8 @@ class DetectionDesign(NamedTuple):
     """Images that all features draw from before any other."""
     support: int = 30
     """Patients with, and without, an active image that a feature needs at least."""
+    faint: float = 0.0
+    """Share of the feature's strength below which an image is not taken."""
 
 
 CHECK = DetectionDesign(positives=25, negatives=25, pool=200, support=8)
@@ -61,13 +70,14 @@ CHECK = DetectionDesign(positives=25, negatives=25, pool=200, support=8)
 def naming_sample(images: Candidates, feature: int, seed: int, design: NamingDesign | None = None) -> Sample:
     """Group A and group B for one feature.
 
-    Top: of the strongest images (one per patient), the strongest and then always the one farthest from those chosen.
-    Middle: random ones between `MIDDLE`; if there are too few, the strongest left. Contrasts: for each image of
-    group A in turn its nearest image with activation 0 of a patient not yet used.
+    Images on which it is faint are in neither. Top: of the strongest images (one per patient), the strongest and then
+    always the one farthest from those chosen. Middle: random ones between `MIDDLE`; if there are too few, the
+    strongest left. Contrasts: for each image of group A in turn its nearest image with activation 0 of a patient not
+    yet used.
     """
     design, rng = design or NamingDesign(), np.random.default_rng([seed, feature, _NAMING])
     active = images.active(feature)
-    best = _strongest(images, active)
+    best = _strongest(images, _clear(active, design.faint))
     n, wanted = len(best.place_A), design.top + design.middle
     top = _diverse(images, best.place_A[: _top_count(n, design.top)], design.top)
     group_a = np.concatenate([top, _middle(best.place_A, top, design.middle, rng)])
@@ -93,10 +103,10 @@ def detection_sample(images: Candidates, feature: int, seed: int, design: Detect
     return _test_sample(images, feature, free_N, design or DetectionDesign(), (seed, feature, _DETECTION))
 
 
-def check_sample(images: Candidates, feature: int, seed: int, free_N: Bools) -> Sample:
+def check_sample(images: Candidates, feature: int, seed: int, free_N: Bools, faint: float = 0.0) -> Sample:
     """As `detection_sample`, but few images, and of the split that names are written from: `free_N` says which of them
     belong to patients whom the name was not written from."""
-    return _test_sample(images, feature, free_N, CHECK, (seed, feature, _CHECK))
+    return _test_sample(images, feature, free_N, CHECK._replace(faint=faint), (seed, feature, _CHECK))
 
 
 def _test_sample(
@@ -104,13 +114,13 @@ def _test_sample(
 ) -> Sample:
     if images.patients < len(images):
         raise ArtifactError("detection needs one image per patient: its intervals assume independent images")
-    rng, active = np.random.default_rng(stream), images.active(feature)
-    silent_N = _inactive(images, active) & free_N
-    free_A = free_N[active.place_A]
-    active = Active(active.place_A[free_A], active.value_A[free_A])
+    rng, lit = np.random.default_rng(stream), images.active(feature)
+    silent_N = _inactive(images, lit) & free_N
+    active = _among(_clear(lit, design.faint), free_N)
     counts = len(active.place_A), int(silent_N.sum())
+    faint = int(free_N[lit.place_A].sum()) - counts[0]
     if min(counts) < max(design.support, 1):
-        return unsupported(feature, *counts)
+        return unsupported(feature, *counts, faint)
     bins = _bins(images, active, design, rng)
     drawn = [(f"bin{b}", place) for b, places in enumerate(bins) for place in places.tolist()]
     anchors = np.array([p for turn in zip_longest(*(b.tolist() for b in bins)) for p in turn if p is not None])
@@ -126,6 +136,7 @@ def _test_sample(
         *counts,
         top_ups=int((images.order_N[places] >= design.pool).sum()),
         unmatched=negatives.unmatched,
+        faint=faint,
     )
 
 
@@ -195,6 +206,19 @@ def _bins(images: Candidates, active: Active, design: DetectionDesign, rng: Gene
     counts = [len(part) for part in np.array_split(np.arange(design.positives), BINS)]
     bins = zip(np.array_split(ascending, BINS), counts, strict=True)
     return [_draw(images, np.sort(members), count, design.pool, rng) for members, count in bins]
+
+
+def _clear(active: Active, faint: float) -> Active:
+    """The images on which the feature is not faint."""
+    if not len(active.value_A) or not faint:
+        return active
+    kept_A = active.value_A >= faint * np.quantile(active.value_A, STRENGTH)
+    return Active(active.place_A[kept_A], active.value_A[kept_A])
+
+
+def _among(active: Active, free_N: Bools) -> Active:
+    free_A = free_N[active.place_A]
+    return Active(active.place_A[free_A], active.value_A[free_A])
 
 
 def _strongest(images: Candidates, active: Active) -> Active:

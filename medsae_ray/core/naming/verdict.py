@@ -64,6 +64,8 @@ class Trial:
     """What was asked for `nulls`, then for `others`."""
     hard_low: float = math.nan
     """Lower end of the interval of `hard`."""
+    faint: float = math.nan
+    """Share of the images with any activation that the name was not tested on, as the feature is faint there."""
     doubt: str | None = None
     """Why nothing can be said of the name, whatever its score."""
 
@@ -251,6 +253,7 @@ def scores_table(source: str, trials: Sequence[Trial], untested: Iterable[Untest
 _REAL = (
     "auroc", "low", "high", "auroc_hard", "balanced_accuracy", "accuracy", "accuracy_low", "accuracy_high", "p", "q",
     "null_mean", "null_max", "gain", "trivial", "blank_p", "ceiling", "hard_low", "control_auroc", "control_p",
+    "faint",
 )  # fmt: skip
 
 
@@ -288,7 +291,7 @@ def _row(t: Trial, judged: Judged) -> dict[str, Any]:
         **{"best_control": judged.control, "control_auroc": judged.control_auroc, "control_p": judged.control_p},
         **{"null_mean": null_mean, "null_max": max(areas, default=math.nan), "gain": s.area.auc - null_mean},
         "trivial": None if t.trivial is None else t.trivial.area.auc,
-        **{"blank_p": t.blank_p, "ceiling": t.ceiling},
+        **{"blank_p": t.blank_p, "ceiling": t.ceiling, "faint": t.faint},
         **{"best_label": t.label.label, "label_auroc": t.label.auroc},
         **{"best_metadata": t.metadata.name, "metadata_auroc": t.metadata.auroc},
         "shortcut_suspected": t.shortcut_suspected,

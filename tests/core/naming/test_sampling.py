@@ -250,3 +250,22 @@ def test_a_name_is_checked_on_images_of_patients_that_it_was_not_written_from() 
         assert same(sample, check_sample(images, feature, 0, free_N))
     few = check_sample(images, 0, 0, images.x_NF.toarray()[:, 0] == 0)
     assert few.status == INSUFFICIENT and not len(few.row_n)
+
+
+def test_images_on_which_a_feature_is_faint_are_neither_active_nor_silent() -> None:
+    of = cohort(5, 900, 0.3)
+    images = Candidates.of(**of, seed=0)
+    x_N = images.x_NF.toarray()[:, 1]
+    least = 0.4 * np.quantile(x_N[x_N > 0], 0.99)
+    faint_N = (x_N > 0) & (x_N < least)
+    assert faint_N.sum() > 20
+    test = detection_sample(images, 1, 0, DetectionDesign(40, 40, 200, 30, faint=0.4))
+    tried = check_sample(images, 1, 0, np.ones(len(images), bool), faint=0.4)
+    named = naming_sample(images, 1, 0, NamingDesign(5, 3, 4, faint=0.4))
+    for sample in (test, tried, named):
+        assert sample.status == SUFFICIENT and not set(sample.row_n) & set(images.row_N[faint_N])
+        assert (sample.value_n[sample.value_n > 0] >= least).all()
+    assert (test.faint, test.active, test.inactive) == (faint_N.sum(), (x_N >= least).sum(), (x_N == 0).sum())
+    assert detection_sample(images, 1, 0).faint == 0
+    few = detection_sample(images, 1, 0, DetectionDesign(support=int((x_N >= least).sum()) + 1, faint=0.4))
+    assert few.status == INSUFFICIENT and few.faint == faint_N.sum()
