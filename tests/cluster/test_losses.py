@@ -55,10 +55,12 @@ def test_a_node_is_lost_in_every_stage(ward: Ward, recipe: Path, undisturbed: di
 
 def test_five_nodes_are_lost_in_one_stage(ward: Ward, recipe: Path, undisturbed: dict[str, dict[str, str]]) -> None:
     job, run, bucket = ward.submit(recipe, "five"), "five", ward.bucket
-    for number in range(5):
-        made = number + 1
-        name = ward.lose_a_node(job, "MapWorker", lambda n=made: bucket.parts(run, "images") >= n, f"images, {made}.")
+    for made in range(1, 6):
+        name = ward.lose_a_node(
+            job, "MapWorker", lambda n=made: bucket.parts(run, "embeddings") >= n, f"embeddings, {made} of 5"
+        )
         wait_for(lambda name=name: job.over() or ward.cluster.started(name), "the node's return")
+    assert not bucket.has(run, "embeddings", "record.json"), "the nodes were lost after the stage"
     job.succeeds()
     ward.say("the run ended")
     assert bucket.checksums(run) == undisturbed and not bucket.written_twice(run)
