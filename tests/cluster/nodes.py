@@ -198,6 +198,10 @@ class Job:
             p for p in self.cluster.processes("head") if p.cmdline()[1:2] and p.cmdline()[1].endswith("pipeline.py")
         )
 
+    def stop(self) -> None:
+        requests.post(f"{self.cluster.url}/api/jobs/{self.name}/stop", timeout=30).raise_for_status()
+        wait_for(self.over, f"the end of {self.name}")
+
     def succeeds(self, seconds: float = 900) -> str:
         wait_for(self.over, self.name, seconds)
         log = self.log()

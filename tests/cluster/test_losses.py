@@ -1,14 +1,18 @@
 """Four nodes on a local S3 server, and everything on them is lost in turn. `make test-cluster` runs it: minutes."""
 
+import contextlib
 import os
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
+import yaml
 
-from tests.cluster.nodes import cluster, wait_for
+from tests.cluster.nodes import cluster, free_ports, wait_for
 from tests.cluster.ward import BUCKET, Bucket, Ward, upload_to, write_recipe
 from tests.outage import settings, store
 
@@ -51,10 +55,12 @@ def test_a_node_is_lost_in_every_stage(ward: Ward, recipe: Path, undisturbed: di
 
 def test_five_nodes_are_lost_in_one_stage(ward: Ward, recipe: Path, undisturbed: dict[str, dict[str, str]]) -> None:
     job, run, bucket = ward.submit(recipe, "five"), "five", ward.bucket
-    for number in range(5):
-        made = number + 1
-        name = ward.lose_a_node(job, "MapWorker", lambda n=made: bucket.parts(run, "images") >= n, f"images, {made}.")
+    for made in range(1, 6):
+        name = ward.lose_a_node(
+            job, "MapWorker", lambda n=made: bucket.parts(run, "embeddings") >= n, f"embeddings, {made} of 5"
+        )
         wait_for(lambda name=name: job.over() or ward.cluster.started(name), "the node's return")
+    assert not bucket.has(run, "embeddings", "record.json"), "the nodes were lost after the stage"
     job.succeeds()
     ward.say("the run ended")
     assert bucket.checksums(run) == undisturbed and not bucket.written_twice(run)
@@ -95,6 +101,33 @@ def test_the_store_is_away_for_a_minute_in_every_stage(
     ward.say("the run ended")
     assert bucket.checksums(run) == undisturbed and not bucket.written_twice(run)
     assert "and is waited for, at most" in log
+
+
+def test_a_node_is_lost_while_it_serves(
+    ward: Ward, recipe: Path, undisturbed: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    """Another takes its place, at the same address, and shows the same features."""
+    data = yaml.safe_load(recipe.read_text())
+    data["how"]["embed"] = {"cpus": 2}  # the head has one
+    (tmp_path / "serve.yaml").write_text(yaml.safe_dump(data))
+    (port,) = free_ports(1)
+    job = ward.submit(tmp_path / "serve.yaml", "clean", "-m", "medsae_ray.cli", "serve", "--port", str(port))
+    wait_for(lambda: job.over() or features_at(port), "the service")
+    before = features_at(port)
+    ward.lose_a_node(job, "ServeReplica", lambda: True, "serving")
+    lost = time.monotonic()
+    wait_for(lambda: job.over() or features_at(port), "the service again", 180)
+    ward.say(f"the service answered again after {time.monotonic() - lost:.0f} s")
+    assert not job.over() and features_at(port) == before
+    job.stop()
+
+
+def features_at(port: int) -> Any:
+    """What the service says of its features; None where none answers."""
+    with contextlib.suppress(requests.RequestException):
+        answer = requests.get(f"http://127.0.0.1:{port}/v1/features", timeout=5)
+        return answer.json() if answer.ok else None
+    return None
 
 
 def test_a_root_that_other_nodes_do_not_see_is_refused_before_the_first_stage(ward: Ward, recipe: Path) -> None:
