@@ -24,6 +24,7 @@ def test_the_python_runs_on_a_small_phantom_run(tmp_path: Path, monkeypatch: pyt
     recipe = yaml.safe_load(find_recipe("phantom").read_text())
     recipe["what"]["dataset"]["patients"] = 60
     recipe["what"]["sae"] |= {"epochs": 3, "batch_size": 16}
+    width = recipe["what"]["sae"]["width"]
     del recipe["what"]["naming"], recipe["how"]["vlm"]
     recipe["how"]["engine"] = "loop"
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(recipe))
@@ -34,7 +35,7 @@ def test_the_python_runs_on_a_small_phantom_run(tmp_path: Path, monkeypatch: pyt
     shown: dict[str, object] = {}
     exec(code.replace('("phantom"', '("small.yaml"'), shown)
     x, z = shown["x"], shown["z"]
-    assert isinstance(x, np.ndarray) and isinstance(z, np.ndarray) and z.shape == (2, 28) and x.dtype == np.float32
+    assert isinstance(x, np.ndarray) and isinstance(z, np.ndarray) and z.shape == (2, width) and x.dtype == np.float32
 
 
 def test_the_encoder_of_a_recipe_is_one_that_exists() -> None:
@@ -48,7 +49,7 @@ def test_the_encoder_of_a_recipe_is_one_that_exists() -> None:
 def test_every_command_line_is_one_that_exists() -> None:
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     medsae = [shlex.split(line, comments=True)[1:] for line in lines if line.startswith(".venv/bin/medsae")]
-    assert len(medsae) == 10
+    assert len(medsae) == 11
     for arguments in medsae:
         _parser().parse_args(arguments)
     targets = [line.split()[1] for line in lines if line.startswith("make ")]
