@@ -34,7 +34,8 @@ def test_the_python_runs_on_a_small_phantom_run(tmp_path: Path, monkeypatch: pyt
     shown: dict[str, object] = {}
     exec(code.replace('("phantom"', '("small.yaml"'), shown)
     x, z = shown["x"], shown["z"]
-    assert isinstance(x, np.ndarray) and isinstance(z, np.ndarray) and z.shape == (2, 28) and x.dtype == np.float32
+    assert isinstance(x, np.ndarray) and isinstance(z, np.ndarray) and x.dtype == np.float32
+    assert z.shape == (2, recipe["what"]["sae"]["width"])
 
 
 def test_the_encoder_of_a_recipe_is_one_that_exists() -> None:
