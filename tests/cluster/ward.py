@@ -48,15 +48,21 @@ class Bucket:
         self.client = client_of(f"http://127.0.0.1:{door.behind}")  # past the door
 
     def versions(self, run: str) -> Counter[str]:
-        """Object -> how often it was written; deleted ones too."""
+        """Object -> how often it was written; deleted ones too. Not to be asked all the time: moto keeps in memory what
+        it lists here."""
         pages = self.client.get_paginator("list_object_versions").paginate(Bucket=BUCKET, Prefix=f"{run}/")
         return Counter(v["Key"].removeprefix(f"{run}/") for page in pages for v in page.get("Versions", ()))
 
+    def files(self, run: str, stage: str) -> list[str]:
+        """The objects that are there now."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=f"{run}/{stage}-")
+        return [found["Key"] for page in pages for found in page.get("Contents", ())]
+
     def parts(self, run: str, stage: str) -> int:
-        return sum(key.startswith(f"{stage}-") and "/part-" in key for key in self.versions(run))
+        return sum("/part-" in key for key in self.files(run, stage))
 
     def has(self, run: str, stage: str, what: str) -> bool:
-        return any(key.startswith(f"{stage}-") and what in key for key in self.versions(run))
+        return any(what in key for key in self.files(run, stage))
 
     def checksums(self, run: str) -> dict[str, dict[str, str]]:
         """Artifact -> file -> SHA-256, as committed. The log of training holds seconds."""
