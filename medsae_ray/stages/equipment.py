@@ -29,7 +29,7 @@ from medsae_ray.stages.vlm import BUILTIN, model_of
 
 ANSWER_S = 30.0
 """Seconds that all nodes together have to answer."""
-STORE_S = 5.0
+STORE_S = 3.0
 """Seconds that a node waits for a store that does not answer it."""
 READERS = {"dicom": "pydicom", "vindr-cxr": "pydicom", "totalsegmentator": "nibabel"}
 MODULE, FILE, FOLDER, MODEL = "module", "file", "folder", "model"

@@ -10,7 +10,7 @@ from medsae_ray.core.artifact import Artifact
 from medsae_ray.core.naming.reply import one_line
 from medsae_ray.core.patience import at_most
 from medsae_ray.core.storage import Store
-from medsae_ray.errors import MedsaeError
+from medsae_ray.errors import ArtifactError, MedsaeError
 from medsae_ray.stages.capacity import Capacity, cluster_capacity, growth, machine
 from medsae_ray.stages.cluster import cluster_address
 from medsae_ray.stages.demands import Phase
@@ -20,7 +20,7 @@ from medsae_ray.stages.needs import phases_of, share_problems
 from medsae_ray.stages.placing import judged, no_growth, refuse
 from medsae_ray.stages.run import Run
 
-STORE_S = 5.0
+STORE_S = 3.0
 """Seconds that a store has to answer before a run begins; one that goes away later is waited for much longer."""
 
 
@@ -50,10 +50,10 @@ def ready(run: Run, *goals: str, beside: bool = True) -> None:
 def _looked_at(run: Run, goals: Sequence[str], beside: bool) -> tuple[list[str], list[str]]:
     try:
         to_make = unmade(run, survey(run, *goals), *goals)
-        if to_make and not run.root.is_local:
-            _try_to_write(run.root)
+        if to_make and not run.root.is_local and (problem := _unwritable(run.root)):
+            return [problem], []
     except OSError as error:
-        return [_unreachable(run.root, error)], []
+        return [_unreachable(run.root, str(error))], []
     if shares := [*share_problems(run.recipe, to_make)]:
         return shares, []
     if not phases_of(run.recipe, run.stages, to_make, beside):
@@ -61,16 +61,20 @@ def _looked_at(run: Run, goals: Sequence[str], beside: bool) -> tuple[list[str],
     return judgement(run, capacity_of(run), to_make, beside)
 
 
-def _try_to_write(root: Store) -> None:
-    """An object store says only then whether there is such a bucket, and whether one may write to it."""
+def _unwritable(root: Store) -> str:
+    """An object store says only when it is written whether there is such a bucket, and whether one may."""
     name = f".medsae-probe-{uuid.uuid4().hex}"
-    root.write(name, b"")
-    root.delete(name)
+    try:
+        root.write(name, b"")
+        root.delete(name)
+    except ArtifactError as error:
+        return _unreachable(root, str(error).removeprefix(f"{root.uri}/{name} cannot be written: "))
+    return ""
 
 
-def _unreachable(root: Store, error: OSError) -> str:
+def _unreachable(root: Store, said: str) -> str:
     return (
-        f"root {root.uri} cannot be read or written: {one_line(str(error))[:300]}. See that its bucket exists, "
+        f"root {root.uri} cannot be read or written: {one_line(said)[:300].rstrip('. ')}. See that its bucket exists, "
         "and that credentials and endpoint are those of the store (AWS_ENDPOINT_URL, ...)"
     )
 
