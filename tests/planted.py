@@ -113,7 +113,7 @@ def recipe(weights: Path, archive: Path, pictures: Path | None = None, **how: An
                 "detection": {"positives": 10, "negatives": 10, "support": 10, "pool": 20, "random_names": 1},
             },
         },
-        "how": {"vlm": {"model": "builtin:phantom-vlm", "cpus": 0.5, "in_flight": 8}, **how},
+        "how": {"vlm": {"model": "builtin:phantom-vlm", "dtype": "float32", "cpus": 0.5, "in_flight": 8}, **how},
     }
     data["how"]["paths"] = {"weights": str(weights)} | (
         {"datasets": {"archive": files, "pictures": {"table": str(pictures)}}} if pictures else files
