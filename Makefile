@@ -13,12 +13,14 @@ demo: $(VENV)/.cpu
 test: check
 	$(MAKE) -j2 --output-sync=target --no-print-directory test-ray test-rest
 
-# Side by side: what needs the tests' own Ray cluster waits a lot.
+# Side by side, as what needs Ray waits a lot; whole runs of the command line go beside the rest, for balance.
+WHOLE := tests/test_default_run.py tests/test_jobs.py
 test-ray test-rest: export OMP_NUM_THREADS := 1
 test-ray: $(VENV)/.dev
 	$(BIN)/python -m pytest tests -m "ray and not cluster"
+	$(BIN)/python -m pytest $(WHOLE) -m "not ray and not cluster"
 test-rest: $(VENV)/.dev
-	$(BIN)/python -m pytest tests -m "not ray and not cluster"
+	$(BIN)/python -m pytest tests $(WHOLE:%=--ignore=%) -m "not ray and not cluster"
 
 # Four Ray nodes on a local S3 server, which lose each other in turn: a quarter of an hour or more.
 test-cluster: $(VENV)/.dev
