@@ -52,10 +52,13 @@ class ServeEngine:
         self.identity: str = hold.lease.about["same"]["model"]
         self.patience_s = settings.start_timeout_s
         self.lock, self.losses = threading.Lock(), list[float]()
+        self.taken = 0
+        """Engines that were brought so far. Serve gives the same handle for all of one name, so that tells none apart."""
         self._take(start())
 
     def _take(self, handle: Any) -> None:
         self.handle, self.controller = handle, controller_id()
+        self.taken += 1
         self.seen_well = self.looked = time.monotonic()
 
     async def ask(self, image: bytes, questions: list[str], priority: int = BATCH, reuse: bool = True) -> Asked:
@@ -77,13 +80,13 @@ class ServeEngine:
         pause, last = BACK_OFF_S
         deadline = None
         while True:
-            handle = self.handle
+            asked = self.taken
             try:
                 return await self._try(method, *arguments)
             except BackPressureError:
                 deadline = None
             except Gone as gone:
-                await asyncio.to_thread(self._again, handle, str(gone))
+                await asyncio.to_thread(self._again, asked, str(gone))
                 deadline = None
             except (RayError, RayServeException, TaskCancelledError) as error:
                 deadline = deadline or time.monotonic() + self.patience_s
@@ -137,16 +140,16 @@ class ServeEngine:
 
     def keep_up(self) -> None:
         """Start the engine again if it is gone, for a holder who asks nothing of it."""
-        handle = self.handle
+        looked_at = self.taken
         try:
             self.look()
         except Gone as gone:
-            self._again(handle, str(gone))
+            self._again(looked_at, str(gone))
 
-    def _again(self, lost: Any, why: str) -> None:
-        """Another engine instead of the one that was `lost`, for all who noticed it."""
+    def _again(self, lost: int, why: str) -> None:
+        """Another engine instead of the one that was `lost`, by its number, for all who noticed it."""
         with self.lock:
-            if self.handle is not lost:
+            if self.taken != lost:
                 return
             now = time.monotonic()
             self.losses = [at for at in self.losses if now - at < 3600] + [now]

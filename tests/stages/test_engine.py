@@ -7,6 +7,7 @@ import json
 import math
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,14 @@ from medsae_ray.core.naming.prompts import DETECTION, naming_message, question
 from medsae_ray.errors import EngineError
 from medsae_ray.stages.engine import APPLICATION, ServeEngine, start_engine
 from medsae_ray.stages.engine_vllm import Segment, segments
-from medsae_ray.stages.leases import RUNNING
+from medsae_ray.stages.holding import Hold
+from medsae_ray.stages.leases import RUNNING, Lease
 from medsae_ray.stages.serving import status_of
 
 MODEL = Path(medsae_ray.__file__).parent / "core" / "phantom" / "weights" / "vlm"
 SETTINGS = EngineSettings(str(MODEL), dtype="float32", start_timeout_s=300, metrics=True)
 QUESTIONS = [question(name) for name in ("pleural effusion", "device", "chest radiograph", "large heart", "nodule")]
+HANDLE = object()
 SCHEMA = {
     "type": "object",
     "properties": {"name": {"type": "string", "maxLength": 20}, "abstain": {"type": "boolean"}},
@@ -252,6 +255,23 @@ def test_an_engine_that_is_deleted_under_its_calls_is_started_again(engine: Serv
     assert len(answers) == 40 and all(0 <= answer.p_yes <= 1 for asked in answers for answer in asked)
     assert len(told) == 1 and "went away" in told[0], told
     assert asyncio.run(engine.ask(picture(500), QUESTIONS)).answers  # by the handle of before
+
+
+def test_all_who_notice_a_loss_start_one_engine_though_serve_gives_them_the_same_handle(ray_cluster: None) -> None:
+    started, told = list[object](), list[str]()
+    lease = Lease("engine", "one", about={"same": {"model": "m-1"}})
+
+    def start() -> object:
+        started.append(HANDLE)
+        time.sleep(0.2)
+        return HANDLE
+
+    shared = ServeEngine(start, Hold(lease, EngineError), SETTINGS, told.append)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda lost: shared._again(lost, "gone"), [shared.taken] * 4))
+    assert len(started) == 2 and len(told) == 1
+    shared._again(shared.taken, "gone")
+    assert len(started) == 3 and len(told) == 2
 
 
 def test_segments_cover_the_new_tokens_and_only_images_see_ahead() -> None:
