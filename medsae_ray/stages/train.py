@@ -175,14 +175,15 @@ def _train_on_ray(run: Run, job: Job) -> Fitted:
             ),
         )
         bar = held.enter_context(run.bar("sae", job.config.epochs, "epochs"))
-        held.enter_context(watched(f"medsae-{attempt}", bar))
         try:
-            _fit(trainer)
+            with watched(f"medsae-{attempt}", bar):
+                _fit(trainer)
         except TrainingFailedError as error:
             refused = getattr(error, "controller_failure", None)
             ours = refused if isinstance(refused, MedsaeError) else own_of(getattr(error, "worker_failures", {}))
             raise ours or MedsaeError(f"training failed: {error}") from None
-    fitted = _result(job.attempts, attempt)
+        fitted = _result(job.attempts, attempt)
+        show(bar, EpochLog(**fitted.log[-1]))  # which nobody may have seen: looks are a second apart
     job.attempts.delete_folder(attempt)
     return fitted
 

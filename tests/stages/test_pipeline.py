@@ -12,6 +12,7 @@ from medsae_ray.core.artifact import verify
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import RecipeError
 from medsae_ray.stages.pipeline import run_recipe, run_stage
+from medsae_ray.stages.status import statuses
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 
@@ -76,7 +77,10 @@ def test_two_workers_train_the_same_sae(ray_run: tuple[Path, Any], data: tuple[P
     two = run_stage(recipe(data, train={"workers": 2, "cpus": 0.5}), str(tmp_path), "sae")
     (one,) = [stage for stage in ray_run[1]["stages"] if stage["name"] == "sae"]
     alone = medsae_ray.open_artifact(ray_run[0] / one["artifact"]).record.metrics["last_epoch"]
-    assert two.record.metrics["last_epoch"]["fvu"] == pytest.approx(alone["fvu"], rel=5e-3)
+    last = two.record.metrics["last_epoch"]
+    assert last["fvu"] == pytest.approx(alone["fvu"], rel=5e-3)
+    told = next(stage for stage in statuses(Store(str(tmp_path)))[0]["stages"] if stage["name"] == "sae")
+    assert told["done"] == told["total"] and told["numbers"]["fvu"] == pytest.approx(last["fvu"])
 
 
 def test_a_stage_brings_what_it_needs_and_no_more(data: tuple[Path, Path], tmp_path: Path) -> None:
