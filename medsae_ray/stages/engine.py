@@ -53,7 +53,7 @@ class ServeEngine:
         self.patience_s = settings.start_timeout_s
         self.lock, self.losses = threading.Lock(), list[float]()
         self.taken = 0
-        """Engines that were brought so far. Serve gives the same handle for all of one name, so that tells none apart."""
+        """Engines that were brought so far. Their handles tell none apart: Serve gives the same one for a name."""
         self._take(start())
 
     def _take(self, handle: Any) -> None:

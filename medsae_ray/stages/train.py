@@ -183,7 +183,7 @@ def _train_on_ray(run: Run, job: Job) -> Fitted:
             ours = refused if isinstance(refused, MedsaeError) else own_of(getattr(error, "worker_failures", {}))
             raise ours or MedsaeError(f"training failed: {error}") from None
         fitted = _result(job.attempts, attempt)
-        # The last epoch, which nobody may have seen: looks are a second apart.
+        # Looks are a second apart, so nobody may have seen the last epoch.
         show(bar, EpochLog(**fitted.log[-1]))  # type: ignore[arg-type]
     job.attempts.delete_folder(attempt)
     return fitted
