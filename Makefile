@@ -22,7 +22,8 @@ test-ray: $(VENV)/.dev
 test-rest: $(VENV)/.dev
 	$(BIN)/python -m pytest tests $(WHOLE:%=--ignore=%) -m "not ray and not cluster"
 
-# Four Ray nodes on a local S3 server, which lose each other in turn: a quarter of an hour or more.
+# Four Ray nodes on a local S3 server, which lose each other in turn, jobs that share an engine, and refusals: half an hour
+# or more.
 test-cluster: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/cluster -s
 

@@ -237,6 +237,9 @@ def test_the_engine_of_a_killed_driver_ends_with_its_lease(
     wait_for(lambda: job.over() or (watched.status == RUNNING and at_work(root) & {"names", "answers"}), "names", 900)
     assert not job.over(), job.log()[-3000:]
     engines = processes(cluster, "VLLM::")
+    assert "in use by the run of Phantom radiographs (process " in command(cluster, "status").stdout
+    refused = command(cluster, "stop")
+    assert refused.returncode == 1 and f"{APPLICATION} is in use by the run of Phantom radiographs" in refused.stderr
     job.driver().send_signal(signal.SIGKILL)
     gone = seconds_until(lambda: watched.status == ABSENT, "the engine's end", LEASE_S + IDLE_S + 60)
     print(f"the engine of a killed driver was gone after {gone:.0f} s (lease {LEASE_S:.0f} s, idle {IDLE_S} s)")
@@ -244,14 +247,20 @@ def test_the_engine_of_a_killed_driver_ends_with_its_lease(
     assert engines
     wait_for(lambda: not processes(cluster, "VLLM::"), "the end of vLLM's own processes", 30)
     assert requests.get(theirs, timeout=60).text == "hello"
-    said = subprocess.run(
-        [sys.executable, "-m", "medsae_ray.cli", "engine", "status", "--address", f"127.0.0.1:{cluster.port}"],
+    for action in ("status", "stop"):
+        said = command(cluster, action)
+        assert said.stdout.strip() == "no engine runs on this cluster", said.stdout + said.stderr
+
+
+def command(cluster: Cluster, action: str) -> "subprocess.CompletedProcess[str]":
+    """`medsae engine ACTION`, from anywhere."""
+    return subprocess.run(
+        [sys.executable, "-m", "medsae_ray.cli", "engine", action, "--address", f"127.0.0.1:{cluster.port}"],
         env=cluster.environment | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert said.stdout.strip() == "no engine runs on this cluster", said.stdout + said.stderr
 
 
 def processes(cluster: Cluster, title: str) -> list[psutil.Process]:
