@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import sys
+from typing import TypeAlias
 
 from rich.console import Console
 
@@ -16,6 +17,7 @@ from medsae_ray.errors import ArtifactError, MedsaeError
 from medsae_ray.signals import stopped, terminable
 
 FORMATS = "saelens, dictionary_learning, sparsify or sail"
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,6 +43,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"medsae {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_recipes(commands)
+    _add_engine(commands)
+    _add_checkpoints(commands)
+    _add_roots(commands)
+    return parser
+
+
+def _add_recipes(commands: Commands) -> None:
+    """What is done with a recipe and a root."""
     run = commands.add_parser("run", help="everything a recipe asks for, up to the report")
     plan = commands.add_parser("plan", help="what a run would do and take, without running anything")
     plan.add_argument("--address", metavar="ADDRESS", help="a Ray cluster to hold it against; else this machine")
@@ -73,11 +84,18 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--images", type=_count, default=10, help="images to show, one of each patient (10)")
     query.add_argument("--split", choices=SPLITS, help="only images of these patients")
     query.add_argument("--json", action="store_true", help="the whole answer as JSON")
+
+
+def _add_engine(commands: Commands) -> None:
     engine = commands.add_parser("engine", help="the vision-language engine that runs on a cluster: status, or stop")
     engine.add_argument("action", choices=("status", "stop"), help="say what runs and who uses it, or end it")
     engine.add_argument("--address", metavar="ADDRESS", help="the Ray cluster (RAY_ADDRESS, or this machine's)")
     engine.add_argument("--force", action="store_true", help="stop it even if others use it")
     engine.set_defaults(do=_engine)
+
+
+def _add_checkpoints(commands: Commands) -> None:
+    """SAEs from and for other libraries."""
     export = commands.add_parser("export", help="a trained SAE as the checkpoint of another library")
     export.add_argument("sae", metavar="SAE_URI", help="a finished sae artifact")
     export.add_argument("format", metavar="FORMAT", help=FORMATS)
@@ -89,6 +107,10 @@ def _parser() -> argparse.ArgumentParser:
     import_.add_argument("folder", metavar="FOLDER", help="the checkpoint's folder")
     import_.add_argument("out", metavar="OUT", help="folder for the artifact")
     import_.set_defaults(do=_import)
+
+
+def _add_roots(commands: Commands) -> None:
+    """What is there already."""
     status = commands.add_parser("status", help="how the runs of a root stand, also while they are at work")
     status.add_argument("root", metavar="ROOT", help="a run's root: a path, s3://..., gs://...")
     status.add_argument("--json", action="store_true", help="all of it as JSON, the newest run first")
@@ -104,7 +126,6 @@ def _parser() -> argparse.ArgumentParser:
             help="an artifact's folder or a run's root" + (", or a file" if name == "show" else ""),
         )
         command.set_defaults(do=do)
-    return parser
 
 
 def _run(chosen: argparse.Namespace) -> int:
