@@ -17,7 +17,7 @@ from ray.util import placement_group_table
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from medsae_ray.config import How
-from medsae_ray.core.packing import Growth, Kind, Node, spelt
+from medsae_ray.core.packing import NO_GROWTH, Growth, Kind, Node, spelt
 
 KINDS = ("CPU", "GPU")
 REPLICA = "SERVE_REPLICA::"
@@ -25,6 +25,7 @@ REPLICA = "SERVE_REPLICA::"
 ASK_S = 20
 """Seconds that the head node has to say what the cluster may start."""
 HEAD = "node:__internal_head__"
+"""Ray's own resource of the head node, which lives as long as the cluster."""
 
 
 class Capacity(NamedTuple):
@@ -94,7 +95,7 @@ def growth() -> Growth | None:
     declared = _declared()
     said = declared or _asked()
     if said is None or said == {}:
-        return None if said is None and _autoscaled() else Growth((), 0)
+        return None if said is None and _autoscaled() else NO_GROWTH
     return left_of(said, _alive())
 
 

@@ -14,6 +14,7 @@ import ray
 from ray import serve
 from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
+from medsae_ray.stages.capacity import HEAD
 from medsae_ray.stages.leases import ABSENT, WAIT, Answer, Book, Lease
 from medsae_ray.stages.serving import end_serve, found, quiet
 
@@ -21,8 +22,6 @@ NAME, NAMESPACE = "medsae-keeper", "medsae"
 OURS = b"medsae-deployed"
 """Key of the cluster's store with what was deployed for holders: it outlives the keeper."""
 TICK_S = 0.5
-HEAD = "node:__internal_head__"
-"""Ray's own resource of the head node, which lives as long as the cluster."""
 
 logger = logging.getLogger(__name__)
 

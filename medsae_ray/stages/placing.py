@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
 
-from medsae_ray.core.packing import Growth, Unit, place, spelt
+from medsae_ray.core.packing import NO_GROWTH, Growth, Unit, place, spelt
 from medsae_ray.errors import RecipeError
 from medsae_ray.stages.capacity import Capacity, growth
 from medsae_ray.stages.demands import Demand, Phase
@@ -24,7 +24,7 @@ class Judged(NamedTuple):
 
 
 def no_growth() -> Growth:
-    return Growth((), 0)
+    return NO_GROWTH
 
 
 def check_placeable(phases: Sequence[Phase], capacity: Capacity, say: Say, grows: Grows = growth) -> None:
