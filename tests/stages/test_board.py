@@ -12,6 +12,7 @@ from rich.console import Console
 
 from medsae_ray.stages.board import Board, StageNow
 from medsae_ray.stages.progress import Lines, Screen, duration, line, listened
+from tests.clock import Clock
 
 
 def written(**how: object) -> Console:
@@ -21,16 +22,6 @@ def written(**how: object) -> Console:
 def text(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
-
-
-class Clock:
-    """Time that passes when a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -22,18 +22,11 @@ from medsae_ray.stages.leases import (
     Lease,
     unfit,
 )
+from tests.clock import Clock
 
 NONE, RUNS = Found(ABSENT), Found(RUNNING)
 ABOUT = {"same": {"model": "m-1", "dtype": "float32"}, "at_least": {"max_model_len": 2048}}
 A, B, C = (Lease("engine", who, who, idle_s=15, about=ABOUT) for who in "abc")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The same run on an object store: a real S3 protocol server in a process of its own."""
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -20,45 +19,17 @@ from medsae_ray.core.storage import Store
 from medsae_ray.errors import ImageError
 from medsae_ray.stages.pipeline import run_recipe
 from medsae_ray.stages.status import statuses
+from tests.outage import SETTINGS, store
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """URI of an empty bucket."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    settings = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for key, value in settings.items():
+    with store() as door, pytest.MonkeyPatch.context() as patch:
+        for key, value in {**SETTINGS, "AWS_ENDPOINT_URL": door.url}.items():
             patch.setenv(key, value)
-        _wait(port)
-        import boto3
-
-        boto3.client("s3").create_bucket(Bucket="archive")
         yield "s3://archive/runs"
-    server.kill()
-    server.wait()
-
-
-def _wait(port: int) -> None:
-    for _ in range(300):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise TimeoutError("the S3 server did not start")
 
 
 def test_files_are_written_whole_listed_and_read(s3: str) -> None:
