@@ -48,7 +48,7 @@ from medsae_ray.core.encoders.medclip import SwinGeometry
 from medsae_ray.core.storage import Store
 from medsae_ray.core.work import ShardWork
 from medsae_ray.stages.cluster import cluster
-from medsae_ray.stages.run import packages
+from medsae_ray.stages.made import packages
 from medsae_ray.stages.shards import map_shards
 
 RATIO, FLAT = 0.9, 0.1  # accepted: share of the slower half's rate; growth of the driver

@@ -37,8 +37,8 @@ from medsae_ray.core.encoders.medclip import SwinGeometry, build_vit, save_vit
 from medsae_ray.core.reading import Reading
 from medsae_ray.core.storage import Store
 from medsae_ray.stages.cluster import cluster
+from medsae_ray.stages.made import packages
 from medsae_ray.stages.pipeline import run_stage
-from medsae_ray.stages.run import packages
 from medsae_ray.stages.shards import map_shards
 
 ENGINES = ("loop", "ray")

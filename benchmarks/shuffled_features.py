@@ -21,8 +21,9 @@ from medsae_ray.core import schema
 from medsae_ray.core.artifact import Draft
 from medsae_ray.core.features import activation_matrix, readable
 from medsae_ray.core.storage import Store
+from medsae_ray.stages.made import Made
 from medsae_ray.stages.pipeline import STAGES
-from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.run import Run, Stage
 
 
 def shuffled(seed: int) -> Stage:

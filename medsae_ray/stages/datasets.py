@@ -20,9 +20,10 @@ from medsae_ray.core.splits import audit, hold_out
 from medsae_ray.core.storage import Folders, Images, Store, split_uri
 from medsae_ray.core.warnings import RunWarning
 from medsae_ray.stages.doubts import of_manifest
+from medsae_ray.stages.made import Made
 from medsae_ray.stages.organs import organ_rows, segmented
 from medsae_ray.stages.phantoms import drawn, hospitals, phantom_rows
-from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.run import Run, Stage
 
 
 def _what(run: Run) -> dict[str, Any]:

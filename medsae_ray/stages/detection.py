@@ -25,8 +25,9 @@ from medsae_ray.core.naming.prompts import detection_prompt
 from medsae_ray.core.naming.questions import TRIVIAL, Addresses, Concept, Need, Plan
 from medsae_ray.core.naming.talk import detect
 from medsae_ray.stages.asking import count_answers, looked_up
+from medsae_ray.stages.made import Made
 from medsae_ray.stages.naming import NAMED, in_flight, ledger_of, pictures_of
-from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.run import Run, Stage
 from medsae_ray.stages.samples import DETECTION, POOL, by_feature, naming_of
 from medsae_ray.stages.vlm import identity_of, session
 

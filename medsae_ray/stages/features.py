@@ -21,7 +21,8 @@ from medsae_ray.core.schema import METADATA
 from medsae_ray.core.warnings import RunWarning
 from medsae_ray.stages.copies import copied, feature_warnings
 from medsae_ray.stages.demands import task_demand
-from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.made import Made
+from medsae_ray.stages.run import Run, Stage
 from medsae_ray.stages.tries import COMPUTING, Tries
 
 T = TypeVar("T")

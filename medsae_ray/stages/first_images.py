@@ -13,7 +13,8 @@ from medsae_ray.core.features import column
 from medsae_ray.core.unreadable import ENOUGH, MISSING, SHARDS, advice, counted
 from medsae_ray.errors import DatasetError
 from medsae_ray.stages.datasets import image_folder
-from medsae_ray.stages.run import Made, Run
+from medsae_ray.stages.made import Made
+from medsae_ray.stages.run import Run
 
 
 class FirstImages:

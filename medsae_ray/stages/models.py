@@ -16,7 +16,8 @@ from medsae_ray.stages.datasets import image_store
 from medsae_ray.stages.demands import pool_demands
 from medsae_ray.stages.doubts import of_embeddings
 from medsae_ray.stages.first_images import FirstImages, refuse_none
-from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.made import Made
+from medsae_ray.stages.run import Run, Stage
 
 
 def _device(pool: Pool) -> str:

@@ -23,8 +23,9 @@ from medsae_ray.core.naming.verdict import ABSTAINED, DEAD, FAILED, INSUFFICIENT
 from medsae_ray.core.reading import Reading
 from medsae_ray.stages.asking import spent
 from medsae_ray.stages.datasets import image_store
+from medsae_ray.stages.made import Made
 from medsae_ray.stages.name_checks import TAKEN_BACK, checked
-from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.run import Run, Stage
 from medsae_ray.stages.samples import CHECK, NAMING, by_feature, naming_of
 from medsae_ray.stages.vlm import identity_of, session
 

@@ -11,7 +11,8 @@ from medsae_ray.core.datasets.organs import OrganWork, Ward
 from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.core.datasets.totalsegmentator import files, listed, metadata, segmentator_rows
 from medsae_ray.stages.demands import pool_demands
-from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.made import Made
+from medsae_ray.stages.run import Run, Stage
 
 POOL = Pool(cpus=0.1, reader_cpus=0.9)
 """Masks are inflated, which takes a CPU for each shard that is read; writing a part takes next to nothing."""

@@ -15,7 +15,8 @@ from medsae_ray.core.phantom import LABELS, METADATA, TRAINING_SEEDS, Hospital, 
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import RecipeError
 from medsae_ray.stages.demands import pool_demands
-from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.made import Made
+from medsae_ray.stages.run import Run, Stage
 
 PATIENTS_PER_SHARD = 64
 DRAWERS = Pool(actors=2, cpus=0.5)

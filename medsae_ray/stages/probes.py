@@ -11,7 +11,8 @@ from medsae_ray.core.artifact import Draft
 from medsae_ray.core.probe import Probed, ProbeWork, Sample, gathered, probe, probe_rows
 from medsae_ray.stages.demands import task_demand
 from medsae_ray.stages.features import features_parents, group_sums, labels_of
-from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.made import Made
+from medsae_ray.stages.run import Run, Stage
 from medsae_ray.stages.tries import COMPUTING, Tries
 
 SPACES = ("raw", "sae")

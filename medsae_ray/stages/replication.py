@@ -18,7 +18,8 @@ from medsae_ray.core.replicated import best_pairs, pair_table
 from medsae_ray.stages.datasets import image_store
 from medsae_ray.stages.demands import pool_demands, task_demand
 from medsae_ray.stages.features import features_parents, features_what, labels_of, measure
-from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.made import Made
+from medsae_ray.stages.run import Run, Stage
 
 
 def _dataset_features(run: Run, draft: Draft) -> Made:

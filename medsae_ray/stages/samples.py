@@ -21,7 +21,8 @@ from medsae_ray.core.naming.sampling import (
     naming_sample,
 )
 from medsae_ray.core.schema import METADATA
-from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.made import Made
+from medsae_ray.stages.run import Run, Stage
 
 NAMING, CHECK, DETECTION, POOL = "naming", "check", "detection", "pool"
 

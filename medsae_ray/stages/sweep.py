@@ -17,8 +17,9 @@ from medsae_ray.core.sweep import DIED, ranked, result_row
 from medsae_ray.errors import MedsaeError
 from medsae_ray.stages.closing import sweep_table
 from medsae_ray.stages.demands import train_demand
+from medsae_ray.stages.made import Made
 from medsae_ray.stages.pages import page_id, publish
-from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.run import Run, Stage
 from medsae_ray.stages.sweep_tasks import Task, train_all
 from medsae_ray.stages.train import SAE, job_of, settings_of, training_rows
 

@@ -23,7 +23,8 @@ from medsae_ray.core.sweep import DIED, Failure
 from medsae_ray.errors import DivergedError, MedsaeError, ShardError
 from medsae_ray.stages.checkpoints import newest_state, saver
 from medsae_ray.stages.cluster import own_error
-from medsae_ray.stages.run import Run, commit, now
+from medsae_ray.stages.made import commit, now
+from medsae_ray.stages.run import Run
 from medsae_ray.stages.tables import split_table
 from medsae_ray.stages.train import SPLITS, Job, made_of, train_here
 from medsae_ray.stages.tries import COMPUTING, READING, TRAINING, Tries

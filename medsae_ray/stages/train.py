@@ -38,7 +38,8 @@ from medsae_ray.core.warnings import RunWarning
 from medsae_ray.errors import ArtifactError, DatasetError, MedsaeError
 from medsae_ray.stages.checkpoints import Pace, from_bytes, newest, read_state, saver, to_bytes
 from medsae_ray.stages.demands import train_demand
-from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.made import Made
+from medsae_ray.stages.run import Run, Stage
 from medsae_ray.stages.tables import sample_rows, split_table
 from medsae_ray.stages.train_failures import Group, Judge, own_of
 from medsae_ray.stages.train_progress import Tell, show, teller, watched

