@@ -128,7 +128,7 @@ class Compute:
             # Begun in its turn: a shard that waits is not to blame for a worker that dies.
             suspect = self.tries.begin(piece, COMPUTING)
             self.tries.end(piece, READING)
-            if suspect and (written := self._written(shard)):
+            if (suspect or self.tries.was_written(piece)) and (written := self._written(shard)):
                 self.tries.end(piece, COMPUTING)
                 return _row(written)
             with _naming(shard):
@@ -137,6 +137,7 @@ class Compute:
                 turn.close()
             with _naming(shard):
                 receipt = self.writer.write(shard, part, self.work.rows[shard])
+            self.tries.written(piece)
             self.tries.end(piece, COMPUTING)
         return _row(receipt)
 

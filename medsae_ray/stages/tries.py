@@ -28,7 +28,7 @@ _CAUSES = {
     LOADING: "memory is the usual cause; fewer models at once (actors) take less",
     TRAINING: "memory is the usual cause; how.train.memory_gb: 0 takes less",
 }
-_ROOT, _SAID = "medsae-tries", "medsae-said"
+_ROOT, _SAID, _WRITTEN = "medsae-tries", "medsae-said", "it was written"
 _LISTEN_S = 5.0
 """Between two looks for what workers say."""
 _log = logging.getLogger(__name__)
@@ -127,6 +127,13 @@ class Tries:
     def end(self, piece: str, doing: str) -> None:
         """`piece` came to its end."""
         self.book.delete(self._prefix(piece, doing))
+
+    def written(self, piece: str) -> None:
+        """What is made of `piece` is kept for good, even if the news of it is lost with its node."""
+        self.book.put(self._prefix(piece, _WRITTEN))
+
+    def was_written(self, piece: str) -> bool:
+        return bool(self.book.keys(self._prefix(piece, _WRITTEN)))
 
     def died(self, tries: Iterable[str]) -> int:
         """How many of these were on nodes that are up."""

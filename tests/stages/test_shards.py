@@ -2,6 +2,7 @@ import dataclasses
 from itertools import pairwise
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from medsae_ray.config import Pool
@@ -12,7 +13,8 @@ from medsae_ray.core.reading import Reading
 from medsae_ray.core.storage import Store
 from medsae_ray.errors import ShardError
 from medsae_ray.stages.pipeline import run_stage
-from medsae_ray.stages.shards import map_shards
+from medsae_ray.stages.shards import Compute, Prepare, map_shards
+from medsae_ray.stages.tries import Tries
 from tests.faults import Killer, Raiser
 from tests.noted import SCHEMA, Noted, SlowWriter, spans
 from tests.small import DIM, SIZE, onnx_encoder, recipe_data, table_dataset
@@ -56,6 +58,18 @@ def test_a_killed_worker_changes_no_byte(ray_cluster: None, work: EmbedWork, tmp
     once = tmp_path / "struck"
     killed = parts(tmp_path / "killed", Killer(work, 3, half, once), "ray")
     assert once.exists() and killed == parts(tmp_path / "loop", work, "loop")
+
+
+def test_a_part_whose_receipt_was_lost_on_its_way_is_not_computed_again(
+    ray_cluster: None, work: EmbedWork, tmp_path: Path
+) -> None:
+    """A node may be lost between a part's end and its news: Ray asks for the shard again."""
+    writer = draft(tmp_path / "root").writer(schema.embeddings(DIM))
+    tries = Tries(2)
+    prepared = Prepare(work, tries)(pa.table({"shard": [3]}))
+    first = Compute(work, writer, tries)(prepared)
+    again = Compute(Raiser(work, 3, "compute"), writer, tries)(prepared)
+    assert again.equals(first) and again.num_rows == 1
 
 
 @pytest.mark.parametrize("half", ["prepare", "compute"])
