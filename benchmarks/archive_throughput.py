@@ -42,11 +42,11 @@ from rich.console import Console
 from rich.table import Table
 
 from medsae_ray.config import How, Pool
-from medsae_ray.core import schema
-from medsae_ray.core.artifact import Draft
+from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.artifact import Draft
+from medsae_ray.core.artifacts.store import Store
+from medsae_ray.core.artifacts.work import ShardWork
 from medsae_ray.core.encoders.medclip import SwinGeometry
-from medsae_ray.core.storage import Store
-from medsae_ray.core.work import ShardWork
 from medsae_ray.stages.cluster import cluster
 from medsae_ray.stages.made import packages
 from medsae_ray.stages.shards import map_shards

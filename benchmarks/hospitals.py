@@ -20,9 +20,9 @@ from rich.console import Console
 
 from medsae_ray import open_artifact
 from medsae_ray.config import Recipe, load_recipe
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.engine import Engine
 from medsae_ray.core.phantom import FINDINGS
-from medsae_ray.core.storage import Store
 from medsae_ray.stages.pipeline import STAGES, run_recipe
 from medsae_ray.stages.run import Run
 from medsae_ray.stages.vlm import cluster_engine

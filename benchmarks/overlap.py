@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from medsae_ray.config import Recipe, load_recipe
-from medsae_ray.core.storage import Store
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.stages.pipeline import STAGES, run_recipe, run_stage
 from medsae_ray.stages.run import Run
 

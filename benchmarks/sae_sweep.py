@@ -27,9 +27,9 @@ from rich.console import Console
 from safetensors.numpy import load
 
 from medsae_ray.config import Member, Recipe, Sweep, find_recipe, parse_recipe
-from medsae_ray.core import schema
-from medsae_ray.core.artifact import Artifact, Draft, open_artifact
-from medsae_ray.core.storage import Store
+from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.artifact import Artifact, Draft, open_artifact
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.stages.made import Made
 from medsae_ray.stages.run import Run, Stage
 from medsae_ray.stages.sweep import SWEEP

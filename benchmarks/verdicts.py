@@ -18,10 +18,10 @@ from rich.console import Console
 
 from medsae_ray.config import Recipe, load_recipe
 from medsae_ray.core.analysis.auroc import auroc
-from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.naming.controls import label_in
-from medsae_ray.core.storage import Store
 from medsae_ray.stages.pipeline import STAGES
 from medsae_ray.stages.run import Run
 from medsae_ray.stages.samples import DETECTION, by_feature

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from medsae_ray.config import Recipe
-    from medsae_ray.core.artifact import Artifact
+    from medsae_ray.core.artifacts.artifact import Artifact
     from medsae_ray.core.encoders.base import Encoder
 
 MOST = 1000
@@ -48,7 +48,7 @@ def query(
     run is not finished.
     """
     from medsae_ray.config import Recipe, load_recipe
-    from medsae_ray.core.schema import SPLITS
+    from medsae_ray.core.artifacts.schema import SPLITS
     from medsae_ray.errors import RecipeError
     from medsae_ray.service.finished import library_of, open_run
 
@@ -137,6 +137,6 @@ def load_sae(uri: str | PathLike[str]) -> LoadedSae:
 
 def open_artifact(uri: str | PathLike[str]) -> "Artifact":
     """A finished artifact: `.schema`, `.record`, `.table()`, `.part(i)`. Raises ArtifactError if it is not finished."""
-    from medsae_ray.core.artifact import open_artifact as open_
+    from medsae_ray.core.artifacts.artifact import open_artifact as open_
 
     return open_(str(uri))

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from medsae_ray import __version__
 from medsae_ray.config import load_recipe
-from medsae_ray.core.artifact import Artifact, open_artifact, verify
-from medsae_ray.core.schema import SPLITS
-from medsae_ray.core.storage import Store
+from medsae_ray.core.artifacts.artifact import Artifact, open_artifact, verify
+from medsae_ray.core.artifacts.schema import SPLITS
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import ArtifactError, MedsaeError
 from medsae_ray.signals import stopped, terminable
 

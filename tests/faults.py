@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from medsae_ray.core.work import ShardWork
+from medsae_ray.core.artifacts.work import ShardWork
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from medsae_ray.core.artifact import PartWriter, Receipt
+from medsae_ray.core.artifacts.artifact import PartWriter, Receipt
 
 SCHEMA = pa.schema([pa.field("shard", pa.int32(), nullable=False)])
 

@@ -23,7 +23,7 @@ import requests
 import yaml
 
 import medsae_ray
-from medsae_ray.core.artifact import verify
+from medsae_ray.core.artifacts.artifact import verify
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from medsae_ray.core.artifact import open_artifact, verify
+from medsae_ray.core.artifacts.artifact import open_artifact, verify
 from medsae_ray.signals import AGAIN_S, Terminated, stopped, terminable
 from tests.small import onnx_encoder, recipe_data, table_dataset
 

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 import pyarrow.fs as pafs
 
-from medsae_ray.core.storage import Images, Store
+from medsae_ray.core.artifacts.store import Images, Store
 
 MAX_FILE = 2**30  # bytes: larger files, archives for the most part, are read where they are
 _USED, _TEMPORARY = "used", "incoming"

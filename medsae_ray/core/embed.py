@@ -10,15 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from medsae_ray.core import schema
-from medsae_ray.core.artifact import Artifact, with_notes
+from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.artifact import Artifact, with_notes
+from medsae_ray.core.artifacts.layout import Layout
+from medsae_ray.core.artifacts.store import Images
 from medsae_ray.core.encoders import ENCODERS, encoder_preprocess, load_encoder
 from medsae_ray.core.encoders.base import Encoder
 from medsae_ray.core.images import Preprocess
-from medsae_ray.core.layout import Layout
 from medsae_ray.core.notes import notes_of
 from medsae_ray.core.reading import Reading, map_images
-from medsae_ray.core.storage import Images
 from medsae_ray.errors import ImageError
 
 

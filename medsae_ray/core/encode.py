@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from medsae_ray.core import schema
-from medsae_ray.core.artifact import Artifact
-from medsae_ray.core.layout import Layout, token_matrix
+from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.layout import Layout, token_matrix
 from medsae_ray.core.sae.checkpoint import sae_from_bytes
 from medsae_ray.core.sae.metrics import image_errors
 from medsae_ray.core.sae.model import SAE

@@ -24,9 +24,9 @@ from medsae_ray.core.analysis.entropy import null_comoments, shuffles
 from medsae_ray.core.analysis.overlap import Overlap
 from medsae_ray.core.analysis.units import UnitStats
 from medsae_ray.core.analysis.values import UnitValues
-from medsae_ray.core.artifact import Artifact, Receipt
+from medsae_ray.core.artifacts.artifact import Artifact, Receipt
+from medsae_ray.core.artifacts.layout import Layout, embedding_matrix
 from medsae_ray.core.datasets.rows import Policy, label_matrix
-from medsae_ray.core.layout import Layout, embedding_matrix
 
 GROUP = 16
 """Shards per partial sum. Fixed, so that the order of additions does not depend on the cluster."""

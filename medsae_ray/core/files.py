@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 import pyarrow.fs as pafs
 
-from medsae_ray.core.storage import Images, Store
+from medsae_ray.core.artifacts.store import Images, Store
 from medsae_ray.errors import ArtifactError, ImageError
 
 MAX_FILE = 2**30  # bytes of one file or archive member that are ever held

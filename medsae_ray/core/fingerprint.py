@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import fft
 
-from medsae_ray.core import schema
-from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.store import Images
 from medsae_ray.core.reading import Reading, map_images
-from medsae_ray.core.storage import Images
 from medsae_ray.errors import ImageError
 
 Hashes = NDArray[np.uint64]

@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 from scipy import stats
 
-from medsae_ray.core import schema
 from medsae_ray.core.analysis.values import Ints
+from medsae_ray.core.artifacts import schema
 from medsae_ray.core.findings import headed
 
 SOURCES = ("vlm", "label", "vocabulary")

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.layout import Layout, token_matrix
 from medsae_ray.core.encode import tokens_encoded
 from medsae_ray.core.images import Preprocess
-from medsae_ray.core.layout import Layout, token_matrix
 from medsae_ray.core.sae.model import SAE
 
 Pair = tuple[int, str]

@@ -20,9 +20,9 @@ from scipy import optimize, sparse, special
 
 from medsae_ray.core.analysis.auroc import Auroc, auroc
 from medsae_ray.core.analysis.values import Bools, Floats, UnitValues
-from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.layout import embedding_matrix
 from medsae_ray.core.features import GROUP, Labels, activation_matrix
-from medsae_ray.core.layout import embedding_matrix
 from medsae_ray.core.splits import uniform_hash
 
 MOST = 20_000

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from medsae_ray.core.schema import SPLITS
+from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.errors import DatasetError
 
 

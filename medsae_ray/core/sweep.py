@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from medsae_ray.core import schema
-from medsae_ray.core.artifact import Record
+from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.artifact import Record
 
 DIED = "died"
 """The reason of an SAE whose worker died too often."""

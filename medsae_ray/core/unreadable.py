@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from medsae_ray.core.artifact import Receipt
+from medsae_ray.core.artifacts.artifact import Receipt
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.files import outer_file
 from medsae_ray.core.reading import split_part
-from medsae_ray.core.storage import Store
 
 MISSING = "missing"
 ENOUGH = 32

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow.compute as pc
 
-from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.service.problems import Problem
 
 Sort = Literal[

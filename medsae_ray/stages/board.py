@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
-from medsae_ray.core.warnings import RunWarning
+from medsae_ray.core.artifacts.warnings import RunWarning
 
 RUNNING, DONE, THERE, FAILED, STOPPED = "running", "done", "already there", "failed", "stopped"
 """How a run or a stage stands; only a stage can be already there."""

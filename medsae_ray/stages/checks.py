@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 
 from medsae_ray.config import Recipe, Sae
-from medsae_ray.core.artifact import Artifact
-from medsae_ray.core.schema import SPLITS
+from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.errors import DatasetError, MedsaeError, RecipeError
 from medsae_ray.stages.run import Run
 

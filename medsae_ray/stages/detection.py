@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from medsae_ray.config import Recipe
-from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.findings import absent_name
 from medsae_ray.core.naming.controls import ControlRules, controls_of, fitting_labels, related_labels

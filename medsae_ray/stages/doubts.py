@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from medsae_ray.config import Recipe
-from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.layout import Layout
+from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.datasets.rows import label_matrix, label_names
 from medsae_ray.core.features import column, readable
-from medsae_ray.core.layout import Layout
 from medsae_ray.core.unreadable import counted
-from medsae_ray.core.warnings import RunWarning
 from medsae_ray.stages.run import Run
 
 NOT_OK_SHARE = 0.1

@@ -15,12 +15,12 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from medsae_ray.config.datasets import Dataset
+from medsae_ray.core.artifacts.patience import at_most
+from medsae_ray.core.artifacts.store import split_uri
 from medsae_ray.core.encoders import ENCODERS
 from medsae_ray.core.encoders.hub import is_id, snapshot
 from medsae_ray.core.naming.reply import one_line
 from medsae_ray.core.packing import Node, Unit, place
-from medsae_ray.core.patience import at_most
-from medsae_ray.core.storage import split_uri
 from medsae_ray.stages.datasets import image_folder
 from medsae_ray.stages.demands import Demand, hosted
 from medsae_ray.stages.needs import ASKING

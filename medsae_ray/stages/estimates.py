@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 from medsae_ray.config import Recipe
-from medsae_ray.core.artifact import RECORD, Artifact, Record
-from medsae_ray.core.layout import Layout
+from medsae_ray.core.artifacts.artifact import RECORD, Artifact, Record
+from medsae_ray.core.artifacts.layout import Layout
+from medsae_ray.core.artifacts.store import Store, split_uri
 from medsae_ray.core.naming.controls import CONTROLS
 from medsae_ray.core.naming.prompts import OTHER_NAMES
 from medsae_ray.core.naming.sampling import CHECK
 from medsae_ray.core.phantom import LABELS
-from medsae_ray.core.storage import Store, split_uri
 from medsae_ray.stages.needs import ASKING
 from medsae_ray.stages.phantoms import hospitals, wards
 from medsae_ray.stages.samples import DETECTION, NAMING

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from medsae_ray.config.datasets import Dataset
-from medsae_ray.core.artifact import Draft, Receipt
+from medsae_ray.core.artifacts.artifact import Draft, Receipt
 from medsae_ray.core.features import column
 from medsae_ray.core.unreadable import ENOUGH, MISSING, SHARDS, advice, counted
 from medsae_ray.errors import DatasetError

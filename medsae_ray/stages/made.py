@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
-from medsae_ray.core.artifact import Artifact, Draft, Receipt
+from medsae_ray.core.artifacts.artifact import Artifact, Draft, Receipt
 
 PACKAGES = (
     "medsae-ray",

@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Any
 
 from medsae_ray.config import Pool
-from medsae_ray.core import schema
-from medsae_ray.core.artifact import Draft, total
+from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.artifact import Draft, total
 from medsae_ray.core.embed import EmbedWork
 from medsae_ray.core.encode import EncodeWork
 from medsae_ray.core.encoders import ENCODERS, encoder_preprocess

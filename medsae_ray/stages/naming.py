@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from medsae_ray.config import Naming, Recipe
-from medsae_ray.core import schema
-from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.naming.engine import Engine, Usage, total
 from medsae_ray.core.naming.failures import Failures
 from medsae_ray.core.naming.ledger import Ledger, answers, replies

@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from medsae_ray.config import Pool, Recipe, TotalSegmentatorDataset
-from medsae_ray.core import schema
-from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.datasets.organs import OrganWork, Ward
 from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.core.datasets.totalsegmentator import files, listed, metadata, segmentator_rows

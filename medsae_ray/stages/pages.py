@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 
-from medsae_ray.core.storage import Store
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import ArtifactError
 from medsae_ray.stages.run import Run
 

@@ -8,11 +8,11 @@ import pyarrow as pa
 from PIL import Image
 
 from medsae_ray.config import PhantomDataset, Pool, Recipe
-from medsae_ray.core import schema
-from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.artifact import Artifact, Draft
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.rows import Rows, label_names
 from medsae_ray.core.phantom import LABELS, METADATA, TRAINING_SEEDS, Hospital, Study, patient
-from medsae_ray.core.storage import Store
 from medsae_ray.errors import RecipeError
 from medsae_ray.stages.demands import pool_demands
 from medsae_ray.stages.made import Made

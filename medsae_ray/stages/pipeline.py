@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from medsae_ray.config import Recipe
-from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.engine import Engine
 from medsae_ray.core.report.render import render_report
-from medsae_ray.core.storage import Store
 from medsae_ray.errors import RecipeError
 from medsae_ray.stages.checks import check
 from medsae_ray.stages.closing import (

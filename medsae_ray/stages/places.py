@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from medsae_ray.core.storage import Store
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import RecipeError
 
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"

@@ -6,10 +6,10 @@ from typing import Any
 from rich.console import Console
 
 from medsae_ray.config import Recipe
-from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.privacy import KEY_FILE
 from medsae_ray.core.packing import spelt
-from medsae_ray.core.storage import Store
 from medsae_ray.errors import MedsaeError
 from medsae_ray.stages.capacity import Capacity
 from medsae_ray.stages.demands import Demand, hosted

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from medsae_ray.config import Pool, Recipe
-from medsae_ray.core import schema
 from medsae_ray.core.analysis.replication import Correlations, Replication, Rules, replicate
-from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.features import column
 from medsae_ray.core.fingerprint import FingerprintWork, Prints, duplicates
 from medsae_ray.core.reading import Reading

@@ -8,10 +8,11 @@ import pyarrow as pa
 from scipy import sparse
 
 from medsae_ray.config import Naming, Recipe
-from medsae_ray.core import schema
-from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.artifact import Artifact, Draft
+from medsae_ray.core.artifacts.layout import Layout, embedding_matrix
+from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.features import activation_matrix, column, one_readable, readable
-from medsae_ray.core.layout import Layout, embedding_matrix
 from medsae_ray.core.naming.candidates import SUFFICIENT, Candidates, Sample
 from medsae_ray.core.naming.sampling import (
     DetectionDesign,
@@ -20,7 +21,6 @@ from medsae_ray.core.naming.sampling import (
     detection_sample,
     naming_sample,
 )
-from medsae_ray.core.schema import METADATA
 from medsae_ray.stages.made import Made
 from medsae_ray.stages.run import Run, Stage
 

@@ -12,7 +12,9 @@ import pyarrow as pa
 from medsae_ray.config import Recipe
 from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.analysis.values import Floats
-from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.artifacts.artifact import Artifact, Draft
+from medsae_ray.core.artifacts.schema import METADATA
+from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.findings import absent_name
 from medsae_ray.core.naming import verdict
@@ -33,8 +35,6 @@ from medsae_ray.core.naming.scores import (
     score,
 )
 from medsae_ray.core.naming.verdict import Trial, Untested
-from medsae_ray.core.schema import METADATA
-from medsae_ray.core.warnings import RunWarning
 from medsae_ray.stages.detection import ControlNames, asked_of, concepts_of, sample_images
 from medsae_ray.stages.features import deciding
 from medsae_ray.stages.made import Made

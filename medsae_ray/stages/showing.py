@@ -6,8 +6,8 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
-from medsae_ray.core.artifact import RECORD, Artifact, open_artifact
-from medsae_ray.core.storage import Store, split_uri
+from medsae_ray.core.artifacts.artifact import RECORD, Artifact, open_artifact
+from medsae_ray.core.artifacts.store import Store, split_uri
 from medsae_ray.errors import ArtifactError
 
 SHOWN = 300

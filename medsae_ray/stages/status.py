@@ -36,8 +36,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from medsae_ray.core.patience import at_most
-from medsae_ray.core.storage import Store
+from medsae_ray.core.artifacts.patience import at_most
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import ArtifactError
 from medsae_ray.stages.board import RUNNING, Board, StageNow
 

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 from rich.markup import escape
 
-from medsae_ray.core import schema
-from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.report.sweep import render_sweep
 from medsae_ray.core.sae.defaults import check_fits
 from medsae_ray.core.sweep import DIED, ranked, result_row

@@ -17,7 +17,7 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
-from medsae_ray.core.artifact import Draft
+from medsae_ray.core.artifacts.artifact import Draft
 from medsae_ray.core.sae.normalise import Normalisation
 from medsae_ray.core.sweep import DIED, Failure
 from medsae_ray.errors import DivergedError, MedsaeError, ShardError

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from medsae_ray.config import Train
-from medsae_ray.core.artifact import Artifact, Receipt
-from medsae_ray.core.disk import writing
-from medsae_ray.core.layout import Layout, token_matrix
+from medsae_ray.core.artifacts.artifact import Artifact, Receipt
+from medsae_ray.core.artifacts.layout import Layout, token_matrix
+from medsae_ray.core.artifacts.write_errors import writing
 from medsae_ray.core.sae.table import Table, write_table
 from medsae_ray.errors import DatasetError, MedsaeError
 

@@ -23,18 +23,18 @@ from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 
 from medsae_ray.config import Sae, Train
-from medsae_ray.core.artifact import Artifact, Draft, Record, sha256
+from medsae_ray.core.artifacts.artifact import Artifact, Draft, Record, sha256
+from medsae_ray.core.artifacts.layout import Layout
+from medsae_ray.core.artifacts.store import Store
+from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.features import readable
-from medsae_ray.core.layout import Layout
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.defaults import SAMPLE, Spread, check_fits, choose, open_settings, spread
 from medsae_ray.core.sae.fit import Ending, EpochLog, fit
 from medsae_ray.core.sae.ranks import Ranks
 from medsae_ray.core.sae.table import Table
-from medsae_ray.core.storage import Store
 from medsae_ray.core.unreadable import counted
-from medsae_ray.core.warnings import RunWarning
 from medsae_ray.errors import ArtifactError, DatasetError, MedsaeError
 from medsae_ray.stages.checkpoints import Pace, from_bytes, newest, read_state, saver, to_bytes
 from medsae_ray.stages.demands import train_demand

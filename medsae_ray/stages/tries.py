@@ -17,7 +17,7 @@ from typing import Protocol
 import ray
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_list, _internal_kv_put
 
-from medsae_ray.core.patience import heard_by
+from medsae_ray.core.artifacts.patience import heard_by
 from medsae_ray.errors import ShardError
 
 READING, COMPUTING, LOADING, TRAINING = "it was read", "it was computed", "the model was loaded", "it was trained"

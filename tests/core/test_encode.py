@@ -8,17 +8,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsae_ray.core import schema
-from medsae_ray.core.artifact import Artifact, Draft
+from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.artifact import Artifact, Draft
+from medsae_ray.core.artifacts.layout import embedding_matrix
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.encode import EncodeWork
-from medsae_ray.core.layout import embedding_matrix
 from medsae_ray.core.sae.architectures import build
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.metrics import reconstruction
 from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.sae.normalise import Normalisation
-from medsae_ray.core.storage import Store
 from tests.core.sae.planted import CENTRED, planted, stir
 
 Make = Callable[[], SAEConfig]

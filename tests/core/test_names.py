@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from medsae_ray.core import schema
+from medsae_ray.core.artifacts import schema
 from medsae_ray.core.features import FeatureWork
 from medsae_ray.core.findings import absent_name, headed, notable
 from medsae_ray.core.names import atlas, label_names

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.core.datasets.rows import Rows, to_manifest
-from medsae_ray.core.schema import SPLITS
 from medsae_ray.core.splits import audit, hold_out, index_images, patient_splits, uniform_hash
 from medsae_ray.errors import DatasetError
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medsae_ray.core import schema
-from medsae_ray.core.artifact import Record
+from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.artifact import Record
 from medsae_ray.core.sweep import Failure, pareto_fronts, ranked, result_row, settings_text
 
 costs = st.integers(0, 6).map(float)

@@ -15,7 +15,7 @@ PNG = {"content-type": "image/png"}
 
 def stored(small: Small) -> dict[str, tuple[list[int], list[float]]]:
     """What the batch run wrote for each image."""
-    from medsae_ray.core.storage import Store
+    from medsae_ray.core.artifacts.store import Store
 
     (folder,) = (name for name in Store(small.root).folders() if name.startswith("activations-"))
     from medsae_ray import open_artifact
@@ -27,7 +27,7 @@ def stored(small: Small) -> dict[str, tuple[list[int], list[float]]]:
 
 def uri_of(small: Small) -> dict[str, str]:
     from medsae_ray import open_artifact
-    from medsae_ray.core.storage import Store
+    from medsae_ray.core.artifacts.store import Store
 
     (folder,) = (name for name in Store(small.root).folders() if name.startswith("manifest-"))
     table = open_artifact(f"{small.root}/{folder}").table(["image_id", "uri"])

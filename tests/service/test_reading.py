@@ -11,7 +11,7 @@ from PIL import Image
 from medsae_ray import open_artifact
 from medsae_ray.config import parse_recipe
 from medsae_ray.config.what import Images
-from medsae_ray.core.storage import Store
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.service.app import Desk, make_app
 from medsae_ray.service.finished import open_run
 from medsae_ray.service.uploads import Uploads

@@ -9,8 +9,8 @@ from PIL import Image
 from rich.console import Console
 
 from medsae_ray.config import parse_recipe
-from medsae_ray.core.artifact import Artifact, verify
-from medsae_ray.core.storage import Store
+from medsae_ray.core.artifacts.artifact import Artifact, verify
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.stages.pipeline import STAGES, run_stage
 from medsae_ray.stages.run import Run
 from tests.core.datasets import layouts

@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 from rich.console import Console
 
 from medsae_ray.config import Recipe, parse_recipe
-from medsae_ray.core.artifact import open_artifact
+from medsae_ray.core.artifacts.artifact import open_artifact
 from medsae_ray.errors import ShardError
 from medsae_ray.service.app import Desk, make_app
 from medsae_ray.service.finished import open_run

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from medsae_ray.config import parse_recipe
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.prompts import question
-from medsae_ray.core.storage import Store
 from medsae_ray.stages.board import Board
 from medsae_ray.stages.metrics import COUNTERS, GAUGES, RayMetrics
 from medsae_ray.stages.pipeline import run_stage

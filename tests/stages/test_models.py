@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medsae_ray.config import parse_recipe
-from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.encoders import load_encoder
 from medsae_ray.core.encoders.hub import snapshot
 from medsae_ray.stages.pipeline import run_stage

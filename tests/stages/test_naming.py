@@ -17,9 +17,9 @@ import ray
 import yaml
 
 from medsae_ray.config import find_recipe
-from medsae_ray.core.artifact import open_artifact
+from medsae_ray.core.artifacts.artifact import open_artifact
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.ledger import Ledger, answers, replies
-from medsae_ray.core.storage import Store
 from medsae_ray.stages.engine import ServeEngine
 
 TRIALS = int(os.environ.get("MEDSAE_KILL_TRIALS", "1"))

@@ -10,7 +10,7 @@ import pytest
 from nibabel.filebasedimages import ImageFileError
 
 from medsae_ray.config import Paths, TotalSegmentatorDataset, parse_recipe
-from medsae_ray.core.artifact import Artifact, open_artifact
+from medsae_ray.core.artifacts.artifact import Artifact, open_artifact
 from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.combine import combine
 from medsae_ray.core.datasets.organs import OrganWork

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medsae_ray.core.storage import Store
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import RecipeError
 from medsae_ray.stages.pipeline import run_recipe, run_stage
 from medsae_ray.stages.places import check_place, check_seen

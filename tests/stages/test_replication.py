@@ -12,7 +12,7 @@ from PIL import Image
 
 import medsae_ray
 from medsae_ray.config import Recipe, find_recipe, parse_recipe
-from medsae_ray.core.artifact import open_artifact
+from medsae_ray.core.artifacts.artifact import open_artifact
 from medsae_ray.errors import RecipeError
 from medsae_ray.stages.pipeline import run_recipe, run_stage
 from tests.small import SIZE, onnx_encoder

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from medsae_ray.core.artifact import Draft
-from medsae_ray.core.storage import Store
+from medsae_ray.core.artifacts.artifact import Draft
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.stages.made import Made
 from medsae_ray.stages.run import Run, Stage
 from medsae_ray.stages.summary import overlap

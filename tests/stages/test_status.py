@@ -13,8 +13,8 @@ import pytest
 
 from medsae_ray.cli import main
 from medsae_ray.config import parse_recipe
-from medsae_ray.core.artifact import open_artifact
-from medsae_ray.core.storage import Store
+from medsae_ray.core.artifacts.artifact import open_artifact
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import MedsaeError
 from medsae_ray.stages import status
 from medsae_ray.stages.board import DONE, Board
@@ -167,7 +167,7 @@ def test_the_command_does_not_need_ray(tmp_path: Path) -> None:
 
 def test_a_killed_run_is_told_from_one_that_runs(tmp_path: Path) -> None:
     code = (
-        "import os, signal, time; from medsae_ray.core.storage import Store;"
+        "import os, signal, time; from medsae_ray.core.artifacts.store import Store;"
         "from medsae_ray.stages.board import Board; from medsae_ray.stages.progress import listened;"
         "from medsae_ray.stages.status import StatusFile; StatusFile.every_s = 0.1; board = Board();"
         f"file = StatusFile(Store({str(tmp_path)!r}), 'r')\n"

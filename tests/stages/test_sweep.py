@@ -13,7 +13,7 @@ from rich.console import Console
 
 from medsae_ray.cli import main
 from medsae_ray.config import Recipe, parse_recipe
-from medsae_ray.core.artifact import open_artifact, verify
+from medsae_ray.core.artifacts.artifact import open_artifact, verify
 from medsae_ray.errors import MedsaeError, RecipeError
 from medsae_ray.stages.pipeline import run_stage
 from tests.small import onnx_encoder, recipe_data, table_dataset

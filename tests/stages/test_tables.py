@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from medsae_ray.config import Train, parse_recipe
-from medsae_ray.core.artifact import Artifact, open_artifact
+from medsae_ray.core.artifacts.artifact import Artifact, open_artifact
 from medsae_ray.errors import DatasetError, MedsaeError
 from medsae_ray.stages import tables
 from medsae_ray.stages.pipeline import run_stage

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import ray
 
-from medsae_ray.core.patience import patiently
+from medsae_ray.core.artifacts.patience import patiently
 from medsae_ray.errors import ShardError
 from medsae_ray.stages.tries import ControlService, Tries, _answers, standing, this_node
 
@@ -111,7 +111,7 @@ def test_the_driver_tells_once_what_its_workers_wait_for(
     heard = [r.getMessage() for r in caplog.records if r.name == "medsae_ray.stages.tries"]
     assert len(heard) == 1 and heard[0].startswith("s3://b does not answer (AWS Error SLOW_DOWN) and is waited for")
     assert not ward.book.lines
-    monkeypatch.setattr("medsae_ray.core.patience._hears", [])
+    monkeypatch.setattr("medsae_ray.core.artifacts.patience._hears", [])
 
 
 def test_a_node_whose_raylet_does_not_answer_is_not_up() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from medsae_ray.config import Recipe, parse_recipe
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.ledger import Ledger, answers
-from medsae_ray.core.storage import Store
 from medsae_ray.errors import EngineError
 from medsae_ray.stages.pipeline import run_recipe
 from tests.core.naming.plain_engine import reply

@@ -12,7 +12,7 @@ import pytest
 
 from medsae_ray import load_sae, open_artifact, query
 from medsae_ray.config import parse_recipe
-from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.encoders.hub import snapshot
 from medsae_ray.core.words.vocabulary import embed_terms, unit
 from medsae_ray.errors import EncoderError, RecipeError

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from medsae_ray.core.analysis.values import Floats, Ints, UnitValues, unit_values
-from medsae_ray.core.schema import HISTOGRAM_BINS
+from medsae_ray.core.artifacts.schema import HISTOGRAM_BINS
 from medsae_ray.errors import ArtifactError
 
 Ids: TypeAlias = Sequence[str] | NDArray[np.str_]

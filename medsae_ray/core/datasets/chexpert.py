@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from medsae_ray.core.artifact import sha256
+from medsae_ray.core.artifacts.artifact import sha256
 from medsae_ray.core.datasets.columns import data_row, file_data, label, read_table, required, text
 from medsae_ray.core.datasets.rows import Reader, Rows
 from medsae_ray.core.labels import CHEXPERT as LABELS

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from medsae_ray.core.artifacts.store import split_uri
 from medsae_ray.core.datasets.delimited import PLAIN, Form, delimited
 from medsae_ray.core.datasets.label_values import ALLOWED, BLANK, meanings, plain
-from medsae_ray.core.storage import split_uri
 from medsae_ray.errors import DatasetError
 
 

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from medsae_ray.core.artifact import sha256
+from medsae_ray.core.artifacts.artifact import sha256
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.columns import file_data
 from medsae_ray.core.datasets.rows import Reader, Rows
 from medsae_ray.core.datasets.scan import File, Scan, scan
 from medsae_ray.core.datasets.table import table_rows
 from medsae_ray.core.dicom.header import METADATA
-from medsae_ray.core.storage import Store
 from medsae_ray.errors import DatasetError
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from medsae_ray.core.artifact import sha256
+from medsae_ray.core.artifacts.artifact import sha256
+from medsae_ray.core.artifacts.store import Store, split_uri
 from medsae_ray.core.datasets.columns import data_row, file_data, read_table, required, text
 from medsae_ray.core.datasets.rows import Reader, Rows
-from medsae_ray.core.storage import Store, split_uri
 from medsae_ray.errors import DatasetError
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from medsae_ray.core import schema
+from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.files import Found, fetch, opened, walk
 from medsae_ray.core.nifti import AXES, Volume, header_shape
-from medsae_ray.core.storage import Store
 from medsae_ray.errors import DatasetError, ImageError
 
 VOLUMES = {"ct.nii.gz": "CT", "mri.nii.gz": "MR"}

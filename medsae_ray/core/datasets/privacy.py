@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from medsae_ray.core.disk import writing
-from medsae_ray.core.storage import Store, split_uri
+from medsae_ray.core.artifacts.store import Store, split_uri
+from medsae_ray.core.artifacts.write_errors import writing
 from medsae_ray.errors import RecipeError
 
 KEY_FILE = "id-key"

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from medsae_ray.core import schema
+from medsae_ray.core.artifacts import schema
 from medsae_ray.core.splits import index_images, patient_splits
 from medsae_ray.errors import DatasetError
 

@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import BinaryIO, NamedTuple
 
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.dicom import Header, pixel_digest, read_header
 from medsae_ray.core.files import (
     MAX_DEPTH,
@@ -38,7 +39,6 @@ from medsae_ray.core.files import (
     usable,
     walk,
 )
-from medsae_ray.core.storage import Store
 from medsae_ray.errors import DatasetError, ImageError
 
 READERS = min(32, 4 * (os.cpu_count() or 1))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from medsae_ray.core.artifact import sha256
+from medsae_ray.core.artifacts.artifact import sha256
 from medsae_ray.core.datasets.columns import data_row, file_data, filled, label, patients, read_table, text, trimmed
 from medsae_ray.core.datasets.delimited import Form
 from medsae_ray.core.datasets.rows import Reader, Rows

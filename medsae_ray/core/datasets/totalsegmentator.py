@@ -26,13 +26,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from medsae_ray.core.artifact import sha256
+from medsae_ray.core.artifacts.artifact import sha256
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.columns import other_columns, read_table, text
 from medsae_ray.core.datasets.organs import VOLUMES, OrganWork, Seen, Ward, scans, seen, wards
 from medsae_ray.core.datasets.rows import Reader, Rows
 from medsae_ray.core.datasets.windows import ct_window
 from medsae_ray.core.files import fetch
-from medsae_ray.core.storage import Store
 from medsae_ray.errors import DatasetError, ImageError
 
 if TYPE_CHECKING:

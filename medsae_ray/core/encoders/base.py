@@ -13,10 +13,10 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from medsae_ray.core.artifacts.store import local_copy
 from medsae_ray.core.encoders.checkpoint import content_hash, resolve
 from medsae_ray.core.encoders.inputs import ImageLike, listed, opened
 from medsae_ray.core.images import Preprocess
-from medsae_ray.core.storage import local_copy
 from medsae_ray.errors import EncoderError, ImageError
 
 

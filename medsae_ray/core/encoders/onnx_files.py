@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from medsae_ray.core.artifacts.store import local_copy, split_uri
 from medsae_ray.core.encoders.checkpoint import cache_dir, content_hash, resolve
 from medsae_ray.core.encoders.onnx_graph import outside, read_graph
-from medsae_ray.core.storage import local_copy, split_uri
 from medsae_ray.errors import EncoderError
 
 

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from medsae_ray.core.schema import conform
-from medsae_ray.core.storage import Store
+from medsae_ray.core.artifacts.schema import conform
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import ArtifactError
 
 _NAME = re.compile(r"rows-([0-9a-f]{32})\.parquet")

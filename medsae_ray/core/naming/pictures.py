@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 from PIL import Image
 
+from medsae_ray.core.artifacts.store import Images
 from medsae_ray.core.reading import Reading
-from medsae_ray.core.storage import Images
 from medsae_ray.errors import ImageError
 
 BLANK = "blank"

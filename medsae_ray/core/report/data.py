@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from medsae_ray.core.analysis.auroc import Auroc
+from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.verdict import PaperCount
 from medsae_ray.core.patch_maps import Pair, PatchMap
-from medsae_ray.core.warnings import RunWarning
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.analysis.units import HISTOGRAM_LOG2
+from medsae_ray.core.artifacts.schema import HISTOGRAM_BINS
 from medsae_ray.core.findings import absent_name, headed, notable
 from medsae_ray.core.patch_maps import Pair, PatchMap
 from medsae_ray.core.report.charts import (
@@ -30,7 +31,6 @@ from medsae_ray.core.report.name_tests import NameTest
 from medsae_ray.core.report.overlay import overlay_url
 from medsae_ray.core.report.text import count, known
 from medsae_ray.core.report.thumbnails import data_url
-from medsae_ray.core.schema import HISTOGRAM_BINS
 from medsae_ray.errors import ArtifactError
 
 THUMBNAILS = 8

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 from scipy import stats
 
-from medsae_ray.core import schema
 from medsae_ray.core.analysis.values import Floats
+from medsae_ray.core.artifacts import schema
 from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.words.vocabulary import unit
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 from scipy import sparse
 
 from medsae_ray.core.analysis.values import Floats
-from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.features import activation_matrix, column
 from medsae_ray.core.words.align import Space, exceedance
 from medsae_ray.core.words.lexical import Documents

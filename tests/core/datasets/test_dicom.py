@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from medsae_ray.config import DicomDataset, Paths, parse_recipe
-from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.core.reading import Reading
-from medsae_ray.core.storage import Store
 from medsae_ray.errors import DatasetError
 from medsae_ray.stages.pipeline import run_stage
 from tests.hostile_files import nested_zip, zipped

@@ -9,7 +9,7 @@ import pytest
 
 from medsae_ray.config import Paths, TotalSegmentatorDataset, parse_recipe
 from medsae_ray.core import reading
-from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.core.datasets.windows import ct_window

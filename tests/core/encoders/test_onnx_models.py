@@ -9,11 +9,11 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto
 
+from medsae_ray.core.artifacts.store import local_copy
 from medsae_ray.core.encoders import checkpoint as downloads
 from medsae_ray.core.encoders import load_encoder
 from medsae_ray.core.encoders.checkpoint import content_hash
 from medsae_ray.core.encoders.onnx import Onnx
-from medsae_ray.core.storage import local_copy
 from medsae_ray.errors import EncoderError
 from tests.core.encoders import small_onnx as small
 from tests.core.encoders.test_checkpoint import Response

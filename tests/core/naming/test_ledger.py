@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.ledger import Ledger, answers, replies
-from medsae_ray.core.storage import Store
 from medsae_ray.errors import ArtifactError
 
 
@@ -125,7 +125,7 @@ def test_no_interleaving_of_appends_and_kills_loses_a_finished_answer(steps: lis
 WRITER = """
 import sys
 from medsae_ray.core.naming.ledger import Ledger, answers
-from medsae_ray.core.storage import Store
+from medsae_ray.core.artifacts.store import Store
 book = Ledger(Store(sys.argv[1]), answers())
 for n in range(10**6):
     book.append([{"address": f"{sys.argv[2]}{n}", "image_id": "i", "name": "x", "p_yes": 0.5, "mass": 1.0}])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from medsae_ray.core import schema
+from medsae_ray.core.artifacts import schema
 from medsae_ray.core.naming.metadata import BestColumn
 from medsae_ray.core.naming.scores import LabelScore, Score, beats, control, score
 from medsae_ray.core.naming.verdict import (

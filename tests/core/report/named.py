@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from medsae_ray.core import schema
 from medsae_ray.core.analysis.auroc import Auroc
+from medsae_ray.core.artifacts import schema
 from medsae_ray.core.names import atlas
 from medsae_ray.core.naming import verdict
 from medsae_ray.core.naming.engine import Usage

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageFilter
 
-from medsae_ray.core import schema
+from medsae_ray.core.artifacts import schema
 from medsae_ray.core.report.data import EntropySummary, Finding, ReportData
 
 LABELS = [

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 import medsae_ray
-from medsae_ray.core import schema
+from medsae_ray.core.artifacts import schema
 from medsae_ray.core.patch_maps import Pair, PatchMap, Square
 from medsae_ray.core.report.data import EntropySummary, Finding, Patches, ReplicationReport, ReportData
 from medsae_ray.core.report.render import render_report

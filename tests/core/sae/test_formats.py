@@ -9,14 +9,14 @@ from safetensors.torch import load, save
 
 from medsae_ray.api import load_sae
 from medsae_ray.cli import main
-from medsae_ray.core.artifact import Artifact, Draft, verify
+from medsae_ray.core.artifacts.artifact import Artifact, Draft, verify
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.sae.architectures import build
 from medsae_ray.core.sae.checkpoint import StoredSAE, sae_to_bytes
 from medsae_ray.core.sae.formats.convert import FORMATS, export_sae, exported, import_sae
 from medsae_ray.core.sae.formats.fold import folded
 from medsae_ray.core.sae.metrics import reconstruction
 from medsae_ray.core.sae.normalise import Normalisation
-from medsae_ray.core.storage import Store
 from medsae_ray.errors import ArtifactError, RecipeError
 from tests.core.sae import planted
 

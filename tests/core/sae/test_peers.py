@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from medsae_ray.api import load_sae
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.sae.formats.convert import export_sae, import_sae
-from medsae_ray.core.storage import Store
 from tests.core.sae.test_formats import HELD, artifact, rows, trained
 
 ROOT = Path(__file__).resolve().parents[3]

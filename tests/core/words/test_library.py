@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from medsae_ray.core import schema
-from medsae_ray.core.artifact import Artifact
+from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.naming import verdict
 from medsae_ray.core.words.align import Space
 from medsae_ray.core.words.library import Library, Listener, name_texts

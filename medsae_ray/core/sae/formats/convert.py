@@ -6,12 +6,12 @@ Legend: see model.py.
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from medsae_ray.core.artifact import Artifact, Draft, sha256
+from medsae_ray.core.artifacts.artifact import Artifact, Draft, sha256
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.sae.checkpoint import StoredSAE, sae_from_bytes, sae_to_bytes
 from medsae_ray.core.sae.formats import dictionary_learning, saelens, sail, sparsify
 from medsae_ray.core.sae.formats.files import Files
 from medsae_ray.core.sae.formats.fold import folded
-from medsae_ray.core.storage import Store
 from medsae_ray.errors import ArtifactError, RecipeError
 
 

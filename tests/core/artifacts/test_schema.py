@@ -1,8 +1,8 @@
 import pyarrow as pa
 import pytest
 
-from medsae_ray.core import schema
-from medsae_ray.core.schema import conform
+from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.schema import conform
 from medsae_ray.errors import ArtifactError
 
 EMBEDDINGS = schema.embeddings(2)

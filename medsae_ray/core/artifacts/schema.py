@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from medsae_ray.core.layout import Layout
+from medsae_ray.core.artifacts.layout import Layout
 from medsae_ray.errors import ArtifactError
 
 SPLITS = ("sae", "naming", "detection")

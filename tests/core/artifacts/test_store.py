@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from medsae_ray.core.storage import Store, local_copy, split_uri
+from medsae_ray.core.artifacts.store import Store, local_copy, split_uri
 from medsae_ray.errors import ArtifactError
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from medsae_ray.core.disk import CAUSES, writing
-from medsae_ray.core.storage import Store
+from medsae_ray.core.artifacts.store import Store
+from medsae_ray.core.artifacts.write_errors import CAUSES, writing
 from medsae_ray.errors import ArtifactError
 
 

@@ -18,8 +18,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medsae_ray.core.schema import conform
-from medsae_ray.core.storage import Store
+from medsae_ray.core.artifacts.schema import conform
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import ArtifactError
 
 RECORD = "record.json"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from medsae_ray.core import patience
-from medsae_ray.core.patience import PatientFile, at_most, passes, patiently
-from medsae_ray.core.storage import Store
+from medsae_ray.core.artifacts import patience
+from medsae_ray.core.artifacts.patience import PatientFile, at_most, passes, patiently
+from medsae_ray.core.artifacts.store import Store
 from tests.outage import SETTINGS, Door, store
 
 # As pyarrow 24 says it, of a server that answered so.

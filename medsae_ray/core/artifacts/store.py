@@ -15,8 +15,8 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from medsae_ray.core.disk import writing
-from medsae_ray.core.patience import PatientFile, patiently
+from medsae_ray.core.artifacts.patience import PatientFile, patiently
+from medsae_ray.core.artifacts.write_errors import writing
 from medsae_ray.errors import ArtifactError
 
 T = TypeVar("T")

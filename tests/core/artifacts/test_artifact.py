@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from medsae_ray.core.artifact import Draft, Receipt, fingerprint, open_artifact, part_name, verify
-from medsae_ray.core.schema import embeddings
-from medsae_ray.core.storage import Store
+from medsae_ray.core.artifacts.artifact import Draft, Receipt, fingerprint, open_artifact, part_name, verify
+from medsae_ray.core.artifacts.schema import embeddings
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import ArtifactError
 
 SCHEMA = embeddings(2)
@@ -102,7 +102,7 @@ def test_the_first_commit_stands(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["missing", "2 of"])
 def test_nothing_half_there_is_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
-    monkeypatch.setattr("medsae_ray.core.artifact.SHOWN_AFTER_S", (0.0, 0.01))
+    monkeypatch.setattr("medsae_ray.core.artifacts.artifact.SHOWN_AFTER_S", (0.0, 0.01))
     made = draft(tmp_path)
     parts = [made.writer(SCHEMA).write(s, rows(3), 3) for s in range(3)]
     lacking = tmp_path / made.name / "part-00001.parquet"
@@ -117,7 +117,7 @@ def test_nothing_half_there_is_committed(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_file_that_a_shared_disk_shows_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medsae_ray.core.artifact.SHOWN_AFTER_S", (0.0, 0.3, 0.3))
+    monkeypatch.setattr("medsae_ray.core.artifacts.artifact.SHOWN_AFTER_S", (0.0, 0.3, 0.3))
     made = draft(tmp_path)
     part = made.writer(SCHEMA).write(0, rows(3), 3)
     folder = tmp_path / made.name

@@ -2,8 +2,8 @@
 
 import pytest
 
-from medsae_ray.core import warnings
-from medsae_ray.core.warnings import RunWarning, distinct
+from medsae_ray.core.artifacts import warnings
+from medsae_ray.core.artifacts.warnings import RunWarning, distinct
 
 
 def test_a_code_has_to_be_documented():

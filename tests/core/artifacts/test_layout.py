@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from medsae_ray.core import schema
-from medsae_ray.core.artifact import Artifact, Draft
-from medsae_ray.core.layout import Layout, embedding_matrix, token_matrix
-from medsae_ray.core.storage import Store
+from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.artifact import Artifact, Draft
+from medsae_ray.core.artifacts.layout import Layout, embedding_matrix, token_matrix
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import ArtifactError
 
 LAYOUTS = [Layout(5), Layout(5, (1, 1)), Layout(3, (2, 4))]
