@@ -11,10 +11,10 @@ import numpy as np
 from archive_images import encoded, films
 from PIL import Image
 
-from medsae_ray.core.dicom import Dicom
 from medsae_ray.core.encoders import load_encoder
-from medsae_ray.core.images import Preprocess, read_image
-from medsae_ray.core.nifti import Volume
+from medsae_ray.core.images.decode import Preprocess, read_image
+from medsae_ray.core.images.dicom import Dicom
+from medsae_ray.core.images.nifti import Volume
 from tests.medical import dicom, nifti
 
 GRID = Preprocess(size=224)

@@ -33,9 +33,9 @@ from medsae_ray.config import How, Pool, parse_recipe
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.embed import EmbedWork
+from medsae_ray.core.encoders.embedding import EmbedWork
 from medsae_ray.core.encoders.medclip import SwinGeometry, build_vit, save_vit
-from medsae_ray.core.reading import Reading
+from medsae_ray.core.images.reader import Reading
 from medsae_ray.stages.cluster import cluster
 from medsae_ray.stages.made import packages
 from medsae_ray.stages.pipeline import run_stage

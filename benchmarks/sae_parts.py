@@ -30,10 +30,10 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from medsae_ray.core.sae.architectures import build
+from medsae_ray.core.sae.matmul import product
 from medsae_ray.core.sae.normalise import Normalisation
-from medsae_ray.core.sae.products import product
-from medsae_ray.core.sae.table import Table
 from medsae_ray.core.sae.training import Training, row_order
+from medsae_ray.core.sae.training_table import Table
 
 T = TypeVar("T")
 STEPS = 5

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medsae_ray.core.sae.table import Table, write_table
+from medsae_ray.core.sae.training_table import Table, write_table
 
 CPU = torch.device("cpu")
 REPEATS = 10

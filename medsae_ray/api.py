@@ -80,7 +80,7 @@ class LoadedSae:
     """A trained SAE: arrays in, arrays out, on raw (not normalised) embeddings."""
 
     def __init__(self, artifact: "Artifact") -> None:
-        from medsae_ray.core.encode import load_artifact_sae
+        from medsae_ray.core.sae.activations import load_artifact_sae
 
         self.artifact = artifact
         self._sae = load_artifact_sae(artifact)

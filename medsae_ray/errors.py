@@ -1,5 +1,7 @@
 """The errors that users see. Each message says what was found, where, and what to do."""
 
+import unicodedata
+
 
 class MedsaeError(Exception):
     """Base of every error raised on purpose by medsae_ray."""
@@ -43,3 +45,9 @@ class NamingError(MedsaeError):
 
 class EngineError(MedsaeError):
     """The vision-language model cannot be started or reached."""
+
+
+def one_line(text: str) -> str:
+    """`text` with control, format and surrogate characters and runs of white space as single spaces."""
+    printable = (" " if unicodedata.category(c).startswith("C") else c for c in text)
+    return " ".join("".join(printable).split())

@@ -20,7 +20,7 @@ from scipy import fft
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.store import Images
-from medsae_ray.core.reading import Reading, map_images
+from medsae_ray.core.images.reader import Reading, map_images
 from medsae_ray.errors import ImageError
 
 Hashes = NDArray[np.uint64]

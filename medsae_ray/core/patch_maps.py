@@ -12,8 +12,8 @@ import torch
 
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.layout import Layout, token_matrix
-from medsae_ray.core.encode import tokens_encoded
-from medsae_ray.core.images import Preprocess
+from medsae_ray.core.images.decode import Preprocess
+from medsae_ray.core.sae.activations import tokens_encoded
 from medsae_ray.core.sae.model import SAE
 
 Pair = tuple[int, str]

@@ -22,8 +22,8 @@ from medsae_ray.core.analysis.auroc import Auroc, auroc
 from medsae_ray.core.analysis.values import Bools, Floats, UnitValues
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.layout import embedding_matrix
+from medsae_ray.core.datasets.splits import uniform_hash
 from medsae_ray.core.features import GROUP, Labels, activation_matrix
-from medsae_ray.core.splits import uniform_hash
 
 MOST = 20_000
 """Discovery patients that are fitted on, and test patients that are measured on, at most: drawn by their hash."""

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from medsae_ray.config import Pool
-from medsae_ray.core.embed import Embedder
-from medsae_ray.core.encode import load_artifact_sae, tokens_encoded
 from medsae_ray.core.encoders import ENCODERS, load_encoder
+from medsae_ray.core.encoders.embedding import Embedder
+from medsae_ray.core.sae.activations import load_artifact_sae, tokens_encoded
 from medsae_ray.core.sae.sparse import sparse_rows
 from medsae_ray.errors import ImageError
 from medsae_ray.service.finished import Finished

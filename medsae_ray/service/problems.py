@@ -9,8 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from medsae_ray.core.naming.reply import one_line
-from medsae_ray.errors import ImageError
+from medsae_ray.errors import ImageError, one_line
 
 logger = logging.getLogger(__name__)
 

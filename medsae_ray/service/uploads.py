@@ -9,8 +9,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from medsae_ray.config.what import Images
-from medsae_ray.core.dicom import looks_like_dicom
-from medsae_ray.core.reading import Reading
+from medsae_ray.core.images.dicom import looks_like_dicom
+from medsae_ray.core.images.reader import Reading
 from medsae_ray.errors import DatasetError, ImageError
 from medsae_ray.service.limits import Limits
 from medsae_ray.service.problems import Problem, of_image

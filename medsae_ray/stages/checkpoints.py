@@ -9,7 +9,7 @@ import torch
 
 from medsae_ray.core.artifacts.artifact import sha256
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.sae.ranks import Ranks
+from medsae_ray.core.sae.distributed import Ranks
 
 EACH_S = 30.0
 """Seconds of training that a lost worker costs at most, and an epoch more. All workers wait for a checkpoint to be

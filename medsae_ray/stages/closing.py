@@ -8,7 +8,7 @@ from rich.table import Table
 
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.findings import absent_name, notable
-from medsae_ray.core.sweep import settings_text
+from medsae_ray.core.sae.ranking import settings_text
 from medsae_ray.core.words.library import BY_TEXT
 from medsae_ray.stages.run import StageRow, warning_line
 

@@ -13,12 +13,12 @@ from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, Receipt
 from medsae_ray.core.artifacts.store import Folders, Images, Store, split_uri
 from medsae_ray.core.artifacts.warnings import RunWarning
-from medsae_ray.core.cache import Cached
 from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.combine import combine
 from medsae_ray.core.datasets.privacy import find_key, hash_ids, key_check
 from medsae_ray.core.datasets.rows import Rows, never_absent, to_manifest
-from medsae_ray.core.splits import audit, hold_out
+from medsae_ray.core.datasets.splits import audit, hold_out
+from medsae_ray.core.images.cache import Cached
 from medsae_ray.stages.doubts import of_manifest
 from medsae_ray.stages.made import Made
 from medsae_ray.stages.organs import organ_rows, segmented

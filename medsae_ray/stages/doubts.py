@@ -11,7 +11,7 @@ from medsae_ray.core.artifacts.layout import Layout
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.datasets.rows import label_matrix, label_names
 from medsae_ray.core.features import column, readable
-from medsae_ray.core.unreadable import counted
+from medsae_ray.core.images.unreadable import counted
 from medsae_ray.stages.run import Run
 
 NOT_OK_SHARE = 0.1

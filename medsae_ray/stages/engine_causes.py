@@ -2,7 +2,7 @@
 
 import re
 
-from medsae_ray.core.naming.reply import one_line
+from medsae_ray.errors import one_line
 
 CAUSES = {
     r"No module named '(vllm|ray\.llm)|vLLM is not installed": "vLLM is not installed where the engine runs; install "

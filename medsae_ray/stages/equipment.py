@@ -19,8 +19,8 @@ from medsae_ray.core.artifacts.patience import at_most
 from medsae_ray.core.artifacts.store import split_uri
 from medsae_ray.core.encoders import ENCODERS
 from medsae_ray.core.encoders.hub import is_id, snapshot
-from medsae_ray.core.naming.reply import one_line
 from medsae_ray.core.packing import Node, Unit, place
+from medsae_ray.errors import one_line
 from medsae_ray.stages.datasets import image_folder
 from medsae_ray.stages.demands import Demand, hosted
 from medsae_ray.stages.needs import ASKING

@@ -6,12 +6,12 @@ from typing import Any
 from medsae_ray.config import Pool
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft, total
-from medsae_ray.core.embed import EmbedWork
-from medsae_ray.core.encode import EncodeWork
 from medsae_ray.core.encoders import ENCODERS, encoder_preprocess
+from medsae_ray.core.encoders.embedding import EmbedWork
 from medsae_ray.core.encoders.hub import pinned
-from medsae_ray.core.images import Preprocess
-from medsae_ray.core.reading import Reading
+from medsae_ray.core.images.decode import Preprocess
+from medsae_ray.core.images.reader import Reading
+from medsae_ray.core.sae.activations import EncodeWork
 from medsae_ray.stages.datasets import image_store
 from medsae_ray.stages.demands import pool_demands
 from medsae_ray.stages.doubts import of_embeddings

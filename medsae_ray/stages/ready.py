@@ -9,8 +9,7 @@ import ray
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.patience import at_most
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.naming.reply import one_line
-from medsae_ray.errors import ArtifactError, MedsaeError
+from medsae_ray.errors import ArtifactError, MedsaeError, one_line
 from medsae_ray.stages.capacity import Capacity, cluster_capacity, growth, machine
 from medsae_ray.stages.cluster import cluster_address
 from medsae_ray.stages.demands import Phase

@@ -13,7 +13,7 @@ from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.features import column
 from medsae_ray.core.fingerprint import FingerprintWork, Prints, duplicates
-from medsae_ray.core.reading import Reading
+from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.replicated import best_pairs, pair_table
 from medsae_ray.stages.datasets import image_store
 from medsae_ray.stages.demands import pool_demands, task_demand

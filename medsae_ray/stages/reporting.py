@@ -16,13 +16,13 @@ from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.artifacts.layout import Layout
 from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.core.datasets.rows import label_matrix
-from medsae_ray.core.encode import load_artifact_sae
 from medsae_ray.core.encoders import ENCODERS
 from medsae_ray.core.encoders.hub import is_id
+from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.core.patch_maps import Pair, PatchMap, Square, input_square, patch_values
-from medsae_ray.core.reading import Reading
 from medsae_ray.core.report.data import EntropySummary, Finding, Patches, ReplicationReport, ReportData
+from medsae_ray.core.sae.activations import load_artifact_sae
 from medsae_ray.stages.datasets import image_store
 from medsae_ray.stages.models import preprocess_of
 from medsae_ray.stages.phantoms import hospitals

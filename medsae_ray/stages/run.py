@@ -18,8 +18,8 @@ from medsae_ray.core.artifacts.artifact import Artifact, Draft, Receipt, Record
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.artifacts.warnings import RunWarning, distinct
 from medsae_ray.core.artifacts.work import ShardWork
+from medsae_ray.core.images.unreadable import counted, nothing_usable
 from medsae_ray.core.naming.engine import Engine
-from medsae_ray.core.unreadable import counted, nothing_usable
 from medsae_ray.signals import rearm
 from medsae_ray.stages.board import Bar, Board
 from medsae_ray.stages.cluster import cluster, cluster_address, told_plainly

@@ -21,7 +21,7 @@ from ray.util.annotations import RayDeprecationWarning
 from medsae_ray.config import Pool
 from medsae_ray.core.artifacts.artifact import PartWriter, Receipt
 from medsae_ray.core.artifacts.work import ShardWork
-from medsae_ray.core.unreadable import nothing_usable
+from medsae_ray.core.images.unreadable import nothing_usable
 from medsae_ray.errors import ShardError
 from medsae_ray.stages.cluster import own_error
 from medsae_ray.stages.tries import COMPUTING, LOADING, READING, Tries

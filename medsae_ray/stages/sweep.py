@@ -13,7 +13,7 @@ from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.report.sweep import render_sweep
 from medsae_ray.core.sae.defaults import check_fits
-from medsae_ray.core.sweep import DIED, ranked, result_row
+from medsae_ray.core.sae.ranking import DIED, ranked, result_row
 from medsae_ray.errors import MedsaeError
 from medsae_ray.stages.closing import sweep_table
 from medsae_ray.stages.demands import train_demand

@@ -19,7 +19,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from medsae_ray.core.artifacts.artifact import Draft
 from medsae_ray.core.sae.normalise import Normalisation
-from medsae_ray.core.sweep import DIED, Failure
+from medsae_ray.core.sae.ranking import DIED, Failure
 from medsae_ray.errors import DivergedError, MedsaeError, ShardError
 from medsae_ray.stages.checkpoints import newest_state, saver
 from medsae_ray.stages.cluster import own_error

@@ -23,7 +23,7 @@ from medsae_ray.config import Train
 from medsae_ray.core.artifacts.artifact import Artifact, Receipt
 from medsae_ray.core.artifacts.layout import Layout, token_matrix
 from medsae_ray.core.artifacts.write_errors import writing
-from medsae_ray.core.sae.table import Table, write_table
+from medsae_ray.core.sae.training_table import Table, write_table
 from medsae_ray.errors import DatasetError, MedsaeError
 
 _PARTS = 32

@@ -28,13 +28,13 @@ from medsae_ray.core.artifacts.layout import Layout
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.features import readable
+from medsae_ray.core.images.unreadable import counted
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.defaults import SAMPLE, Spread, check_fits, choose, open_settings, spread
+from medsae_ray.core.sae.distributed import Ranks
 from medsae_ray.core.sae.fit import Ending, EpochLog, fit
-from medsae_ray.core.sae.ranks import Ranks
-from medsae_ray.core.sae.table import Table
-from medsae_ray.core.unreadable import counted
+from medsae_ray.core.sae.training_table import Table
 from medsae_ray.errors import ArtifactError, DatasetError, MedsaeError
 from medsae_ray.stages.checkpoints import Pace, from_bytes, newest, read_state, saver, to_bytes
 from medsae_ray.stages.demands import train_demand

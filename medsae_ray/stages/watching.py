@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from medsae_ray.core.naming.reply import one_line
-from medsae_ray.errors import MedsaeError
+from medsae_ray.errors import MedsaeError, one_line
 from medsae_ray.stages.board import DONE, FAILED, STOPPED
 from medsae_ray.stages.metrics import RayMetrics
 from medsae_ray.stages.progress import listened, on

@@ -12,8 +12,8 @@ from PIL import Image
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.rows import Rows, to_manifest
 from medsae_ray.core.fingerprint import FingerprintWork, Prints, duplicates, fingerprint, near_pairs
+from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.phantom import patient
-from medsae_ray.core.reading import Reading
 from tests.core.made import SHARES, artifact
 from tests.shared import SHARED, needs_shared
 

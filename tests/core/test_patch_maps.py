@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsae_ray.core.images import Preprocess
+from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.core.patch_maps import input_square
 
 

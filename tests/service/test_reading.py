@@ -108,7 +108,7 @@ def test_an_image_without_room_in_memory_is_too_large(mixed: Mixed, monkeypatch:
     def full(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("medsae_ray.core.reading.read_image", full)
+    monkeypatch.setattr("medsae_ray.core.images.reader.read_image", full)
     with TestClient(make_app(mixed.desk, None), "http://localhost") as client:
         answer = client.post("/v1/encode", files={"image": (mixed.images / "i000.png").read_bytes()})
     assert answer.status_code == 413 and answer.json()["error"]["code"] == "image_too_large"

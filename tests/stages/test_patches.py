@@ -19,9 +19,9 @@ from medsae_ray.config import Recipe, Train, load_recipe
 from medsae_ray.core.artifacts.artifact import Artifact, open_artifact
 from medsae_ray.core.artifacts.layout import Layout, token_matrix
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.encode import load_artifact_sae
 from medsae_ray.core.features import column
 from medsae_ray.core.patch_maps import patch_values
+from medsae_ray.core.sae.activations import load_artifact_sae
 from medsae_ray.core.sae.metrics import reconstruction
 from medsae_ray.service.encoding import ImageEncoder
 from medsae_ray.service.finished import open_run

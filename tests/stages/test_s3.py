@@ -14,8 +14,8 @@ import pytest
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifacts.artifact import open_artifact, verify
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.cache import Cached
-from medsae_ray.core.files import fetch, walk
+from medsae_ray.core.images.archives import fetch, walk
+from medsae_ray.core.images.cache import Cached
 from medsae_ray.errors import ImageError
 from medsae_ray.stages.pipeline import run_recipe
 from medsae_ray.stages.status import statuses

@@ -9,8 +9,8 @@ from medsae_ray.config import Pool
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft, open_artifact
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.embed import EmbedWork
-from medsae_ray.core.reading import Reading
+from medsae_ray.core.encoders.embedding import EmbedWork
+from medsae_ray.core.images.reader import Reading
 from medsae_ray.errors import ShardError
 from medsae_ray.stages.pipeline import run_stage
 from medsae_ray.stages.shards import Compute, Prepare, map_shards

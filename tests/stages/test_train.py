@@ -18,7 +18,7 @@ from medsae_ray.api import load_sae
 from medsae_ray.config import Recipe, parse_recipe
 from medsae_ray.core.artifacts.artifact import Artifact, sha256
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.sae.ranks import Ranks
+from medsae_ray.core.sae.distributed import Ranks
 from medsae_ray.errors import ArtifactError, RecipeError
 from medsae_ray.stages.checkpoints import Pace, newest_state, to_bytes
 from medsae_ray.stages.pipeline import run_stage

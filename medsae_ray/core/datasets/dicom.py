@@ -22,7 +22,7 @@ from medsae_ray.core.datasets.columns import file_data
 from medsae_ray.core.datasets.rows import Reader, Rows
 from medsae_ray.core.datasets.scan import File, Scan, scan
 from medsae_ray.core.datasets.table import table_rows
-from medsae_ray.core.dicom.header import METADATA
+from medsae_ray.core.images.dicom.header import METADATA
 from medsae_ray.errors import DatasetError
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from medsae_ray.core.artifacts.artifact import sha256
 from medsae_ray.core.datasets.columns import file_data, label, read_table, required, text
+from medsae_ray.core.datasets.labels import CHEXPERT as LABELS
 from medsae_ray.core.datasets.rows import Reader, Rows
-from medsae_ray.core.labels import CHEXPERT as LABELS
 from medsae_ray.errors import DatasetError
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.files import Found, fetch, opened, walk
-from medsae_ray.core.nifti import AXES, Volume, header_shape
+from medsae_ray.core.images.archives import Found, fetch, opened, walk
+from medsae_ray.core.images.nifti import AXES, Volume, header_shape
 from medsae_ray.errors import DatasetError, ImageError
 
 VOLUMES = {"ct.nii.gz": "CT", "mri.nii.gz": "MR"}

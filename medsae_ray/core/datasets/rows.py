@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from medsae_ray.core.artifacts import schema
-from medsae_ray.core.splits import index_images, patient_splits
+from medsae_ray.core.datasets.splits import index_images, patient_splits
 from medsae_ray.errors import DatasetError
 
 if TYPE_CHECKING:

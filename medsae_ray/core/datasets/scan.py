@@ -26,8 +26,7 @@ from functools import lru_cache, partial
 from typing import BinaryIO, NamedTuple
 
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.dicom import Header, pixel_digest, read_header
-from medsae_ray.core.files import (
+from medsae_ray.core.images.archives import (
     MAX_DEPTH,
     Found,
     archive,
@@ -39,6 +38,7 @@ from medsae_ray.core.files import (
     usable,
     walk,
 )
+from medsae_ray.core.images.dicom import Header, pixel_digest, read_header
 from medsae_ray.errors import DatasetError, ImageError
 
 READERS = min(32, 4 * (os.cpu_count() or 1))

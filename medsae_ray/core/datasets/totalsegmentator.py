@@ -32,7 +32,7 @@ from medsae_ray.core.datasets.columns import other_columns, read_table, text
 from medsae_ray.core.datasets.organs import VOLUMES, OrganWork, Seen, Ward, scans, seen, wards
 from medsae_ray.core.datasets.rows import Reader, Rows
 from medsae_ray.core.datasets.windows import ct_window
-from medsae_ray.core.files import fetch
+from medsae_ray.core.images.archives import fetch
 from medsae_ray.errors import DatasetError, ImageError
 
 if TYPE_CHECKING:

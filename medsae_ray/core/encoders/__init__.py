@@ -10,7 +10,7 @@ from medsae_ray.core.encoders.biomedparse import BiomedParse
 from medsae_ray.core.encoders.huggingface import Dinov3, HuggingFace
 from medsae_ray.core.encoders.medclip import MedClipResnet, MedClipVit
 from medsae_ray.core.encoders.onnx import Onnx
-from medsae_ray.core.images import Preprocess
+from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.errors import EncoderError
 
 _ALL: tuple[type[Encoder], ...] = (MedClipVit, MedClipResnet, BiomedParse, Dinov3, HuggingFace, Onnx)

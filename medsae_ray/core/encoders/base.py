@@ -16,7 +16,7 @@ import numpy as np
 from medsae_ray.core.artifacts.store import local_copy
 from medsae_ray.core.encoders.checkpoint import content_hash, resolve
 from medsae_ray.core.encoders.inputs import ImageLike, listed, opened
-from medsae_ray.core.images import Preprocess
+from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.errors import EncoderError, ImageError
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from medsae_ray.core.encoders.checkpoint import check_state, read_metadata, read_state, resolve
 from medsae_ray.core.encoders.hub import is_id, snapshot
 from medsae_ray.core.encoders.torch_encoder import Grid, Normalisation, Precision, TorchEncoder, square
-from medsae_ray.core.images import Preprocess
+from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.errors import EncoderError
 
 if TYPE_CHECKING:

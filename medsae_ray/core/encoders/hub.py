@@ -9,8 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from medsae_ray.core.encoders.checkpoint import SETTINGS, WEIGHTS, weight_files
-from medsae_ray.core.naming.reply import one_line
-from medsae_ray.errors import EncoderError
+from medsae_ray.errors import EncoderError, one_line
 
 _ADAPTER = "adapter_config.json"
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")

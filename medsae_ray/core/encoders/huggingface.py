@@ -13,7 +13,7 @@ import numpy as np
 from medsae_ray.core.encoders.hub import model_folder
 from medsae_ray.core.encoders.processor import image_settings, model_setting
 from medsae_ray.core.encoders.torch_encoder import Grid, Precision, TorchEncoder, map_tokens, square
-from medsae_ray.core.images import Preprocess
+from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.errors import EncoderError
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile
 
-from medsae_ray.core.formats import image_orientation, upright
-from medsae_ray.core.images import grey_to_8_bit, read_image
+from medsae_ray.core.images.decode import grey_to_8_bit, read_image
+from medsae_ray.core.images.formats import image_orientation, upright
 from medsae_ray.errors import EncoderError, ImageError
 
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray

@@ -15,7 +15,7 @@ import numpy as np
 
 from medsae_ray.core.encoders.checkpoint import read_metadata, resolve
 from medsae_ray.core.encoders.torch_encoder import Grid, Normalisation, Precision, TorchEncoder
-from medsae_ray.core.images import Preprocess
+from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.errors import EncoderError
 
 if TYPE_CHECKING:

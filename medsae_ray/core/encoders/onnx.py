@@ -22,7 +22,7 @@ from medsae_ray.core.encoders.onnx_graph import (
     takes_channels_last,
 )
 from medsae_ray.core.encoders.onnx_input import Layout, Taken, taken
-from medsae_ray.core.images import Preprocess
+from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.errors import EncoderError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medsae_ray.core.encoders.torch_encoder import Normalisation
-from medsae_ray.core.images import Preprocess
+from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.errors import EncoderError
 
 _RESAMPLES = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}  # PIL's numbers

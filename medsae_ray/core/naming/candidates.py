@@ -11,8 +11,8 @@ import numpy as np
 from scipy import sparse
 
 from medsae_ray.core.analysis.values import Floats, Ints
+from medsae_ray.core.datasets.splits import uniform_hash
 from medsae_ray.core.naming.metadata import Columns, strata
-from medsae_ray.core.splits import uniform_hash
 from medsae_ray.errors import ArtifactError
 
 SUFFICIENT, INSUFFICIENT = "ok", "insufficient_support"

@@ -8,7 +8,7 @@ import pyarrow as pa
 from PIL import Image
 
 from medsae_ray.core.artifacts.store import Images
-from medsae_ray.core.reading import Reading
+from medsae_ray.core.images.reader import Reading
 from medsae_ray.errors import ImageError
 
 BLANK = "blank"

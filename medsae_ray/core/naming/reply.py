@@ -2,7 +2,6 @@
 
 import json
 import re
-import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from medsae_ray.core.naming.prompts import (
     OTHER_NAMES,
     naming_schema,
 )
-from medsae_ray.errors import NamingError
+from medsae_ray.errors import NamingError, one_line
 
 CONFIDENCES = ("low", "medium", "high")
 _TOKEN = re.compile(r"<[A-Za-z_/|][\w/|]*>")
@@ -62,12 +61,6 @@ def parse_name(text: str, n_a: int) -> Name:
     _check_words("name", name.name, NAME_WORDS)
     _check_words("definition", name.definition, DEFINITION_WORDS)
     return name
-
-
-def one_line(text: str) -> str:
-    """`text` with control, format and surrogate characters and runs of white space as single spaces."""
-    printable = (" " if unicodedata.category(c).startswith("C") else c for c in text)
-    return " ".join("".join(printable).split())
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from medsae_ray.core.naming.reply import one_line
+from medsae_ray.errors import one_line
 
 SHOWN = 300
 """Characters of a server's own words that a message repeats."""

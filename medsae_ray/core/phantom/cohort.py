@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medsae_ray.core.labels import CHEXPERT as LABELS
+from medsae_ray.core.datasets.labels import CHEXPERT as LABELS
 from medsae_ray.core.phantom.render import render
 from medsae_ray.core.phantom.streams import stream
 

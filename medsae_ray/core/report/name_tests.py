@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 from markupsafe import Markup
 
 from medsae_ray.core.naming.prompts import CONTROL_NAME
-from medsae_ray.core.naming.reply import one_line
 from medsae_ray.core.naming.verdict import REJECTED, UNTESTED, VERIFIED
 from medsae_ray.core.report.charts import Mark
 from medsae_ray.core.report.data import Answers, NamingReport
 from medsae_ray.core.report.name_charts import Role, Row, auroc_rows, roc, strip
 from medsae_ray.core.report.text import interval, known, real, shorten
+from medsae_ray.errors import one_line
 
 SOURCES = {"vlm": "vision-language model", "label": "label", "vocabulary": "vocabulary"}
 """Source of a name -> its words, in the order of the page."""

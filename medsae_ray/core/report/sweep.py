@@ -5,7 +5,7 @@ from typing import Any
 
 from medsae_ray.core.report.pareto import Point, legend, pareto_plot, shade
 from medsae_ray.core.report.render import environment, style
-from medsae_ray.core.sweep import settings_text
+from medsae_ray.core.sae.ranking import settings_text
 
 
 def render_sweep(title: str, rows: Sequence[dict[str, Any]], left_out: int) -> str:

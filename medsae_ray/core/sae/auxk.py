@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from medsae_ray.core.sae.config import SAEConfig
+from medsae_ray.core.sae.distributed import Ranks
 from medsae_ray.core.sae.model import SAE, Dead
 from medsae_ray.core.sae.normalise import Normalisation
-from medsae_ray.core.sae.ranks import Ranks
-from medsae_ray.core.sae.support import Encoder, Everything, Support
+from medsae_ray.core.sae.sparse_support import Encoder, Everything, Support
 
 
 class WithAuxK(SAE):

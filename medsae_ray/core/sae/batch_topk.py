@@ -10,7 +10,7 @@ from medsae_ray.core.sae.auxk import WithAuxK
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.normalise import Normalisation
 from medsae_ray.core.sae.select import largest, smallest_kept
-from medsae_ray.core.sae.support import Pairs
+from medsae_ray.core.sae.sparse_support import Pairs
 
 _MOMENTUM = 0.01
 """Least weight of the newest batch in the running threshold."""

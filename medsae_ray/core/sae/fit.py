@@ -7,12 +7,12 @@ from torch import Tensor, nn
 from medsae_ray.core.sae.architectures import build
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.defaults import check_fits
+from medsae_ray.core.sae.distributed import Ranks
+from medsae_ray.core.sae.init import start
 from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.sae.normalise import Normalisation, check_finite
-from medsae_ray.core.sae.ranks import Ranks
-from medsae_ray.core.sae.start import start
-from medsae_ray.core.sae.table import Table
 from medsae_ray.core.sae.training import Ending, EpochLog, State, Training
+from medsae_ray.core.sae.training_table import Table
 from medsae_ray.errors import DatasetError, RecipeError
 
 OnEpoch = Callable[[EpochLog, Callable[[], State]], None]

@@ -10,7 +10,7 @@ from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.model import SAE, Dead, Losses
 from medsae_ray.core.sae.normalise import Normalisation
 from medsae_ray.core.sae.select import support_above
-from medsae_ray.core.sae.support import Support
+from medsae_ray.core.sae.sparse_support import Support
 
 
 class Gated(SAE):

@@ -9,7 +9,7 @@ from torch import Tensor
 from medsae_ray.core.sae.batch_topk import BatchTopK
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.normalise import Normalisation
-from medsae_ray.core.sae.support import Pairs, Support
+from medsae_ray.core.sae.sparse_support import Pairs, Support
 
 
 class Matryoshka(BatchTopK):

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medsae_ray.core.sae.config import SAEConfig
+from medsae_ray.core.sae.distributed import Ranks
+from medsae_ray.core.sae.matmul import Dtype, product_into
 from medsae_ray.core.sae.normalise import Normalisation, Normaliser
-from medsae_ray.core.sae.products import Dtype, product_into
-from medsae_ray.core.sae.ranks import Ranks
-from medsae_ray.core.sae.support import Encoder, Support
+from medsae_ray.core.sae.sparse_support import Encoder, Support
 
 
 class Losses(NamedTuple):

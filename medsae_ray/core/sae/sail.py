@@ -18,7 +18,7 @@ from medsae_ray.core.sae.matryoshka import MatryoshkaPerLevel
 from medsae_ray.core.sae.model import Dead
 from medsae_ray.core.sae.normalise import Normalisation
 from medsae_ray.core.sae.select import largest, smallest_kept
-from medsae_ray.core.sae.support import Pairs, Support
+from medsae_ray.core.sae.sparse_support import Pairs, Support
 
 
 class Sail(MatryoshkaPerLevel):

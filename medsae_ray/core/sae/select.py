@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from medsae_ray.core.sae.ranks import Ranks
-from medsae_ray.core.sae.support import Everything, Pairs, Support
+from medsae_ray.core.sae.distributed import Ranks
+from medsae_ray.core.sae.sparse_support import Everything, Pairs, Support
 
 _GROUP = 16
 _ROWS = 512  # looked at in one go

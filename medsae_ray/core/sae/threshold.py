@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from medsae_ray.core.sae.ranks import Ranks
-from medsae_ray.core.sae.table import Table
+from medsae_ray.core.sae.distributed import Ranks
+from medsae_ray.core.sae.training_table import Table
 
 ROWS = 65_536
 """Training rows that a threshold is put by, drawn by the seed if there are more. If rows have 0.5 k more or fewer

@@ -7,7 +7,7 @@ from medsae_ray.core.sae.auxk import WithAuxK
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.normalise import Normalisation
 from medsae_ray.core.sae.select import row_top
-from medsae_ray.core.sae.support import Pairs
+from medsae_ray.core.sae.sparse_support import Pairs
 
 
 class TopK(WithAuxK):

@@ -15,12 +15,12 @@ from medsae_ray.core.sae import threshold
 from medsae_ray.core.sae.auxk import WithAuxK
 from medsae_ray.core.sae.batch_topk import BatchTopK
 from medsae_ray.core.sae.config import SAEConfig
+from medsae_ray.core.sae.distributed import Ranks
+from medsae_ray.core.sae.matmul import Dtype, bfloat16_pays
 from medsae_ray.core.sae.metrics import Reconstruction, reconstruction
 from medsae_ray.core.sae.model import SAE, Losses
-from medsae_ray.core.sae.products import Dtype, bfloat16_pays
-from medsae_ray.core.sae.ranks import Ranks
 from medsae_ray.core.sae.resample import resample
-from medsae_ray.core.sae.table import Table
+from medsae_ray.core.sae.training_table import Table
 from medsae_ray.errors import ArtifactError, DivergedError
 from medsae_ray.sae_rules import NEEDED
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.privacy import KEY_FILE, find_key, hash_ids, key_check, pseudonym
 from medsae_ray.core.datasets.rows import Rows, to_manifest
-from medsae_ray.core.splits import audit
+from medsae_ray.core.datasets.splits import audit
 from medsae_ray.errors import RecipeError
 
 KEY, SHARES = b"0123456789abcdef", {"sae": 0.4, "naming": 0.3, "detection": 0.3}

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from medsae_ray.config import Paths, TotalSegmentatorDataset, parse_recipe
-from medsae_ray.core import reading
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.core.datasets.windows import ct_window
-from medsae_ray.core.nifti import Volume
-from medsae_ray.core.reading import split_part
+from medsae_ray.core.images import reader
+from medsae_ray.core.images.nifti import Volume
+from medsae_ray.core.images.reader import split_part
 from medsae_ray.errors import DatasetError
 from medsae_ray.stages.pipeline import run_stage
 from tests.medical import nifti, segmentator_folder
@@ -76,7 +76,7 @@ def test_a_shard_reads_a_volume_once_for_all_planes(
             decoded.append(len(data))
             super().__init__(data, *limits)
 
-    monkeypatch.setattr(reading, "Volume", Counted)
+    monkeypatch.setattr(reader, "Volume", Counted)
     embeddings, manifest = (stage(folder, tmp_path, name, 40) for name in ("embeddings", "manifest"))
     files = {(row["shard"], row["uri"].split("#")[0]) for row in manifest.table().to_pylist()}
     assert len(decoded) == len(files) < embeddings.record.rows / 5

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsae_ray.core.dicom import Dicom
+from medsae_ray.core.images.dicom import Dicom
 from tests.hostile_files import encapsulated
 from tests.medical import dicom
 

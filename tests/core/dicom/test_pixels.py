@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pydicom.data import get_testdata_file
 from pydicom.pixels import apply_windowing, pixel_array
 
-from medsae_ray.core.dicom import Dicom
-from medsae_ray.core.dicom.grey import windowed
-from medsae_ray.core.images import read_image
+from medsae_ray.core.images.decode import read_image
+from medsae_ray.core.images.dicom import Dicom
+from medsae_ray.core.images.dicom.grey import windowed
 from medsae_ray.errors import ImageError
 from tests.hostile_files import encapsulated
 from tests.medical import BIG, DEFLATED, IMPLICIT, LITTLE, dicom, ramp

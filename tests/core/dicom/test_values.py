@@ -8,10 +8,10 @@ import numpy as np
 import pydicom
 import pytest
 
-from medsae_ray.core.dicom import Dicom
-from medsae_ray.core.dicom.luts import Descriptor, _unfolded
-from medsae_ray.core.dicom.numbers import number
-from medsae_ray.core.notes import notes_of
+from medsae_ray.core.images.dicom import Dicom
+from medsae_ray.core.images.dicom.luts import Descriptor, _unfolded
+from medsae_ray.core.images.dicom.numbers import number
+from medsae_ray.core.images.notes import notes_of
 from medsae_ray.errors import ImageError
 from tests.medical import BIG, dicom, ramp, with_raw
 

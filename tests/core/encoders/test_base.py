@@ -12,7 +12,7 @@ from PIL import Image
 from medsae_ray.core.encoders import ENCODERS, encoder_preprocess, load_encoder
 from medsae_ray.core.encoders.base import Encoder, ImageLike
 from medsae_ray.core.encoders.inputs import opened
-from medsae_ray.core.images import Preprocess
+from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.errors import EncoderError, ImageError
 
 

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from medsae_ray.core.embed import Embedder
 from medsae_ray.core.encoders import encoder_preprocess, load_encoder
+from medsae_ray.core.encoders.embedding import Embedder
 from medsae_ray.errors import EncoderError
 from tests.core.encoders.small_models import NAMES, PROCESSOR, SIDE, TINY, saved, stirred, vision
 

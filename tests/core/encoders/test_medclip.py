@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from medsae_ray.core.encoders import Encoder, encoder_preprocess, load_encoder
 from medsae_ray.core.encoders.medclip import SwinGeometry, build_vit, save_vit
 from medsae_ray.core.encoders.networks import ResNetTower, released_state
-from medsae_ray.core.images import read_image
+from medsae_ray.core.images.decode import read_image
 from medsae_ray.errors import EncoderError
 from tests.shared import SHARED, needs_shared
 

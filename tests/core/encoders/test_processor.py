@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from medsae_ray.core.encoders.processor import image_settings
-from medsae_ray.core.images import read_image
+from medsae_ray.core.images.decode import read_image
 from medsae_ray.errors import EncoderError
 from tests.core.encoders.small_models import PROCESSOR
 from tests.shared import SHARED, needs_shared

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from medsae_ray.core.artifacts.store import Store
+from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.naming.engine import BATCH, FAILED, Asked, Usage, Writing, Written, Wrote
 from medsae_ray.core.naming.failures import Failures
 from medsae_ray.core.naming.ledger import Ledger, answers, replies
@@ -15,7 +16,6 @@ from medsae_ray.core.naming.pictures import BLANK, Pictures, picture
 from medsae_ray.core.naming.questions import Concept, Need, Plan
 from medsae_ray.core.naming.rules import NamingRules
 from medsae_ray.core.naming.talk import Groups, addresses, at_most, detect, images_of, name_feature
-from medsae_ray.core.reading import Reading
 from medsae_ray.errors import EngineError
 from tests.core.naming.plain_engine import PlainEngine, brightness, reply
 

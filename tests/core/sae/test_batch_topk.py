@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from medsae_ray.core.sae.architectures import build
 from medsae_ray.core.sae.auxk import variance
 from medsae_ray.core.sae.batch_topk import BatchTopK
-from medsae_ray.core.sae.ranks import Ranks
+from medsae_ray.core.sae.distributed import Ranks
 from medsae_ray.core.sae.select import smallest_kept
 from tests.core.sae.planted import normalisation, topk_config
 

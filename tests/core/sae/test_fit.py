@@ -8,9 +8,9 @@ from torch.nn import functional as F
 from medsae_ray.core.sae import training
 from medsae_ray.core.sae.architectures import build
 from medsae_ray.core.sae.fit import EpochLog, State, fit
+from medsae_ray.core.sae.init import start
 from medsae_ray.core.sae.metrics import reconstruction
 from medsae_ray.core.sae.normalise import Normalisation
-from medsae_ray.core.sae.start import start
 from medsae_ray.core.sae.training import learning_rate, row_order
 from medsae_ray.errors import ArtifactError, DatasetError, DivergedError, RecipeError
 from tests.core.sae import two_ranks

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from medsae_ray.core.sae.ranks import Ranks
+from medsae_ray.core.sae.distributed import Ranks
 from medsae_ray.core.sae.select import Largest, _flat_top, largest, row_top, smallest_kept, support_above
-from medsae_ray.core.sae.support import Everything, Pairs
+from medsae_ray.core.sae.sparse_support import Everything, Pairs
 
 
 def values(seed: int, rows: int, width: int, shift: float, coarse: bool) -> Tensor:

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsae_ray.core.sae import threshold
+from medsae_ray.core.sae.distributed import Ranks
 from medsae_ray.core.sae.fit import Ending, fit
 from medsae_ray.core.sae.metrics import reconstruction
-from medsae_ray.core.sae.ranks import Ranks
 from tests.core.sae.planted import matryoshka_config, per_level_config, planted, sail_config, topk_config
 
 SMALL = planted(rows=230)

@@ -8,7 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.fit import EpochLog, fit
-from medsae_ray.core.sae.table import Table
+from medsae_ray.core.sae.training_table import Table
 
 
 def train(rank: int, folder: Path, configs: list[SAEConfig]) -> None:

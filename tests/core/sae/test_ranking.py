@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Record
-from medsae_ray.core.sweep import Failure, pareto_fronts, ranked, result_row, settings_text
+from medsae_ray.core.sae.ranking import Failure, pareto_fronts, ranked, result_row, settings_text
 
 costs = st.integers(0, 6).map(float)
 """Few values, so that ties are common."""

@@ -25,9 +25,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageChops
 
-from medsae_ray.core.dicom import Dicom, looks_like_dicom
-from medsae_ray.core.formats import decode, known, upright
-from medsae_ray.core.notes import noted
+from medsae_ray.core.images.dicom import Dicom, looks_like_dicom
+from medsae_ray.core.images.formats import decode, known, upright
+from medsae_ray.core.images.notes import noted
 from medsae_ray.errors import EncoderError, ImageError
 
 REASONS = (

@@ -12,7 +12,7 @@ from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.artifacts.layout import embedding_matrix
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.encode import EncodeWork
+from medsae_ray.core.sae.activations import EncodeWork
 from medsae_ray.core.sae.architectures import build
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig

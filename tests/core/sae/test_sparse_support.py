@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from medsae_ray.core.sae.support import Encoder, Everything, Pairs
+from medsae_ray.core.sae.sparse_support import Encoder, Everything, Pairs
 
 B, D, M = 7, 5, 11
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from medsae_ray.core.files import MAX_FILE
+from medsae_ray.core.images.archives import MAX_FILE
 from medsae_ray.errors import DatasetError, ImageError
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from medsae_ray.core.sae import products
-from medsae_ray.core.sae.products import bfloat16_pays, product, product_into
+from medsae_ray.core.sae import matmul as products
+from medsae_ray.core.sae.matmul import bfloat16_pays, product, product_into
 
 
 def test_products_are_exact_or_rounded_to_eight_bits():

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image
 
-from medsae_ray.core.images import MAX_SIDE
+from medsae_ray.core.images.decode import MAX_SIDE
 from medsae_ray.errors import DatasetError, ImageError
 
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}

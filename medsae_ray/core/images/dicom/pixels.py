@@ -17,12 +17,12 @@ import hashlib
 import numpy as np
 from PIL import Image
 
-from medsae_ray.core.dicom.grey import Greys
-from medsae_ray.core.dicom.luts import coloured
-from medsae_ray.core.dicom.numbers import whole
-from medsae_ray.core.dicom.parse import library, parse
-from medsae_ray.core.dicom.streams import check_rle, check_size, j2k_is_rgb, jpeg_colours
-from medsae_ray.core.notes import noted
+from medsae_ray.core.images.dicom.grey import Greys
+from medsae_ray.core.images.dicom.luts import coloured
+from medsae_ray.core.images.dicom.numbers import whole
+from medsae_ray.core.images.dicom.parse import library, parse
+from medsae_ray.core.images.dicom.streams import check_rle, check_size, j2k_is_rgb, jpeg_colours
+from medsae_ray.core.images.notes import noted
 from medsae_ray.errors import ImageError
 
 WINDOWS = ("header", "minmax")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsae_ray.core.sae.fit import EpochLog, fit
-from medsae_ray.core.sae.table import Table, write_table
+from medsae_ray.core.sae.training_table import Table, write_table
 from medsae_ray.errors import ArtifactError, DatasetError
 from tests.core.sae.planted import ALL, planted, topk_config
 
@@ -98,7 +98,7 @@ from pathlib import Path
 import numpy as np, torch
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.fit import fit
-from medsae_ray.core.sae.table import Table, write_table
+from medsae_ray.core.sae.training_table import Table, write_table
 
 ROWS, D = 2_000_000, 64
 path = Path(sys.argv[1])

@@ -19,10 +19,10 @@ from medsae_ray.core.artifacts.artifact import Artifact, Draft, count_reasons
 from medsae_ray.core.artifacts.layout import Layout
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.rows import Rows, to_manifest
-from medsae_ray.core.embed import EmbedWork
+from medsae_ray.core.encoders.embedding import EmbedWork
 from medsae_ray.core.encoders.medclip import SwinGeometry, build_vit, save_vit
-from medsae_ray.core.files import fetch
-from medsae_ray.core.reading import Reading
+from medsae_ray.core.images.archives import fetch
+from medsae_ray.core.images.reader import Reading
 from medsae_ray.errors import EncoderError
 from medsae_ray.stages.pipeline import run_stage
 from medsae_ray.stages.shards import _pack, _unpack

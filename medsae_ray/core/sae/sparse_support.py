@@ -19,7 +19,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from medsae_ray.core.sae.products import Dtype, product
+from medsae_ray.core.sae.matmul import Dtype, product
 
 
 class Encoder(NamedTuple):

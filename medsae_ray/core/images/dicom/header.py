@@ -9,8 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from medsae_ray.core.dicom.numbers import whole
-from medsae_ray.core.dicom.parse import parse
+from medsae_ray.core.images.dicom.numbers import whole
+from medsae_ray.core.images.dicom.parse import parse
 from medsae_ray.errors import ImageError
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from medsae_ray.core import deep
+from medsae_ray.core.images import deep
 from medsae_ray.errors import ImageError
 
 _PNG, _JPEG, _WEBP, _AVIF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"ftyp"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medsae_ray.core.dicom.luts import Range, table
-from medsae_ray.core.dicom.numbers import first_number, numbers, signed, whole
+from medsae_ray.core.images.dicom.luts import Range, table
+from medsae_ray.core.images.dicom.numbers import first_number, numbers, signed, whole
 from medsae_ray.errors import ImageError
 
 if TYPE_CHECKING:

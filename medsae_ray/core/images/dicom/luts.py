@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from medsae_ray.core.dicom.numbers import numbers, signed
+from medsae_ray.core.images.dicom.numbers import numbers, signed
 from medsae_ray.errors import ImageError
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 
 from medsae_ray.core.artifacts.artifact import Receipt
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.files import outer_file
-from medsae_ray.core.reading import split_part
+from medsae_ray.core.images.archives import outer_file
+from medsae_ray.core.images.reader import split_part
 
 MISSING = "missing"
 ENOUGH = 32

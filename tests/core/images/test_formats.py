@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsae_ray.core.images import read_image
-from medsae_ray.core.notes import notes_of
+from medsae_ray.core.images.decode import read_image
+from medsae_ray.core.images.notes import notes_of
 from medsae_ray.errors import ImageError
 
 GREY_HW = np.random.default_rng(0).integers(0, 256, (37, 53), dtype=np.uint8)

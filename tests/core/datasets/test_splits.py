@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.core.datasets.rows import Rows, to_manifest
-from medsae_ray.core.splits import audit, hold_out, index_images, patient_splits, uniform_hash
+from medsae_ray.core.datasets.splits import audit, hold_out, index_images, patient_splits, uniform_hash
 from medsae_ray.errors import DatasetError
 
 SHARES = {"sae": 0.6, "naming": 0.2, "detection": 0.2}

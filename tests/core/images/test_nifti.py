@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medsae_ray.core.nifti import PLANES, Volume, header_shape
+from medsae_ray.core.images.nifti import PLANES, Volume, header_shape
 from medsae_ray.errors import ImageError
 from tests.medical import nifti
 

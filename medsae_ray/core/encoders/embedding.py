@@ -16,9 +16,9 @@ from medsae_ray.core.artifacts.layout import Layout
 from medsae_ray.core.artifacts.store import Images
 from medsae_ray.core.encoders import ENCODERS, encoder_preprocess, load_encoder
 from medsae_ray.core.encoders.base import Encoder
-from medsae_ray.core.images import Preprocess
-from medsae_ray.core.notes import notes_of
-from medsae_ray.core.reading import Reading, map_images
+from medsae_ray.core.images.decode import Preprocess
+from medsae_ray.core.images.notes import notes_of
+from medsae_ray.core.images.reader import Reading, map_images
 from medsae_ray.errors import ImageError
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from medsae_ray.core.sae.ranks import Ranks
+from medsae_ray.core.sae.distributed import Ranks
 from medsae_ray.errors import RecipeError
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from medsae_ray.core.images import REASONS, Preprocess, eight_bit, grey_to_8_bit, read_image
+from medsae_ray.core.images.decode import REASONS, Preprocess, eight_bit, grey_to_8_bit, read_image
 from medsae_ray.errors import EncoderError, ImageError
 from tests.shared import SHARED, needs_shared
 

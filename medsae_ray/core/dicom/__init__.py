@@ -1,7 +1,0 @@
-"""DICOM files: what their headers say, and their pixels. Needs the extra `dicom` (pydicom and decoders)."""
-
-from medsae_ray.core.dicom.header import Header, read_header
-from medsae_ray.core.dicom.parse import looks_like_dicom
-from medsae_ray.core.dicom.pixels import WINDOWS, Dicom, pixel_digest
-
-__all__ = ["WINDOWS", "Dicom", "Header", "looks_like_dicom", "pixel_digest", "read_header"]
