@@ -30,9 +30,9 @@ import torch
 from rich.console import Console
 
 from medsae_ray.config import Recipe, load_recipe
+from medsae_ray.core.analysis.partial_sums import column, one_readable, readable
 from medsae_ray.core.artifacts.layout import Layout, token_matrix
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.features import column, one_readable, readable
 from medsae_ray.core.naming.scores import wilson
 from medsae_ray.core.phantom import FINDINGS, Study, patient
 from medsae_ray.core.sae.activations import load_artifact_sae, tokens_encoded

@@ -9,11 +9,11 @@ import argparse
 import numpy as np
 import torch
 
+from medsae_ray.core.naming.alignment import Space, best_terms
+from medsae_ray.core.naming.vocabulary import unit
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.fit import fit
 from medsae_ray.core.sae.model import SAE
-from medsae_ray.core.words.align import Space, best_terms
-from medsae_ray.core.words.vocabulary import unit
 
 D, SHARED, TERMS, PLANTED, IMAGES = 128, 48, 200, 40, 6000
 RATES, STRENGTH = (0.02, 0.4), 1.0

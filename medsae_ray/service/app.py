@@ -14,7 +14,7 @@ from fastapi.security import HTTPBearer
 
 from medsae_ray.config import Naming
 from medsae_ray.core.naming.pictures import picture
-from medsae_ray.core.words.library import Library
+from medsae_ray.core.retrieval.query import Library
 from medsae_ray.errors import ImageError
 from medsae_ray.service import answers, chat, vlm
 from medsae_ray.service.atlas import Atlas, Sort, Verdict

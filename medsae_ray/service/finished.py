@@ -7,7 +7,7 @@ from rich.console import Console
 from medsae_ray.config import Recipe
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.words.library import Library
+from medsae_ray.core.retrieval.query import Library
 from medsae_ray.errors import ArtifactError
 from medsae_ray.stages.pipeline import STAGES
 from medsae_ray.stages.run import Run

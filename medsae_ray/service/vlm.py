@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from medsae_ray.config import Naming
+from medsae_ray.core.naming.attempts import NamingRules, Reply, until_named
 from medsae_ray.core.naming.engine import Asked, Usage, Writing, Wrote, total
 from medsae_ray.core.naming.prompts import question
-from medsae_ray.core.naming.rules import NamingRules, Reply, until_named
 from medsae_ray.errors import one_line
 from medsae_ray.service.limits import Limits
 from medsae_ray.service.problems import Problem

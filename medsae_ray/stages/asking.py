@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
+from medsae_ray.core.naming.asking import addresses, images_of
 from medsae_ray.core.naming.engine import Asked, Usage
 from medsae_ray.core.naming.pictures import Pictures
-from medsae_ray.core.naming.questions import Addresses, Need
-from medsae_ray.core.naming.talk import addresses, images_of
+from medsae_ray.core.naming.plan import Addresses, Need
 from medsae_ray.stages.board import Bar
 
 OpenBar = Callable[[int, str], Bar]

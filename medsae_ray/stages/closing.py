@@ -6,10 +6,10 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from medsae_ray.core.analysis.findings import absent_name, notable
 from medsae_ray.core.artifacts.warnings import RunWarning
-from medsae_ray.core.findings import absent_name, notable
+from medsae_ray.core.retrieval.query import BY_TEXT
 from medsae_ray.core.sae.ranking import settings_text
-from medsae_ray.core.words.library import BY_TEXT
 from medsae_ray.stages.run import StageRow, warning_line
 
 

@@ -6,9 +6,9 @@ import numpy as np
 from scipy import sparse
 
 from medsae_ray.core.analysis.copies import copies, spread
+from medsae_ray.core.analysis.partial_sums import activation_matrix
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.warnings import RunWarning
-from medsae_ray.core.features import activation_matrix
 
 DEAD = 0.5
 """Share of the features above which a warning is due."""

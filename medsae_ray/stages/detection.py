@@ -14,16 +14,16 @@ import numpy as np
 import pyarrow as pa
 
 from medsae_ray.config import Recipe
+from medsae_ray.core.analysis.findings import absent_name
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.datasets.rows import label_matrix
-from medsae_ray.core.findings import absent_name
+from medsae_ray.core.naming.asking import detect
 from medsae_ray.core.naming.controls import ControlRules, controls_of, fitting_labels, related_labels
 from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.ledger import Loaded, answers
 from medsae_ray.core.naming.pictures import BLANK
+from medsae_ray.core.naming.plan import TRIVIAL, Addresses, Concept, Need, Plan
 from medsae_ray.core.naming.prompts import detection_prompt
-from medsae_ray.core.naming.questions import TRIVIAL, Addresses, Concept, Need, Plan
-from medsae_ray.core.naming.talk import detect
 from medsae_ray.stages.asking import count_answers, looked_up
 from medsae_ray.stages.made import Made
 from medsae_ray.stages.naming import NAMED, in_flight, ledger_of, pictures_of

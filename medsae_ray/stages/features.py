@@ -11,14 +11,14 @@ import ray
 
 from medsae_ray.config import Recipe
 from medsae_ray.core.analysis.columns import deciding_columns
+from medsae_ray.core.analysis.feature_table import evidence, plain
+from medsae_ray.core.analysis.findings import disagree, headed, notable
+from medsae_ray.core.analysis.partial_sums import FeatureWork, GroupSums, Labels, readable
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.artifacts.warnings import RunWarning
-from medsae_ray.core.evidence import evidence, plain
-from medsae_ray.core.features import FeatureWork, GroupSums, Labels, readable
-from medsae_ray.core.findings import disagree, headed, notable
-from medsae_ray.core.names import atlas, label_names
+from medsae_ray.core.naming.label_names import atlas, label_names
 from medsae_ray.stages.copies import copied, feature_warnings
 from medsae_ray.stages.demands import task_demand
 from medsae_ray.stages.made import Made

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from medsae_ray.core.naming.asking import detect
 from medsae_ray.core.naming.engine import Engine, Usage
 from medsae_ray.core.naming.ledger import Ledger
 from medsae_ray.core.naming.pictures import Pictures
-from medsae_ray.core.naming.questions import Addresses, Concept, Need, Plan
+from medsae_ray.core.naming.plan import Addresses, Concept, Need, Plan
 from medsae_ray.core.naming.scores import answered, score
 from medsae_ray.core.naming.self_check import Choice, SelfCheck, choose, names_to_try, self_check
-from medsae_ray.core.naming.talk import detect
 from medsae_ray.core.naming.verdict import ABSTAINED
 from medsae_ray.stages.asking import OpenBar, count_answers, looked_up
 

@@ -12,14 +12,14 @@ from medsae_ray.config import Naming, Recipe
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.images.reader import Reading
+from medsae_ray.core.naming.asking import Groups, Named, at_most, name_feature
+from medsae_ray.core.naming.attempts import NamingRules
 from medsae_ray.core.naming.engine import Engine, Usage, total
 from medsae_ray.core.naming.failures import Failures
 from medsae_ray.core.naming.ledger import Ledger, answers, replies
 from medsae_ray.core.naming.pictures import Pictures
+from medsae_ray.core.naming.plan import content_address
 from medsae_ray.core.naming.prompts import detection_prompt
-from medsae_ray.core.naming.questions import content_address
-from medsae_ray.core.naming.rules import NamingRules
-from medsae_ray.core.naming.talk import Groups, Named, at_most, name_feature
 from medsae_ray.core.naming.verdict import ABSTAINED, DEAD, FAILED, INSUFFICIENT
 from medsae_ray.stages.asking import spent
 from medsae_ray.stages.datasets import image_store

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from medsae_ray.config import Pool, Recipe
+from medsae_ray.core.analysis.near_duplicates import FingerprintWork, Prints, duplicates
+from medsae_ray.core.analysis.partial_sums import column
 from medsae_ray.core.analysis.replication import Correlations, Replication, Rules, replicate
+from medsae_ray.core.analysis.replication_table import best_pairs, pair_table
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
-from medsae_ray.core.features import column
-from medsae_ray.core.fingerprint import FingerprintWork, Prints, duplicates
 from medsae_ray.core.images.reader import Reading
-from medsae_ray.core.replicated import best_pairs, pair_table
 from medsae_ray.stages.datasets import image_store
 from medsae_ray.stages.demands import pool_demands, task_demand
 from medsae_ray.stages.features import features_parents, features_what, labels_of, measure

@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 
 from medsae_ray.config import Recipe
 from medsae_ray.core.analysis.auroc import Auroc
+from medsae_ray.core.analysis.findings import Finding
+from medsae_ray.core.analysis.patch_maps import Pair, PatchMap, Square, input_square, patch_values
 from medsae_ray.core.artifacts.layout import Layout
 from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.core.datasets.rows import label_matrix
@@ -20,8 +22,7 @@ from medsae_ray.core.encoders import ENCODERS
 from medsae_ray.core.encoders.hub import is_id
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.naming.pictures import Pictures
-from medsae_ray.core.patch_maps import Pair, PatchMap, Square, input_square, patch_values
-from medsae_ray.core.report.data import EntropySummary, Finding, Patches, ReplicationReport, ReportData
+from medsae_ray.core.report.data import EntropySummary, Patches, ReplicationReport, ReportData
 from medsae_ray.core.sae.activations import load_artifact_sae
 from medsae_ray.stages.datasets import image_store
 from medsae_ray.stages.models import preprocess_of

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from medsae_ray.core.analysis.auroc import Auroc
-from medsae_ray.core.naming.questions import Concept
+from medsae_ray.core.naming.plan import Concept
 from medsae_ray.core.naming.verdict import VERDICTS, PaperCount
 from medsae_ray.core.report.data import Answers, NameCounts, NamingReport
 from medsae_ray.stages.detection import concepts_of

@@ -8,11 +8,11 @@ import pyarrow as pa
 from scipy import sparse
 
 from medsae_ray.config import Naming, Recipe
+from medsae_ray.core.analysis.partial_sums import activation_matrix, column, one_readable, readable
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.artifacts.layout import Layout, embedding_matrix
 from medsae_ray.core.artifacts.schema import METADATA
-from medsae_ray.core.features import activation_matrix, column, one_readable, readable
 from medsae_ray.core.naming.candidates import SUFFICIENT, Candidates, Sample
 from medsae_ray.core.naming.sampling import (
     DetectionDesign,

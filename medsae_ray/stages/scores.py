@@ -11,17 +11,17 @@ import pyarrow as pa
 
 from medsae_ray.config import Recipe
 from medsae_ray.core.analysis.auroc import Auroc
+from medsae_ray.core.analysis.findings import absent_name
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.datasets.rows import label_matrix
-from medsae_ray.core.findings import absent_name
 from medsae_ray.core.naming import verdict
 from medsae_ray.core.naming.controls import ControlRules, label_in
 from medsae_ray.core.naming.metadata import best_column
 from medsae_ray.core.naming.pictures import BLANK
-from medsae_ray.core.naming.questions import TRIVIAL, Concept, plain
+from medsae_ray.core.naming.plan import TRIVIAL, Concept, plain
 from medsae_ray.core.naming.sampling import HARD
 from medsae_ray.core.naming.scores import (
     LEAST_MASS,

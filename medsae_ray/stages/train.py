@@ -23,11 +23,11 @@ from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 
 from medsae_ray.config import Sae, Train
+from medsae_ray.core.analysis.partial_sums import readable
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, Record, sha256
 from medsae_ray.core.artifacts.layout import Layout
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.artifacts.warnings import RunWarning
-from medsae_ray.core.features import readable
 from medsae_ray.core.images.unreadable import counted
 from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from medsae_ray.config import Recipe, Vocabulary
+from medsae_ray.core.analysis.partial_sums import column
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, sha256
 from medsae_ray.core.artifacts.store import local_copy, split_uri
 from medsae_ray.core.encoders.hub import is_id, snapshot
 from medsae_ray.core.encoders.text import TOKENIZER, TextEncoder, load_text_encoder
-from medsae_ray.core.features import column
+from medsae_ray.core.naming.alignment import Space, vocabulary_names
+from medsae_ray.core.naming.vocabulary import CHEST, checked_terms, embed_terms, parse_terms, terms_hash
+from medsae_ray.core.retrieval.query import Listener
 from medsae_ray.core.sae.activations import load_artifact_sae
-from medsae_ray.core.words.align import Space, vocabulary_names
-from medsae_ray.core.words.library import Listener
-from medsae_ray.core.words.vocabulary import CHEST, checked_terms, embed_terms, parse_terms, terms_hash
 from medsae_ray.errors import EncoderError, RecipeError
 from medsae_ray.stages.detection import concepts_of, name_answers, questions_what
 from medsae_ray.stages.made import Made

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from medsae_ray.core.analysis.feature_table import Evidence, evidence
+from medsae_ray.core.analysis.partial_sums import FeatureWork, GroupSums, Labels, readable
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.rows import Rows, label_matrix, to_manifest
-from medsae_ray.core.evidence import Evidence, evidence
-from medsae_ray.core.features import FeatureWork, GroupSums, Labels, readable
 
 SHARES = {"sae": 0.4, "naming": 0.3, "detection": 0.3}
 RUN = {"start": "", "end": ""}

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.analysis.columns import deciding_columns
+from medsae_ray.core.analysis.feature_table import Evidence, plain
+from medsae_ray.core.analysis.partial_sums import FeatureWork, Labels
+from medsae_ray.core.analysis.probes import ProbeWork, gathered, probe, probe_rows
 from medsae_ray.core.analysis.replication import Correlations, replicate
+from medsae_ray.core.analysis.replication_table import best_pairs, pair_table
 from medsae_ray.core.datasets.combine import combine
 from medsae_ray.core.datasets.rows import Rows, label_names, to_manifest
-from medsae_ray.core.evidence import Evidence, plain
-from medsae_ray.core.features import FeatureWork, Labels
-from medsae_ray.core.names import label_names as names_by_label
-from medsae_ray.core.probe import ProbeWork, gathered, probe, probe_rows
-from medsae_ray.core.replicated import best_pairs, pair_table
+from medsae_ray.core.naming.label_names import label_names as names_by_label
 from tests.core.made import SHARES, Cohort, artifact, both_evidence, cohort, embeddings_table
 from tests.core.made import activations_table as activations_of
 from tests.small import recipe_data

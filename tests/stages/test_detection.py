@@ -6,7 +6,7 @@ import pytest
 
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.ledger import Ledger, answers
-from medsae_ray.core.naming.questions import Addresses, Concept, Need
+from medsae_ray.core.naming.plan import Addresses, Concept, Need
 from medsae_ray.errors import ArtifactError
 from medsae_ray.stages.detection import answer_table, asked_of
 

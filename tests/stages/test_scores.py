@@ -7,7 +7,7 @@ import pytest
 
 from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.naming.pictures import BLANK
-from medsae_ray.core.naming.questions import TRIVIAL, Concept
+from medsae_ray.core.naming.plan import TRIVIAL, Concept
 from medsae_ray.core.naming.scores import Ceiling, ceilings
 from medsae_ray.stages import scores
 from medsae_ray.stages.scores import NONE, Bench

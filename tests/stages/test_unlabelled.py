@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from medsae_ray.config import parse_recipe
-from medsae_ray.core.words.library import BY_NAMES
+from medsae_ray.core.retrieval.query import BY_NAMES
 from medsae_ray.service.atlas import Atlas, Query
 from medsae_ray.service.finished import library_of, open_run
 from medsae_ray.stages.pipeline import run_recipe
@@ -76,7 +76,7 @@ def test_cards_without_labels_start_with_the_feature_that_varies_most(data: tupl
     _, page = ran(recipe(data, []), tmp_path)
     (activations,) = tmp_path.glob("activations-*")
     from medsae_ray import open_artifact
-    from medsae_ray.core.features import activation_matrix
+    from medsae_ray.core.analysis.partial_sums import activation_matrix
 
     x_NF = activation_matrix(open_artifact(activations).table(), 24).toarray()
     order = [int(number) for number in re.findall(r'<article id="feature-(\d+)"', page)]

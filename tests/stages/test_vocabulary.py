@@ -14,14 +14,14 @@ from medsae_ray import load_sae, open_artifact, query
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.encoders.hub import snapshot
-from medsae_ray.core.words.vocabulary import embed_terms, unit
+from medsae_ray.core.naming.vocabulary import embed_terms, unit
 from medsae_ray.errors import EncoderError, RecipeError
 from medsae_ray.service.finished import open_run
 from medsae_ray.stages.closing import vocabulary_line
 from medsae_ray.stages.pipeline import run_recipe, run_stage
 from medsae_ray.stages.vocabulary import text_half
 from tests.core.encoders.small_hub import hub
-from tests.core.words.small_medclip import DIM, TEMPLATES, TERMS, SmallMedclip, small_medclip
+from tests.core.small_medclip import DIM, TEMPLATES, TERMS, SmallMedclip, small_medclip
 from tests.small import recipe_data, table_dataset
 
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from medsae_ray.core.analysis.auroc import auroc
 from medsae_ray.core.analysis.values import Floats
+from medsae_ray.core.naming.plan import Concept, plain, random_names
 from medsae_ray.core.naming.prompts import CONTROL_NAME
-from medsae_ray.core.naming.questions import Concept, plain, random_names
-from medsae_ray.core.words.vocabulary import CHEST
+from medsae_ray.core.naming.vocabulary import CHEST
 
 CONTROLS = 8
 """Controls of a name, if there are so many: names of other features, then labels, which are asked of the pool in any

@@ -12,8 +12,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from medsae_ray.core.naming.plan import TRIVIAL, Concept, plain
 from medsae_ray.core.naming.prompts import NAME_WORDS
-from medsae_ray.core.naming.questions import TRIVIAL, Concept, plain
 from medsae_ray.core.naming.scores import Score
 
 MOST_P = 0.1

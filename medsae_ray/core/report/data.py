@@ -10,34 +10,11 @@ from typing import Any
 import pyarrow as pa
 
 from medsae_ray.core.analysis.auroc import Auroc
+from medsae_ray.core.analysis.findings import Finding
+from medsae_ray.core.analysis.patch_maps import Pair, PatchMap
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.verdict import PaperCount
-from medsae_ray.core.patch_maps import Pair, PatchMap
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The best unit for one label, or for its absence: chosen on discovery patients, measured on held-out ones."""
-
-    label: str
-    feature: int
-    """The feature of the SAE, or the dimension of the encoder."""
-    r: float
-    """Pearson correlation with the label over the discovery patients, with its 95 % interval."""
-    r_low: float
-    r_high: float
-    auroc: float
-    """AUROC over the held-out patients, with its 95 % interval: of the unit's value for the label, or its absence."""
-    auroc_low: float
-    auroc_high: float
-    positives: int
-    """Held-out images with the label, and without it."""
-    negatives: int
-    present: bool = True
-    """False for the label's absence; `r` is then negative."""
-    by_dataset: Mapping[str, Auroc] = field(default_factory=dict)
-    """The AUROC in each dataset that annotates the label, in a run over several."""
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from medsae_ray.core.analysis.auroc import Auroc
-from medsae_ray.core.findings import absent_name
+from medsae_ray.core.analysis.findings import Finding, absent_name
 from medsae_ray.core.report.charts import Mark, auroc_plot
-from medsae_ray.core.report.data import Finding, NameCounts, NamingReport
+from medsae_ray.core.report.data import NameCounts, NamingReport
 from medsae_ray.core.report.name_tests import tests_of
 from medsae_ray.core.report.text import count, known, percent, real
 

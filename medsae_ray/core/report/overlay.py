@@ -10,7 +10,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from medsae_ray.core.patch_maps import PatchMap
+from medsae_ray.core.analysis.patch_maps import PatchMap
 from medsae_ray.core.report.thumbnails import SIDE
 
 HUE = (255, 140, 26)

@@ -6,8 +6,8 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from medsae_ray.core.analysis.findings import absent_name
 from medsae_ray.core.artifacts import schema
-from medsae_ray.core.findings import absent_name
 from medsae_ray.core.naming import verdict
 from medsae_ray.core.report import charts, grouped, heatmap, name_tests, names, overlay, text, view
 from medsae_ray.core.report.data import ReportData

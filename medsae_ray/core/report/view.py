@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from medsae_ray.core.analysis.auroc import Auroc
+from medsae_ray.core.analysis.findings import Finding, absent_name, headed, notable
+from medsae_ray.core.analysis.patch_maps import Pair, PatchMap
 from medsae_ray.core.analysis.units import HISTOGRAM_LOG2
 from medsae_ray.core.artifacts.schema import HISTOGRAM_BINS
-from medsae_ray.core.findings import absent_name, headed, notable
-from medsae_ray.core.patch_maps import Pair, PatchMap
 from medsae_ray.core.report.charts import (
     Correlation,
     Mark,
@@ -25,7 +25,7 @@ from medsae_ray.core.report.charts import (
     histogram,
     panel,
 )
-from medsae_ray.core.report.data import EntropySummary, Finding, ReportData
+from medsae_ray.core.report.data import EntropySummary, ReportData
 from medsae_ray.core.report.heatmap import Column, heat_map
 from medsae_ray.core.report.name_tests import NameTest
 from medsae_ray.core.report.overlay import overlay_url

@@ -12,7 +12,7 @@ from medsae_ray.core.naming.controls import (
     related_labels,
     stems,
 )
-from medsae_ray.core.naming.questions import Concept, plain
+from medsae_ray.core.naming.plan import Concept, plain
 
 LABELS = ("Edema", "Consolidation", "Lung Opacity", "Pneumonia", "Fracture", "No Finding", "Cardiomegaly")
 

@@ -1,6 +1,6 @@
 import numpy as np
 
-from medsae_ray.core.naming.questions import Concept
+from medsae_ray.core.naming.plan import Concept
 from medsae_ray.core.naming.scores import score
 from medsae_ray.core.naming.self_check import SelfCheck, choose, names_to_try, self_check
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.artifacts import schema
-from medsae_ray.core.names import atlas
 from medsae_ray.core.naming import verdict
 from medsae_ray.core.naming.engine import Usage
+from medsae_ray.core.naming.label_names import atlas
 from medsae_ray.core.naming.metadata import BestColumn
 from medsae_ray.core.naming.scores import LabelScore, control, score
 from medsae_ray.core.naming.verdict import Trial, Untested

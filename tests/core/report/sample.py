@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageFilter
 
+from medsae_ray.core.analysis.findings import Finding
 from medsae_ray.core.artifacts import schema
-from medsae_ray.core.report.data import EntropySummary, Finding, ReportData
+from medsae_ray.core.report.data import EntropySummary, ReportData
 
 LABELS = [
     "No Finding", "Enlarged Cardiomediastinum", "Cardiomegaly", "Lung Opacity", "Lung Lesion", "Edema", "Consolidation",

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pyarrow as pa
 
 from medsae_ray.core.analysis.auroc import Auroc
-from medsae_ray.core.report.data import EntropySummary, Finding
+from medsae_ray.core.analysis.findings import Finding
+from medsae_ray.core.report.data import EntropySummary
 from medsae_ray.core.report.render import render_report
 from medsae_ray.core.report.text import MINUS, count
 from tests.core.report.page import Page

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medsae_ray.core.patch_maps import PatchMap, Square
+from medsae_ray.core.analysis.patch_maps import PatchMap, Square
 from medsae_ray.core.report.overlay import HUE, OPACITY, overlay, overlay_url
 
 WHOLE = Square(0, 0, 1, 1)

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 
 import medsae_ray
+from medsae_ray.core.analysis.findings import Finding
+from medsae_ray.core.analysis.patch_maps import Pair, PatchMap, Square
 from medsae_ray.core.artifacts import schema
-from medsae_ray.core.patch_maps import Pair, PatchMap, Square
-from medsae_ray.core.report.data import EntropySummary, Finding, Patches, ReplicationReport, ReportData
+from medsae_ray.core.report.data import EntropySummary, Patches, ReplicationReport, ReportData
 from medsae_ray.core.report.render import render_report
 from medsae_ray.core.report.text import DASH, MINUS, count, interval, percent, real
 from medsae_ray.errors import ArtifactError

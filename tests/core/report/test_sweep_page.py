@@ -2,12 +2,12 @@ import json
 import re
 
 import pytest
-from tests.core.test_sweep import record
 
 from medsae_ray.core.report.pareto import Point, pareto_plot, shade
 from medsae_ray.core.report.sweep import render_sweep
 from medsae_ray.core.sae.ranking import Failure, ranked, result_row
 from tests.core.report.page import Page
+from tests.core.sae.test_ranking import record
 
 EVIL = "<script>alert('x')</script>"
 

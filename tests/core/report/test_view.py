@@ -4,8 +4,9 @@ from dataclasses import replace
 import pytest
 from markupsafe import Markup
 
+from medsae_ray.core.analysis.findings import Finding
 from medsae_ray.core.report import view
-from medsae_ray.core.report.data import EntropySummary, Finding
+from medsae_ray.core.report.data import EntropySummary
 from tests.core.report.sample import full
 
 DATA = full(features=60)

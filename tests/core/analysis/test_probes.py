@@ -6,9 +6,9 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from medsae_ray.core import probe as module
+from medsae_ray.core.analysis import probes as module
 from medsae_ray.core.analysis.auroc import auroc
-from medsae_ray.core.probe import Columns, ProbeWork, fit, gathered, probe, probe_rows
+from medsae_ray.core.analysis.probes import Columns, ProbeWork, fit, gathered, probe, probe_rows
 from tests.core.made import cohort, feature_work
 
 N, K = 600, 20

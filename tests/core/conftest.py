@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from medsae_ray.core.words.vocabulary import embed_terms
-from tests.core.words.small_medclip import TEMPLATES, TERMS, SmallMedclip, small_medclip
+from medsae_ray.core.naming.vocabulary import embed_terms
+from tests.core.small_medclip import TEMPLATES, TERMS, SmallMedclip, small_medclip
 
 
 @pytest.fixture(scope="session")

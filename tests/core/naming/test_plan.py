@@ -3,7 +3,7 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsae_ray.core.naming.questions import (
+from medsae_ray.core.naming.plan import (
     TRIVIAL,
     Addresses,
     Concept,

@@ -8,13 +8,13 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
+from medsae_ray.core.naming.attempts import NamingRules, Reply, Tried, until_named
 from medsae_ray.core.naming.engine import Asked, Engine, Usage, YesNo, total
 from medsae_ray.core.naming.failures import Failures
 from medsae_ray.core.naming.ledger import Ledger
 from medsae_ray.core.naming.pictures import Pictures
+from medsae_ray.core.naming.plan import Addresses, ImageQuestions, Need, Plan, reply_address
 from medsae_ray.core.naming.prompts import detection_prompt, question
-from medsae_ray.core.naming.questions import Addresses, ImageQuestions, Need, Plan, reply_address
-from medsae_ray.core.naming.rules import NamingRules, Reply, Tried, until_named
 
 T = TypeVar("T")
 R = TypeVar("R")

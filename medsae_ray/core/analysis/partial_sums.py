@@ -20,8 +20,8 @@ import pyarrow as pa
 from scipy import sparse
 
 from medsae_ray.core.analysis.comoments import Comoments
+from medsae_ray.core.analysis.contingency import Overlap
 from medsae_ray.core.analysis.entropy import null_comoments, shuffles
-from medsae_ray.core.analysis.overlap import Overlap
 from medsae_ray.core.analysis.units import UnitStats
 from medsae_ray.core.analysis.values import UnitValues
 from medsae_ray.core.artifacts.artifact import Artifact, Receipt

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from medsae_ray.core.analysis.findings import notable, strongest
 from medsae_ray.core.analysis.replication import Correlations, Replication
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifacts import schema
-from medsae_ray.core.findings import notable, strongest
 
 REPLICATED, NOT_REPLICATED, UNTESTED = "replicated", "not_replicated", "untested"
 

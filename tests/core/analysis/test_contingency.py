@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import sparse, stats
 from sklearn.metrics import roc_auc_score
 
-from medsae_ray.core.analysis.overlap import Overlap
+from medsae_ray.core.analysis.contingency import Overlap
 from medsae_ray.errors import ArtifactError
 
 N, UNITS, LABELS = 40, 5, 3

@@ -9,13 +9,13 @@ from PIL import Image
 
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.images.reader import Reading
+from medsae_ray.core.naming.asking import Groups, addresses, at_most, detect, images_of, name_feature
+from medsae_ray.core.naming.attempts import NamingRules
 from medsae_ray.core.naming.engine import BATCH, FAILED, Asked, Usage, Writing, Written, Wrote
 from medsae_ray.core.naming.failures import Failures
 from medsae_ray.core.naming.ledger import Ledger, answers, replies
 from medsae_ray.core.naming.pictures import BLANK, Pictures, picture
-from medsae_ray.core.naming.questions import Concept, Need, Plan
-from medsae_ray.core.naming.rules import NamingRules
-from medsae_ray.core.naming.talk import Groups, addresses, at_most, detect, images_of, name_feature
+from medsae_ray.core.naming.plan import Concept, Need, Plan
 from medsae_ray.errors import EngineError
 from tests.core.naming.plain_engine import PlainEngine, brightness, reply
 

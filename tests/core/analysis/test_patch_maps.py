@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medsae_ray.core.analysis.patch_maps import input_square
 from medsae_ray.core.images.decode import Preprocess
-from medsae_ray.core.patch_maps import input_square
 
 
 @pytest.mark.parametrize("size", [(300, 200), (200, 300), (240, 240), (40, 60)])

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from medsae_ray.core.analysis.near_duplicates import FingerprintWork, Prints, duplicates, fingerprint, near_pairs
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.rows import Rows, to_manifest
-from medsae_ray.core.fingerprint import FingerprintWork, Prints, duplicates, fingerprint, near_pairs
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.phantom import patient
 from tests.core.made import SHARES, artifact
@@ -36,7 +36,7 @@ def test_all_near_pairs_are_found_and_no_others(seed: int, distance: int) -> Non
 
 
 def test_many_equal_fingerprints_and_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medsae_ray.core.fingerprint.CANDIDATES", 50)
+    monkeypatch.setattr("medsae_ray.core.analysis.near_duplicates.CANDIDATES", 50)
     same = np.zeros(30, np.uint64)
     assert len(near_pairs(same, same, 2)) == 900
     assert near_pairs(same[:0], same, 2).shape == (0, 3)

@@ -14,12 +14,11 @@ from scipy import sparse
 from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.analysis.comoments import Comoments
 from medsae_ray.core.analysis.entropy import label_entropy, mean_entropy, null_draws, summarise_null
+from medsae_ray.core.analysis.findings import Finding, Tests, areas_of, best_findings, strongest
+from medsae_ray.core.analysis.partial_sums import Labels, Sums
 from medsae_ray.core.analysis.pearson import fisher_interval
 from medsae_ray.core.analysis.values import Floats, Ints
 from medsae_ray.core.artifacts import schema
-from medsae_ray.core.features import Labels, Sums
-from medsae_ray.core.findings import Tests, areas_of, best_findings, strongest
-from medsae_ray.core.report.data import Finding
 
 
 class Evidence(NamedTuple):

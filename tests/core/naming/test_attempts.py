@@ -2,9 +2,9 @@ import asyncio
 
 import pytest
 
+from medsae_ray.core.naming.attempts import NamingRules, Reply, Tried, until_named
 from medsae_ray.core.naming.engine import Writing, Written
 from medsae_ray.core.naming.prompts import naming_message, naming_schema
-from medsae_ray.core.naming.rules import NamingRules, Reply, Tried, until_named
 from tests.core.naming.plain_engine import reply
 
 A, B = [b"a1", b"a2"], [b"b1"]

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from medsae_ray.core.naming.alignment import Space, best_terms, directions, exceedance, vocabulary_names
+from medsae_ray.core.naming.vocabulary import unit
 from medsae_ray.core.sae.architectures import build
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.sae.normalise import Normalisation
-from medsae_ray.core.words.align import Space, best_terms, directions, exceedance, vocabulary_names
-from medsae_ray.core.words.vocabulary import unit
-from tests.core.words.small_medclip import DIM, TERMS
+from tests.core.small_medclip import DIM, TERMS
 
 PLANTED, STRANGE, DEAD = 20, 40, 2
 CASES: list[dict[str, Any]] = [

@@ -10,9 +10,9 @@ import pytest
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.naming import verdict
-from medsae_ray.core.words.align import Space
-from medsae_ray.core.words.library import Library, Listener, name_texts
-from medsae_ray.core.words.vocabulary import unit
+from medsae_ray.core.naming.alignment import Space
+from medsae_ray.core.naming.vocabulary import unit
+from medsae_ray.core.retrieval.query import Library, Listener, name_texts
 from tests.core.made import Cohort, activations_table, artifact
 
 PATIENTS = ["p0", "p0", "p1", "p2", "p3", "p4"]

@@ -8,6 +8,7 @@ Legend: N test images, F units, L labels, J chosen units.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,12 +16,35 @@ from scipy import sparse
 
 from medsae_ray.core.analysis.auroc import Auroc, auroc_columns
 from medsae_ray.core.analysis.values import Bools, Floats, Ints, UnitValues
-from medsae_ray.core.report.data import Finding
 
 NOTABLE = 0.5
 """A correlation of this size with a label's absence is shown even where the label's presence has a stronger one."""
 DIGITS = 12
 """Correlations that agree in so many decimals are equal: what is left depends on the order of additions."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The best unit for one label, or for its absence: chosen on discovery patients, measured on held-out ones."""
+
+    label: str
+    feature: int
+    """The feature of the SAE, or the dimension of the encoder."""
+    r: float
+    """Pearson correlation with the label over the discovery patients, with its 95 % interval."""
+    r_low: float
+    r_high: float
+    auroc: float
+    """AUROC over the held-out patients, with its 95 % interval: of the unit's value for the label, or its absence."""
+    auroc_low: float
+    auroc_high: float
+    positives: int
+    """Held-out images with the label, and without it."""
+    negatives: int
+    present: bool = True
+    """False for the label's absence; `r` is then negative."""
+    by_dataset: Mapping[str, Auroc] = field(default_factory=dict)
+    """The AUROC in each dataset that annotates the label, in a run over several."""
 
 
 class Tests(NamedTuple):

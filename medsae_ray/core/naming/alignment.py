@@ -16,8 +16,8 @@ from scipy import stats
 
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifacts import schema
+from medsae_ray.core.naming.vocabulary import unit
 from medsae_ray.core.sae.model import SAE
-from medsae_ray.core.words.vocabulary import unit
 
 Centring = Literal["text", "both", "none"]
 SOURCE = "vocabulary"

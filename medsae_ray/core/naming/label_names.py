@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 from scipy import stats
 
+from medsae_ray.core.analysis.findings import headed
 from medsae_ray.core.analysis.values import Ints
 from medsae_ray.core.artifacts import schema
-from medsae_ray.core.findings import headed
 
 SOURCES = ("vlm", "label", "vocabulary")
 """Of names, the strongest first."""

@@ -19,11 +19,11 @@ import pyarrow as pa
 from scipy import optimize, sparse, special
 
 from medsae_ray.core.analysis.auroc import Auroc, auroc
+from medsae_ray.core.analysis.partial_sums import GROUP, Labels, activation_matrix
 from medsae_ray.core.analysis.values import Bools, Floats, UnitValues
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.layout import embedding_matrix
 from medsae_ray.core.datasets.splits import uniform_hash
-from medsae_ray.core.features import GROUP, Labels, activation_matrix
 
 MOST = 20_000
 """Discovery patients that are fitted on, and test patients that are measured on, at most: drawn by their hash."""

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from medsae_ray.core.words.vocabulary import CHEST, checked_terms, embed_terms, parse_terms, terms_hash
+from medsae_ray.core.naming.vocabulary import CHEST, checked_terms, embed_terms, parse_terms, terms_hash
 from medsae_ray.errors import RecipeError
-from tests.core.words.small_medclip import DIM, TEMPLATES, TERMS, SmallMedclip
+from tests.core.small_medclip import DIM, TEMPLATES, TERMS, SmallMedclip
 
 
 def test_a_file_has_a_term_on_each_line() -> None:

@@ -16,12 +16,12 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
+from medsae_ray.core.analysis.partial_sums import activation_matrix, column
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifacts.artifact import Artifact
-from medsae_ray.core.features import activation_matrix, column
-from medsae_ray.core.words.align import Space, exceedance
-from medsae_ray.core.words.lexical import Documents
-from medsae_ray.core.words.vocabulary import Texts, embed_terms
+from medsae_ray.core.naming.alignment import Space, exceedance
+from medsae_ray.core.naming.vocabulary import Texts, embed_terms
+from medsae_ray.core.retrieval.bm25 import Documents
 
 NAME_TABLES = ("names", "label_names", "vocabulary_names")
 SHOWN = ("name", "name_source", "definition", "verdict", "detection_auroc")

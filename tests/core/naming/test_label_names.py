@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from medsae_ray.core.analysis.findings import absent_name, headed, notable
+from medsae_ray.core.analysis.partial_sums import FeatureWork
 from medsae_ray.core.artifacts import schema
-from medsae_ray.core.features import FeatureWork
-from medsae_ray.core.findings import absent_name, headed, notable
-from medsae_ray.core.names import atlas, label_names
+from medsae_ray.core.naming.label_names import atlas, label_names
 from tests.core.made import Cohort, both_evidence, cohort, feature_work
 
 

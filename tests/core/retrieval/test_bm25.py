@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from medsae_ray.core.words.lexical import Documents, tokens
+from medsae_ray.core.retrieval.bm25 import Documents, tokens
 
 
 @pytest.mark.parametrize(
