@@ -25,7 +25,7 @@ test-rest: $(VENV)/.dev
 # Four Ray nodes on a local S3 server, which lose each other in turn, jobs that share an engine, and refusals: half an hour
 # or more.
 test-cluster: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/cluster -s
+	$(BIN)/python -m pytest tests/on_nodes -s
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

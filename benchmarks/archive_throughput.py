@@ -41,15 +41,15 @@ from ray._private.internal_api import get_memory_info_reply, get_state_from_addr
 from rich.console import Console
 from rich.table import Table
 
+from medsae_ray.cluster.joining import cluster
 from medsae_ray.config import How, Pool
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.artifacts.work import ShardWork
 from medsae_ray.core.encoders.medclip import SwinGeometry
-from medsae_ray.stages.cluster import cluster
-from medsae_ray.stages.made import packages
-from medsae_ray.stages.shards import map_shards
+from medsae_ray.runtime.made import packages
+from medsae_ray.runtime.shards import map_shards
 
 RATIO, FLAT = 0.9, 0.1  # accepted: share of the slower half's rate; growth of the driver
 NEAR = SwinGeometry(embed_dim=32, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8))

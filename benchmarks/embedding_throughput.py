@@ -29,6 +29,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
+from medsae_ray.cluster.joining import cluster
 from medsae_ray.config import How, Pool, parse_recipe
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft
@@ -36,10 +37,9 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.encoders.embedding import EmbedWork
 from medsae_ray.core.encoders.medclip import SwinGeometry, build_vit, save_vit
 from medsae_ray.core.images.reader import Reading
-from medsae_ray.stages.cluster import cluster
-from medsae_ray.stages.made import packages
+from medsae_ray.runtime.made import packages
+from medsae_ray.runtime.shards import map_shards
 from medsae_ray.stages.pipeline import run_stage
-from medsae_ray.stages.shards import map_shards
 
 ENGINES = ("loop", "ray")
 SIDES = (320, 512)  # px, shortest and longest side of an image

@@ -52,7 +52,7 @@ def through_serve(
 ) -> dict[str, Any]:
     import ray
 
-    from medsae_ray.stages.engine import start_engine
+    from medsae_ray.engine.client import start_engine
 
     async def ask_all(engine: Any, reuse: bool) -> tuple[float, list[Asked]]:
         places = asyncio.Semaphore(open_images)
@@ -96,7 +96,7 @@ def difference(some: list[float], others: list[float]) -> float:
 
 
 def through_llm(settings: EngineSettings, images: list[bytes], questions: list[str]) -> dict[str, Any]:
-    from medsae_ray.stages.engine_vllm import engine_arguments, environment
+    from medsae_ray.engine.vllm_options import engine_arguments, environment
 
     os.environ.update(environment(settings))
     from vllm import LLM, SamplingParams

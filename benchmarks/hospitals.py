@@ -23,9 +23,9 @@ from medsae_ray.config import Recipe, load_recipe
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.engine import Engine
 from medsae_ray.core.phantom import FINDINGS
+from medsae_ray.engine.session import cluster_engine
+from medsae_ray.runtime.run import Run
 from medsae_ray.stages.pipeline import STAGES, run_recipe
-from medsae_ray.stages.run import Run
-from medsae_ray.stages.vlm import cluster_engine
 
 FOUND, GOES_WITH = 0.90, 0.3
 

@@ -30,8 +30,8 @@ from medsae_ray.config import Member, Recipe, Sweep, find_recipe, parse_recipe
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, open_artifact
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.stages.made import Made
-from medsae_ray.stages.run import Run, Stage
+from medsae_ray.runtime.made import Made
+from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.sweep import SWEEP
 from medsae_ray.stages.train import SAE
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import psutil
 
+from medsae_ray.cluster.joining import cluster
 from medsae_ray.config import Recipe, load_recipe, parse_recipe
-from medsae_ray.stages.cluster import cluster
 from medsae_ray.stages.pipeline import run_stage
 
 LEVELS: dict[str, Any] = {"levels": [32, 64, 128]}

@@ -22,10 +22,10 @@ from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.naming.controls import label_in
+from medsae_ray.engine.session import cluster_engine
+from medsae_ray.runtime.run import Run
 from medsae_ray.stages.pipeline import STAGES
-from medsae_ray.stages.run import Run
 from medsae_ray.stages.samples import DETECTION, by_feature
-from medsae_ray.stages.vlm import cluster_engine
 
 KINDS = ("features", "named", "verified", "rejected", "untested", "abstained", "insufficient_support", "dead", "failed")
 LEAST_TRUE = 0.6

@@ -178,7 +178,7 @@ def _serve(chosen: argparse.Namespace) -> int:
 
 
 def _engine(chosen: argparse.Namespace) -> int:
-    from medsae_ray.stages.engine_command import engine_status, stop_engine
+    from medsae_ray.engine.command import engine_status, stop_engine
 
     if chosen.action == "stop":
         print(stop_engine(chosen.address, chosen.force))
@@ -243,7 +243,7 @@ def _show(chosen: argparse.Namespace) -> int:
 
 
 def _status(chosen: argparse.Namespace) -> int:
-    from medsae_ray.stages.status import statuses
+    from medsae_ray.runtime.status import statuses
     from medsae_ray.stages.status_table import status_tables
 
     runs = statuses(Store(chosen.root))

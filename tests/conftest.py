@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from medsae_ray.stages.engine import ServeEngine
+    from medsae_ray.engine.client import ServeEngine
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -79,8 +79,8 @@ def free_port() -> int:
 def vlm_engine(http_port: int) -> "Iterator[ServeEngine]":
     """The small model on the session's cluster, as the packaged recipe starts it."""
     from medsae_ray.config import load_recipe
-    from medsae_ray.stages.engine import start_engine
-    from medsae_ray.stages.vlm import settings_of
+    from medsae_ray.engine.client import start_engine
+    from medsae_ray.engine.session import settings_of
 
     with start_engine(replace(settings_of(load_recipe("phantom")), metrics=True)) as engine:
         yield engine

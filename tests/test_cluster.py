@@ -10,12 +10,12 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from medsae_ray.cluster.capacity import Capacity, left_of
+from medsae_ray.cluster.packing import Node
+from medsae_ray.cluster.placing import judged
 from medsae_ray.config import load_recipe
-from medsae_ray.core.packing import Node
-from medsae_ray.stages.capacity import Capacity, left_of
 from medsae_ray.stages.needs import phases_of
 from medsae_ray.stages.pipeline import STAGES
-from medsae_ray.stages.placing import judged
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from medsae_ray.stages.metrics import COUNTERS, GAUGES, HISTOGRAMS, TAGS
+from medsae_ray.runtime.metrics import COUNTERS, GAUGES, HISTOGRAMS, TAGS
 
 FOLDER = Path(__file__).resolve().parents[1] / "deploy" / "monitoring"
 BOARD: dict[str, Any] = json.loads((FOLDER / "grafana-dashboard.json").read_text())

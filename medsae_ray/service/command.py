@@ -11,19 +11,19 @@ from ray.exceptions import RayError
 from rich.console import Console
 from rich.status import Status
 
+from medsae_ray.cluster.joining import cluster
 from medsae_ray.config import Recipe
+from medsae_ray.engine.client import start_engine
+from medsae_ray.engine.holding import held
+from medsae_ray.engine.leases import ABSENT, DEPLOY_FAILED, ENGINE, SERVE
+from medsae_ray.engine.serve_status import controller_id, details, start_serve, status_of
+from medsae_ray.engine.session import identity_of, settings_of
 from medsae_ray.errors import MedsaeError, RecipeError
 from medsae_ray.service.deployment import check_service, deployed
 from medsae_ray.service.finished import open_run
 from medsae_ray.service.guard import digest
 from medsae_ray.service.limits import Limits
 from medsae_ray.service.wire import CALLBACK
-from medsae_ray.stages.cluster import cluster
-from medsae_ray.stages.engine import start_engine
-from medsae_ray.stages.holding import held
-from medsae_ray.stages.leases import ABSENT, DEPLOY_FAILED, ENGINE, SERVE
-from medsae_ray.stages.serving import controller_id, details, start_serve, status_of
-from medsae_ray.stages.vlm import identity_of, settings_of
 
 SHORTEST_TOKEN = 16
 EVERY_S = 2.0

@@ -8,20 +8,20 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 
+from medsae_ray.cluster.capacity import cluster_capacity
+from medsae_ray.cluster.joining import own_error
+from medsae_ray.cluster.placing import check_placeable
 from medsae_ray.config import Recipe
+from medsae_ray.engine.holding import held
+from medsae_ray.engine.leases import DEPLOY_FAILED, RUNNING
+from medsae_ray.engine.serve_status import quiet, status_of
+from medsae_ray.engine.session import identity_of
 from medsae_ray.errors import MedsaeError
 from medsae_ray.service.app import Desk, make_app
 from medsae_ray.service.finished import Finished
 from medsae_ray.service.limits import Limits
 from medsae_ray.service.link import ClusterEngine, Link, UrlEngine
-from medsae_ray.stages.capacity import cluster_capacity
-from medsae_ray.stages.cluster import own_error
-from medsae_ray.stages.holding import held
-from medsae_ray.stages.leases import DEPLOY_FAILED, RUNNING
 from medsae_ray.stages.needs import service_phase
-from medsae_ray.stages.placing import check_placeable
-from medsae_ray.stages.serving import quiet, status_of
-from medsae_ray.stages.vlm import identity_of
 
 APPLICATION = "medsae-service"
 CPUS = 0.1

@@ -6,7 +6,7 @@ from medsae_ray.core.naming.asking import addresses, images_of
 from medsae_ray.core.naming.engine import Asked, Usage
 from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.core.naming.plan import Addresses, Need
-from medsae_ray.stages.board import Bar
+from medsae_ray.runtime.board import Bar
 
 OpenBar = Callable[[int, str], Bar]
 """Gives a bar of so many of a unit, for a `with` block."""

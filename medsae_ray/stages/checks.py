@@ -6,7 +6,7 @@ from medsae_ray.config import Recipe, Sae
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.errors import DatasetError, MedsaeError, RecipeError
-from medsae_ray.stages.run import Run
+from medsae_ray.runtime.run import Run
 
 ROLES = dict(zip(SPLITS, ("train the SAE", "name features", "test"), strict=True))
 

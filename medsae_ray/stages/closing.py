@@ -10,7 +10,7 @@ from medsae_ray.core.analysis.findings import absent_name, notable
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.retrieval.query import BY_TEXT
 from medsae_ray.core.sae.ranking import settings_text
-from medsae_ray.stages.run import StageRow, warning_line
+from medsae_ray.runtime.run import StageRow, warning_line
 
 
 def closing_table(rows: list[StageRow]) -> Table:

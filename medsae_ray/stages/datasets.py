@@ -19,11 +19,11 @@ from medsae_ray.core.datasets.privacy import find_key, hash_ids, key_check
 from medsae_ray.core.datasets.rows import Rows, never_absent, to_manifest
 from medsae_ray.core.datasets.splits import audit, hold_out
 from medsae_ray.core.images.cache import Cached
+from medsae_ray.runtime.made import Made
+from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.doubts import of_manifest
-from medsae_ray.stages.made import Made
 from medsae_ray.stages.organs import organ_rows, segmented
 from medsae_ray.stages.phantoms import drawn, hospitals, phantom_rows
-from medsae_ray.stages.run import Run, Stage
 
 
 def _what(run: Run) -> dict[str, Any]:

@@ -24,12 +24,12 @@ from medsae_ray.core.naming.ledger import Loaded, answers
 from medsae_ray.core.naming.pictures import BLANK
 from medsae_ray.core.naming.plan import TRIVIAL, Addresses, Concept, Need, Plan
 from medsae_ray.core.naming.prompts import detection_prompt
+from medsae_ray.engine.session import identity_of, session
+from medsae_ray.runtime.made import Made
+from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.asking import count_answers, looked_up
-from medsae_ray.stages.made import Made
 from medsae_ray.stages.naming import NAMED, in_flight, ledger_of, pictures_of
-from medsae_ray.stages.run import Run, Stage
 from medsae_ray.stages.samples import DETECTION, POOL, by_feature, naming_of
-from medsae_ray.stages.vlm import identity_of, session
 
 
 def concepts_of(names: pa.Table) -> dict[int, Concept]:

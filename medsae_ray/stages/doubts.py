@@ -12,7 +12,7 @@ from medsae_ray.core.artifacts.layout import Layout
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.datasets.rows import label_matrix, label_names
 from medsae_ray.core.images.unreadable import counted
-from medsae_ray.stages.run import Run
+from medsae_ray.runtime.run import Run
 
 NOT_OK_SHARE = 0.1
 """Share of images that cannot be used from which a run warns."""

@@ -14,18 +14,18 @@ import pyarrow.fs as pafs
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from medsae_ray.cluster.demands import Demand, hosted
+from medsae_ray.cluster.packing import Node, Unit, place
 from medsae_ray.config.datasets import Dataset
 from medsae_ray.core.artifacts.patience import at_most
 from medsae_ray.core.artifacts.store import split_uri
 from medsae_ray.core.encoders import ENCODERS
 from medsae_ray.core.encoders.hub import is_id, snapshot
-from medsae_ray.core.packing import Node, Unit, place
+from medsae_ray.engine.session import BUILTIN, model_of
 from medsae_ray.errors import one_line
+from medsae_ray.runtime.run import Run
 from medsae_ray.stages.datasets import image_folder
-from medsae_ray.stages.demands import Demand, hosted
 from medsae_ray.stages.needs import ASKING
-from medsae_ray.stages.run import Run
-from medsae_ray.stages.vlm import BUILTIN, model_of
 
 ANSWER_S = 30.0
 """Seconds that all nodes together have to answer."""

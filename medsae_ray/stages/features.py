@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
+from medsae_ray.cluster.demands import task_demand
 from medsae_ray.config import Recipe
 from medsae_ray.core.analysis.columns import deciding_columns
 from medsae_ray.core.analysis.feature_table import evidence, plain
@@ -19,11 +20,10 @@ from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.naming.label_names import atlas, label_names
+from medsae_ray.runtime.made import Made
+from medsae_ray.runtime.run import Run, Stage
+from medsae_ray.runtime.tries import COMPUTING, Tries
 from medsae_ray.stages.copies import copied, feature_warnings
-from medsae_ray.stages.demands import task_demand
-from medsae_ray.stages.made import Made
-from medsae_ray.stages.run import Run, Stage
-from medsae_ray.stages.tries import COMPUTING, Tries
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

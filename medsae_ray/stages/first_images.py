@@ -12,9 +12,9 @@ from medsae_ray.core.analysis.partial_sums import column
 from medsae_ray.core.artifacts.artifact import Draft, Receipt
 from medsae_ray.core.images.unreadable import ENOUGH, MISSING, SHARDS, advice, counted
 from medsae_ray.errors import DatasetError
+from medsae_ray.runtime.made import Made
+from medsae_ray.runtime.run import Run
 from medsae_ray.stages.datasets import image_folder
-from medsae_ray.stages.made import Made
-from medsae_ray.stages.run import Run
 
 
 class FirstImages:

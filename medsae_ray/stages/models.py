@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from medsae_ray.cluster.demands import pool_demands
 from medsae_ray.config import Pool
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft, total
@@ -12,12 +13,11 @@ from medsae_ray.core.encoders.hub import pinned
 from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.sae.activations import EncodeWork
+from medsae_ray.runtime.made import Made
+from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.datasets import image_store
-from medsae_ray.stages.demands import pool_demands
 from medsae_ray.stages.doubts import of_embeddings
 from medsae_ray.stages.first_images import FirstImages, refuse_none
-from medsae_ray.stages.made import Made
-from medsae_ray.stages.run import Run, Stage
 
 
 def _device(pool: Pool) -> str:

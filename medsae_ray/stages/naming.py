@@ -21,13 +21,13 @@ from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.core.naming.plan import content_address
 from medsae_ray.core.naming.prompts import detection_prompt
 from medsae_ray.core.naming.verdict import ABSTAINED, DEAD, FAILED, INSUFFICIENT
+from medsae_ray.engine.session import identity_of, session
+from medsae_ray.runtime.made import Made
+from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.asking import spent
 from medsae_ray.stages.datasets import image_store
-from medsae_ray.stages.made import Made
 from medsae_ray.stages.name_checks import TAKEN_BACK, checked
-from medsae_ray.stages.run import Run, Stage
 from medsae_ray.stages.samples import CHECK, NAMING, by_feature, naming_of
-from medsae_ray.stages.vlm import identity_of, session
 
 NAMED = "named"
 STATUSES = (NAMED, ABSTAINED, FAILED, INSUFFICIENT, DEAD)

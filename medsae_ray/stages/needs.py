@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Iterator, Mapping
 
+from medsae_ray.cluster.demands import Demand, Phase, hosted, unit_of
 from medsae_ray.config import Recipe
-from medsae_ray.stages.demands import Demand, Phase, hosted, unit_of
-from medsae_ray.stages.run import Stage
+from medsae_ray.runtime.run import Stage
 
 ASKING = ("names", "answers", "label_answers", "vocabulary_answers")
 """Stages that the engine works for. Once it has started it stays for the rest of the run."""

@@ -4,15 +4,15 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any
 
+from medsae_ray.cluster.demands import pool_demands
 from medsae_ray.config import Pool, Recipe, TotalSegmentatorDataset
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.datasets.organs import OrganWork, Ward
 from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.core.datasets.totalsegmentator import files, listed, metadata, segmentator_rows
-from medsae_ray.stages.demands import pool_demands
-from medsae_ray.stages.made import Made
-from medsae_ray.stages.run import Run, Stage
+from medsae_ray.runtime.made import Made
+from medsae_ray.runtime.run import Run, Stage
 
 POOL = Pool(cpus=0.1, reader_cpus=0.9)
 """Masks are inflated, which takes a CPU for each shard that is read; writing a part takes next to nothing."""

@@ -10,7 +10,7 @@ import re
 
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import ArtifactError
-from medsae_ray.stages.run import Run
+from medsae_ray.runtime.run import Run
 
 
 def page_id(run: Run, *stages: str) -> str:

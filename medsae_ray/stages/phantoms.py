@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from PIL import Image
 
+from medsae_ray.cluster.demands import pool_demands
 from medsae_ray.config import PhantomDataset, Pool, Recipe
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
@@ -14,9 +15,8 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.rows import Rows, label_names
 from medsae_ray.core.phantom import LABELS, METADATA, TRAINING_SEEDS, Hospital, Study, patient
 from medsae_ray.errors import RecipeError
-from medsae_ray.stages.demands import pool_demands
-from medsae_ray.stages.made import Made
-from medsae_ray.stages.run import Run, Stage
+from medsae_ray.runtime.made import Made
+from medsae_ray.runtime.run import Run, Stage
 
 PATIENTS_PER_SHARD = 64
 DRAWERS = Pool(actors=2, cpus=0.5)

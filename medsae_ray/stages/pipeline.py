@@ -11,7 +11,11 @@ from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.engine import Engine
 from medsae_ray.core.report.render import render_report
+from medsae_ray.engine.session import check_engine
 from medsae_ray.errors import RecipeError
+from medsae_ray.runtime.places import check_place
+from medsae_ray.runtime.run import Run, Stage, joins
+from medsae_ray.runtime.watching import watched
 from medsae_ray.stages.checks import check
 from medsae_ray.stages.closing import (
     closing_table,
@@ -32,20 +36,16 @@ from medsae_ray.stages.naming import NAMES
 from medsae_ray.stages.organs import ORGANS, segmented
 from medsae_ray.stages.pages import named, page_id, publish
 from medsae_ray.stages.phantoms import IMAGES, hospitals
-from medsae_ray.stages.places import check_place
 from medsae_ray.stages.probes import PROBES
 from medsae_ray.stages.ready import ready
 from medsae_ray.stages.replication import SEVERAL
 from medsae_ray.stages.reporting import report_data
-from medsae_ray.stages.run import Run, Stage, joins
 from medsae_ray.stages.samples import SAMPLES
 from medsae_ray.stages.scores import SCORES
 from medsae_ray.stages.summary import summarise
 from medsae_ray.stages.sweep import SWEEP, publish_sweep
 from medsae_ray.stages.train import SAE
-from medsae_ray.stages.vlm import check_engine
 from medsae_ray.stages.vocabulary import VOCABULARY_ANSWERS, VOCABULARY_NAMES, text_half
-from medsae_ray.stages.watching import watched
 
 _STAGES = (
     *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, PROBES, LABEL_NAMES, VOCABULARY_NAMES),

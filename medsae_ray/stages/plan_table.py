@@ -7,7 +7,7 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from medsae_ray.core.packing import spelt
+from medsae_ray.cluster.packing import spelt
 
 
 def plan_tables(plan: dict[str, Any]) -> Iterator[RenderableType]:

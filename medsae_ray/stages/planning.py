@@ -5,20 +5,20 @@ from typing import Any
 
 from rich.console import Console
 
+from medsae_ray.cluster.capacity import Capacity
+from medsae_ray.cluster.demands import Demand, hosted
+from medsae_ray.cluster.packing import spelt
 from medsae_ray.config import Recipe
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.privacy import KEY_FILE
-from medsae_ray.core.packing import spelt
+from medsae_ray.engine.session import check_engine
 from medsae_ray.errors import MedsaeError
-from medsae_ray.stages.capacity import Capacity
-from medsae_ray.stages.demands import Demand, hosted
+from medsae_ray.runtime.run import Run
 from medsae_ray.stages.estimates import Rate, bytes_of, images_of, questions_of, rate_of, records_of, total
 from medsae_ray.stages.needs import ASKING, share_problems
 from medsae_ray.stages.pipeline import STAGES, goals_of
 from medsae_ray.stages.ready import Found, capacity_of, judgement, survey, unmade
-from medsae_ray.stages.run import Run
-from medsae_ray.stages.vlm import check_engine
 
 
 def plan(recipe: Recipe, root: str, address: str | None = None) -> dict[str, Any]:

@@ -6,14 +6,14 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from medsae_ray.cluster.demands import task_demand
 from medsae_ray.core.analysis.probes import Probed, ProbeWork, Sample, gathered, probe, probe_rows
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft
-from medsae_ray.stages.demands import task_demand
+from medsae_ray.runtime.made import Made
+from medsae_ray.runtime.run import Run, Stage
+from medsae_ray.runtime.tries import COMPUTING, Tries
 from medsae_ray.stages.features import features_parents, group_sums, labels_of
-from medsae_ray.stages.made import Made
-from medsae_ray.stages.run import Run, Stage
-from medsae_ray.stages.tries import COMPUTING, Tries
 
 SPACES = ("raw", "sae")
 

@@ -6,18 +6,18 @@ from typing import NamedTuple
 
 import ray
 
+from medsae_ray.cluster.capacity import Capacity, cluster_capacity, growth, machine
+from medsae_ray.cluster.demands import Phase
+from medsae_ray.cluster.joining import cluster_address
+from medsae_ray.cluster.placing import judged, no_growth, refuse
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.patience import at_most
 from medsae_ray.core.artifacts.store import Store
+from medsae_ray.engine.leases import ENGINE
 from medsae_ray.errors import ArtifactError, MedsaeError, one_line
-from medsae_ray.stages.capacity import Capacity, cluster_capacity, growth, machine
-from medsae_ray.stages.cluster import cluster_address
-from medsae_ray.stages.demands import Phase
+from medsae_ray.runtime.run import Run
 from medsae_ray.stages.equipment import lacking, lacking_here, things_of
-from medsae_ray.stages.leases import ENGINE
 from medsae_ray.stages.needs import phases_of, share_problems
-from medsae_ray.stages.placing import judged, no_growth, refuse
-from medsae_ray.stages.run import Run
 
 STORE_S = 3.0
 """Seconds that a store has to answer before a run begins; one that goes away later is waited for much longer."""

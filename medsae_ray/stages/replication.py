@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from medsae_ray.cluster.demands import pool_demands, task_demand
 from medsae_ray.config import Pool, Recipe
 from medsae_ray.core.analysis.near_duplicates import FingerprintWork, Prints, duplicates
 from medsae_ray.core.analysis.partial_sums import column
@@ -15,11 +16,10 @@ from medsae_ray.core.analysis.replication_table import best_pairs, pair_table
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.images.reader import Reading
+from medsae_ray.runtime.made import Made
+from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.datasets import image_store
-from medsae_ray.stages.demands import pool_demands, task_demand
 from medsae_ray.stages.features import features_parents, features_what, labels_of, measure
-from medsae_ray.stages.made import Made
-from medsae_ray.stages.run import Run, Stage
 
 
 def _dataset_features(run: Run, draft: Draft) -> Made:

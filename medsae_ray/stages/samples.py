@@ -21,8 +21,8 @@ from medsae_ray.core.naming.sampling import (
     detection_sample,
     naming_sample,
 )
-from medsae_ray.stages.made import Made
-from medsae_ray.stages.run import Run, Stage
+from medsae_ray.runtime.made import Made
+from medsae_ray.runtime.run import Run, Stage
 
 NAMING, CHECK, DETECTION, POOL = "naming", "check", "detection", "pool"
 

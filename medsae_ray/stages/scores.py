@@ -35,11 +35,11 @@ from medsae_ray.core.naming.scores import (
     score,
 )
 from medsae_ray.core.naming.verdict import Trial, Untested
+from medsae_ray.runtime.made import Made
+from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.detection import ControlNames, asked_of, concepts_of, sample_images
 from medsae_ray.stages.features import deciding
-from medsae_ray.stages.made import Made
 from medsae_ray.stages.naming import NAMED
-from medsae_ray.stages.run import Run, Stage
 from medsae_ray.stages.samples import DETECTION, by_feature, naming_of
 
 Answer = tuple[float, float]

@@ -7,9 +7,9 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from medsae_ray.stages.board import DONE, FAILED, RUNNING, THERE
-from medsae_ray.stages.progress import duration, rate
-from medsae_ray.stages.status import LOST
+from medsae_ray.runtime.board import DONE, FAILED, RUNNING, THERE
+from medsae_ray.runtime.progress import duration, rate
+from medsae_ray.runtime.status import LOST
 
 COLOURS = {RUNNING: "cyan", DONE: "green", THERE: "green", FAILED: "red", LOST: "red"}
 NUMBERS = {"fvu": "FVU {:.3f}", "l0": "L0 {:.1f}", "dead": "dead {:.0%}"}

@@ -6,7 +6,7 @@ from typing import Any
 
 from medsae_ray.core.naming.engine import Usage, total
 from medsae_ray.core.naming.verdict import VERDICTS
-from medsae_ray.stages.run import Run, StageRow
+from medsae_ray.runtime.run import Run, StageRow
 from medsae_ray.stages.scores import sources_of
 
 NAMING = ("names", "answers")

@@ -9,17 +9,17 @@ from typing import Any
 import pyarrow as pa
 from rich.markup import escape
 
+from medsae_ray.cluster.demands import train_demand
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.report.sweep import render_sweep
 from medsae_ray.core.sae.defaults import check_fits
 from medsae_ray.core.sae.ranking import DIED, ranked, result_row
 from medsae_ray.errors import MedsaeError
+from medsae_ray.runtime.made import Made
+from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.closing import sweep_table
-from medsae_ray.stages.demands import train_demand
-from medsae_ray.stages.made import Made
 from medsae_ray.stages.pages import page_id, publish
-from medsae_ray.stages.run import Run, Stage
 from medsae_ray.stages.sweep_tasks import Task, train_all
 from medsae_ray.stages.train import SAE, job_of, settings_of, training_rows
 

@@ -17,17 +17,17 @@ import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
 
+from medsae_ray.cluster.joining import own_error
 from medsae_ray.core.artifacts.artifact import Draft
 from medsae_ray.core.sae.normalise import Normalisation
 from medsae_ray.core.sae.ranking import DIED, Failure
 from medsae_ray.errors import DivergedError, MedsaeError, ShardError
+from medsae_ray.runtime.made import commit, now
+from medsae_ray.runtime.run import Run
+from medsae_ray.runtime.tries import COMPUTING, READING, TRAINING, Tries
 from medsae_ray.stages.checkpoints import newest_state, saver
-from medsae_ray.stages.cluster import own_error
-from medsae_ray.stages.made import commit, now
-from medsae_ray.stages.run import Run
 from medsae_ray.stages.tables import split_table
 from medsae_ray.stages.train import SPLITS, Job, made_of, train_here
-from medsae_ray.stages.tries import COMPUTING, READING, TRAINING, Tries
 
 
 class Task(NamedTuple):

@@ -22,6 +22,7 @@ from ray.train import TrainingFailedError
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 
+from medsae_ray.cluster.demands import train_demand
 from medsae_ray.config import Sae, Train
 from medsae_ray.core.analysis.partial_sums import readable
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, Record, sha256
@@ -36,14 +37,13 @@ from medsae_ray.core.sae.distributed import Ranks
 from medsae_ray.core.sae.fit import Ending, EpochLog, fit
 from medsae_ray.core.sae.training_table import Table
 from medsae_ray.errors import ArtifactError, DatasetError, MedsaeError
+from medsae_ray.runtime.made import Made
+from medsae_ray.runtime.run import Run, Stage
+from medsae_ray.runtime.tries import Tries
 from medsae_ray.stages.checkpoints import Pace, from_bytes, newest, read_state, saver, to_bytes
-from medsae_ray.stages.demands import train_demand
-from medsae_ray.stages.made import Made
-from medsae_ray.stages.run import Run, Stage
 from medsae_ray.stages.tables import sample_rows, split_table
 from medsae_ray.stages.train_failures import Group, Judge, own_of
 from medsae_ray.stages.train_progress import Tell, show, teller, watched
-from medsae_ray.stages.tries import Tries
 
 ATTEMPTS, RESULT = "_attempts", "result-"
 SPLITS = ("sae", "naming")

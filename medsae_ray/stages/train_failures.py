@@ -6,9 +6,9 @@ from typing import Any
 
 from ray.train import UserCallback
 
+from medsae_ray.cluster.joining import own_error
 from medsae_ray.errors import MedsaeError
-from medsae_ray.stages.cluster import own_error
-from medsae_ray.stages.tries import TRAINING, Tries
+from medsae_ray.runtime.tries import TRAINING, Tries
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from medsae_ray.core.naming.vocabulary import CHEST, checked_terms, embed_terms,
 from medsae_ray.core.retrieval.query import Listener
 from medsae_ray.core.sae.activations import load_artifact_sae
 from medsae_ray.errors import EncoderError, RecipeError
+from medsae_ray.runtime.made import Made
+from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.detection import concepts_of, name_answers, questions_what
-from medsae_ray.stages.made import Made
-from medsae_ray.stages.run import Run, Stage
 
 TOKENIZER_FILES = (
     *("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),

@@ -20,8 +20,8 @@ from medsae_ray.core.naming.engine import yes_no
 from medsae_ray.core.naming.pictures import picture
 from medsae_ray.core.naming.prompts import DETECTION, question
 from medsae_ray.core.naming.reply import parse_name
+from medsae_ray.engine.client import ServeEngine
 from medsae_ray.service.command import http
-from medsae_ray.stages.engine import ServeEngine
 from medsae_ray.stages.naming import rules_of
 from tests.service.conftest import Small
 from tests.service.live import PHANTOM, TOKEN, films, service

@@ -12,7 +12,7 @@ from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.naming.engine import BATCH, Asked, Usage, YesNo
 from medsae_ray.core.naming.ledger import Ledger, answers
 from medsae_ray.core.naming.pictures import Pictures
-from medsae_ray.stages.board import Board
+from medsae_ray.runtime.board import Board
 from medsae_ray.stages.name_checks import TAKEN_BACK, checked
 from tests.core.naming.plain_engine import PlainEngine, brightness
 

@@ -20,7 +20,7 @@ from medsae_ray.config import find_recipe
 from medsae_ray.core.artifacts.artifact import open_artifact
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.ledger import Ledger, answers, replies
-from medsae_ray.stages.engine import ServeEngine
+from medsae_ray.engine.client import ServeEngine
 
 TRIALS = int(os.environ.get("MEDSAE_KILL_TRIALS", "1"))
 TABLES = ("samples", "names", "answers", "label_answers", "scores", "atlas")

@@ -4,7 +4,7 @@ import pytest
 
 from medsae_ray.errors import ArtifactError, MedsaeError
 from medsae_ray.stages.train_failures import Group, Judge
-from tests.stages.test_tries import Ward
+from tests.runtime.test_tries import Ward
 
 
 def group_of(ward: Ward, *nodes: str) -> None:

@@ -1,4 +1,4 @@
-"""The cache of slow stores, before a folder that passes for one; tests/stages/test_s3.py has an object store."""
+"""The cache of slow stores, before a folder that passes for one; tests/runtime/test_s3.py has an object store."""
 
 import multiprocessing
 import os

@@ -1,0 +1,221 @@
+"""What a cluster has, and what it may still start: the only module that asks Ray for either."""
+
+import contextlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ray
+import yaml
+from ray.autoscaler.v2.sdk import get_cluster_status
+from ray.experimental.internal_kv import _internal_kv_get
+from ray.util import placement_group_table
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from medsae_ray.cluster.packing import NO_GROWTH, Growth, Kind, Node, spelt
+from medsae_ray.config import How
+
+KINDS = ("CPU", "GPU")
+REPLICA = "SERVE_REPLICA::"
+"""How Ray Serve names the placement group of a replica, before application, # and deployment."""
+ASK_S = 20
+"""Seconds that the head node has to say what the cluster may start."""
+HEAD = "node:__internal_head__"
+"""Ray's own resource of the head node, which lives as long as the cluster."""
+
+
+class Capacity(NamedTuple):
+    """The nodes of a cluster with what they may give to a run."""
+
+    nodes: tuple[Node, ...]
+    held: tuple[str, ...] = ()
+    """What Serve's replicas hold, which stay whatever a run does: already taken off the nodes."""
+    place: str = "the Ray cluster"
+    joined: bool = True
+    """False for a machine on which no cluster runs yet."""
+
+    @property
+    def largest(self) -> str:
+        """The nodes that no other one exceeds, for a reader."""
+        shapes = {tuple((kind, node.amounts.get(kind, 0)) for kind in KINDS) for node in self.nodes}
+        best = [
+            a
+            for a in shapes
+            if not any(a != b and all(x[1] <= y[1] for x, y in zip(a, b, strict=True)) for b in shapes)
+        ]
+        return " and ".join(spelt(dict(shape)) for shape in sorted(best, reverse=True)) or "nothing"
+
+
+def machine(how: How) -> Capacity:
+    """This machine, as the node of the local cluster that a run would start on it."""
+    from ray._private.utils import get_num_cpus
+
+    amounts = {"CPU": float(how.cpus or get_num_cpus()), "GPU": float(_gpus())}
+    return Capacity((Node("this machine", amounts),), place="this machine", joined=False)
+
+
+def _gpus() -> int:
+    """As many as Ray would find."""
+    from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager as Nvidia
+
+    shown = Nvidia.get_current_process_visible_accelerator_ids()
+    there = Nvidia.get_current_node_num_accelerators()
+    return there if shown is None else min(there, len(shown))
+
+
+def cluster_capacity() -> Capacity:
+    """The cluster that this process is connected to."""
+    taken: dict[str, Counter[str]] = {}
+    held = []
+    for group in placement_group_table().values():
+        if group["state"] == "CREATED" and group["name"].startswith(REPLICA):
+            held.append(group["name"].removeprefix(REPLICA).partition("#")[0])
+            for number, bundle in group["bundles"].items():
+                taken.setdefault(group["bundles_to_node_id"][number], Counter()).update(bundle)
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    nodes = tuple(Node(_name(node), _left(node["Resources"], taken.get(node["NodeID"], {}))) for node in alive)
+    return Capacity(nodes, tuple(sorted(held)))
+
+
+def _left(amounts: Mapping[str, float], taken: Mapping[str, float]) -> dict[str, float]:
+    return {kind: max(0.0, amounts.get(kind, 0.0) - taken.get(kind, 0.0)) for kind in KINDS}
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}, {node['NodeID'][:8]})"
+
+
+def growth() -> Growth | None:
+    """What the cluster may start beside its nodes: nothing without an autoscaler, None if there is one whose node
+    types cannot be learnt."""
+    declared = _declared()
+    said = declared or _asked()
+    if said is None or said == {}:
+        return None if said is None and _autoscaled() else NO_GROWTH
+    return left_of(said, _alive())
+
+
+def left_of(config: Mapping[str, Any], alive: Mapping[str, int]) -> Growth | None:
+    """What may be added by the configuration of an autoscaler, with so many nodes of each type alive; None if it does
+    not say what a node of some type has."""
+    kinds = []
+    for name, kind in config["available_node_types"].items():
+        more = kind.get("max_workers", config.get("max_workers", 0)) - alive.get(name, 0)
+        if name == config.get("head_node_type") and not kind.get("max_workers"):
+            continue
+        amounts = {resource: float(kind.get("resources", {}).get(resource, 0)) for resource in KINDS}
+        if not kind.get("resources"):
+            return None
+        if more > 0:
+            kinds.append(Kind(name, amounts, more))
+    # Ray may report the head, and nodes that joined by hand, under names of its own.
+    workers = sum(alive.get(name, 0) for name in config["available_node_types"] if name != config.get("head_node_type"))
+    total = config.get("max_workers", sum(kind.more for kind in kinds) + workers)
+    return Growth(tuple(kinds), max(0, total - workers))
+
+
+def _declared() -> dict[str, Any] | None:
+    """The cluster's own description, which managed clusters keep in Ray's state."""
+    from ray._private.state import state
+
+    with contextlib.suppress(Exception):
+        groups = getattr(state.get_cluster_config(), "node_group_configs", None) or ()
+        types = {
+            group.name: {
+                "resources": dict(group.resources),
+                "max_workers": group.max_count if group.max_count >= 0 else 2**20,
+            }
+            for group in groups
+        }
+        return {"available_node_types": types} if types else None
+    return None
+
+
+def _asked() -> dict[str, Any] | None:
+    """The configuration that the head's autoscaler was started with; {} if there is none, None if it cannot tell."""
+    head = next((node["NodeID"] for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"]), None)
+    if head is None:
+        return None
+    strategy = NodeAffinitySchedulingStrategy(head, soft=False)
+    task = ray.remote(num_cpus=0, max_retries=0)(autoscaler_config).options(scheduling_strategy=strategy)
+    with contextlib.suppress(Exception):
+        return ray.get(task.remote(ray.get_runtime_context().gcs_address), timeout=ASK_S)  # type: ignore[no-any-return]
+    return None
+
+
+def autoscaler_config(address: str, processes: Path = Path("/proc")) -> dict[str, Any] | None:
+    """On the head node: the types of nodes and their limits, from the file that the autoscaler of the cluster at
+    `address` was started with, or from Kubernetes. {} if one runs without such a file, so that it starts nothing."""
+    for line in processes.glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            said = line.read_bytes().decode(errors="replace").split("\0")
+            if any(re.search(r"autoscaler/.*monitor\.py$", word) for word in said) and _same(said, address):
+                file = next((w.partition("=")[2] for w in said if w.startswith("--autoscaling-config=")), None)
+                return _node_types(yaml.safe_load(Path(file).expanduser().read_text())) if file else {}
+    return _of_kubernetes()
+
+
+def _same(command: list[str], address: str) -> bool:
+    """Whether the monitor belongs to the cluster at `address`: several may run on one machine."""
+    given = next((word.partition("=")[2] for word in command if word.startswith("--gcs-address=")), address)
+    return given.rpartition(":")[2] == address.rpartition(":")[2]
+
+
+def _of_kubernetes() -> dict[str, Any] | None:
+    """As KubeRay's own autoscaler reads it, with the rights of the head's pod."""
+    cluster = os.environ.get("RAY_CLUSTER_NAME")
+    if not cluster or "KUBERNETES_SERVICE_HOST" not in os.environ:
+        return None
+    with contextlib.suppress(Exception):
+        from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
+
+        namespace = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace").read_text().strip()
+        return _node_types(AutoscalingConfigProducer(cluster, namespace)())
+    return None
+
+
+def _node_types(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the size of a cluster, and nothing else of its configuration."""
+    types = {
+        name: {key: kind[key] for key in ("resources", "max_workers") if key in kind}
+        for name, kind in config["available_node_types"].items()
+    }
+    return {"available_node_types": types} | {k: config[k] for k in ("max_workers", "head_node_type") if k in config}
+
+
+def _alive() -> dict[str, int]:
+    """Nodes of each type that are there or on their way. What is not known counts as none: a run then waits rather than
+    being refused."""
+    found = Counter[str]()
+    with contextlib.suppress(Exception):
+        status = get_cluster_status(ray.get_runtime_context().gcs_address)
+        found.update(
+            node.ray_node_type_name for node in (*status.active_nodes, *status.idle_nodes, *status.pending_nodes)
+        )
+        found.update({launch.ray_node_type_name: launch.count for launch in status.pending_launches})
+    report = _report()
+    older = Counter[str](report.get("active_nodes") or {}) + Counter(report.get("pending_launches") or {})
+    return {name: max(found[name], older[name]) for name in {*found, *older} if name}
+
+
+def _report() -> dict[str, Any]:
+    """What Ray's first autoscaler says of itself."""
+    with contextlib.suppress(Exception):
+        return json.loads(_internal_kv_get("__autoscaling_status") or b"{}").get("autoscaler_report") or {}
+    return {}
+
+
+def _autoscaled() -> bool:
+    """Whether an autoscaler reports to this cluster at all."""
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.core.generated import autoscaler_pb2
+
+    with contextlib.suppress(Exception):
+        reply = autoscaler_pb2.GetClusterStatusReply()  # type: ignore[attr-defined]
+        reply.ParseFromString(GcsClient(ray.get_runtime_context().gcs_address).get_cluster_status(timeout_s=10))
+        return bool(_report()) or reply.autoscaling_state.autoscaler_state_version > 0
+    return False

@@ -1,0 +1,133 @@
+"""Phases of a run against the nodes of a cluster and those that may still come: what is refused, and in what words."""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import NamedTuple
+
+from medsae_ray.cluster.capacity import Capacity, growth
+from medsae_ray.cluster.demands import Demand, Phase
+from medsae_ray.cluster.packing import NO_GROWTH, Growth, Unit, place, spelt
+from medsae_ray.errors import RecipeError
+
+Say = Callable[[str], None]
+Grows = Callable[[], Growth | None]
+
+
+class Judged(NamedTuple):
+    """Whether the nodes can hold a phase of a run."""
+
+    phase: Phase
+    problem: str = ""
+    """Why they never can."""
+    waits: str = ""
+    """What it has to wait for, if it has to."""
+
+
+def no_growth() -> Growth:
+    return NO_GROWTH
+
+
+def check_placeable(phases: Sequence[Phase], capacity: Capacity, say: Say, grows: Grows = growth) -> None:
+    """Raise RecipeError for what can never be placed; `say` what has to be waited for."""
+    found = judged(phases, capacity, grows)
+    refuse([one.problem for one in found if one.problem])
+    for text in dict.fromkeys(one.waits for one in found if one.waits):
+        say(text)
+
+
+def refuse(problems: list[str]) -> None:
+    """Raise one RecipeError for all problems, if there are any."""
+    distinct = list(dict.fromkeys(problems))
+    if distinct:
+        raise RecipeError(
+            distinct[0] if len(distinct) == 1 else "\n  ".join([f"{len(distinct)} things are in the way:", *distinct])
+        )
+
+
+def judged(phases: Iterable[Phase], capacity: Capacity, grows: Grows = growth) -> list[Judged]:
+    """Each phase; the autoscaler is asked once, and only if the nodes that are there do not do."""
+    ask = cache(grows)
+    return [_judge(phase, capacity, ask) for phase in phases]
+
+
+def _judge(phase: Phase, capacity: Capacity, ask: Grows) -> Judged:
+    if place(phase.units, capacity.nodes):
+        return Judged(phase)
+    more = ask()
+    waits = f"waiting for {' + '.join(map(str, _unplaced(phase, capacity)))}"
+    if more is None:
+        why = "no node has that now, and the node types of the cluster's autoscaler cannot be learnt from here"
+        return Judged(phase, waits=f"{waits}: {why}")
+    placed = place(phase.units, capacity.nodes, more)
+    if placed is None:
+        return Judged(phase, _problem(phase, capacity, more))
+    kinds = ", ".join(f"`{kind}`" for kind in sorted(set(placed.new)))
+    return Judged(phase, waits=f"{waits}: the cluster may start {kinds} nodes" if kinds else "")
+
+
+def _unplaced(phase: Phase, capacity: Capacity) -> Sequence[Demand]:
+    """The demands that have no room by themselves, or all of them."""
+    return [d for d in phase.demands if place(d.units, capacity.nodes) is None] or phase.demands
+
+
+def _problem(phase: Phase, capacity: Capacity, more: Growth) -> str:
+    """The first demand that is too much by itself, or all of them together."""
+    for demand in phase.demands:
+        if place([demand.unit], capacity.nodes, more) is None:
+            return _too_large(demand, capacity, more)
+    for demand in phase.demands:
+        if place(demand.units, capacity.nodes, more) is None:
+            return _too_many(demand, capacity, more)
+    asked = " and ".join(map(str, phase.demands))
+    return (
+        f"{phase.name} takes {asked} at the same time, for which there is no room on {_have(capacity, more)}. "
+        f"{phase.advice}"
+    )
+
+
+def _too_large(demand: Demand, capacity: Capacity, more: Growth) -> str:
+    short = _short(demand.unit, capacity, more)
+    key = demand.keys.get(short)
+    if key is None:
+        return (
+            f"stage {demand.stage} needs {demand.unit} on one node, and no node has that: {_have(capacity, more)}. "
+            "Raise how.cpus, or use a cluster of larger nodes"
+        )
+    value = demand.unit.total[short]
+    together = " on one node" if len(demand.unit.bundles) > 1 else ""
+    other = f", or set {key}: 0 to compute on CPUs" if short == "GPU" else ""
+    return (
+        f"{key} is {value:g}: {demand.unit}{together} fits on no node of {_have(capacity, more)}. Lower it{other}, or "
+        "use a cluster with such a node"
+    )
+
+
+def _too_many(demand: Demand, capacity: Capacity, more: Growth) -> str:
+    key = demand.keys.get("count")
+    asked = f"{key} is {demand.times}" if key else demand.key
+    return (
+        f"{asked}: {demand} at once have no room on {_have(capacity, more)}. "
+        f"{'Lower it, or use' if key else 'Use'} a larger cluster"
+    )
+
+
+def _short(unit: Unit, capacity: Capacity, more: Growth) -> str:
+    """The resource that no node has enough of; GPUs if only the mixture is on none."""
+    have = [node.amounts for node in capacity.nodes] + [kind.amounts for kind in more.kinds]
+    short = [kind for kind, wanted in unit.total.items() if all(of.get(kind, 0) < wanted for of in have)]
+    return next(iter(sorted(short, reverse=True)), max(unit.total))
+
+
+def _have(capacity: Capacity, more: Growth) -> str:
+    """The nodes that there are, what is held on them, and what may come."""
+    count = len(capacity.nodes)
+    said = f"{capacity.place}, which has {capacity.largest}"
+    if count != 1:
+        said = f"{capacity.place}, whose largest of {count} nodes has {capacity.largest}"
+    if capacity.held:
+        said += f" beside what Ray Serve holds ({', '.join(capacity.held)})"
+    if more.kinds:
+        said += "; it may start " + ", ".join(
+            f"{kind.more} x `{kind.name}` {spelt(kind.amounts)}" for kind in more.kinds
+        )
+    return said

@@ -1,0 +1,275 @@
+"""Starts the vision-language engine on the cluster and speaks to it: one Ray Serve application, shared by all.
+
+Nothing here imports vLLM or Ray Serve LLM; the replicas do.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ray import serve
+from ray.exceptions import RayError, TaskCancelledError
+from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get
+from ray.serve.exceptions import BackPressureError, RayServeException
+
+from medsae_ray.cluster.capacity import cluster_capacity
+from medsae_ray.cluster.demands import Phase, engine_demand
+from medsae_ray.cluster.placing import check_placeable
+from medsae_ray.core.naming.engine import BATCH, Asked, EngineSettings, Writing, Wrote, model_identity
+from medsae_ray.engine.causes import explain, known_cause
+from medsae_ray.engine.holding import Hold, ends_with_us, held
+from medsae_ray.engine.leases import ABSENT, DELETING, DEPLOY, DEPLOY_FAILED, ENGINE, RUNNING, unfit
+from medsae_ray.engine.replica import VlmServer, about
+from medsae_ray.engine.serve_status import controller_id, quiet, start_serve, status_of
+from medsae_ray.engine.vllm_options import PHASE, bundles, environment, strategy
+from medsae_ray.errors import EngineError
+
+APPLICATION = ENGINE
+POLL_S = 1.0
+BACK_OFF_S = (0.2, 5.0)
+"""First and longest pause before a call is repeated."""
+LOSSES = 3
+"""So often in an hour an engine that goes away is started again: more is no accident."""
+
+
+class Gone(Exception):
+    """The application, or the Serve that it was on, is not there any more; another may be started."""
+
+
+class ServeEngine:
+    """The engine behind a Ray Serve handle. Waits out full queues and lost replicas, and starts again what went away.
+
+    `start` brings an engine and gives its handle; `on_loss` is told when it has to.
+    """
+
+    def __init__(
+        self, start: Callable[[], Any], hold: Hold, settings: EngineSettings, on_loss: Callable[[str], None]
+    ) -> None:
+        self.start, self.hold, self.on_loss = start, hold, on_loss
+        self.identity: str = hold.lease.about["same"]["model"]
+        self.patience_s = settings.start_timeout_s
+        self.lock, self.losses = threading.Lock(), list[float]()
+        self.taken = 0
+        """Engines that were brought so far. Their handles tell none apart: Serve gives the same one for a name."""
+        self._take(start())
+
+    def _take(self, handle: Any) -> None:
+        self.handle, self.controller = handle, controller_id()
+        self.taken += 1
+        self.seen_well = self.looked = time.monotonic()
+
+    async def ask(self, image: bytes, questions: list[str], priority: int = BATCH, reuse: bool = True) -> Asked:
+        return await self._call("ask", image, questions, priority, reuse)
+
+    async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:
+        return await self._call("write", writing, priority)
+
+    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """A request of OpenAI's chat API: HTTP status and body."""
+        return await self._call("chat", body)
+
+    async def models(self) -> dict[str, Any]:
+        """The list of models of OpenAI's API."""
+        return await self._call("models")
+
+    async def _call(self, method: str, *arguments: Any) -> Any:
+        """Repeat until the replica answers. It answers for every request, so an exception is the engine's own."""
+        pause, last = BACK_OFF_S
+        deadline = None
+        while True:
+            asked = self.taken
+            try:
+                return await self._try(method, *arguments)
+            except BackPressureError:
+                deadline = None
+            except Gone as gone:
+                await asyncio.to_thread(self._again, asked, str(gone))
+                deadline = None
+            except (RayError, RayServeException, TaskCancelledError) as error:
+                deadline = deadline or time.monotonic() + self.patience_s
+                if time.monotonic() > deadline:
+                    raise EngineError(
+                        f"the engine was lost for {self.patience_s:.0f} s: {explain(str(error))}"
+                    ) from None
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, last)
+
+    async def _try(self, method: str, *arguments: Any) -> Any:
+        """One call. Whatever is wrong with it, Gone or EngineError if nobody is there to be called again."""
+        try:
+            return await self._watch(asyncio.ensure_future(self._remote(method, *arguments)))
+        except BackPressureError:
+            raise
+        except (RayError, RayServeException, TaskCancelledError):
+            self.look()
+            raise
+
+    async def _remote(self, method: str, *arguments: Any) -> Any:
+        return await getattr(self.handle, method).remote(*arguments)
+
+    async def _watch(self, call: asyncio.Future[Any]) -> Any:
+        """A call waits for ever where no replica comes back, so look after the application meanwhile."""
+        try:
+            while not call.done():
+                await asyncio.wait({call}, timeout=5 * POLL_S)
+                if not call.done():
+                    self.look()
+            return call.result()
+        finally:
+            call.cancel()
+
+    def look(self) -> None:
+        """Gone if the application is, EngineError if it failed, was taken away on purpose, or is not well for long."""
+        now = time.monotonic()
+        self.hold.check()
+        if now - self.looked < POLL_S:
+            return
+        self.looked = now
+        status, message = status_of(APPLICATION)
+        if status in (ABSENT, DELETING):
+            raise Gone(message or "it was stopped")
+        if status == RUNNING and self.controller != controller_id():
+            raise Gone("Ray Serve was shut down and started again")
+        if status == RUNNING:
+            self.seen_well = now
+        elif status == DEPLOY_FAILED or now - self.seen_well > self.patience_s:
+            raise EngineError(f"the engine was lost ({status}): {explain(message)}")
+
+    def keep_up(self) -> None:
+        """Start the engine again if it is gone, for a holder who asks nothing of it."""
+        looked_at = self.taken
+        try:
+            self.look()
+        except Gone as gone:
+            self._again(looked_at, str(gone))
+
+    def _again(self, lost: int, why: str) -> None:
+        """Another engine instead of the one that was `lost`, by its number, for all who noticed it."""
+        with self.lock:
+            if self.taken != lost:
+                return
+            now = time.monotonic()
+            self.losses = [at for at in self.losses if now - at < 3600] + [now]
+            if len(self.losses) > LOSSES:
+                raise EngineError(f"the engine went away {len(self.losses)} times in an hour: {why}")
+            self.on_loss(f"the engine went away ({why}): it is started again")
+            self._take(self.start())
+
+
+@contextlib.contextmanager
+def start_engine(
+    settings: EngineSettings,
+    on_progress: Callable[[str], None] = lambda text: None,
+    identity: str | None = None,
+    *,
+    who: str = "a run",
+    idle_s: float = 0.0,
+    on_loss: Callable[[str], None] = lambda text: None,
+) -> Iterator[ServeEngine]:
+    """The engine for the length of the block, on the Ray cluster that this process is connected to.
+
+    One that runs there already with the same model is shared. The last of its holders ends it: `idle_s` after its block
+    on a cluster that was joined, and with the block on one that ends with this process. One that `serve deploy` brought
+    stays. `identity` saves hashing the model's files again, `who` is what others are told of this holder. Raises
+    EngineError, with the cause, if it does not start.
+    """
+    identity = identity or model_identity(settings.model, settings.revision)
+    local = ends_with_us()
+    with held(
+        APPLICATION,
+        who,
+        wait=local,
+        idle_s=0.0 if local else idle_s,
+        about=about(settings, identity),
+        error=EngineError,
+    ) as hold:
+        yield ServeEngine(lambda: _bring(hold, settings, identity, on_progress), hold, settings, on_loss)
+
+
+def _bring(hold: Hold, settings: EngineSettings, identity: str, on_progress: Callable[[str], None]) -> Any:
+    """The handle of an engine that is ready: the one that is there, or a new one."""
+    for _ in range(LOSSES):
+        with contextlib.suppress(Gone):
+            if hold.ask(lambda: on_progress("waiting for another run's start or end")) == DEPLOY:
+                try:
+                    engine = engine_demand(settings.cpus, settings.gpus, settings.replicas)
+                    check_placeable([Phase("the engine", (engine,))], cluster_capacity(), on_progress)
+                    _deploy(settings, identity)
+                finally:
+                    hold.deployed()
+            _wait(hold, settings, on_progress)
+            with quiet():
+                handle = serve.get_app_handle(APPLICATION)
+                runs = handle.about.remote().result(timeout_s=60)
+            if why := unfit(runs, hold.lease.about):
+                raise EngineError(f"{why}; stop that one or use its model")
+            return handle
+    raise EngineError(f"the engine with {settings.model} went away {LOSSES} times while it started")
+
+
+def engine_application(settings: EngineSettings, identity: str) -> serve.Application:
+    """The bound deployment that hosts the model: what `serve.run` and `serve deploy` take."""
+    deployment = serve.deployment(
+        num_replicas=settings.replicas,
+        ray_actor_options={
+            "num_cpus": bundles(settings)[0]["CPU"],
+            "runtime_env": {"env_vars": environment(settings)},
+        },
+        placement_group_bundles=bundles(settings),
+        placement_group_strategy=strategy(settings),
+        max_ongoing_requests=settings.max_ongoing,
+        max_queued_requests=settings.max_ongoing,
+        max_constructor_retry_count=2,
+        health_check_period_s=2,
+        health_check_timeout_s=60,
+        graceful_shutdown_timeout_s=5,
+        logging_config={"log_level": "WARNING"},
+    )(VlmServer)
+    return deployment.bind(settings, identity)
+
+
+def _deploy(settings: EngineSettings, identity: str) -> None:
+    """Hand the application to Serve. Gone if Serve ends meanwhile."""
+    try:
+        start_serve(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
+        _internal_kv_del(PHASE)
+        with quiet():
+            serve._run(engine_application(settings, identity), name=APPLICATION, route_prefix=None, _blocking=False)
+    except (RayServeException, RayError, TimeoutError) as error:
+        if status_of(APPLICATION)[0] != ABSENT:
+            raise
+        raise Gone(str(error)) from error
+
+
+def _wait(hold: Hold, settings: EngineSettings, on_progress: Callable[[str], None]) -> None:
+    """Until the engine is ready. Gone if it is taken away before, EngineError if it does not start."""
+    start = time.monotonic()
+    shown = ""
+    while True:
+        hold.check()
+        status, message = status_of(APPLICATION)
+        seconds = time.monotonic() - start
+        if status == RUNNING:
+            on_progress(f"ready after {seconds:.0f} s")
+            return
+        if status in (ABSENT, DELETING):
+            raise Gone(message)
+        if status == DEPLOY_FAILED or known_cause(message):
+            raise EngineError(f"the engine with {settings.model} does not start: {explain(message)}")
+        if seconds > settings.start_timeout_s:
+            raise EngineError(
+                f"the engine with {settings.model} was not ready within {settings.start_timeout_s:.0f} s "
+                f"({_phase()}); raise how.vlm.start_timeout_s or see why: {explain(message)}"
+            )
+        text = f"{_phase()}, {seconds:.0f} s"
+        if text != shown:
+            on_progress(text)
+            shown = text
+        time.sleep(POLL_S)
+
+
+def _phase() -> str:
+    return (_internal_kv_get(PHASE) or b"deploying").decode()

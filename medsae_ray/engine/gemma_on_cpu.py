@@ -1,0 +1,76 @@
+"""vLLM's CPU worker with the attention of Gemma 3: the tokens of an image see each other in both directions.
+
+vLLM 0.29 does so on GPUs only; on a CPU an image token sees no later one, and p(yes) differs from the model's own.
+The kernel can be causal for one sequence and not for the next, so each sequence is handed over as the segments before,
+inside and after its images, which share its blocks of the cache.
+
+Legend: B sequences, S segments.
+"""
+
+import os
+import threading
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+from vllm.v1.attention.backends import cpu_attn
+from vllm.v1.worker.cpu_worker import CPUWorker
+
+from medsae_ray.engine.vllm_options import Segment, segments
+
+
+class ImageAwareBuilder(cpu_attn.CPUAttentionMetadataBuilder):
+    """Builds the attention's metadata of segments where a sequence has image tokens to compute."""
+
+    def build(self, common_prefix_len: int, common_attn_metadata: Any, fast_build: bool = False) -> Any:
+        meta = common_attn_metadata
+        images = meta.mm_req_doc_ranges or {}
+        starts_B = meta.query_start_loc.tolist()
+        ends_B = meta.seq_lens.tolist()
+        cut = []
+        for row in range(meta.num_reqs):
+            new = starts_B[row + 1] - starts_B[row]
+            cut += segments(row, ends_B[row] - new, ends_B[row], images.get(row, []))
+        if all(part.causal for part in cut):
+            return super().build(common_prefix_len, meta, fast_build)
+        return super().build(common_prefix_len, _as_sequences(meta, cut), fast_build)
+
+
+def _as_sequences(meta: Any, cut: list[Segment]) -> Any:
+    """The metadata with every segment as a sequence of its own."""
+    rows_S = torch.tensor([part.row for part in cut])
+    tokens_S = torch.tensor([part.tokens for part in cut], dtype=torch.int32)
+    starts = torch.zeros(len(cut) + 1, dtype=torch.int32)
+    starts[1:] = tokens_S.cumsum(0)
+    return replace(
+        meta,
+        num_reqs=len(cut),
+        max_query_len=int(tokens_S.max()),
+        query_start_loc=starts,
+        query_start_loc_cpu=starts,
+        seq_lens=torch.tensor([part.end for part in cut], dtype=torch.int32),
+        block_table_tensor=meta.block_table_tensor[rows_S],
+        causal=torch.tensor([part.causal for part in cut]),
+    )
+
+
+def end_with_parent() -> None:
+    """End this process when its parent does: vLLM's engine would outlive a replica that was killed, memory and all."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class ImageAwareWorker(CPUWorker):
+    """Named in the engine's arguments; vLLM makes one in each of its own processes."""
+
+    def init_device(self) -> None:
+        end_with_parent()
+        cpu_attn.CPUAttentionBackend.get_builder_cls = staticmethod(lambda: ImageAwareBuilder)  # type: ignore
+        super().init_device()

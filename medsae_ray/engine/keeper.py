@@ -1,0 +1,131 @@
+"""The actor that keeps a cluster's leases (leases.py) and ends what nobody holds. One for each cluster, for all runs.
+
+It decides alone, so that two runs never start two engines, and never end one that another has just taken.
+"""
+
+import contextlib
+import json
+import logging
+import threading
+import time
+from typing import Any
+
+import ray
+from ray import serve
+from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
+
+from medsae_ray.cluster.capacity import HEAD
+from medsae_ray.engine.leases import ABSENT, WAIT, Answer, Book, Lease
+from medsae_ray.engine.serve_status import end_serve, found, quiet
+
+NAME, NAMESPACE = "medsae-keeper", "medsae"
+OURS = b"medsae-deployed"
+"""Key of the cluster's store with what was deployed for holders: it outlives the keeper."""
+TICK_S = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+class Keeper:
+    """The actor's body. Its calls come in threads; a thread of its own ends things."""
+
+    def __init__(self) -> None:
+        self.book = Book(time.monotonic, json.loads(_internal_kv_get(OURS) or b"{}"))
+        self.lock, self.wake = threading.Lock(), threading.Event()
+        self.closed = False
+        """Whether Serve, and then this actor, are about to end: who asks now asks again, perhaps the next keeper."""
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def ask(self, lease: Lease) -> Answer:
+        seen = found(lease.thing)
+        with self._changing():
+            if self.closed:
+                return Answer(WAIT)
+            return self.book.ask(lease, seen)
+
+    def deployed(self, thing: str, holder: str) -> None:
+        with self.lock:
+            self.book.deployed(thing, holder)
+
+    def renew(self, lease: Lease) -> str:
+        with self.lock:
+            return self.book.renew(lease)
+
+    def release(self, thing: str, holder: str, wait: bool) -> None:
+        """End a lease, and with `wait` return when the thing has ended too, if nobody else holds it."""
+        with self.lock:
+            self.book.release(thing, holder)
+        self.wake.set()
+        while wait and self._ends(thing):
+            time.sleep(TICK_S / 5)
+
+    def _ends(self, thing: str) -> bool:
+        """Whether it, or all that there is, is about to end; the end of all is this actor's own."""
+        with self.lock:
+            return self.book.waits_for(thing) or self.book.empty()
+
+    def stop(self, thing: str, force: bool) -> str:
+        seen = found(thing)
+        with self._changing():
+            why = self.book.stop(thing, seen, force)
+        self.wake.set()
+        return why
+
+    def report(self, thing: str) -> dict[str, Any]:
+        """What `medsae engine status` shows."""
+        seen = found(thing)
+        with self.lock:
+            ours = self.book.is_ours(thing, seen)
+            about = self.book.ours.get(thing, {}) if ours else {}
+            return {"status": seen.status, "ours": ours, "about": about, **self.book.left(thing)}
+
+    @contextlib.contextmanager
+    def _changing(self) -> Any:
+        with self.lock:
+            before = json.dumps(self.book.ours)
+            yield
+            if (after := json.dumps(self.book.ours)) != before:
+                _internal_kv_put(OURS, after.encode())
+
+    def _watch(self) -> None:
+        while True:
+            self.wake.wait(TICK_S)
+            self.wake.clear()
+            try:
+                self._tick()
+            except Exception:  # the cluster's state may change under any call: look again
+                logger.exception("the keeper goes on")
+
+    def _tick(self) -> None:
+        with self._changing():
+            over = self.book.over()
+        for thing in over:
+            seen = found(thing)
+            if self.book.is_ours(thing, seen) and seen.status != ABSENT:
+                with quiet():
+                    serve.delete(thing)
+            with self._changing():
+                self.book.gone(thing)
+        with self.lock:
+            self.closed = self.book.empty()
+        if self.closed:
+            end_serve()
+            ray.kill(ray.get_runtime_context().current_actor)
+
+
+def keeper() -> Any:
+    """The cluster's keeper, started if there is none."""
+    return (
+        ray.remote(Keeper)
+        .options(
+            name=NAME,
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=0,
+            resources={HEAD: 0.001},
+            max_restarts=-1,
+            max_concurrency=32,
+        )
+        .remote()
+    )

@@ -1,0 +1,163 @@
+"""The vision-language model of a run: who it is, where it runs, and its start, shown as it goes on."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+from rich.console import Console
+
+from medsae_ray.cluster.demands import hosted
+from medsae_ray.cluster.joining import cluster_address
+from medsae_ray.cluster.waiting import waiting
+from medsae_ray.config import Recipe, Vlm
+from medsae_ray.core.naming.engine import Engine, EngineSettings, model_identity
+from medsae_ray.core.naming.model_limits import LONGEST, limits_of
+from medsae_ray.core.naming.openai_api import OpenAiEngine
+from medsae_ray.core.naming.pictures import picture
+from medsae_ray.core.naming.prompts import question
+from medsae_ray.errors import RecipeError
+
+if TYPE_CHECKING:
+    from medsae_ray.runtime.run import Run
+
+BUILTIN = {"builtin:phantom-vlm": Path(__file__).parents[1] / "core" / "phantom" / "weights" / "vlm"}
+
+
+def model_of(vlm: Vlm) -> str:
+    """The folder or Hugging Face id that `how.vlm.model` means."""
+    if not vlm.model.startswith("builtin:"):
+        return vlm.model
+    if vlm.model not in BUILTIN:
+        raise RecipeError(
+            f"how.vlm.model is {vlm.model!r}; the models that come with the package: {', '.join(BUILTIN)}"
+        )
+    return str(BUILTIN[vlm.model])
+
+
+def settings_of(recipe: Recipe) -> EngineSettings:
+    """What the recipe says of the engine, in the engine's own terms.
+
+    Raises RecipeError where the model's config.json, as far as it is on this machine, does not allow it.
+    """
+    vlm, naming = recipe.how.vlm, recipe.what.naming
+    assert vlm is not None and naming is not None, "the recipe was checked for both"
+    return EngineSettings(
+        model=model_of(vlm),
+        revision=vlm.revision,
+        dtype=vlm.dtype,
+        max_model_len=length_of(recipe),
+        max_images=naming.positives + naming.contrasts,
+        max_num_seqs=vlm.max_seqs,
+        kv_cache_gb=vlm.kv_cache_gb,
+        gpu_memory_utilization=vlm.gpu_memory,
+        gpus=vlm.gpus,
+        cpus=vlm.cpus,
+        model_impl=None if vlm.model_impl == "auto" else vlm.model_impl,
+        enforce_eager=vlm.eager,
+        replicas=vlm.replicas,
+        start_timeout_s=vlm.start_timeout_s,
+        max_ongoing=2 * vlm.in_flight,
+        metrics=bool(cluster_address(recipe.how)),
+    )
+
+
+def length_of(recipe: Recipe) -> int | None:
+    """Tokens of a prompt and its answer; None where neither the recipe nor a file on this machine says. RecipeError as
+    `settings_of`."""
+    vlm, naming = recipe.how.vlm, recipe.what.naming
+    assert vlm is not None and naming is not None, "the recipe was checked for both"
+    limits = limits_of(model_of(vlm), vlm.revision)
+    if vlm.max_model_len and limits.longest and vlm.max_model_len > limits.longest:
+        raise RecipeError(
+            f"how.vlm.max_model_len is {vlm.max_model_len}, and {vlm.model} takes at most {limits.longest} tokens by "
+            f"its config.json: set {limits.longest} or less, or leave it out"
+        )
+    length = vlm.max_model_len or (limits.length and min(limits.length, LONGEST))
+    images = naming.positives + naming.contrasts
+    if limits.per_image and images * limits.per_image >= (length or LONGEST):
+        raise RecipeError(
+            f"what.naming shows the model {images} images of {limits.per_image} tokens each, and {vlm.model} has room "
+            f"for {length or LONGEST} tokens of a prompt and its answer: lower what.naming.positives and "
+            "what.naming.contrasts, or raise how.vlm.max_model_len"
+        )
+    return length
+
+
+def check_engine(recipe: Recipe, console: Console) -> None:
+    """What is known of the run's engine before anything is computed: RecipeError if it cannot work as the recipe says,
+    and a line if the model is shorter than the default."""
+    vlm = recipe.how.vlm
+    if recipe.what.naming is None or vlm is None or vlm.url:
+        return
+    length = length_of(recipe)
+    if vlm.max_model_len is None and length and length < LONGEST:
+        console.print(f"how.vlm.max_model_len is {length}, all that {vlm.model} has (the default is {LONGEST})")
+
+
+def identity_of(recipe: Recipe) -> str:
+    """Model and revision or content: what answers depend on. An engine on the cluster need not run for it."""
+    vlm = recipe.how.vlm
+    assert vlm is not None, "the recipe was checked"
+    if vlm.url:
+        return _identity_at(vlm.url, vlm.model, vlm.key_variable)
+    return _identity_here(model_of(vlm), vlm.revision)
+
+
+@lru_cache
+def _identity_here(model: str, revision: str | None) -> str:
+    return model_identity(model, revision)
+
+
+@lru_cache
+def _identity_at(url: str, model: str, key_variable: str | None) -> str:
+    async def ask() -> str:
+        async with OpenAiEngine(url, model, key_variable) as engine:
+            return engine.identity
+
+    return asyncio.run(ask())
+
+
+@contextlib.asynccontextmanager
+async def session(run: "Run") -> AsyncIterator[Engine]:
+    """The engine, for one asyncio loop: a connection to the URL, or the run's engine on the cluster.
+
+    A server is asked one question on a blank image first: one that gives no log-probabilities says so before it is paid
+    for names that it cannot test.
+    """
+    vlm = run.recipe.how.vlm
+    assert vlm is not None, "the recipe was checked"
+    if vlm.url:
+        async with OpenAiEngine(vlm.url, vlm.model, vlm.key_variable, connections=vlm.in_flight) as engine:
+            await engine.ask(picture(Image.new("L", (224, 224), 128), 224), [question("anything")])
+            yield engine
+    else:
+        yield await asyncio.to_thread(run.engine)
+
+
+@contextlib.contextmanager
+def cluster_engine(run: "Run") -> Iterator[Engine]:
+    """The engine on the cluster that this process joins, for the length of the block."""
+    # Serve takes seconds to import, and most commands need none of it.
+    from medsae_ray.engine.client import start_engine
+
+    vlm = run.recipe.how.vlm
+    assert vlm is not None, "the recipe was checked"
+    run.connect()
+    with (
+        run.bar("engine", None) as bar,
+        waiting(run.say, hosted(vlm)),
+        start_engine(
+            settings_of(run.recipe),
+            bar.say,
+            identity_of(run.recipe),
+            who=f"the run of {run.recipe.name}",
+            idle_s=vlm.idle_s,
+            on_loss=run.say,
+        ) as engine,
+    ):
+        bar.close()
+        yield engine

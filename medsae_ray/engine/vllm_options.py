@@ -1,0 +1,198 @@
+"""How a replica starts vLLM through Ray Serve LLM: its configuration, what it says meanwhile, why it failed."""
+
+import asyncio
+import contextlib
+import math
+import os
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ray.experimental.internal_kv import _internal_kv_put
+
+from medsae_ray.cluster.demands import engine_bundles
+from medsae_ray.core.naming.engine import EngineSettings
+from medsae_ray.core.naming.model_limits import LONGEST, limits_of
+
+PHASE = b"medsae-engine-phase"
+"""Key under which a starting replica says what it is doing; nobody can call it before it has started."""
+CPU_BLOCK = 32
+"""Tokens in a block of the key-value cache: the fewest that vLLM's attention on a CPU takes."""
+
+
+def report(phase: str) -> None:
+    _internal_kv_put(PHASE, phase.encode())
+
+
+async def start_server(settings: EngineSettings, identity: str) -> Any:
+    """Ray Serve LLM's server with the model loaded."""
+    from ray.serve.llm import LLMConfig
+    from ray.serve.llm.deployment import LLMServer
+
+    from medsae_ray.engine.ray_llm import CpuEngine
+
+    report("loading the model")
+    server = LLMServer.sync_init(
+        llm_config(settings, identity, LLMConfig), engine_cls=None if settings.gpus else CpuEngine
+    )
+    await server.start()
+    return server
+
+
+def llm_config(settings: EngineSettings, identity: str, config: Any) -> Any:
+    """Ray Serve LLM's configuration of `settings`; `config` is its class."""
+    return config(
+        model_loading_config={"model_id": identity, "model_source": settings.model},
+        engine_kwargs=engine_arguments(settings) | {"enable_prompt_tokens_details": True},
+        placement_group_config={"bundles": bundles(settings), "strategy": strategy(settings)},
+        callback_config={"callback_class": "medsae_ray.engine.ray_llm.NoDownload"},
+        log_engine_metrics=settings.metrics,
+    )
+
+
+def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
+    """vLLM's arguments, without the model."""
+    arguments: dict[str, Any] = {
+        "revision": settings.revision,
+        "dtype": settings.dtype,
+        "max_model_len": settings.max_model_len or _default_length(settings),
+        # The size is that of the pictures vLLM warms up with; left alone it takes 10,000 pixels, and 10 s.
+        "limit_mm_per_prompt": {"image": {"count": settings.max_images, "width": 1024, "height": 1024}},
+        "max_num_seqs": settings.max_num_seqs,
+        "enforce_eager": settings.enforce_eager,
+        "enable_prefix_caching": settings.prefix_caching,
+        "scheduling_policy": "priority",
+        # The tokens of an image see each other in both directions, so they have to be computed together.
+        "disable_chunked_mm_input": True,
+        "tensor_parallel_size": max(1, settings.gpus),
+        # Nothing is fetched for a caller: pictures come inside the request.
+        "allowed_media_domains": ["nowhere.invalid"],
+        # A small model may write spaces for ever where the grammar allows any. xgrammar without them still demands one
+        # after each comma and colon, and lets control characters into strings; this backend does neither.
+        "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
+    }
+    if settings.gpus:
+        arguments |= {"gpu_memory_utilization": settings.gpu_memory_utilization}
+        return arguments | ({"model_impl": settings.model_impl} if settings.model_impl else {})
+    return arguments | {
+        "model_impl": settings.model_impl or "transformers",
+        "block_size": CPU_BLOCK,
+        "kv_cache_memory_bytes": int(settings.kv_cache_gb * 2**30),
+        "worker_cls": "medsae_ray.engine.gemma_on_cpu.ImageAwareWorker",
+    }
+
+
+def _default_length(settings: EngineSettings) -> int:
+    """Where the model was not on the machine that started the run, it is fetched here anyway."""
+    return min(limits_of(settings.model, settings.revision, fetch=True).length or LONGEST, LONGEST)
+
+
+def bundles(settings: EngineSettings) -> list[dict[str, float]]:
+    """What a replica reserves: one bundle per GPU, the replica itself in the first; or its CPUs."""
+    return engine_bundles(settings.cpus, settings.gpus)
+
+
+def strategy(settings: EngineSettings) -> str:
+    """How Ray places them. A model that is split over several GPUs exchanges its layers' results for every token, for
+    which a network between nodes is too slow."""
+    return "STRICT_PACK" if settings.gpus > 1 else "PACK"
+
+
+def environment(settings: EngineSettings) -> dict[str, str]:
+    """Environment variables of a replica. Threads are not bound to cores, which Ray's other tasks use as well."""
+    threads = str(max(1, math.ceil(settings.cpus)))
+    own = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    if not settings.gpus:
+        own |= {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        if settings.enforce_eager:
+            own["TORCHDYNAMO_DISABLE"] = "1"  # vLLM's sampler compiles a line of its own all the same, for 20 s
+    if Path(settings.model).is_dir():
+        own["HF_HUB_OFFLINE"] = "1"
+    return own | {name: os.environ[name] for name in ("HF_TOKEN", "HF_HOME", "HF_HUB_OFFLINE") if name in os.environ}
+
+
+class Log:
+    """What this process and its children print from now on. vLLM's own processes tell only there why they failed."""
+
+    def __init__(self) -> None:
+        files = {os.readlink(f"/proc/self/fd/{number}") for number in (1, 2)} if Path("/proc/self/fd").exists() else ()
+        self.sizes = {Path(name): Path(name).stat().st_size for name in files if Path(name).is_file()}
+
+    def causes(self) -> str:
+        """The lines that name an error, the last ten."""
+        lines = []
+        for path, size in self.sizes.items():
+            with path.open("rb") as stream:
+                stream.seek(size)
+                lines += stream.read().decode(errors="replace").splitlines()
+        return "\n".join([line for line in lines if re.search(r"\w(Error|Exception)\b.*: ", line)][-10:])
+
+
+class Segment(NamedTuple):
+    """A run of new tokens of one sequence."""
+
+    row: int
+    """Number of the sequence."""
+    end: int
+    """Position in the sequence after the last token: what the segment can see ends here."""
+    tokens: int
+    causal: bool
+
+
+def segments(row: int, start: int, end: int, images: list[tuple[int, int]]) -> list[Segment]:
+    """Cut positions [start, end) of a sequence at its `images`, ranges of positions with both ends inside."""
+    found, at = [], start
+    for first, last in sorted(images):
+        first, last = max(first, start), min(last + 1, end)
+        if first >= last:
+            continue
+        if at < first:
+            found.append(Segment(row, first, first - at, True))
+        found.append(Segment(row, last, last - first, False))
+        at = last
+    return found + ([Segment(row, end, end - at, True)] if at < end or not found else [])
+
+
+class Apart:
+    """Lets many common tasks run together, or many rare ones, but never both kinds at once.
+
+    In one batch of vLLM 0.29, a request for the log-probabilities of given tokens takes those of the most likely
+    tokens away from every other request (vllm/v1/sample/sampler.py, `forward`).
+    """
+
+    def __init__(self) -> None:
+        self.change = asyncio.Condition()
+        self.running = {"common": 0, "rare": 0}
+        self.rare_waiting = 0
+
+    @contextlib.asynccontextmanager
+    async def common(self) -> AsyncIterator[None]:
+        async with self.change:
+            await self.change.wait_for(lambda: not self.running["rare"] and not self.rare_waiting)
+            self.running["common"] += 1
+        async with self._leaving("common"):
+            yield
+
+    @contextlib.asynccontextmanager
+    async def rare(self) -> AsyncIterator[None]:
+        """Goes before common tasks that have not begun."""
+        async with self.change:
+            self.rare_waiting += 1
+            try:
+                await self.change.wait_for(lambda: not self.running["common"])
+                self.running["rare"] += 1
+            finally:
+                self.rare_waiting -= 1
+                self.change.notify_all()
+        async with self._leaving("rare"):
+            yield
+
+    @contextlib.asynccontextmanager
+    async def _leaving(self, kind: str) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            async with self.change:
+                self.running[kind] -= 1
+                self.change.notify_all()
