@@ -32,8 +32,8 @@ from medsae_ray.core.artifacts.artifact import Artifact, Draft, open_artifact
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
+from medsae_ray.stages.sae import SAE
 from medsae_ray.stages.sweep import SWEEP
-from medsae_ray.stages.train import SAE
 
 SHARD = 8192
 HELD_OUT = 1 / 11

@@ -154,8 +154,8 @@ def _plan(chosen: argparse.Namespace) -> int:
 
 
 def _sweep(chosen: argparse.Namespace) -> int:
+    from medsae_ray.outputs.sweep_page import PAGE
     from medsae_ray.stages.pipeline import run_stage
-    from medsae_ray.stages.sweep import PAGE
 
     run_stage(load_recipe(chosen.recipe), chosen.root, "sweep", _console())
     print(f"page: {Store(chosen.root).address(PAGE)}")

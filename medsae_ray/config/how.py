@@ -55,6 +55,11 @@ class Paths(Model):
 class Pool(Model):
     """Actors that map a model over shards."""
 
+    @property
+    def device(self) -> str:
+        """What torch calls the place where an actor's model is."""
+        return "cuda" if self.gpus else "cpu"
+
     actors: Positive = 1
     """Processes, each with the model loaded."""
     cpus: Cpus = 1.0

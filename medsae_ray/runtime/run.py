@@ -58,6 +58,8 @@ class Stage:
     """What a reader of the artifact has to know, from its record."""
     demands: Callable[[Recipe], Iterable[Demand]] = lambda recipe: ()
     """What it holds of the cluster at once, beside the engine; nothing if it computes in the run's own process."""
+    lacks: Callable[[Recipe], str | None] = lambda recipe: None
+    """What a recipe has to have for it and does not have; None if it can be made."""
 
 
 @dataclass(frozen=True)

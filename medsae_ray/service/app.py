@@ -26,7 +26,7 @@ from medsae_ray.service.limits import Limits
 from medsae_ray.service.link import Link
 from medsae_ray.service.problems import Problem, install, of_image
 from medsae_ray.service.uploads import FORM, RAW, Uploads, image_bytes, read_form
-from medsae_ray.stages.naming import rules_of
+from medsae_ray.stages.names import rules_of
 
 T = TypeVar("T")
 Split = Literal["sae", "naming", "detection"]

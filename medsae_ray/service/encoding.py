@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from medsae_ray.config import Pool
 from medsae_ray.core.encoders import ENCODERS, load_encoder
 from medsae_ray.core.encoders.embedding import Embedder
 from medsae_ray.core.sae.activations import load_artifact_sae, tokens_encoded
@@ -33,9 +32,9 @@ class ImageEncoder:
         what, how = run.recipe.what, run.recipe.how
         kind, weights, options = what.encoder.kind, how.paths.weights, what.encoder.options()
         local = ENCODERS[kind].local(weights) if weights else None
-        encoder = load_encoder(kind, local, device=_device(how.embed), threads=how.embed.threads, **options)
+        encoder = load_encoder(kind, local, device=how.embed.device, threads=how.embed.threads, **options)
         self._embedder = Embedder.of(encoder, what.encoder.patches)
-        self._device = _device(how.encode)
+        self._device = how.encode.device
         self._sae = load_artifact_sae(run.sae).to(self._device).eval()
 
     @property
@@ -60,7 +59,3 @@ class ImageEncoder:
         if not np.isfinite(x_1TD).all():
             raise ImageError("not_finite", "the encoder's output for this image is not a number")
         return x_1TD
-
-
-def _device(pool: Pool) -> str:
-    return "cuda" if pool.gpus else "cpu"

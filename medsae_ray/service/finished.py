@@ -11,7 +11,7 @@ from medsae_ray.core.retrieval.query import Library
 from medsae_ray.errors import ArtifactError
 from medsae_ray.runtime.run import Run
 from medsae_ray.stages.pipeline import STAGES
-from medsae_ray.stages.vocabulary import listener
+from medsae_ray.stages.vocabulary_names import listener
 
 
 @dataclass(frozen=True)

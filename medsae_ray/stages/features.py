@@ -1,4 +1,4 @@
-"""Stages `features`, `label_names` and `atlas`: statistics by Ray tasks, names by label, one table of all."""
+"""Stage `features`: statistics of every unit, in Ray tasks over groups of shards."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,15 +15,13 @@ from medsae_ray.core.analysis.columns import deciding_columns
 from medsae_ray.core.analysis.feature_table import evidence, plain
 from medsae_ray.core.analysis.findings import disagree, headed, notable
 from medsae_ray.core.analysis.partial_sums import FeatureWork, GroupSums, Labels, readable
-from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.artifacts.warnings import RunWarning
-from medsae_ray.core.naming.label_names import atlas, label_names
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.runtime.tries import COMPUTING, Tries
-from medsae_ray.stages.copies import copied, feature_warnings
+from medsae_ray.stages.feature_copies import copied, feature_warnings
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -171,30 +169,6 @@ def features_what(run: Run) -> dict[str, Any]:
     return what.features.model_dump(exclude=weights) | {"uncertain": what.uncertain, "blank": what.blank}
 
 
-def _label_names(run: Run, draft: Draft) -> Made:
-    features = draft.parents["features"]
-    metrics = features.record.metrics
-    table = label_names(features.table(), metrics["discovery_patients"], metrics["labels"])
-    receipt = draft.writer(schema.names()).write(0, table, table.num_rows)
-    return Made([receipt], {"named": table.num_rows - table["name"].null_count})
-
-
-def _atlas(run: Run, draft: Draft) -> Made:
-    features, sources = (
-        draft.parents["features"],
-        [draft.parents[s] for s in ("names", "label_names", "vocabulary_names") if s in draft.parents],
-    )
-    scores = draft.parents["scores"].table() if "scores" in draft.parents else None
-    table = atlas(features.table(), pa.concat_tables([source.table() for source in sources]), scores)
-    labels = features.record.metrics["labels"]
-    return Made([draft.writer(schema.atlas(len(labels))).write(0, table, table.num_rows)], {"labels": labels})
-
-
-def _atlas_parents(recipe: Recipe) -> tuple[str, ...]:
-    vocabulary = ("vocabulary_names",) if recipe.what.vocabulary else ()
-    return ("features", "label_names", *vocabulary, *(("names", "scores") if recipe.what.naming else ()))
-
-
 def features_parents(recipe: Recipe) -> tuple[str, ...]:
     return ("manifest", "embeddings", "sae", "activations")
 
@@ -208,5 +182,3 @@ FEATURES = Stage(
     warnings=_warnings,
     demands=lambda recipe: (task_demand("features"),),
 )
-LABEL_NAMES = Stage("label_names", 3, lambda recipe: ("features",), lambda run: {}, _label_names)
-ATLAS = Stage("atlas", 2, _atlas_parents, lambda run: {}, _atlas)

@@ -14,7 +14,7 @@ from medsae_ray.core.images.unreadable import ENOUGH, MISSING, SHARDS, advice, c
 from medsae_ray.errors import DatasetError
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run
-from medsae_ray.stages.datasets import image_folder
+from medsae_ray.stages.manifest import image_folder
 
 
 class FirstImages:

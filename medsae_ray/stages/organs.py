@@ -47,4 +47,12 @@ def _make(run: Run, draft: Draft) -> Made:
     return replace(made, metrics={"datasets": about})
 
 
-ORGANS = Stage("organs", 3, lambda recipe: (), _what, _make, demands=lambda recipe: pool_demands("organs", POOL))
+ORGANS = Stage(
+    "organs",
+    3,
+    lambda recipe: (),
+    _what,
+    _make,
+    demands=lambda recipe: pool_demands("organs", POOL),
+    lacks=lambda recipe: None if segmented(recipe) else "a dataset of kind totalsegmentator, whose masks are read",
+)

@@ -13,9 +13,13 @@ from medsae_ray.core.naming.engine import Engine
 from medsae_ray.core.report.render import render_report
 from medsae_ray.engine.session import check_engine
 from medsae_ray.errors import RecipeError
+from medsae_ray.outputs.sweep_page import publish_sweep
 from medsae_ray.runtime.places import check_place
 from medsae_ray.runtime.run import Run, Stage, joins
 from medsae_ray.runtime.watching import watched
+from medsae_ray.stages.activations import ACTIVATIONS
+from medsae_ray.stages.answers import ANSWERS, LABEL_ANSWERS
+from medsae_ray.stages.atlas import ATLAS
 from medsae_ray.stages.checks import check
 from medsae_ray.stages.closing import (
     closing_table,
@@ -28,31 +32,36 @@ from medsae_ray.stages.closing import (
     vocabulary_line,
     warnings_block,
 )
-from medsae_ray.stages.datasets import MANIFEST
-from medsae_ray.stages.detection import ANSWERS, LABEL_ANSWERS
-from medsae_ray.stages.features import ATLAS, FEATURES, LABEL_NAMES
-from medsae_ray.stages.models import ACTIVATIONS, EMBEDDINGS
-from medsae_ray.stages.naming import NAMES
-from medsae_ray.stages.organs import ORGANS, segmented
+from medsae_ray.stages.duplicates import DUPLICATES, FINGERPRINTS
+from medsae_ray.stages.embeddings import EMBEDDINGS
+from medsae_ray.stages.features import FEATURES
+from medsae_ray.stages.images import IMAGES
+from medsae_ray.stages.label_names import LABEL_NAMES
+from medsae_ray.stages.manifest import MANIFEST
+from medsae_ray.stages.names import NAMES
+from medsae_ray.stages.organs import ORGANS
 from medsae_ray.stages.pages import named, page_id, publish
-from medsae_ray.stages.phantoms import IMAGES, hospitals
 from medsae_ray.stages.probes import PROBES
 from medsae_ray.stages.ready import ready
-from medsae_ray.stages.replication import SEVERAL
+from medsae_ray.stages.replication import DATASET_FEATURES, REPLICATION
 from medsae_ray.stages.reporting import report_data
+from medsae_ray.stages.sae import SAE
 from medsae_ray.stages.samples import SAMPLES
 from medsae_ray.stages.scores import SCORES
 from medsae_ray.stages.summary import summarise
-from medsae_ray.stages.sweep import SWEEP, publish_sweep
-from medsae_ray.stages.train import SAE
-from medsae_ray.stages.vocabulary import VOCABULARY_ANSWERS, VOCABULARY_NAMES, text_half
+from medsae_ray.stages.sweep import SWEEP, WorkersDied
+from medsae_ray.stages.vocabulary_names import VOCABULARY_ANSWERS, VOCABULARY_NAMES, text_half
 
+SEVERAL = (DATASET_FEATURES, REPLICATION, FINGERPRINTS, DUPLICATES)
+"""Stages that only a run over several datasets has."""
 _STAGES = (
     *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, PROBES, LABEL_NAMES, VOCABULARY_NAMES),
     *(SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
     SWEEP,
     *SEVERAL,
 )
+OF_NAMING = (SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES)
+"""Stages whose making needs the vision-language model, of themselves or of what they are made of."""
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _STAGES}
 
 
@@ -124,28 +133,25 @@ def run_stage(recipe: Recipe, root: str, name: str, console: Console | None = No
     """One stage, and the stages before it that are not there yet."""
     if name not in STAGES:
         raise RecipeError(f"no stage {name!r}; the stages are {', '.join(STAGES)}")
-    naming = ("samples", "names", "answers", "label_answers", "vocabulary_answers", "scores")
-    if name.startswith("vocabulary") and not recipe.what.vocabulary:
-        raise RecipeError(f"stage {name!r} needs what.vocabulary, which this recipe does not have")
-    if name in naming and not recipe.what.naming:
-        raise RecipeError(f"stage {name!r} needs what.naming and how.vlm, which this recipe does not have")
-    if name == "sweep" and not recipe.what.sweep:
-        raise RecipeError("a sweep needs what.sweep, the SAEs to train; this recipe does not have it")
-    if name == "images" and not hospitals(recipe):
-        raise RecipeError("stage 'images' draws phantoms; this recipe's dataset has its own images")
-    if name == "organs" and not segmented(recipe):
-        raise RecipeError("stage 'organs' reads TotalSegmentator's masks; this recipe has no such dataset")
-    if name in {stage.name for stage in SEVERAL} and not recipe.what.datasets:
-        raise RecipeError(f"stage {name!r} compares datasets; this recipe has one, what.datasets lists several")
+    if lacking := STAGES[name].lacks(recipe):
+        raise RecipeError(f"stage {name!r} needs {lacking}; this recipe does not have it")
     check_place(root)
     with Run(recipe, Store(root), STAGES, console or Console(quiet=True)) as run, watched(run):
         _meet(run)
-        if name in naming:
+        if STAGES[name] in OF_NAMING:
             check_engine(recipe, run.console)
         ready(run, name, beside=False)
         check(run, name)
-        artifact = run.artifact(name)
-        if name == SWEEP.name:
-            publish_sweep(run, artifact.table(), artifact.record.metrics["left_out"])
+        artifact = _sweep(run) if STAGES[name] is SWEEP else run.artifact(name)
         run.console.print(closing_table(run.rows))
         return artifact
+
+
+def _sweep(run: Run) -> Artifact:
+    try:
+        artifact = run.artifact(SWEEP.name)
+    except WorkersDied as died:
+        publish_sweep(run, died.table, died.left_out)
+        raise
+    publish_sweep(run, artifact.table(), artifact.record.metrics["left_out"])
+    return artifact

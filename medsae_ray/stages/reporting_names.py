@@ -10,7 +10,7 @@ from medsae_ray.core.naming.plan import Concept
 from medsae_ray.core.naming.verdict import VERDICTS, PaperCount
 from medsae_ray.core.report.data import Answers, NameCounts, NamingReport
 from medsae_ray.runtime.run import Run
-from medsae_ray.stages.detection import concepts_of
+from medsae_ray.stages.answers import concepts_of
 from medsae_ray.stages.samples import DETECTION, by_feature
 from medsae_ray.stages.scores import sources_of
 from medsae_ray.stages.summary import overlap, usage_of

@@ -27,6 +27,10 @@ from medsae_ray.runtime.run import Run, Stage
 NAMING, CHECK, DETECTION, POOL = "naming", "check", "detection", "pool"
 
 
+def without_naming(recipe: Recipe) -> str | None:
+    return None if recipe.what.naming else "what.naming and how.vlm"
+
+
 def naming_of(run: Run) -> Naming:
     naming = run.recipe.what.naming
     assert naming is not None, "the stage is part of a naming run only"
@@ -139,4 +143,4 @@ def _parents(recipe: Recipe) -> tuple[str, ...]:
     return ("manifest", "embeddings", "sae", "activations")
 
 
-SAMPLES = Stage("samples", 4, _parents, _what, _make)
+SAMPLES = Stage("samples", 4, _parents, _what, _make, lacks=without_naming)

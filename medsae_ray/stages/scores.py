@@ -37,10 +37,10 @@ from medsae_ray.core.naming.scores import (
 from medsae_ray.core.naming.verdict import Trial, Untested
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
-from medsae_ray.stages.detection import ControlNames, asked_of, concepts_of, sample_images
+from medsae_ray.stages.answers import ControlNames, asked_of, concepts_of, sample_images
 from medsae_ray.stages.features import deciding
-from medsae_ray.stages.naming import NAMED
-from medsae_ray.stages.samples import DETECTION, by_feature, naming_of
+from medsae_ray.stages.names import NAMED
+from medsae_ray.stages.samples import DETECTION, by_feature, naming_of, without_naming
 
 Answer = tuple[float, float]
 NONE: Answer = (np.nan, np.nan)
@@ -301,4 +301,4 @@ def _parents(recipe: Recipe) -> tuple[str, ...]:
     return ("manifest", "samples", *(s.names for s in sources), *(s.answers for s in sources))
 
 
-SCORES = Stage("scores", 4, _parents, _what, _make, warnings=_warnings)
+SCORES = Stage("scores", 4, _parents, _what, _make, warnings=_warnings, lacks=without_naming)

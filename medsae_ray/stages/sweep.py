@@ -7,33 +7,25 @@ stopped, and a run with the settings of the winner finds its SAE there.
 from typing import Any
 
 import pyarrow as pa
-from rich.markup import escape
 
 from medsae_ray.cluster.demands import train_demand
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
-from medsae_ray.core.report.sweep import render_sweep
 from medsae_ray.core.sae.defaults import check_fits
 from medsae_ray.core.sae.ranking import DIED, ranked, result_row
 from medsae_ray.errors import MedsaeError
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
-from medsae_ray.stages.closing import sweep_table
-from medsae_ray.stages.pages import page_id, publish
+from medsae_ray.stages.sae import SAE, job_of, settings_of, training_rows
 from medsae_ray.stages.sweep_tasks import Task, train_all
-from medsae_ray.stages.train import SAE, job_of, settings_of, training_rows
-
-PAGE = "sweep.html"
 
 
-def publish_sweep(run: Run, table: pa.Table, left_out: int) -> None:
-    """Print the table, and write the page that shows it."""
-    rows = table.to_pylist()
-    page = render_sweep(run.recipe.name, rows, left_out).encode()
-    unwritten = publish(run.root, page_id(run, *SWEEP.parents(run.recipe)), {PAGE: page})
-    run.console.print(sweep_table(rows), end="\n\n")
-    if unwritten:
-        run.console.print(f"[yellow]![/] no page: {escape(unwritten)}", highlight=False, soft_wrap=True)
+class WorkersDied(MedsaeError):
+    """Workers of some SAEs died; what is known of the others is there to be shown."""
+
+    def __init__(self, message: str, table: pa.Table, left_out: int) -> None:
+        super().__init__(message)
+        self.table, self.left_out = table, left_out
 
 
 def _make(run: Run, draft: Draft) -> Made:
@@ -55,10 +47,11 @@ def _make(run: Run, draft: Draft) -> Made:
     died = [row["settings"] for row in results if row["reason"] == DIED]
     if died:
         # Another attempt may have more luck or memory, so nothing is committed that would stand in its way.
-        publish_sweep(run, table, found.left_out)
-        raise MedsaeError(
+        raise WorkersDied(
             f"the workers of {len(died)} of {len(results)} SAEs died, often for want of memory: {'; '.join(died)}. "
-            "The others are kept: run the sweep again, or without these"
+            "The others are kept: run the sweep again, or without these",
+            table,
+            found.left_out,
         )
     receipt = draft.writer(schema.sweep()).write(0, table, len(results))
     metrics = {"members": len(results), "left_out": found.left_out, "pareto": sum(table["pareto"].to_pylist())}
@@ -95,4 +88,5 @@ SWEEP = Stage(
     _what,
     _make,
     demands=lambda recipe: (train_demand("sweep", recipe.how.train, workers=1),),
+    lacks=lambda recipe: None if recipe.what.sweep else "what.sweep, the SAEs to train",
 )

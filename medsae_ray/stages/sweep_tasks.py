@@ -25,9 +25,9 @@ from medsae_ray.errors import DivergedError, MedsaeError, ShardError
 from medsae_ray.runtime.made import commit, now
 from medsae_ray.runtime.run import Run
 from medsae_ray.runtime.tries import COMPUTING, READING, TRAINING, Tries
-from medsae_ray.stages.checkpoints import newest_state, saver
-from medsae_ray.stages.tables import split_table
-from medsae_ray.stages.train import SPLITS, Job, made_of, train_here
+from medsae_ray.stages.sae import SPLITS, Job, made_of, train_here
+from medsae_ray.stages.sae_checkpoints import newest_state, saver
+from medsae_ray.stages.sae_table import split_table
 
 
 class Task(NamedTuple):

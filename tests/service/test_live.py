@@ -22,7 +22,7 @@ from medsae_ray.core.naming.prompts import DETECTION, question
 from medsae_ray.core.naming.reply import parse_name
 from medsae_ray.engine.client import ServeEngine
 from medsae_ray.service.command import http
-from medsae_ray.stages.naming import rules_of
+from medsae_ray.stages.names import rules_of
 from tests.service.conftest import Small
 from tests.service.live import PHANTOM, TOKEN, films, service
 

@@ -28,9 +28,9 @@ from medsae_ray.service.encoding import ImageEncoder
 from medsae_ray.service.finished import open_run
 from medsae_ray.stages.pipeline import STAGES, run_recipe
 from medsae_ray.stages.reporting import report_data
+from medsae_ray.stages.sae import training_rows
+from medsae_ray.stages.sae_table import split_table
 from medsae_ray.stages.samples import _matrices
-from medsae_ray.stages.tables import split_table
-from medsae_ray.stages.train import training_rows
 
 PATIENTS, SAE = 24, {"width": 24, "epochs": 3, "batch_size": 64}
 HEAT_MAPS = Path(medsae_ray.__file__).parents[1] / "benchmarks" / "heat_maps.py"

@@ -181,4 +181,4 @@ def test_the_command_ends_with_the_path_of_the_page(
     assert printed[-1] == f"page: {tmp_path}/root/sweep.html" and (tmp_path / "root" / "sweep.html").exists()
     assert any(line.split()[:3] == ["settings", "front", "L0"] for line in printed)
     assert main(["sweep", str(tmp_path / "none.yaml"), "--root", str(tmp_path / "root")]) == 1
-    assert "a sweep needs what.sweep" in capsys.readouterr().err
+    assert "needs what.sweep" in capsys.readouterr().err

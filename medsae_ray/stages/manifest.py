@@ -22,8 +22,8 @@ from medsae_ray.core.images.cache import Cached
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.doubts import of_manifest
+from medsae_ray.stages.images import drawn, hospitals, phantom_rows
 from medsae_ray.stages.organs import organ_rows, segmented
-from medsae_ray.stages.phantoms import drawn, hospitals, phantom_rows
 
 
 def _what(run: Run) -> dict[str, Any]:
@@ -141,3 +141,7 @@ def _folder(run: Run, source: Dataset) -> Store:
         return run.root
     paths = run.recipe.paths_of(source)
     return Store(paths.images) if paths.images else split_uri(str(paths.table))[0]
+
+
+def one_dataset(recipe: Recipe) -> str | None:
+    return None if recipe.what.datasets else "what.datasets, which lists several"

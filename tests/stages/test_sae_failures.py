@@ -3,7 +3,7 @@
 import pytest
 
 from medsae_ray.errors import ArtifactError, MedsaeError
-from medsae_ray.stages.train_failures import Group, Judge
+from medsae_ray.stages.sae_failures import Group, Judge
 from tests.runtime.test_tries import Ward
 
 

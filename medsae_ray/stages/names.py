@@ -25,9 +25,9 @@ from medsae_ray.engine.session import identity_of, session
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.asking import spent
-from medsae_ray.stages.datasets import image_store
+from medsae_ray.stages.manifest import image_store
 from medsae_ray.stages.name_checks import TAKEN_BACK, checked
-from medsae_ray.stages.samples import CHECK, NAMING, by_feature, naming_of
+from medsae_ray.stages.samples import CHECK, NAMING, by_feature, naming_of, without_naming
 
 NAMED = "named"
 STATUSES = (NAMED, ABSTAINED, FAILED, INSUFFICIENT, DEAD)
@@ -144,4 +144,4 @@ def _parents(recipe: Recipe) -> tuple[str, ...]:
     return ("samples", "manifest")
 
 
-NAMES = Stage("names", 4, _parents, _what, _make)
+NAMES = Stage("names", 4, _parents, _what, _make, lacks=without_naming)

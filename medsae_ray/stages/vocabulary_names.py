@@ -21,7 +21,8 @@ from medsae_ray.core.sae.activations import load_artifact_sae
 from medsae_ray.errors import EncoderError, RecipeError
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
-from medsae_ray.stages.detection import concepts_of, name_answers, questions_what
+from medsae_ray.stages.answers import concepts_of, name_answers, questions_what
+from medsae_ray.stages.samples import without_naming
 
 TOKENIZER_FILES = (
     *("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
@@ -36,6 +37,10 @@ def vocabulary_of(recipe: Recipe) -> Vocabulary:
     vocabulary = recipe.what.vocabulary
     assert vocabulary is not None, "the stage is part of a run with a vocabulary only"
     return vocabulary
+
+
+def _without(recipe: Recipe) -> str | None:
+    return None if recipe.what.vocabulary else "what.vocabulary"
 
 
 def terms_of(recipe: Recipe) -> list[str]:
@@ -124,5 +129,12 @@ def _answers_parents(recipe: Recipe) -> tuple[str, ...]:
     return ("samples", "vocabulary_names", "manifest")
 
 
-VOCABULARY_NAMES = Stage("vocabulary_names", 2, _parents, _what, _names)
-VOCABULARY_ANSWERS = Stage("vocabulary_answers", 2, _answers_parents, questions_what, _answers)
+VOCABULARY_NAMES = Stage("vocabulary_names", 2, _parents, _what, _names, lacks=_without)
+VOCABULARY_ANSWERS = Stage(
+    "vocabulary_answers",
+    2,
+    _answers_parents,
+    questions_what,
+    _answers,
+    lacks=lambda recipe: _without(recipe) or without_naming(recipe),
+)

@@ -8,7 +8,7 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.ledger import Ledger, answers
 from medsae_ray.core.naming.plan import Addresses, Concept, Need
 from medsae_ray.errors import ArtifactError
-from medsae_ray.stages.detection import answer_table, asked_of
+from medsae_ray.stages.answers import answer_table, asked_of
 
 WHERE = Addresses("engine", "prompt", {"i1": "aa", "i2": "bb", "twin": "aa"})
 BARE, DEFINED = Concept("edema"), Concept("edema", "white lungs")

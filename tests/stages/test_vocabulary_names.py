@@ -19,7 +19,7 @@ from medsae_ray.errors import EncoderError, RecipeError
 from medsae_ray.service.finished import open_run
 from medsae_ray.stages.closing import vocabulary_line
 from medsae_ray.stages.pipeline import run_recipe, run_stage
-from medsae_ray.stages.vocabulary import text_half
+from medsae_ray.stages.vocabulary_names import text_half
 from tests.core.encoders.small_hub import hub
 from tests.core.small_medclip import DIM, TEMPLATES, TERMS, SmallMedclip, small_medclip
 from tests.small import recipe_data, table_dataset

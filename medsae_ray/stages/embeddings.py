@@ -1,10 +1,9 @@
-"""Stages `embeddings` and `activations`: a model mapped over shards."""
+"""Stage `embeddings`: the encoder mapped over shards of images."""
 
 from dataclasses import replace
 from typing import Any
 
 from medsae_ray.cluster.demands import pool_demands
-from medsae_ray.config import Pool
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft, total
 from medsae_ray.core.encoders import ENCODERS, encoder_preprocess
@@ -12,16 +11,11 @@ from medsae_ray.core.encoders.embedding import EmbedWork
 from medsae_ray.core.encoders.hub import pinned
 from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.core.images.reader import Reading
-from medsae_ray.core.sae.activations import EncodeWork
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
-from medsae_ray.stages.datasets import image_store
 from medsae_ray.stages.doubts import of_embeddings
 from medsae_ray.stages.first_images import FirstImages, refuse_none
-
-
-def _device(pool: Pool) -> str:
-    return "cuda" if pool.gpus else "cpu"
+from medsae_ray.stages.manifest import image_store
 
 
 def _embed_what(run: Run) -> dict[str, Any]:
@@ -53,7 +47,7 @@ def _embed(run: Run, draft: Draft) -> Made:
         weights=weights,
         options=options,
         reading=Reading.of(what.images, side),
-        device=_device(how.embed),
+        device=how.embed.device,
         threads=how.embed.threads,
         batch_size=how.embed.batch_size,
         readers=how.embed.readers,
@@ -66,18 +60,6 @@ def _embed(run: Run, draft: Draft) -> Made:
     return replace(made, metrics={"notes": total(receipt.noted for receipt in made.files), **probe.encoder.notes})
 
 
-def _encode(run: Run, draft: Draft) -> Made:
-    pool = run.recipe.how.encode
-    work = EncodeWork(
-        embeddings=draft.parents["embeddings"],
-        sae=draft.parents["sae"],
-        device=_device(pool),
-        threads=pool.threads,
-        batch_size=pool.batch_size,
-    )
-    return run.map(work, draft, schema.activations(work.layout.grid is not None), pool)
-
-
 EMBEDDINGS = Stage(
     "embeddings",
     4,
@@ -86,12 +68,4 @@ EMBEDDINGS = Stage(
     _embed,
     warnings=of_embeddings,
     demands=lambda recipe: pool_demands("embeddings", recipe.how.embed, "how.embed"),
-)
-ACTIVATIONS = Stage(
-    "activations",
-    1,
-    lambda recipe: ("embeddings", "sae"),
-    lambda run: {},
-    _encode,
-    demands=lambda recipe: pool_demands("activations", recipe.how.encode, "how.encode"),
 )

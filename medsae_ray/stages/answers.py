@@ -28,8 +28,8 @@ from medsae_ray.engine.session import identity_of, session
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.asking import count_answers, looked_up
-from medsae_ray.stages.naming import NAMED, in_flight, ledger_of, pictures_of
-from medsae_ray.stages.samples import DETECTION, POOL, by_feature, naming_of
+from medsae_ray.stages.names import NAMED, in_flight, ledger_of, pictures_of
+from medsae_ray.stages.samples import DETECTION, POOL, by_feature, naming_of, without_naming
 
 
 def concepts_of(names: pa.Table) -> dict[int, Concept]:
@@ -182,5 +182,5 @@ def _label_parents(recipe: Recipe) -> tuple[str, ...]:
     return ("samples", "label_names", "manifest")
 
 
-ANSWERS = Stage("answers", 2, _parents, questions_what, _answers)
-LABEL_ANSWERS = Stage("label_answers", 2, _label_parents, questions_what, _label_answers)
+ANSWERS = Stage("answers", 2, _parents, questions_what, _answers, lacks=without_naming)
+LABEL_ANSWERS = Stage("label_answers", 2, _label_parents, questions_what, _label_answers, lacks=without_naming)

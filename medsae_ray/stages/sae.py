@@ -40,10 +40,10 @@ from medsae_ray.errors import ArtifactError, DatasetError, MedsaeError
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.runtime.tries import Tries
-from medsae_ray.stages.checkpoints import Pace, from_bytes, newest, read_state, saver, to_bytes
-from medsae_ray.stages.tables import sample_rows, split_table
-from medsae_ray.stages.train_failures import Group, Judge, own_of
-from medsae_ray.stages.train_progress import Tell, show, teller, watched
+from medsae_ray.stages.sae_checkpoints import Pace, from_bytes, newest, read_state, saver, to_bytes
+from medsae_ray.stages.sae_failures import Group, Judge, own_of
+from medsae_ray.stages.sae_progress import Tell, show, teller, watched
+from medsae_ray.stages.sae_table import sample_rows, split_table
 
 ATTEMPTS, RESULT = "_attempts", "result-"
 SPLITS = ("sae", "naming")

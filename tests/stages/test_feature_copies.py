@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from medsae_ray.config import parse_recipe
-from medsae_ray.stages.copies import feature_warnings
+from medsae_ray.stages.feature_copies import feature_warnings
 from medsae_ray.stages.pipeline import run_stage
 from tests.small import onnx_encoder, recipe_data, table_dataset
 

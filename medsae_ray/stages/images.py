@@ -124,4 +124,12 @@ def _what(run: Run) -> dict[str, Any]:
     return drawn(found[0]) if len(found) == 1 else {"datasets": [drawn(d) | {"name": d.name} for d in found]}
 
 
-IMAGES = Stage("images", 1, lambda recipe: (), _what, _draw, demands=lambda recipe: pool_demands("images", DRAWERS))
+IMAGES = Stage(
+    "images",
+    1,
+    lambda recipe: (),
+    _what,
+    _draw,
+    demands=lambda recipe: pool_demands("images", DRAWERS),
+    lacks=lambda recipe: None if hospitals(recipe) else "a dataset of kind phantom, whose images are drawn",
+)
