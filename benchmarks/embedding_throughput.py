@@ -37,9 +37,9 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.encoders.embedding import EmbedWork
 from medsae_ray.core.encoders.medclip import SwinGeometry, build_vit, save_vit
 from medsae_ray.core.images.reader import Reading
+from medsae_ray.pipeline import run_stage
 from medsae_ray.runtime.made import packages
 from medsae_ray.runtime.shards import map_shards
-from medsae_ray.stages.pipeline import run_stage
 
 ENGINES = ("loop", "ray")
 SIDES = (320, 512)  # px, shortest and longest side of an image

@@ -37,12 +37,12 @@ def small_service(port: int) -> Iterator[str]:
     import ray
 
     from medsae_ray.config import parse_recipe
+    from medsae_ray.finished import open_run
+    from medsae_ray.pipeline import run_recipe
     from medsae_ray.service.command import http
     from medsae_ray.service.deployment import deployed
-    from medsae_ray.service.finished import open_run
-    from medsae_ray.service.guard import digest
     from medsae_ray.service.limits import Limits
-    from medsae_ray.stages.pipeline import run_recipe
+    from medsae_ray.service.middleware import digest
     from tests.small import onnx_encoder, recipe_data, table_dataset
 
     with tempfile.TemporaryDirectory() as name:

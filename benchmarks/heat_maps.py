@@ -36,9 +36,9 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.scores import wilson
 from medsae_ray.core.phantom import FINDINGS, Study, patient
 from medsae_ray.core.sae.activations import load_artifact_sae, tokens_encoded
+from medsae_ray.pipeline import STAGES
 from medsae_ray.runtime.run import Run
 from medsae_ray.stages.images import hospitals
-from medsae_ray.stages.pipeline import STAGES
 
 SHARES = ("feature", "mass", "dimension", "others", "cell", "fixed", "pointed")
 FILLED = 0.05

@@ -24,8 +24,8 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.engine import Engine
 from medsae_ray.core.phantom import FINDINGS
 from medsae_ray.engine.session import cluster_engine
+from medsae_ray.pipeline import STAGES, run_recipe
 from medsae_ray.runtime.run import Run
-from medsae_ray.stages.pipeline import STAGES, run_recipe
 
 FOUND, GOES_WITH = 0.90, 0.3
 

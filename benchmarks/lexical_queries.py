@@ -12,7 +12,7 @@ import numpy as np
 from medsae_ray.config import PhantomDataset, load_recipe
 from medsae_ray.core.phantom.cohort import patient
 from medsae_ray.core.retrieval.query import Match, Shelf
-from medsae_ray.service.finished import library_of, open_run
+from medsae_ray.finished import library_of, open_run
 
 OTHER_WORDS = {
     "Enlarged Cardiomediastinum": "wide mediastinum",

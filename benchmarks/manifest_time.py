@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.datasets.chexpert import LABELS
-from medsae_ray.stages.pipeline import run_stage
+from medsae_ray.pipeline import run_stage
 
 
 def write_train_csv(labels: Path, folder: Path) -> Path:

@@ -18,8 +18,8 @@ from rich.console import Console
 
 from medsae_ray.config import Recipe, load_recipe
 from medsae_ray.core.artifacts.store import Store
+from medsae_ray.pipeline import STAGES, run_recipe, run_stage
 from medsae_ray.runtime.run import Run
-from medsae_ray.stages.pipeline import STAGES, run_recipe, run_stage
 
 BRANCHES = (("features",), ("names", "answers"))
 

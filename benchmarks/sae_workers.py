@@ -20,7 +20,7 @@ import psutil
 
 from medsae_ray.cluster.joining import cluster
 from medsae_ray.config import Recipe, load_recipe, parse_recipe
-from medsae_ray.stages.pipeline import run_stage
+from medsae_ray.pipeline import run_stage
 
 LEVELS: dict[str, Any] = {"levels": [32, 64, 128]}
 ARCHITECTURES: dict[str, dict[str, Any]] = {

@@ -21,9 +21,9 @@ from medsae_ray.core.analysis.partial_sums import activation_matrix, readable
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft
 from medsae_ray.core.artifacts.store import Store
+from medsae_ray.pipeline import STAGES
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
-from medsae_ray.stages.pipeline import STAGES
 
 
 def shuffled(seed: int) -> Stage:

@@ -23,8 +23,8 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.naming.controls import label_in
 from medsae_ray.engine.session import cluster_engine
+from medsae_ray.pipeline import STAGES
 from medsae_ray.runtime.run import Run
-from medsae_ray.stages.pipeline import STAGES
 from medsae_ray.stages.samples import DETECTION, by_feature
 
 KINDS = ("features", "named", "verified", "rejected", "untested", "abstained", "insufficient_support", "dead", "failed")

@@ -23,7 +23,7 @@ def run(recipe: "Recipe | str | PathLike[str]", root: str | PathLike[str]) -> di
     finished by then stays, and the next run goes on from there.
     """
     from medsae_ray.config import Recipe, load_recipe
-    from medsae_ray.stages.pipeline import run_recipe
+    from medsae_ray.pipeline import run_recipe
 
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
     return run_recipe(chosen, str(root))
@@ -50,7 +50,7 @@ def query(
     from medsae_ray.config import Recipe, load_recipe
     from medsae_ray.core.artifacts.schema import SPLITS
     from medsae_ray.errors import RecipeError
-    from medsae_ray.service.finished import library_of, open_run
+    from medsae_ray.finished import library_of, open_run
 
     if split is not None and split not in SPLITS:
         raise RecipeError(f"split is {split!r}; it may be one of {', '.join(SPLITS)}, or None for all")

@@ -129,7 +129,7 @@ def _add_roots(commands: Commands) -> None:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from medsae_ray.stages.pipeline import run_recipe
+    from medsae_ray.pipeline import run_recipe
 
     recipe = load_recipe(chosen.recipe)
     root, report = Store(chosen.root), run_recipe(recipe, chosen.root, _console())["report"]
@@ -141,8 +141,8 @@ def _run(chosen: argparse.Namespace) -> int:
 
 
 def _plan(chosen: argparse.Namespace) -> int:
-    from medsae_ray.stages.plan_table import plan_tables
-    from medsae_ray.stages.planning import plan
+    from medsae_ray.outputs.plan_table import plan_tables
+    from medsae_ray.plan import plan
 
     found = plan(load_recipe(chosen.recipe), chosen.root, chosen.address)
     if chosen.json:
@@ -155,7 +155,7 @@ def _plan(chosen: argparse.Namespace) -> int:
 
 def _sweep(chosen: argparse.Namespace) -> int:
     from medsae_ray.outputs.sweep_page import PAGE
-    from medsae_ray.stages.pipeline import run_stage
+    from medsae_ray.pipeline import run_stage
 
     run_stage(load_recipe(chosen.recipe), chosen.root, "sweep", _console())
     print(f"page: {Store(chosen.root).address(PAGE)}")
@@ -163,7 +163,7 @@ def _sweep(chosen: argparse.Namespace) -> int:
 
 
 def _stage(chosen: argparse.Namespace) -> int:
-    from medsae_ray.stages.pipeline import run_stage
+    from medsae_ray.pipeline import run_stage
 
     run_stage(load_recipe(chosen.recipe), chosen.root, chosen.name, _console())
     return 0
@@ -189,7 +189,7 @@ def _engine(chosen: argparse.Namespace) -> int:
 
 def _query(chosen: argparse.Namespace) -> int:
     from medsae_ray.api import query
-    from medsae_ray.stages.closing import query_tables
+    from medsae_ray.outputs.console import query_tables
 
     asked = {"features": chosen.features, "images": chosen.images, "split": chosen.split}
     answer = query(load_recipe(chosen.recipe), chosen.root, chosen.text, **asked)
@@ -235,7 +235,7 @@ def _console() -> Console:
 
 
 def _show(chosen: argparse.Namespace) -> int:
-    from medsae_ray.stages.showing import shown
+    from medsae_ray.outputs.show import shown
 
     for part in shown(chosen.path):
         _console().print(part, highlight=False, markup=False)
@@ -243,8 +243,8 @@ def _show(chosen: argparse.Namespace) -> int:
 
 
 def _status(chosen: argparse.Namespace) -> int:
+    from medsae_ray.outputs.status_table import status_tables
     from medsae_ray.runtime.status import statuses
-    from medsae_ray.stages.status_table import status_tables
 
     runs = statuses(Store(chosen.root))
     if chosen.json:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medsae_ray.config import parse_recipe
-from medsae_ray.stages.pipeline import run_stage
+from medsae_ray.pipeline import run_stage
 from tests.hostile_files import GOOD
 from tests.hostile_folder import hostile_folder
 

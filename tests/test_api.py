@@ -9,7 +9,7 @@ import torch
 
 import medsae_ray
 from medsae_ray.config import parse_recipe
-from medsae_ray.stages.pipeline import run_stage
+from medsae_ray.pipeline import run_stage
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 

@@ -6,8 +6,8 @@ import pytest
 
 import medsae_ray
 from medsae_ray.cli import main
+from medsae_ray.pipeline import STAGES
 from medsae_ray.runtime.progress import DOING
-from medsae_ray.stages.pipeline import STAGES
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 

@@ -14,8 +14,8 @@ from medsae_ray.cluster.capacity import Capacity, left_of
 from medsae_ray.cluster.packing import Node
 from medsae_ray.cluster.placing import judged
 from medsae_ray.config import load_recipe
-from medsae_ray.stages.needs import phases_of
-from medsae_ray.stages.pipeline import STAGES
+from medsae_ray.pipeline import STAGES
+from medsae_ray.preflight.needs import phases_of
 
 ROOT = Path(__file__).resolve().parents[1]
 

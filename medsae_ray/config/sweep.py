@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, ValidationError, model_validator
 
 from medsae_ray.config.base import Model
-from medsae_ray.explain import explain
+from medsae_ray.config.explain import explain
 
 if TYPE_CHECKING:
     from medsae_ray.config.what import Sae

@@ -4,9 +4,9 @@ import pyarrow as pa
 from rich.markup import escape
 
 from medsae_ray.core.report.sweep import render_sweep
+from medsae_ray.outputs.console import sweep_table
+from medsae_ray.outputs.pages import page_id, publish
 from medsae_ray.runtime.run import Run
-from medsae_ray.stages.closing import sweep_table
-from medsae_ray.stages.pages import page_id, publish
 from medsae_ray.stages.sweep import SWEEP
 
 PAGE = "sweep.html"

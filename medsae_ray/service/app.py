@@ -16,15 +16,16 @@ from medsae_ray.config import Naming
 from medsae_ray.core.naming.pictures import picture
 from medsae_ray.core.retrieval.query import Library
 from medsae_ray.errors import ImageError
-from medsae_ray.service import answers, chat, vlm
+from medsae_ray.finished import Finished, library_of
+from medsae_ray.service import chat, vlm
+from medsae_ray.service import responses as answers
 from medsae_ray.service.atlas import Atlas, Sort, Verdict
 from medsae_ray.service.atlas import Query as FeatureQuery
-from medsae_ray.service.encoding import Active, ImageEncoder
-from medsae_ray.service.finished import Finished, library_of
-from medsae_ray.service.guard import Guard
+from medsae_ray.service.engine import Link
+from medsae_ray.service.errors import Problem, install, of_image
+from medsae_ray.service.image_encoder import Active, ImageEncoder
 from medsae_ray.service.limits import Limits
-from medsae_ray.service.link import Link
-from medsae_ray.service.problems import Problem, install, of_image
+from medsae_ray.service.middleware import Guard
 from medsae_ray.service.uploads import FORM, RAW, Uploads, image_bytes, read_form
 from medsae_ray.stages.names import rules_of
 

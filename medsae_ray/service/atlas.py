@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import pyarrow.compute as pc
 
 from medsae_ray.core.artifacts.artifact import Artifact
-from medsae_ray.service.problems import Problem
+from medsae_ray.service.errors import Problem
 
 Sort = Literal[
     "feature",

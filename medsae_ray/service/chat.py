@@ -15,8 +15,8 @@ from medsae_ray.config import Naming
 from medsae_ray.core.naming.server_reply import said_by
 from medsae_ray.service.chat_request import ChatRequest, ImagePart, ImageUrl, TextPart
 from medsae_ray.service.data_urls import DATA, image_of
+from medsae_ray.service.errors import Problem
 from medsae_ray.service.limits import Limits
-from medsae_ray.service.problems import Problem
 
 PASSED = {"messages", "temperature", "top_p", "seed", "stop", "logprobs", "top_logprobs", "response_format", "n"}
 """What of a request reaches the engine; the rest means nothing to it, or is said in another way."""

@@ -19,10 +19,10 @@ from medsae_ray.engine.leases import ABSENT, DEPLOY_FAILED, ENGINE, SERVE
 from medsae_ray.engine.serve_status import controller_id, details, start_serve, status_of
 from medsae_ray.engine.session import identity_of, settings_of
 from medsae_ray.errors import MedsaeError, RecipeError
+from medsae_ray.finished import open_run
 from medsae_ray.service.deployment import check_service, deployed
-from medsae_ray.service.finished import open_run
-from medsae_ray.service.guard import digest
 from medsae_ray.service.limits import Limits
+from medsae_ray.service.middleware import digest
 from medsae_ray.service.wire import CALLBACK
 
 SHORTEST_TOKEN = 16

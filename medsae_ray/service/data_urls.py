@@ -5,7 +5,7 @@ import binascii
 import re
 from urllib.parse import unquote_to_bytes
 
-from medsae_ray.service.problems import Problem
+from medsae_ray.service.errors import Problem
 
 DATA = "data:image/png;base64,"
 """How images are sent on."""

@@ -17,11 +17,11 @@ from medsae_ray.engine.leases import DEPLOY_FAILED, RUNNING
 from medsae_ray.engine.serve_status import quiet, status_of
 from medsae_ray.engine.session import identity_of
 from medsae_ray.errors import MedsaeError
+from medsae_ray.finished import Finished
+from medsae_ray.preflight.needs import service_phase
 from medsae_ray.service.app import Desk, make_app
-from medsae_ray.service.finished import Finished
+from medsae_ray.service.engine import ClusterEngine, Link, UrlEngine
 from medsae_ray.service.limits import Limits
-from medsae_ray.service.link import ClusterEngine, Link, UrlEngine
-from medsae_ray.stages.needs import service_phase
 
 APPLICATION = "medsae-service"
 CPUS = 0.1

@@ -12,8 +12,8 @@ from medsae_ray.config.what import Images
 from medsae_ray.core.images.dicom import looks_like_dicom
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.errors import DatasetError, ImageError
+from medsae_ray.service.errors import Problem, of_image
 from medsae_ray.service.limits import Limits
-from medsae_ray.service.problems import Problem, of_image
 
 RAW = ("image/png", "image/jpeg", "application/dicom")
 _ALIASES = ("image/jpg", "image/pjpeg", "image/x-png")

@@ -10,8 +10,8 @@ from medsae_ray.core.naming.attempts import NamingRules, Reply, until_named
 from medsae_ray.core.naming.engine import Asked, Usage, Writing, Wrote, total
 from medsae_ray.core.naming.prompts import question
 from medsae_ray.errors import one_line
+from medsae_ray.service.errors import Problem
 from medsae_ray.service.limits import Limits
-from medsae_ray.service.problems import Problem
 
 _ANGLE = re.compile(r"[<>]")
 AT_ONCE = 4

@@ -32,10 +32,10 @@ from medsae_ray.cluster import waiting
 from medsae_ray.cluster.capacity import cluster_capacity, growth
 from medsae_ray.config.how import Train
 from medsae_ray.cluster.demands import train_demand, unit_of
-from medsae_ray.stages.equipment import FILE, FOLDER, MODULE, Thing, lacking
+from medsae_ray.preflight.equipment import FILE, FOLDER, MODULE, Thing, lacking
 from ray.util import placement_group
-from medsae_ray.stages.needs import phases_of
-from medsae_ray.stages.pipeline import STAGES
+from medsae_ray.preflight.needs import phases_of
+from medsae_ray.pipeline import STAGES
 from medsae_ray.cluster.placing import check_placeable
 
 def demanded(**embed):

@@ -10,7 +10,7 @@ from medsae_ray.config import Recipe, parse_recipe
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.ledger import Ledger, answers
 from medsae_ray.errors import EngineError
-from medsae_ray.stages.pipeline import run_recipe
+from medsae_ray.pipeline import run_recipe
 from tests.core.naming.plain_engine import reply
 from tests.engine.chat_server import Reply, chat_server
 from tests.small import onnx_encoder, recipe_data, table_dataset

@@ -14,7 +14,7 @@ from medsae_ray.engine.causes import explain
 from medsae_ray.engine.session import check_engine, settings_of
 from medsae_ray.engine.vllm_options import engine_arguments
 from medsae_ray.errors import RecipeError
-from medsae_ray.stages.pipeline import run_recipe, run_stage
+from medsae_ray.pipeline import run_recipe, run_stage
 
 
 def recipe(naming: dict[str, Any] | None = None, **vlm: Any) -> Recipe:

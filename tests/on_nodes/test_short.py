@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from medsae_ray.config import parse_recipe
-from medsae_ray.stages.pipeline import run_stage
+from medsae_ray.pipeline import run_stage
 from tests.on_nodes.nodes import cluster
 from tests.on_nodes.ward import BUCKET, Bucket, Ward, upload_to
 from tests.outage import settings, store

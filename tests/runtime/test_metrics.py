@@ -15,10 +15,10 @@ from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.prompts import question
+from medsae_ray.pipeline import run_stage
 from medsae_ray.runtime.board import Board
 from medsae_ray.runtime.metrics import COUNTERS, GAUGES, RayMetrics
 from medsae_ray.runtime.status import statuses
-from medsae_ray.stages.pipeline import run_stage
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 if TYPE_CHECKING:

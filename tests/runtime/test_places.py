@@ -6,8 +6,8 @@ import pytest
 
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import RecipeError
+from medsae_ray.pipeline import run_recipe, run_stage
 from medsae_ray.runtime.places import check_place, check_seen
-from medsae_ray.stages.pipeline import run_recipe, run_stage
 from tests.small import recipe_of
 
 UNPACKED = "/tmp/ray/session_1/runtime_resources/working_dir_files/_ray_pkg_0123"

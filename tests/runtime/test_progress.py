@@ -10,10 +10,10 @@ from rich.console import Console
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.sae.fit import EpochLog
+from medsae_ray.pipeline import run_stage
 from medsae_ray.runtime.board import Bar, Board, StageNow
 from medsae_ray.runtime.progress import line
 from medsae_ray.stages import sae_progress as train_progress
-from medsae_ray.stages.pipeline import run_stage
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 

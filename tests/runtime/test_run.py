@@ -10,9 +10,9 @@ from rich.console import Console
 
 from medsae_ray.core.artifacts.artifact import Draft
 from medsae_ray.core.artifacts.store import Store
+from medsae_ray.outputs.summary import overlap
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
-from medsae_ray.stages.summary import overlap
 from tests.small import recipe_of
 
 

@@ -17,8 +17,8 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.images.archives import fetch, walk
 from medsae_ray.core.images.cache import Cached
 from medsae_ray.errors import ImageError
+from medsae_ray.pipeline import run_recipe
 from medsae_ray.runtime.status import statuses
-from medsae_ray.stages.pipeline import run_recipe
 from tests.outage import SETTINGS, store
 from tests.small import onnx_encoder, recipe_data, table_dataset
 

@@ -12,9 +12,9 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.encoders.embedding import EmbedWork
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.errors import ShardError
+from medsae_ray.pipeline import run_stage
 from medsae_ray.runtime.shards import Compute, Prepare, map_shards
 from medsae_ray.runtime.tries import Tries
-from medsae_ray.stages.pipeline import run_stage
 from tests.faults import Killer, Raiser
 from tests.noted import SCHEMA, Noted, SlowWriter, spans
 from tests.small import DIM, SIZE, onnx_encoder, recipe_data, table_dataset

@@ -16,10 +16,10 @@ from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifacts.artifact import open_artifact
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import MedsaeError
+from medsae_ray.pipeline import run_stage
 from medsae_ray.runtime import status
 from medsae_ray.runtime.board import DONE, Board
 from medsae_ray.runtime.status import LOST, LOST_S, StatusFile, statuses
-from medsae_ray.stages.pipeline import run_stage
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 KEYS = {"run", "recipe", "host", "pid", "start", "now", "state", "error", "stages", "engine"}

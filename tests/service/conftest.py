@@ -11,12 +11,12 @@ from fastapi.testclient import TestClient
 from medsae_ray.config import Naming, Recipe, parse_recipe
 from medsae_ray.core.naming.engine import FAILED, Asked, Usage, Writing, Written, Wrote, YesNo
 from medsae_ray.core.naming.prompts import Part
+from medsae_ray.finished import Finished, open_run
+from medsae_ray.pipeline import run_recipe
 from medsae_ray.service.app import Desk, make_app
-from medsae_ray.service.finished import Finished, open_run
+from medsae_ray.service.engine import Link
+from medsae_ray.service.errors import Problem
 from medsae_ray.service.limits import Limits
-from medsae_ray.service.link import Link
-from medsae_ray.service.problems import Problem
-from medsae_ray.stages.pipeline import run_recipe
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 LIMITS = Limits(body=2**20, pixels=200_000, requests=4, threads=2, body_s=0.5)

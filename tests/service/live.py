@@ -10,9 +10,9 @@ from PIL import Image
 
 from medsae_ray.config import load_recipe
 from medsae_ray.core.phantom.cohort import Study, patient
+from medsae_ray.finished import Finished
 from medsae_ray.service.deployment import deployed
-from medsae_ray.service.finished import Finished
-from medsae_ray.service.guard import digest
+from medsae_ray.service.middleware import digest
 from tests.service.conftest import Small
 
 TOKEN = "correct-horse-battery"

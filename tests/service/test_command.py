@@ -11,8 +11,8 @@ from medsae_ray.config import load_recipe
 from medsae_ray.engine.client import APPLICATION
 from medsae_ray.engine.session import identity_of, settings_of
 from medsae_ray.errors import ArtifactError, RecipeError
+from medsae_ray.finished import open_run
 from medsae_ray.service.command import is_loopback, token_of
-from medsae_ray.service.finished import open_run
 from tests.service.conftest import Small
 
 ROOT = Path(__file__).resolve().parents[2]

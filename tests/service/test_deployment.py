@@ -17,8 +17,8 @@ import medsae_ray
 from medsae_ray.errors import MedsaeError
 from medsae_ray.service.command import http
 from medsae_ray.service.deployment import deployed
-from medsae_ray.service.guard import digest
 from medsae_ray.service.limits import Limits
+from medsae_ray.service.middleware import digest
 from medsae_ray.service.wire import HEADER_S
 from tests.conftest import free_port
 from tests.service.conftest import Small

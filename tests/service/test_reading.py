@@ -12,10 +12,10 @@ from medsae_ray import open_artifact
 from medsae_ray.config import parse_recipe
 from medsae_ray.config.what import Images
 from medsae_ray.core.artifacts.store import Store
+from medsae_ray.finished import open_run
+from medsae_ray.pipeline import run_recipe
 from medsae_ray.service.app import Desk, make_app
-from medsae_ray.service.finished import open_run
 from medsae_ray.service.uploads import Uploads
-from medsae_ray.stages.pipeline import run_recipe
 from tests.medical import dicom
 from tests.service.conftest import LIMITS
 from tests.small import onnx_encoder, recipe_data

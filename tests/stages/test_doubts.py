@@ -11,8 +11,8 @@ from rich.console import Console
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.artifacts.warnings import RunWarning
+from medsae_ray.pipeline import STAGES
 from medsae_ray.runtime.run import Run
-from medsae_ray.stages.pipeline import STAGES
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 Row = dict[str, Any]

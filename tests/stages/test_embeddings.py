@@ -12,8 +12,8 @@ from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.encoders import load_encoder
 from medsae_ray.core.encoders.hub import snapshot
-from medsae_ray.stages.pipeline import run_stage
-from medsae_ray.stages.reporting import encoder_name
+from medsae_ray.outputs.report import encoder_name
+from medsae_ray.pipeline import run_stage
 from tests.core.encoders import small_onnx
 from tests.core.encoders.small_hub import hub
 from tests.core.encoders.small_models import saved, vision

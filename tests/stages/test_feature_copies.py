@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from medsae_ray.config import parse_recipe
+from medsae_ray.pipeline import run_stage
 from medsae_ray.stages.feature_copies import feature_warnings
-from medsae_ray.stages.pipeline import run_stage
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.errors import DatasetError, RecipeError
-from medsae_ray.stages.pipeline import run_stage
+from medsae_ray.pipeline import run_stage
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 

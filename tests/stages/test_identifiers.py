@@ -21,10 +21,10 @@ from medsae_ray.config import Recipe, parse_recipe
 from medsae_ray.core.artifacts.artifact import open_artifact
 from medsae_ray.engine.client import ServeEngine
 from medsae_ray.errors import ShardError
+from medsae_ray.finished import open_run
+from medsae_ray.pipeline import run_recipe, run_stage
 from medsae_ray.service.app import Desk, make_app
-from medsae_ray.service.finished import open_run
 from medsae_ray.service.limits import Limits
-from medsae_ray.stages.pipeline import run_recipe, run_stage
 from tests import planted
 from tests.small import onnx_encoder
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifacts.artifact import Artifact, verify
 from medsae_ray.core.artifacts.store import Store
+from medsae_ray.pipeline import STAGES, run_stage
 from medsae_ray.runtime.run import Run
-from medsae_ray.stages.pipeline import STAGES, run_stage
 from tests.core.datasets import layouts
 from tests.small import recipe_data as small_recipe
 from tests.small import table_dataset

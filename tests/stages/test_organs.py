@@ -16,7 +16,7 @@ from medsae_ray.core.datasets.combine import combine
 from medsae_ray.core.datasets.organs import OrganWork
 from medsae_ray.core.datasets.rows import to_manifest
 from medsae_ray.errors import DatasetError, RecipeError, ShardError
-from medsae_ray.stages.pipeline import run_stage
+from medsae_ray.pipeline import run_stage
 from tests.medical import nifti, segmentator_folder
 from tests.small import recipe_of
 

@@ -23,11 +23,11 @@ from medsae_ray.core.artifacts.layout import Layout, token_matrix
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.sae.activations import load_artifact_sae
 from medsae_ray.core.sae.metrics import reconstruction
+from medsae_ray.finished import open_run
+from medsae_ray.outputs.report import report_data
+from medsae_ray.pipeline import STAGES, run_recipe
 from medsae_ray.runtime.run import Run
-from medsae_ray.service.encoding import ImageEncoder
-from medsae_ray.service.finished import open_run
-from medsae_ray.stages.pipeline import STAGES, run_recipe
-from medsae_ray.stages.reporting import report_data
+from medsae_ray.service.image_encoder import ImageEncoder
 from medsae_ray.stages.sae import training_rows
 from medsae_ray.stages.sae_table import split_table
 from medsae_ray.stages.samples import _matrices

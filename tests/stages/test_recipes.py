@@ -12,7 +12,7 @@ import yaml
 
 import medsae_ray
 from medsae_ray.config import load_recipe
-from medsae_ray.stages.pipeline import run_stage
+from medsae_ray.pipeline import run_stage
 from tests.core.datasets import layouts
 from tests.core.encoders.every import MAKERS
 from tests.medical import dicom_folder, segmentator_folder

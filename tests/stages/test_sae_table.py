@@ -11,8 +11,8 @@ import torch
 from medsae_ray.config import Train, parse_recipe
 from medsae_ray.core.artifacts.artifact import Artifact, open_artifact
 from medsae_ray.errors import DatasetError, MedsaeError
+from medsae_ray.pipeline import run_stage
 from medsae_ray.stages import sae_table as tables
-from medsae_ray.stages.pipeline import run_stage
 from medsae_ray.stages.sae_table import split_table
 from tests.small import onnx_encoder, recipe_data, table_dataset
 

@@ -11,9 +11,9 @@ import pytest
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.retrieval.query import BY_NAMES
+from medsae_ray.finished import library_of, open_run
+from medsae_ray.pipeline import run_recipe
 from medsae_ray.service.atlas import Atlas, Query
-from medsae_ray.service.finished import library_of, open_run
-from medsae_ray.stages.pipeline import run_recipe
 from tests.medical import dicom
 from tests.small import onnx_encoder, recipe_data, table_dataset
 

@@ -16,9 +16,9 @@ from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.encoders.hub import snapshot
 from medsae_ray.core.naming.vocabulary import embed_terms, unit
 from medsae_ray.errors import EncoderError, RecipeError
-from medsae_ray.service.finished import open_run
-from medsae_ray.stages.closing import vocabulary_line
-from medsae_ray.stages.pipeline import run_recipe, run_stage
+from medsae_ray.finished import open_run
+from medsae_ray.outputs.console import vocabulary_line
+from medsae_ray.pipeline import run_recipe, run_stage
 from medsae_ray.stages.vocabulary_names import text_half
 from tests.core.encoders.small_hub import hub
 from tests.core.small_medclip import DIM, TEMPLATES, TERMS, SmallMedclip, small_medclip

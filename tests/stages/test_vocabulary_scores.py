@@ -12,7 +12,7 @@ import pytest
 
 from medsae_ray import open_artifact
 from medsae_ray.config import parse_recipe
-from medsae_ray.stages.pipeline import run_recipe
+from medsae_ray.pipeline import run_recipe
 from tests.core.small_medclip import TEMPLATES, TERMS, small_medclip
 from tests.small import recipe_data, table_dataset
 

@@ -14,7 +14,7 @@ from medsae_ray.core.analysis.entropy import one_dataset, shuffles
 from medsae_ray.core.analysis.feature_table import gather_tests, plain
 from medsae_ray.core.analysis.partial_sums import GROUP, Sums
 from medsae_ray.core.naming.label_names import label_names
-from medsae_ray.stages.pipeline import run_recipe
+from medsae_ray.pipeline import run_recipe
 from tests.core.made import Cohort, both_evidence, cohort, feature_work, representatives, with_split
 from tests.core.naming.test_label_names import names_of
 from tests.small import onnx_encoder, recipe_data, table_dataset

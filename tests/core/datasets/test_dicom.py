@@ -16,7 +16,7 @@ from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.errors import DatasetError
-from medsae_ray.stages.pipeline import run_stage
+from medsae_ray.pipeline import run_stage
 from tests.hostile_files import nested_zip, zipped
 from tests.medical import dicom, dicom_folder, ramp
 

@@ -11,7 +11,7 @@ from PIL import Image
 from pydicom.pixels import compress
 
 from medsae_ray.config import parse_recipe
-from medsae_ray.stages.pipeline import run_stage
+from medsae_ray.pipeline import run_stage
 from tests.hostile_files import encapsulated
 from tests.medical import BIG, DEFLATED, IMPLICIT, LITTLE, dicom
 

@@ -24,8 +24,8 @@ from medsae_ray.core.encoders.medclip import SwinGeometry, build_vit, save_vit
 from medsae_ray.core.images.archives import fetch
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.errors import EncoderError
+from medsae_ray.pipeline import run_stage
 from medsae_ray.runtime.shards import _pack, _unpack
-from medsae_ray.stages.pipeline import run_stage
 from tests.small import DIM, SIZE, onnx_encoder, recipe_data
 
 IMAGES, DAMAGED = 1000, 50

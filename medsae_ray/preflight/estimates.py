@@ -14,8 +14,8 @@ from medsae_ray.core.naming.controls import CONTROLS
 from medsae_ray.core.naming.prompts import OTHER_NAMES
 from medsae_ray.core.naming.sampling import CHECK
 from medsae_ray.core.phantom import LABELS
+from medsae_ray.preflight.needs import ASKING
 from medsae_ray.stages.images import hospitals, wards
-from medsae_ray.stages.needs import ASKING
 from medsae_ray.stages.samples import DETECTION, NAMING
 
 ONE_ROW_EACH = ("chexpert", "mimic-cxr-jpg", "nih-cxr14", "table")

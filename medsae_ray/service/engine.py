@@ -14,7 +14,7 @@ from medsae_ray.core.naming.engine import ONLINE, Asked, Writing, Wrote
 from medsae_ray.core.naming.openai_api import OpenAiEngine
 from medsae_ray.engine.client import APPLICATION
 from medsae_ray.errors import EngineError
-from medsae_ray.service.problems import Problem
+from medsae_ray.service.errors import Problem
 
 READY_S = 5.0
 """How long the engine may take to say that it is there,"""

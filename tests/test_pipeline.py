@@ -11,8 +11,8 @@ from medsae_ray.config import Recipe, load_recipe, parse_recipe
 from medsae_ray.core.artifacts.artifact import verify
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import RecipeError
+from medsae_ray.pipeline import run_recipe, run_stage
 from medsae_ray.runtime.status import statuses
-from medsae_ray.stages.pipeline import run_recipe, run_stage
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 

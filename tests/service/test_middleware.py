@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from medsae_ray.service.app import Desk, make_app
-from medsae_ray.service.guard import digest
+from medsae_ray.service.middleware import digest
 from tests.service.conftest import LIMITS, Small
 
 TOKEN = "correct-horse-battery"

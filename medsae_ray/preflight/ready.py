@@ -15,9 +15,9 @@ from medsae_ray.core.artifacts.patience import at_most
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.engine.leases import ENGINE
 from medsae_ray.errors import ArtifactError, MedsaeError, one_line
+from medsae_ray.preflight.equipment import lacking, lacking_here, things_of
+from medsae_ray.preflight.needs import phases_of, share_problems
 from medsae_ray.runtime.run import Run
-from medsae_ray.stages.equipment import lacking, lacking_here, things_of
-from medsae_ray.stages.needs import phases_of, share_problems
 
 STORE_S = 3.0
 """Seconds that a store has to answer before a run begins; one that goes away later is waited for much longer."""

@@ -14,7 +14,7 @@ from medsae_ray.core.encoders.embedding import Embedder
 from medsae_ray.core.sae.activations import load_artifact_sae, tokens_encoded
 from medsae_ray.core.sae.sparse import sparse_rows
 from medsae_ray.errors import ImageError
-from medsae_ray.service.finished import Finished
+from medsae_ray.finished import Finished
 
 
 class Active(NamedTuple):

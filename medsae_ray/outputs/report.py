@@ -24,11 +24,11 @@ from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.core.report.data import EntropySummary, Patches, ReplicationReport, ReportData
 from medsae_ray.core.sae.activations import load_artifact_sae
+from medsae_ray.outputs.report_names import naming_report
 from medsae_ray.runtime.run import Run
 from medsae_ray.stages.embeddings import preprocess_of
 from medsae_ray.stages.images import hospitals
 from medsae_ray.stages.manifest import image_store
-from medsae_ray.stages.reporting_names import naming_report
 
 PHANTOM_NOTICE = "Synthetic phantom radiographs: toys for trying the software, not medical images."
 THUMBNAIL = 128

@@ -14,11 +14,11 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.privacy import KEY_FILE
 from medsae_ray.engine.session import check_engine
 from medsae_ray.errors import MedsaeError
+from medsae_ray.pipeline import STAGES, goals_of
+from medsae_ray.preflight.estimates import Rate, bytes_of, images_of, questions_of, rate_of, records_of, total
+from medsae_ray.preflight.needs import ASKING, share_problems
+from medsae_ray.preflight.ready import Found, capacity_of, judgement, survey, unmade
 from medsae_ray.runtime.run import Run
-from medsae_ray.stages.estimates import Rate, bytes_of, images_of, questions_of, rate_of, records_of, total
-from medsae_ray.stages.needs import ASKING, share_problems
-from medsae_ray.stages.pipeline import STAGES, goals_of
-from medsae_ray.stages.ready import Found, capacity_of, judgement, survey, unmade
 
 
 def plan(recipe: Recipe, root: str, address: str | None = None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import ray
 
 from medsae_ray.cli import main
 from medsae_ray.config import parse_recipe
-from medsae_ray.stages.planning import plan
+from medsae_ray.plan import plan
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.naming.ledger import answers
 from medsae_ray.core.naming.plan import Concept
-from medsae_ray.stages.reporting_names import answers_of
+from medsae_ray.outputs.report_names import answers_of
 
 
 def sample(feature, image, role, value, purpose="detection"):

@@ -9,8 +9,8 @@ from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.retrieval.query import Library
 from medsae_ray.errors import ArtifactError
+from medsae_ray.pipeline import STAGES
 from medsae_ray.runtime.run import Run
-from medsae_ray.stages.pipeline import STAGES
 from medsae_ray.stages.vocabulary_names import listener
 
 

@@ -71,7 +71,7 @@ def _root(store: Store, made: list[str], reports: list[str]) -> list[RenderableT
 
 def _summary(path: str, data: bytes) -> list[RenderableType]:
     # The tables of a run's end come with Ray, which takes seconds to import.
-    from medsae_ray.stages.closing import findings_table, headline
+    from medsae_ray.outputs.console import findings_table, headline
 
     try:
         summary: dict[str, Any] = json.loads(data)

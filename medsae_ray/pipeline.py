@@ -13,15 +13,7 @@ from medsae_ray.core.naming.engine import Engine
 from medsae_ray.core.report.render import render_report
 from medsae_ray.engine.session import check_engine
 from medsae_ray.errors import RecipeError
-from medsae_ray.outputs.sweep_page import publish_sweep
-from medsae_ray.runtime.places import check_place
-from medsae_ray.runtime.run import Run, Stage, joins
-from medsae_ray.runtime.watching import watched
-from medsae_ray.stages.activations import ACTIVATIONS
-from medsae_ray.stages.answers import ANSWERS, LABEL_ANSWERS
-from medsae_ray.stages.atlas import ATLAS
-from medsae_ray.stages.checks import check
-from medsae_ray.stages.closing import (
+from medsae_ray.outputs.console import (
     closing_table,
     findings_table,
     headline,
@@ -32,6 +24,18 @@ from medsae_ray.stages.closing import (
     vocabulary_line,
     warnings_block,
 )
+from medsae_ray.outputs.pages import named, page_id, publish
+from medsae_ray.outputs.report import report_data
+from medsae_ray.outputs.summary import summarise
+from medsae_ray.outputs.sweep_page import publish_sweep
+from medsae_ray.preflight.checks import check
+from medsae_ray.preflight.ready import ready
+from medsae_ray.runtime.places import check_place
+from medsae_ray.runtime.run import Run, Stage, joins
+from medsae_ray.runtime.watching import watched
+from medsae_ray.stages.activations import ACTIVATIONS
+from medsae_ray.stages.answers import ANSWERS, LABEL_ANSWERS
+from medsae_ray.stages.atlas import ATLAS
 from medsae_ray.stages.duplicates import DUPLICATES, FINGERPRINTS
 from medsae_ray.stages.embeddings import EMBEDDINGS
 from medsae_ray.stages.features import FEATURES
@@ -40,15 +44,11 @@ from medsae_ray.stages.label_names import LABEL_NAMES
 from medsae_ray.stages.manifest import MANIFEST
 from medsae_ray.stages.names import NAMES
 from medsae_ray.stages.organs import ORGANS
-from medsae_ray.stages.pages import named, page_id, publish
 from medsae_ray.stages.probes import PROBES
-from medsae_ray.stages.ready import ready
 from medsae_ray.stages.replication import DATASET_FEATURES, REPLICATION
-from medsae_ray.stages.reporting import report_data
 from medsae_ray.stages.sae import SAE
 from medsae_ray.stages.samples import SAMPLES
 from medsae_ray.stages.scores import SCORES
-from medsae_ray.stages.summary import summarise
 from medsae_ray.stages.sweep import SWEEP, WorkersDied
 from medsae_ray.stages.vocabulary_names import VOCABULARY_ANSWERS, VOCABULARY_NAMES, text_half
 

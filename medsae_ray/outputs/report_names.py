@@ -9,11 +9,11 @@ from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.naming.plan import Concept
 from medsae_ray.core.naming.verdict import VERDICTS, PaperCount
 from medsae_ray.core.report.data import Answers, NameCounts, NamingReport
+from medsae_ray.outputs.summary import overlap, usage_of
 from medsae_ray.runtime.run import Run
 from medsae_ray.stages.answers import concepts_of
 from medsae_ray.stages.samples import DETECTION, by_feature
 from medsae_ray.stages.scores import sources_of
-from medsae_ray.stages.summary import overlap, usage_of
 
 
 def naming_report(run: Run) -> NamingReport:

@@ -13,8 +13,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from medsae_ray.service.errors import Problem, unexpected
 from medsae_ray.service.limits import Limits
-from medsae_ray.service.problems import Problem, unexpected
 
 logger = logging.getLogger(__name__)
 

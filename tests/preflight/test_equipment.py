@@ -9,9 +9,9 @@ from rich.console import Console
 from medsae_ray.config import Recipe, load_recipe, parse_recipe
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import RecipeError
+from medsae_ray.pipeline import STAGES, run_stage
+from medsae_ray.preflight.equipment import FILE, FOLDER, MODEL, MODULE, look, things_of
 from medsae_ray.runtime.run import Run
-from medsae_ray.stages.equipment import FILE, FOLDER, MODEL, MODULE, look, things_of
-from medsae_ray.stages.pipeline import STAGES, run_stage
 from tests.small import recipe_data, table_dataset
 
 

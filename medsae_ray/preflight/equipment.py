@@ -23,9 +23,9 @@ from medsae_ray.core.encoders import ENCODERS
 from medsae_ray.core.encoders.hub import is_id, snapshot
 from medsae_ray.engine.session import BUILTIN, model_of
 from medsae_ray.errors import one_line
+from medsae_ray.preflight.needs import ASKING
 from medsae_ray.runtime.run import Run
 from medsae_ray.stages.manifest import image_folder
-from medsae_ray.stages.needs import ASKING
 
 ANSWER_S = 30.0
 """Seconds that all nodes together have to answer."""

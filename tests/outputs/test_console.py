@@ -9,8 +9,8 @@ from rich.console import Console
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifacts.artifact import open_artifact
-from medsae_ray.stages.closing import findings_table, untested_lines
-from medsae_ray.stages.pipeline import run_recipe
+from medsae_ray.outputs.console import findings_table, untested_lines
+from medsae_ray.pipeline import run_recipe
 from tests.small import onnx_encoder, recipe_data, table_dataset
 
 

@@ -10,8 +10,8 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 
 from medsae_ray.core.naming.engine import ONLINE, Asked, Writing, Wrote
 from medsae_ray.errors import EngineError
-from medsae_ray.service.link import Link
-from medsae_ray.service.problems import Problem
+from medsae_ray.service.engine import Link
+from medsae_ray.service.errors import Problem
 from tests.core.naming.plain_engine import PlainEngine, brightness
 from tests.service.test_app import picture
 
