@@ -14,10 +14,11 @@ import pyarrow.csv
 from PIL import Image
 
 from medsae_ray.core.phantom import patient
+from medsae_ray.core.phantom.render import render
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from tests.hostile_files import encapsulated
-from tests.medical import dicom
+from tests.support.hostile_files import encapsulated
+from tests.support.medical import dicom
 
 JPEG_LOSSLESS, JPEG_2000_LOSSLESS = "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.90"
 WINDOW = {"BitsStored": 12, "HighBit": 11, "WindowCenter": 2048, "WindowWidth": 4096}
@@ -26,7 +27,7 @@ WINDOW = {"BitsStored": 12, "HighBit": 11, "WindowCenter": 2048, "WindowWidth": 
 def films(count: int, side: int) -> list[np.ndarray]:
     """Phantom radiographs, enlarged to `side` pixels, with a detector's noise."""
     rng = np.random.default_rng(0)
-    drawn = [patient(7, number)[0].render() for number in range(count)]
+    drawn = [render(patient(7, number)[0]) for number in range(count)]
     large = [np.asarray(Image.fromarray(film).resize((side, side), Image.Resampling.BICUBIC)) for film in drawn]
     return [(film + rng.normal(0, 3, film.shape)).clip(0, 255).astype(np.uint8) for film in large]
 

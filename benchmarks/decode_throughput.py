@@ -15,7 +15,7 @@ from medsae_ray.core.encoders import load_encoder
 from medsae_ray.core.images.decode import Preprocess, read_image
 from medsae_ray.core.images.dicom import Dicom
 from medsae_ray.core.images.nifti import Volume
-from tests.medical import dicom, nifti
+from tests.support.medical import dicom, nifti
 
 GRID = Preprocess(size=224)
 

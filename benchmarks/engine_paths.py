@@ -35,8 +35,9 @@ def films(count: int, side: int = 224) -> list[bytes]:
 
     from medsae_ray.core.naming.pictures import picture
     from medsae_ray.core.phantom.cohort import patient
+    from medsae_ray.core.phantom.render import render
 
-    return [picture(Image.fromarray(patient(SEED, number)[0].render()), side) for number in range(count)]
+    return [picture(Image.fromarray(render(patient(SEED, number)[0])), side) for number in range(count)]
 
 
 def run_questions() -> list[str]:

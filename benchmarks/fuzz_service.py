@@ -43,7 +43,7 @@ def small_service(port: int) -> Iterator[str]:
     from medsae_ray.service.deployment import deployed
     from medsae_ray.service.limits import Limits
     from medsae_ray.service.middleware import digest
-    from tests.small import onnx_encoder, recipe_data, table_dataset
+    from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -35,6 +35,7 @@ from medsae_ray.core.artifacts.layout import Layout, token_matrix
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.scores import wilson
 from medsae_ray.core.phantom import FINDINGS, Study, patient
+from medsae_ray.core.phantom.render import place
 from medsae_ray.core.sae.activations import load_artifact_sae, tokens_encoded
 from medsae_ray.pipeline import STAGES
 from medsae_ray.runtime.run import Run
@@ -65,9 +66,9 @@ class Places(NamedTuple):
     near: np.ndarray
 
 
-def place(study: Study, finding: str, grid: tuple[int, int]) -> np.ndarray:
+def patches_of(study: Study, finding: str, grid: tuple[int, int]) -> np.ndarray:
     """Patches [H, W] that the finding is on."""
-    pixels = study.place(finding)
+    pixels = place(study, finding)
     height, width = (n // g for n, g in zip(pixels.shape, grid, strict=True))
     return pixels.reshape(grid[0], height, grid[1], width).mean((1, 3)) >= FILLED
 
@@ -141,7 +142,7 @@ def shares(z_nTM: np.ndarray, x_nT: np.ndarray, place_nT: np.ndarray, best: int,
 
 def places(images: Images, finding: str, grid: tuple[int, int]) -> "Places":
     """Where a finding is on the images on which it can be seen."""
-    all_of = {int(row): place(images.study_N[row], finding, grid) for row in images.having(finding)}
+    all_of = {int(row): patches_of(images.study_N[row], finding, grid) for row in images.having(finding)}
     seen = {row: where for row, where in all_of.items() if where.any()}
     flat = [[where.ravel(), dilated(where).ravel()] for where in seen.values()]
     both = np.array(flat, dtype=bool).reshape(len(seen), 2, grid[0] * grid[1])

@@ -23,7 +23,6 @@ from medsae_ray.config import Recipe, load_recipe
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.engine import Engine
 from medsae_ray.core.phantom import FINDINGS
-from medsae_ray.engine.session import cluster_engine
 from medsae_ray.pipeline import STAGES, run_recipe
 from medsae_ray.runtime.run import Run
 
@@ -76,8 +75,8 @@ def one_engine(given: argparse.Namespace) -> Iterator[Engine | None]:
         yield None
         return
     recipe = hospital(given.seeds[0], True)
-    with Run(recipe, Store(str(given.root)), STAGES, Console()) as first, cluster_engine(first) as engine:
-        yield engine
+    with Run(recipe, Store(str(given.root)), STAGES, Console()) as first:
+        yield first.engine()
 
 
 def main() -> None:

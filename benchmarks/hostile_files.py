@@ -19,7 +19,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = str(Path(folder) / "files")
-        command = [sys.executable, "-m", "tests.hostile_run", place, str(arguments.files), str(arguments.seed)]
+        command = [sys.executable, "-m", "tests.support.hostile_run", place, str(arguments.files), str(arguments.seed)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     if done.returncode:
         raise SystemExit(f"the run ended with {done.returncode}:\n{done.stderr[-3000:]}")

@@ -24,7 +24,8 @@ import yaml
 from PIL import Image
 
 from medsae_ray.core.encoders import load_encoder
-from medsae_ray.core.phantom.cohort import Study, patient
+from medsae_ray.core.phantom import Study, patient
+from medsae_ray.core.phantom.render import render
 
 SIZES, BATCH, THREADS = (40, 400, 4000), 32, 2
 PHANTOM = {"kind": "medclip-vit"}
@@ -42,7 +43,7 @@ def draw_phantoms(folder: Path, images: int) -> Path:
     rows = []
     for study in islice(studies(seed=500 + images), images):
         path = f"images/{study.image_id}.png"
-        Image.fromarray(study.render()).save(folder / path)
+        Image.fromarray(render(study)).save(folder / path)
         rows.append({"path": path} | study.labels)
     return write(folder / "table.csv", rows)
 

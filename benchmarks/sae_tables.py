@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 
 from medsae_ray.core.encoders import load_encoder
-from medsae_ray.core.phantom.cohort import USUAL, Hospital, Study, patient
+from medsae_ray.core.phantom import USUAL, Hospital, Study, patient
+from medsae_ray.core.phantom.render import render
 
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 ONNX = {"mobilenetv2_035": {"mean": 0.5, "std": 0.5}, "squeezenet11_cxr": IMAGENET}
@@ -48,7 +49,7 @@ def phantoms(seed: int, patients: int, hospital: Hospital) -> Pictures:
     """Their truth, not what an annotator wrote down."""
     studies: list[Study] = [study for number in range(patients) for study in patient(seed, number, hospital)]
     truth_NL = np.array([list(study.truth.values()) for study in studies])
-    images = [Image.fromarray(study.render()) for study in studies]
+    images = [Image.fromarray(render(study)) for study in studies]
     return Pictures(images, truth_NL, np.array([study.patient_id for study in studies]))
 
 

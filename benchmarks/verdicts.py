@@ -22,7 +22,6 @@ from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.naming.controls import label_in
-from medsae_ray.engine.session import cluster_engine
 from medsae_ray.pipeline import STAGES
 from medsae_ray.runtime.run import Run
 from medsae_ray.stages.samples import DETECTION, by_feature
@@ -70,7 +69,8 @@ def main() -> None:
     parser.add_argument("--json", help="write the figures here")
     args = parser.parse_args()
     recipe, found = load_recipe(args.recipe), {}
-    with Run(recipe, Store(args.root), STAGES, Console()) as first, cluster_engine(first) as engine:
+    with Run(recipe, Store(args.root), STAGES, Console()) as first:
+        engine = first.engine()
         for seed in args.seeds:
             with Run(with_seed(recipe, seed), first.root, STAGES, Console(), engine) as run:
                 found[seed] = figures(run)

@@ -27,6 +27,7 @@ from medsae_ray.core.analysis.auroc import auroc
 from medsae_ray.core.encoders.medclip import MEAN, STD, SwinGeometry, build_vit, save_vit
 from medsae_ray.core.encoders.networks import VitTower, load_released
 from medsae_ray.core.phantom import FINDINGS, TRAINING_SEEDS, Study, patient
+from medsae_ray.core.phantom.render import place, render
 
 GEOMETRY = SwinGeometry(
     image_size=224, patch_size=8, embed_dim=32, depths=(1, 1, 2), num_heads=(2, 4, 8), window_size=7, projection=128
@@ -72,7 +73,7 @@ def locate(study: Study, image: NDArray[np.uint8]) -> NDArray[np.float32]:
     w_TF = np.zeros((TOKENS**2, len(FINDINGS)), np.float32)
     for k, name in enumerate(FINDINGS):
         if study.truth[name]:
-            changed = study.place(name, image)
+            changed = place(study, name, image)
             w_TF[:, k] = changed.reshape(TOKENS, cell, TOKENS, cell).mean((1, 3)).ravel()
     return np.minimum(4 * w_TF, 1)
 
@@ -80,7 +81,7 @@ def locate(study: Study, image: NDArray[np.uint8]) -> NDArray[np.float32]:
 def draw(seed: int, patients: int, located: bool = False) -> Films:
     """All films of the first `patients` patients of a seed; w_NTF is left at 0 unless `located`."""
     studies = [study for number in range(patients) for study in patient(seed, number)]
-    x_NSS = np.stack([study.render() for study in studies])
+    x_NSS = np.stack([render(study) for study in studies])
     w_NTF = torch.zeros(len(studies), TOKENS**2, len(FINDINGS))
     if located:
         w_NTF = torch.from_numpy(np.stack([locate(*pair) for pair in zip(studies, x_NSS, strict=True)]))

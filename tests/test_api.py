@@ -10,7 +10,7 @@ import torch
 import medsae_ray
 from medsae_ray.config import parse_recipe
 from medsae_ray.pipeline import run_stage
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 
 def test_the_public_names_are_these_and_no_more() -> None:

@@ -8,7 +8,7 @@ import medsae_ray
 from medsae_ray.cli import main
 from medsae_ray.pipeline import STAGES
 from medsae_ray.runtime.progress import DOING
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 
 @pytest.fixture(scope="module")

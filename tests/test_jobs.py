@@ -24,7 +24,7 @@ import yaml
 
 import medsae_ray
 from medsae_ray.core.artifacts.artifact import verify
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 RAY = Path(sys.executable).with_name("ray")

@@ -16,7 +16,7 @@ from medsae_ray.cli import _parser
 from medsae_ray.config import load_recipe
 from medsae_ray.service.wire import CALLBACK
 from serve.app import Arguments, Model
-from tests.shared import SHARED
+from tests.support.shared import SHARED
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER, SCHEMAS = ROOT / "deploy" / "kuberay", SHARED / "data" / "kuberay"

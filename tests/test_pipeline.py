@@ -13,7 +13,7 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import RecipeError
 from medsae_ray.pipeline import run_recipe, run_stage
 from medsae_ray.runtime.status import statuses
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import ray
 from medsae_ray.cli import main
 from medsae_ray.config import parse_recipe
 from medsae_ray.plan import plan
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 
 @pytest.fixture(scope="module")

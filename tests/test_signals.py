@@ -13,7 +13,7 @@ import pytest
 
 from medsae_ray.core.artifacts.artifact import open_artifact, verify
 from medsae_ray.signals import AGAIN_S, Terminated, stopped, terminable
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ from medsae_ray.config.datasets import (
 )
 from medsae_ray.config.how import How, Paths, Pool, Train, Vlm
 from medsae_ray.config.recipe import Recipe, find_recipe, load_recipe, parse_recipe
+from medsae_ray.config.sae import Sae
 from medsae_ray.config.sweep import Member, Members, Sweep
 from medsae_ray.config.vocabulary import Vocabulary
 from medsae_ray.config.what import (
     Detection,
     Features,
     Naming,
-    Sae,
     What,
 )
 

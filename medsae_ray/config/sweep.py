@@ -3,15 +3,13 @@
 import json
 from collections.abc import Iterator
 from itertools import product
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from medsae_ray.config.base import Model
 from medsae_ray.config.explain import explain
-
-if TYPE_CHECKING:
-    from medsae_ray.config.what import Sae
+from medsae_ray.config.sae import Sae
 
 Changes = dict[str, Any]
 
@@ -50,7 +48,7 @@ class Member(NamedTuple):
 
     changes: Changes
     """Where it differs from what.sae, as the recipe has it."""
-    sae: "Sae"
+    sae: Sae
     """All its settings."""
 
 
@@ -62,7 +60,7 @@ class Members(NamedTuple):
     """Combinations that no SAE can have."""
 
 
-def members_of(sweep: Sweep, base: "Sae") -> Members:
+def members_of(sweep: Sweep, base: Sae) -> Members:
     """The SAEs of `sweep` around the settings `base`; combinations that come to the same SAE count once.
 
     ValueError on a wrong key or value, on a combination that no SAE can have unless those are left out, and on a value
@@ -81,7 +79,7 @@ def members_of(sweep: Sweep, base: "Sae") -> Members:
     return Members(list(reversed(distinct.values())), len(problems))
 
 
-def _problem(error: ValidationError, changes: Changes, base: "Sae", sweep: Sweep) -> str:
+def _problem(error: ValidationError, changes: Changes, base: Sae, sweep: Sweep) -> str:
     """Why settings do not go together. ValueError if they are wrong by themselves, or are not to be left out."""
     problem = f"{json.dumps(changes)}: " + "; ".join(explain(line, type(base)) for line in error.errors())
     if any(line["loc"] for line in error.errors()):

@@ -2,10 +2,9 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image
 from rich.console import Console
@@ -20,9 +19,6 @@ from medsae_ray.core.naming.openai_api import OpenAiEngine
 from medsae_ray.core.naming.pictures import picture
 from medsae_ray.core.naming.prompts import question
 from medsae_ray.errors import RecipeError
-
-if TYPE_CHECKING:
-    from medsae_ray.runtime.run import Run
 
 BUILTIN = {"builtin:phantom-vlm": Path(__file__).parents[1] / "core" / "phantom" / "weights" / "vlm"}
 
@@ -122,42 +118,40 @@ def _identity_at(url: str, model: str, key_variable: str | None) -> str:
 
 
 @contextlib.asynccontextmanager
-async def session(run: "Run") -> AsyncIterator[Engine]:
-    """The engine, for one asyncio loop: a connection to the URL, or the run's engine on the cluster.
+async def session(recipe: Recipe, hosted_here: Callable[[], Engine]) -> AsyncIterator[Engine]:
+    """The engine, for one asyncio loop: a connection to the recipe's URL, or the run's own engine on the cluster.
 
     A server is asked one question on a blank image first: one that gives no log-probabilities says so before it is paid
     for names that it cannot test.
     """
-    vlm = run.recipe.how.vlm
+    vlm = recipe.how.vlm
     assert vlm is not None, "the recipe was checked"
     if vlm.url:
         async with OpenAiEngine(vlm.url, vlm.model, vlm.key_variable, connections=vlm.in_flight) as engine:
             await engine.ask(picture(Image.new("L", (224, 224), 128), 224), [question("anything")])
             yield engine
     else:
-        yield await asyncio.to_thread(run.engine)
+        yield await asyncio.to_thread(hosted_here)
 
 
 @contextlib.contextmanager
-def cluster_engine(run: "Run") -> Iterator[Engine]:
-    """The engine on the cluster that this process joins, for the length of the block."""
+def cluster_engine(recipe: Recipe, starting: Callable[[str], None], say: Callable[[str], None]) -> Iterator[Engine]:
+    """The engine on the cluster that this process has joined, for the length of the block. `starting` hears how far its
+    start is, and `say` what it waits for and what is lost."""
     # Serve takes seconds to import, and most commands need none of it.
     from medsae_ray.engine.client import start_engine
 
-    vlm = run.recipe.how.vlm
+    vlm = recipe.how.vlm
     assert vlm is not None, "the recipe was checked"
-    run.connect()
     with (
-        run.bar("engine", None) as bar,
-        waiting(run.say, hosted(vlm)),
+        waiting(say, hosted(vlm)),
         start_engine(
-            settings_of(run.recipe),
-            bar.say,
-            identity_of(run.recipe),
-            who=f"the run of {run.recipe.name}",
+            settings_of(recipe),
+            starting,
+            identity_of(recipe),
+            who=f"the run of {recipe.name}",
             idle_s=vlm.idle_s,
-            on_loss=run.say,
+            on_loss=say,
         ) as engine,
     ):
-        bar.close()
         yield engine

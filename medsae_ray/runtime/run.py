@@ -185,7 +185,10 @@ class Run:
         """The vision-language engine, started when it is first needed and stopped at the end of the run."""
         with self._starting:
             if self._engine is None:
-                self._engine = self._on_exit.enter_context(cluster_engine(self))
+                self.connect()
+                with self.bar("engine", None) as bar:
+                    opened = cluster_engine(self.recipe, bar.say, self.say)
+                    self._engine = self._on_exit.enter_context(opened)
             return self._engine
 
     def say(self, text: str) -> None:

@@ -136,7 +136,7 @@ def ask_all(run: Run, draft: Draft, needs: Iterable[Need]) -> Made:
     plan = Plan.of(needs, where, known.answered())
 
     async def ask() -> Usage:
-        async with session(run) as engine:
+        async with session(run.recipe, run.engine) as engine:
             return await detect(engine, plan, pictures, ledger, in_flight(run), lambda asked: count_answers(bar, asked))
 
     usage = Usage()

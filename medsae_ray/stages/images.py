@@ -14,6 +14,7 @@ from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.rows import Rows, label_names
 from medsae_ray.core.phantom import LABELS, METADATA, TRAINING_SEEDS, Hospital, Study, patient
+from medsae_ray.core.phantom.render import render
 from medsae_ray.errors import RecipeError
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
@@ -75,7 +76,7 @@ class DrawWork:
 
     def _draw(self, folder: str, study: Study) -> dict[str, Any]:
         stream = BytesIO()
-        Image.fromarray(study.render()).save(stream, format="PNG")
+        Image.fromarray(render(study)).save(stream, format="PNG")
         uri = f"{folder}{study.image_id}.png"
         self.store.write(uri, stream.getvalue())
         labels = {f"y_{label}": study.labels[label] for label in LABELS}

@@ -73,7 +73,7 @@ def _make(run: Run, draft: Draft) -> Made:
         failures.add([named.failed])
 
     async def all_names() -> tuple[list[dict[str, Any]], Usage]:
-        async with session(run) as engine:
+        async with session(run.recipe, run.engine) as engine:
             await at_most(
                 in_flight(run), groups, lambda g: name_feature(engine, g, pictures, ledger, known, rules), keep
             )

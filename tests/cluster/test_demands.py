@@ -18,7 +18,7 @@ from medsae_ray.engine.vllm_options import bundles, strategy
 from medsae_ray.errors import RecipeError
 from medsae_ray.pipeline import STAGES
 from medsae_ray.preflight.needs import phases_of, service_phase, share_problems
-from tests.small import recipe_data
+from tests.support.small import recipe_data
 
 WHOLE = [name for name in STAGES if name not in ("sweep", "organs")]
 

@@ -25,7 +25,7 @@ DRIVER = """
 import logging, sys, time
 import ray
 ray.init(address=sys.argv[1], log_to_driver=False, logging_level=logging.ERROR)
-from tests.small import recipe_of
+from tests.support.small import recipe_of
 from pathlib import Path
 from medsae_ray.errors import RecipeError
 from medsae_ray.cluster import waiting

@@ -22,7 +22,7 @@ from medsae_ray.core.datasets.rows import Rows, label_names, to_manifest
 from medsae_ray.core.naming.label_names import label_names as names_by_label
 from tests.core.made import SHARES, Cohort, artifact, both_evidence, cohort, embeddings_table
 from tests.core.made import activations_table as activations_of
-from tests.small import recipe_data
+from tests.support.small import recipe_data
 
 DATASETS, LABELS, COLUMNS = ("kermany", "ieee", "nih"), ("l0", "l1", "l2", "l3"), ("view", "sex", "age")
 MAPPED = {"L0": {name: "l0" for name in DATASETS}, "L3": {"nih": "l3", "ieee": "l3"}}

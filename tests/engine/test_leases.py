@@ -22,7 +22,7 @@ from medsae_ray.engine.leases import (
     Lease,
     unfit,
 )
-from tests.clock import Clock
+from tests.support.clock import Clock
 
 NONE, RUNS = Found(ABSENT), Found(RUNNING)
 ABOUT = {"same": {"model": "m-1", "dtype": "float32"}, "at_least": {"max_model_len": 2048}}

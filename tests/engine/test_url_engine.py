@@ -13,7 +13,7 @@ from medsae_ray.errors import EngineError
 from medsae_ray.pipeline import run_recipe
 from tests.core.naming.plain_engine import reply
 from tests.engine.chat_server import Reply, chat_server
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 
 def sure(body: dict[str, Any]) -> tuple[int, Any]:

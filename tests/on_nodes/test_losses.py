@@ -14,7 +14,7 @@ import yaml
 
 from tests.on_nodes.nodes import cluster, free_ports, wait_for
 from tests.on_nodes.ward import BUCKET, Bucket, Ward, upload_to, write_recipe
-from tests.outage import settings, store
+from tests.support.outage import settings, store
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
 NAMING = os.environ.get("MEDSAE_CLUSTER_NAMING") == "1"

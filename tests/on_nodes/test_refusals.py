@@ -13,8 +13,8 @@ import yaml
 
 from tests.on_nodes.nodes import ROOT, Cluster
 from tests.on_nodes.ward import BUCKET
-from tests.outage import Door, settings, store
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.outage import Door, settings, store
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 

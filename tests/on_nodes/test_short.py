@@ -9,8 +9,8 @@ from medsae_ray.config import parse_recipe
 from medsae_ray.pipeline import run_stage
 from tests.on_nodes.nodes import cluster
 from tests.on_nodes.ward import BUCKET, Bucket, Ward, upload_to
-from tests.outage import settings, store
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.outage import settings, store
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 
 @pytest.mark.timeout(400)

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from tests.on_nodes.nodes import ROOT, Cluster, Job, wait_for
-from tests.outage import Door, client_of
+from tests.support.outage import Door, client_of
 
 BUCKET = "archive"
 

@@ -11,7 +11,7 @@ from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifacts.artifact import open_artifact
 from medsae_ray.outputs.console import findings_table, untested_lines
 from medsae_ray.pipeline import run_recipe
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 
 def unit(feature: int | None, r: float | None, auroc: float | None, **more: Any) -> dict[str, Any]:

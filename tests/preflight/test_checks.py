@@ -8,7 +8,7 @@ import pytest
 from medsae_ray.config import parse_recipe
 from medsae_ray.errors import DatasetError, MedsaeError, RecipeError
 from medsae_ray.pipeline import run_recipe, run_stage
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from medsae_ray.errors import RecipeError
 from medsae_ray.pipeline import STAGES, run_stage
 from medsae_ray.preflight.equipment import FILE, FOLDER, MODEL, MODULE, look, things_of
 from medsae_ray.runtime.run import Run
-from tests.small import recipe_data, table_dataset
+from tests.support.small import recipe_data, table_dataset
 
 
 def asked(recipe: Recipe, root: Path, *to_make: str) -> set[tuple[str, str, str]]:

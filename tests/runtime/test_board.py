@@ -12,7 +12,7 @@ from rich.console import Console
 
 from medsae_ray.runtime.board import Board, StageNow
 from medsae_ray.runtime.progress import Lines, Screen, duration, line, listened
-from tests.clock import Clock
+from tests.support.clock import Clock
 
 
 def written(**how: object) -> Console:

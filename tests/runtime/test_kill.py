@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from medsae_ray.core.artifacts.artifact import open_artifact, verify
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 TRIALS = int(os.environ.get("MEDSAE_KILL_TRIALS", "1"))
 

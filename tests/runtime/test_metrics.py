@@ -19,7 +19,7 @@ from medsae_ray.pipeline import run_stage
 from medsae_ray.runtime.board import Board
 from medsae_ray.runtime.metrics import COUNTERS, GAUGES, RayMetrics
 from medsae_ray.runtime.status import statuses
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 if TYPE_CHECKING:
     from medsae_ray.engine.client import ServeEngine

@@ -8,7 +8,7 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import RecipeError
 from medsae_ray.pipeline import run_recipe, run_stage
 from medsae_ray.runtime.places import check_place, check_seen
-from tests.small import recipe_of
+from tests.support.small import recipe_of
 
 UNPACKED = "/tmp/ray/session_1/runtime_resources/working_dir_files/_ray_pkg_0123"
 

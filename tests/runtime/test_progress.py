@@ -14,7 +14,7 @@ from medsae_ray.pipeline import run_stage
 from medsae_ray.runtime.board import Bar, Board, StageNow
 from medsae_ray.runtime.progress import line
 from medsae_ray.stages import sae_progress as train_progress
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.outputs.summary import overlap
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
-from tests.small import recipe_of
+from tests.support.small import recipe_of
 
 
 class Kitchen:

@@ -19,8 +19,8 @@ from medsae_ray.core.images.cache import Cached
 from medsae_ray.errors import ImageError
 from medsae_ray.pipeline import run_recipe
 from medsae_ray.runtime.status import statuses
-from tests.outage import SETTINGS, store
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.outage import SETTINGS, store
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 
 @pytest.fixture(scope="module")

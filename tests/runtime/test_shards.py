@@ -15,9 +15,9 @@ from medsae_ray.errors import ShardError
 from medsae_ray.pipeline import run_stage
 from medsae_ray.runtime.shards import Compute, Prepare, map_shards
 from medsae_ray.runtime.tries import Tries
-from tests.faults import Killer, Raiser
-from tests.noted import SCHEMA, Noted, SlowWriter, spans
-from tests.small import DIM, SIZE, onnx_encoder, recipe_data, table_dataset
+from tests.support.faults import Killer, Raiser
+from tests.support.noted import SCHEMA, Noted, SlowWriter, spans
+from tests.support.small import DIM, SIZE, onnx_encoder, recipe_data, table_dataset
 
 POOL = Pool(retries=2, cpus=0.5)
 

@@ -20,7 +20,7 @@ from medsae_ray.pipeline import run_stage
 from medsae_ray.runtime import status
 from medsae_ray.runtime.board import DONE, Board
 from medsae_ray.runtime.status import LOST, LOST_S, StatusFile, statuses
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 KEYS = {"run", "recipe", "host", "pid", "start", "now", "state", "error", "stages", "engine"}
 

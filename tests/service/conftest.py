@@ -17,7 +17,7 @@ from medsae_ray.service.app import Desk, make_app
 from medsae_ray.service.engine import Link
 from medsae_ray.service.errors import Problem
 from medsae_ray.service.limits import Limits
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 LIMITS = Limits(body=2**20, pixels=200_000, requests=4, threads=2, body_s=0.5)
 

@@ -9,7 +9,8 @@ from itertools import count, islice
 from PIL import Image
 
 from medsae_ray.config import load_recipe
-from medsae_ray.core.phantom.cohort import Study, patient
+from medsae_ray.core.phantom import Study, patient
+from medsae_ray.core.phantom.render import render
 from medsae_ray.finished import Finished
 from medsae_ray.service.deployment import deployed
 from medsae_ray.service.middleware import digest
@@ -38,5 +39,5 @@ def films(finding: str, present: bool, number: int) -> list[bytes]:
 
 def _png(study: Study) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(study.render()).save(stream, "PNG")
+    Image.fromarray(render(study)).save(stream, "PNG")
     return stream.getvalue()

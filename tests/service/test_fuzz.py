@@ -19,9 +19,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from medsae_ray.service.app import Desk, make_app
-from tests.hostile_folder import hostile_folder
 from tests.service.conftest import LIMITS
 from tests.service.hostile import hostile
+from tests.support.hostile_folder import hostile_folder
 
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
 

@@ -16,9 +16,9 @@ from medsae_ray.finished import open_run
 from medsae_ray.pipeline import run_recipe
 from medsae_ray.service.app import Desk, make_app
 from medsae_ray.service.uploads import Uploads
-from tests.medical import dicom
 from tests.service.conftest import LIMITS
-from tests.small import onnx_encoder, recipe_data
+from tests.support.medical import dicom
+from tests.support.small import onnx_encoder, recipe_data
 
 KINDS = {"png": "image/png", "jpg": "image/jpeg", "dcm": "application/dicom"}
 SIDE = 200

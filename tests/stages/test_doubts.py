@@ -13,7 +13,7 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.pipeline import STAGES
 from medsae_ray.runtime.run import Run
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 Row = dict[str, Any]
 

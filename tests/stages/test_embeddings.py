@@ -17,7 +17,7 @@ from medsae_ray.pipeline import run_stage
 from tests.core.encoders import small_onnx
 from tests.core.encoders.small_hub import hub
 from tests.core.encoders.small_models import saved, vision
-from tests.small import recipe_data, table_dataset
+from tests.support.small import recipe_data, table_dataset
 
 
 @pytest.fixture(scope="module")

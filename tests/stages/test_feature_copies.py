@@ -8,7 +8,7 @@ import pytest
 from medsae_ray.config import parse_recipe
 from medsae_ray.pipeline import run_stage
 from medsae_ray.stages.feature_copies import feature_warnings
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 
 def codes(*args: Any) -> list[str]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from medsae_ray.config import parse_recipe
 from medsae_ray.errors import DatasetError, RecipeError
 from medsae_ray.pipeline import run_stage
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 
 @pytest.fixture(scope="module")

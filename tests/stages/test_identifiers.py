@@ -25,8 +25,8 @@ from medsae_ray.finished import open_run
 from medsae_ray.pipeline import run_recipe, run_stage
 from medsae_ray.service.app import Desk, make_app
 from medsae_ray.service.limits import Limits
-from tests import planted
-from tests.small import onnx_encoder
+from tests.support import planted
+from tests.support.small import onnx_encoder
 
 
 class Chosen(NamedTuple):

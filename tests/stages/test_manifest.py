@@ -14,8 +14,8 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.pipeline import STAGES, run_stage
 from medsae_ray.runtime.run import Run
 from tests.core.datasets import layouts
-from tests.small import recipe_data as small_recipe
-from tests.small import table_dataset
+from tests.support.small import recipe_data as small_recipe
+from tests.support.small import table_dataset
 
 KINDS = {
     "chexpert": layouts.chexpert,

@@ -17,8 +17,8 @@ from medsae_ray.core.datasets.organs import OrganWork
 from medsae_ray.core.datasets.rows import to_manifest
 from medsae_ray.errors import DatasetError, RecipeError, ShardError
 from medsae_ray.pipeline import run_stage
-from tests.medical import nifti, segmentator_folder
-from tests.small import recipe_of
+from tests.support.medical import nifti, segmentator_folder
+from tests.support.small import recipe_of
 
 KIND = "totalsegmentator"
 SHARES = {"sae": 0.7, "naming": 0.15, "detection": 0.15}

@@ -15,7 +15,7 @@ from medsae_ray.config import load_recipe
 from medsae_ray.pipeline import run_stage
 from tests.core.datasets import layouts
 from tests.core.encoders.every import MAKERS
-from tests.medical import dicom_folder, segmentator_folder
+from tests.support.medical import dicom_folder, segmentator_folder
 
 PACKAGED = Path(medsae_ray.__file__).parent / "recipes"
 SMALL = {"onnx": {"size": 16, "mean": 0.5, "std": 0.5}, "dinov3": {"size": 64}, "biomedparse": {"size": 96}}

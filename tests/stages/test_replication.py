@@ -15,7 +15,7 @@ from medsae_ray.config import Recipe, find_recipe, parse_recipe
 from medsae_ray.core.artifacts.artifact import open_artifact
 from medsae_ray.errors import RecipeError
 from medsae_ray.pipeline import run_recipe, run_stage
-from tests.small import SIZE, onnx_encoder
+from tests.support.small import SIZE, onnx_encoder
 
 SIGNS = {"bright": np.s_[:12, :], "left": np.s_[:, :12], "device": np.s_[15:, 15:]}
 LABELS = list(SIGNS)

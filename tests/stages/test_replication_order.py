@@ -14,7 +14,7 @@ from scipy import stats
 from medsae_ray.config import Recipe, parse_recipe
 from medsae_ray.core.artifacts.artifact import Artifact, open_artifact
 from medsae_ray.pipeline import run_recipe
-from tests.small import SIZE, onnx_encoder, table_dataset
+from tests.support.small import SIZE, onnx_encoder, table_dataset
 
 LISTED = ("zeta", "alpha", "mid")
 OWN = {"zeta": ["bright", "left"], "alpha": ["left", "bright"], "mid": ["bright"]}

@@ -23,7 +23,7 @@ from medsae_ray.errors import ArtifactError, RecipeError
 from medsae_ray.pipeline import run_stage
 from medsae_ray.stages.sae import ATTEMPTS, sae_warnings
 from medsae_ray.stages.sae_checkpoints import Pace, newest_state, to_bytes
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 
 @pytest.fixture(scope="module")

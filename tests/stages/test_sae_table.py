@@ -14,7 +14,7 @@ from medsae_ray.errors import DatasetError, MedsaeError
 from medsae_ray.pipeline import run_stage
 from medsae_ray.stages import sae_table as tables
 from medsae_ray.stages.sae_table import split_table
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 Made = tuple[Artifact, Artifact]
 

@@ -16,7 +16,7 @@ from medsae_ray.config import Recipe, parse_recipe
 from medsae_ray.core.artifacts.artifact import open_artifact, verify
 from medsae_ray.errors import MedsaeError, RecipeError
 from medsae_ray.pipeline import run_stage
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 SAIL = {"architecture": "matryoshka", "compat": "sail", "normalisation": "l2", "selection": "per_level"}
 EACH = [

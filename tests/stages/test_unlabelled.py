@@ -14,8 +14,8 @@ from medsae_ray.core.retrieval.query import BY_NAMES
 from medsae_ray.finished import library_of, open_run
 from medsae_ray.pipeline import run_recipe
 from medsae_ray.service.atlas import Atlas, Query
-from tests.medical import dicom
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.medical import dicom
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 
 @pytest.fixture(scope="module")

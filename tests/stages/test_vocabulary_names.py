@@ -22,7 +22,7 @@ from medsae_ray.pipeline import run_recipe, run_stage
 from medsae_ray.stages.vocabulary_names import text_half
 from tests.core.encoders.small_hub import hub
 from tests.core.small_medclip import DIM, TEMPLATES, TERMS, SmallMedclip, small_medclip
-from tests.small import recipe_data, table_dataset
+from tests.support.small import recipe_data, table_dataset
 
 
 class Small(NamedTuple):

@@ -14,7 +14,7 @@ from medsae_ray import open_artifact
 from medsae_ray.config import parse_recipe
 from medsae_ray.pipeline import run_recipe
 from tests.core.small_medclip import TEMPLATES, TERMS, small_medclip
-from tests.small import recipe_data, table_dataset
+from tests.support.small import recipe_data, table_dataset
 
 
 class Server(BaseHTTPRequestHandler):

@@ -4,6 +4,7 @@ These are toys for trying the software, not medical images: the anatomy is schem
 nothing learnt from them says anything about a real radiograph.
 """
 
-from medsae_ray.core.phantom.cohort import FINDINGS, LABELS, METADATA, TRAINING_SEEDS, USUAL, Hospital, Study, patient
+from medsae_ray.core.phantom.cohort import TRAINING_SEEDS, USUAL, Hospital, patient
+from medsae_ray.core.phantom.study import FINDINGS, LABELS, METADATA, Study
 
 __all__ = ["FINDINGS", "LABELS", "METADATA", "TRAINING_SEEDS", "USUAL", "Hospital", "Study", "patient"]

@@ -3,24 +3,16 @@
 Toys for trying the software: the rates and signs are invented, only the label names are CheXpert's.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from medsae_ray.core.datasets.labels import CHEXPERT as LABELS
-from medsae_ray.core.phantom.render import render
 from medsae_ray.core.phantom.streams import stream
+from medsae_ray.core.phantom.study import FINDINGS, Study
 
 LUNG_OPACITY_CHILDREN = ("Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis")
 """Findings that imply Lung Opacity, as in CheXpert's hierarchy."""
-
-FINDINGS = LABELS[1:]
-"""The 13 planted findings."""
-
-METADATA = ("view", "sex", "age", "scanner", "portable_marker")
-"""Columns that are not findings; `scanner` and `portable_marker` are the planted shortcuts."""
 
 TRAINING_SEEDS = range(1_000_000, 2_000_000)
 """Seeds of the patients that the shipped models were trained on. No run may use them."""
@@ -53,62 +45,6 @@ class _Luck(NamedTuple):
     def toss(self, rng: np.random.Generator, probability: float) -> int:
         """1 with `probability` times the hospital's factor, never in the healthy; draws once either way."""
         return int(rng.random() < probability * self.factor and not self.healthy)
-
-
-@dataclass(frozen=True)
-class Study:
-    """One visit with one frontal radiograph."""
-
-    seed: int
-    number: int
-    """The patient's number under this seed."""
-    index: int
-    """1 for the patient's first study."""
-    view: str
-    """"PA" or "AP"."""
-    sex: str
-    """"F" or "M"."""
-    age: int
-    """Years."""
-    scanner: str
-    """"A", or "B" in the emergency department."""
-    portable_marker: int
-    """1 if "PORTABLE" is burned into the film."""
-    truth: dict[str, int]
-    """What was planted, 1 or 0 for each of FINDINGS."""
-    labels: dict[str, int | None]
-    """What was annotated, for each of LABELS: 1, 0, -1 (uncertain) or None (blank)."""
-    film: str = "standard"
-    """Look of the film, see `Hospital`."""
-
-    @property
-    def patient_id(self) -> str:
-        return f"p{self.number:05d}"
-
-    @property
-    def study_id(self) -> str:
-        return f"{self.patient_id}-s{self.index}"
-
-    @property
-    def image_id(self) -> str:
-        return self.study_id
-
-    def metadata(self) -> dict[str, str]:
-        """The METADATA columns as text."""
-        return {name: str(getattr(self, name)) for name in METADATA}
-
-    def render(self) -> NDArray[np.uint8]:
-        """The radiograph, uint8 [224, 224], bright where dense; a function of this study's fields and nothing else."""
-        return render(self)
-
-    def place(self, finding: str, image: NDArray[np.uint8] | None = None) -> NDArray[np.bool_]:
-        """The pixels [224, 224] that `finding` changes by more than 8 grey levels: the film against one without it.
-
-        `image` is the film, if it is drawn already. False everywhere if the study does not have the finding.
-        """
-        image = self.render() if image is None else image
-        without = replace(self, truth=self.truth | {finding: 0}).render()
-        return np.abs(image.astype(np.int16) - without) > 8
 
 
 def patient(seed: int, number: int, hospital: Hospital = USUAL) -> list[Study]:

@@ -1,6 +1,6 @@
 """A study's radiograph, put together from the body, the findings and the film."""
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +11,10 @@ from medsae_ray.core.phantom.canvas import Array, Canvas
 from medsae_ray.core.phantom.findings import CHRONIC, DRAW, RESHAPE
 from medsae_ray.core.phantom.marks import Marks
 from medsae_ray.core.phantom.streams import stream
-
-if TYPE_CHECKING:
-    from medsae_ray.core.phantom.cohort import Study
+from medsae_ray.core.phantom.study import Study
 
 
-def render(study: "Study") -> NDArray[np.uint8]:
+def render(study: Study) -> NDArray[np.uint8]:
     """The radiograph of one study, uint8 [H, W]."""
     present = [name for name, planted in study.truth.items() if planted]
     chest = _chest(study, present)
@@ -27,13 +25,23 @@ def render(study: "Study") -> NDArray[np.uint8]:
     return (np.clip(bright, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def _stream(study: "Study", name: str) -> np.random.Generator:
+def place(study: Study, finding: str, image: NDArray[np.uint8] | None = None) -> NDArray[np.bool_]:
+    """The pixels [224, 224] that `finding` changes by more than 8 grey levels: the film against one without it.
+
+    `image` is the film, if it is drawn already. False everywhere if the study does not have the finding.
+    """
+    image = render(study) if image is None else image
+    without = render(replace(study, truth=study.truth | {finding: 0}))
+    return np.abs(image.astype(np.int16) - without) > 8
+
+
+def _stream(study: Study, name: str) -> np.random.Generator:
     """The study's stream of that name, or the patient's for what a patient keeps."""
     index = 0 if name in CHRONIC else study.index
     return stream(study.seed, study.number, index, name)
 
 
-def _chest(study: "Study", present: list[str]) -> anatomy.Chest:
+def _chest(study: Study, present: list[str]) -> anatomy.Chest:
     body = draw_body(stream(study.seed, study.number, "body"), study.sex, study.age)
     if study.view == "AP":
         body = as_ap(body, _stream(study, "ap"))
@@ -43,7 +51,7 @@ def _chest(study: "Study", present: list[str]) -> anatomy.Chest:
     return anatomy.lay_out(Canvas(film.draw_pose(_stream(study, "pose"), study.view)), body)
 
 
-def _density(study: "Study", chest: anatomy.Chest, present: list[str]) -> Array:
+def _density(study: Study, chest: anatomy.Chest, present: list[str]) -> Array:
     marks = Marks(np.zeros_like(chest.edge), chest.lungs[0] + chest.lungs[1], np.zeros_like(chest.edge))
     for name in present:
         if name in DRAW:

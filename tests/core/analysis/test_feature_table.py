@@ -17,7 +17,7 @@ from medsae_ray.core.naming.label_names import label_names
 from medsae_ray.pipeline import run_recipe
 from tests.core.made import Cohort, both_evidence, cohort, feature_work, representatives, with_split
 from tests.core.naming.test_label_names import names_of
-from tests.small import onnx_encoder, recipe_data, table_dataset
+from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 SPACES = ("sae", "raw")

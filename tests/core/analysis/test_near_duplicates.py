@@ -14,8 +14,9 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.rows import Rows, to_manifest
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.phantom import patient
+from medsae_ray.core.phantom.render import render
 from tests.core.made import SHARES, artifact
-from tests.shared import SHARED, needs_shared
+from tests.support.shared import SHARED, needs_shared
 
 
 def brute(a_N: np.ndarray, b_M: np.ndarray, distance: int) -> list[list[int]]:
@@ -55,7 +56,7 @@ def prints(images: list[Image.Image]) -> Prints:
 
 
 def test_a_copy_is_found_and_other_patients_are_not() -> None:
-    films = [Image.fromarray(patient(7, number)[0].render()) for number in range(40)]
+    films = [Image.fromarray(render(patient(7, number)[0])) for number in range(40)]
     a, b = prints(films), prints([copy_of(film) for film in films])
     assert len(near_pairs(a.coarse_N, b.coarse_N, 8)) > 40  # phantoms look alike: 64 bits do not tell them apart
     pairs = duplicates(a, b, 8)
@@ -70,7 +71,7 @@ def test_no_two_of_150_real_patients_are_near() -> None:
 
 
 def test_an_image_that_cannot_be_read_is_a_row_with_a_reason(tmp_path: Path) -> None:
-    film = Image.fromarray(patient(7, 0)[0].render())
+    film = Image.fromarray(render(patient(7, 0)[0]))
     film.save(tmp_path / "i0.png")
     y = {"a": pa.array([1, 0], pa.int8())}
     rows = Rows("d", ["i0.png", "i1.png"], ["p0", "p1"], ["i0.png", "i1.png"], y, {})

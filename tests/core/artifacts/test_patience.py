@@ -11,7 +11,7 @@ import pytest
 from medsae_ray.core.artifacts import patience
 from medsae_ray.core.artifacts.patience import PatientFile, at_most, passes, patiently
 from medsae_ray.core.artifacts.store import Store
-from tests.outage import SETTINGS, Door, store
+from tests.support.outage import SETTINGS, Door, store
 
 # As pyarrow 24 says it, of a server that answered so.
 _DURING = "When reading information for key 'p/x': AWS Error {} during HeadObject operation: No response body."

@@ -11,7 +11,7 @@ from PIL import Image
 
 from medsae_ray.core.datasets.chexpert import LABELS as CHEXPERT
 from medsae_ray.core.datasets.nih import LABELS as NIH
-from tests.medical import dicom
+from tests.support.medical import dicom
 
 VINDR = ("Aortic enlargement", "Cardiomegaly", "Pleural effusion", "Nodule/Mass", "Other diseases", "No finding")
 """Some of VinDr-CXR's 28 labels."""

@@ -16,7 +16,7 @@ from medsae_ray.core.datasets.columns import column, read_table
 from medsae_ray.core.datasets.delimited import Form
 from medsae_ray.core.datasets.vindr import vindr_rows
 from medsae_ray.errors import DatasetError
-from tests.planted import NAME, marked
+from tests.support.planted import NAME, marked
 
 ROWS = [["path", "who", "Ödem"], ["a b.png", "p1", "1"], ["c,d;e.png", "p2", "0"], ["f\ng.png", "p3", ""]]
 TEXT = "path,who,Ödem\na.png,p1,1\nb.png,p2,0\n"

@@ -17,8 +17,8 @@ from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.errors import DatasetError
 from medsae_ray.pipeline import run_stage
-from tests.hostile_files import nested_zip, zipped
-from tests.medical import dicom, dicom_folder, ramp
+from tests.support.hostile_files import nested_zip, zipped
+from tests.support.medical import dicom, dicom_folder, ramp
 
 LABELS = ["bright", "left"]
 

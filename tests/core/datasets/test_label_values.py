@@ -11,7 +11,7 @@ import pytest
 from medsae_ray.config import TableDataset, parse_recipe
 from medsae_ray.core.datasets.table import table_rows
 from medsae_ray.errors import DatasetError, RecipeError
-from tests.planted import NAME, marked
+from tests.support.planted import NAME, marked
 
 
 def labels(cells: object, values: dict[str, Any] | None = None) -> list[int | None]:

@@ -15,8 +15,8 @@ from medsae_ray.core.datasets.rows import to_manifest
 from medsae_ray.core.images.archives import fetch
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.errors import DatasetError, ImageError
-from tests.medical import dicom, ramp
-from tests.planted import NAME, marked
+from tests.support.medical import dicom, ramp
+from tests.support.planted import NAME, marked
 
 SHARES = {"sae": 0.6, "naming": 0.2, "detection": 0.2}
 MARKS = ",".join("1" for _ in CHEXPERT)

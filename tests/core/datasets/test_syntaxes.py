@@ -12,8 +12,8 @@ from pydicom.pixels import compress
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.pipeline import run_stage
-from tests.hostile_files import encapsulated
-from tests.medical import BIG, DEFLATED, IMPLICIT, LITTLE, dicom
+from tests.support.hostile_files import encapsulated
+from tests.support.medical import BIG, DEFLATED, IMPLICIT, LITTLE, dicom
 
 LOSSLESS_JPEG, FIRST_ORDER = "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"
 BASELINE, JPEG_LS, JPEG_2000, RLE = (f"1.2.840.10008.1.2.{n}" for n in ("4.50", "4.80", "4.90", "5"))

@@ -9,7 +9,7 @@ from medsae_ray.config import TableDataset
 from medsae_ray.core.datasets.rows import label_matrix, to_manifest
 from medsae_ray.core.datasets.table import table_rows
 from medsae_ray.errors import DatasetError
-from tests.shared import SHARED, needs_shared
+from tests.support.shared import SHARED, needs_shared
 
 CSV = "path,who,Edema,Mass,sex\na.png,p1,1.0,-1,F\nb.png,p1,0, ,M\nc.png,p2,,1,\n"
 SHARES = {"sae": 0.6, "naming": 0.2, "detection": 0.2}

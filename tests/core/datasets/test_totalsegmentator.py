@@ -17,7 +17,7 @@ from medsae_ray.core.images.nifti import Volume
 from medsae_ray.core.images.reader import split_part
 from medsae_ray.errors import DatasetError
 from medsae_ray.pipeline import run_stage
-from tests.medical import nifti, segmentator_folder
+from tests.support.medical import nifti, segmentator_folder
 
 KIND = "totalsegmentator"
 

@@ -13,8 +13,9 @@ from medsae_ray.core.encoders.biomedparse import FocalGeometry, build_focalnet, 
 from medsae_ray.core.encoders.medclip import SwinGeometry, build_vit, save_vit
 from medsae_ray.core.encoders.networks import ResNetTower, released_state
 from medsae_ray.core.phantom import patient
+from medsae_ray.core.phantom.render import render
 from tests.core.encoders.small_models import NAMES, saved, stirred
-from tests.small import SIZE, onnx_encoder
+from tests.support.small import SIZE, onnx_encoder
 
 
 class Made(NamedTuple):
@@ -65,7 +66,7 @@ MAKERS: dict[str, Callable[[Path], Made]] = {
 
 def radiographs(count: int) -> list[Image.Image]:
     """The shipped phantoms' films, of as many patients."""
-    return [Image.fromarray(patient(11, number)[0].render()) for number in range(count)]
+    return [Image.fromarray(render(patient(11, number)[0])) for number in range(count)]
 
 
 def cosines(a_ND: np.ndarray, b_ND: np.ndarray) -> np.ndarray:

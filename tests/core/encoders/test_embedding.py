@@ -26,7 +26,7 @@ from medsae_ray.core.images.reader import Reading
 from medsae_ray.errors import EncoderError
 from medsae_ray.pipeline import run_stage
 from medsae_ray.runtime.shards import _pack, _unpack
-from tests.small import DIM, SIZE, onnx_encoder, recipe_data
+from tests.support.small import DIM, SIZE, onnx_encoder, recipe_data
 
 IMAGES, DAMAGED = 1000, 50
 SHARES = {"sae": 0.6, "naming": 0.2, "detection": 0.2}

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from tests.core.encoders.every import MAKERS, Made, cosines, radiographs
-from tests.shared import SHARED, needs_shared
+from tests.support.shared import SHARED, needs_shared
 
 COSINE = 0.9995
 """What the documentation of `precision` promises."""

@@ -16,7 +16,7 @@ from medsae_ray.core.encoders.medclip import SwinGeometry, build_vit, save_vit
 from medsae_ray.core.encoders.networks import ResNetTower, released_state
 from medsae_ray.core.images.decode import read_image
 from medsae_ray.errors import EncoderError
-from tests.shared import SHARED, needs_shared
+from tests.support.shared import SHARED, needs_shared
 
 GOLDEN = SHARED / "data" / "medclip_golden"
 SMALL = SwinGeometry(image_size=32, embed_dim=8, depths=(2, 2), num_heads=(1, 2), window_size=4, projection=12)

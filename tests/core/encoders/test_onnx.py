@@ -11,7 +11,7 @@ from PIL import Image
 from medsae_ray.core.encoders import encoder_preprocess, load_encoder
 from medsae_ray.core.images.decode import read_image
 from medsae_ray.errors import EncoderError
-from tests.shared import SHARED, needs_shared
+from tests.support.shared import SHARED, needs_shared
 
 onnx = pytest.importorskip("onnx")
 

@@ -12,7 +12,7 @@ from medsae_ray.core.encoders.processor import image_settings
 from medsae_ray.core.images.decode import read_image
 from medsae_ray.errors import EncoderError
 from tests.core.encoders.small_models import PROCESSOR
-from tests.shared import SHARED, needs_shared
+from tests.support.shared import SHARED, needs_shared
 
 SHAPES = [(64, 64), (50, 91), (91, 50), (224, 224), (225, 300), (641, 333), (1, 7)]
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 
 from medsae_ray.core.images.decode import REASONS, Preprocess, eight_bit, grey_to_8_bit, read_image
 from medsae_ray.errors import EncoderError, ImageError
-from tests.shared import SHARED, needs_shared
+from tests.support.shared import SHARED, needs_shared
 
 GREY_HW = np.random.default_rng(0).integers(0, 256, (37, 53), dtype=np.uint8)
 COLOUR_HWC = np.random.default_rng(1).integers(0, 256, (37, 53, 3), dtype=np.uint8)

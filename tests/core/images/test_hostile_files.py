@@ -11,7 +11,7 @@ BOUND_MIB = 1536
 
 
 def test_each_hostile_file_is_counted_by_its_reason(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.hostile_run", str(tmp_path / "files"), "65", "3"]
+    command = [sys.executable, "-m", "tests.support.hostile_run", str(tmp_path / "files"), "65", "3"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[3])
     assert done.returncode == 0, done.stderr[-2000:]
     result = json.loads(done.stdout.splitlines()[-1])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from medsae_ray.core.images.nifti import PLANES, Volume, header_shape
 from medsae_ray.errors import ImageError
-from tests.medical import nifti
+from tests.support.medical import nifti
 
 VOXELS = np.random.default_rng(0).integers(-1000, 1000, (7, 6, 5)).astype(np.int16)
 """Along Right, Anterior, Superior."""

@@ -7,6 +7,7 @@ from hypothesis.extra.numpy import arrays
 
 from medsae_ray.core.naming.prompts import CATEGORIES, DEFINITION_WORDS, NAME_WORDS, naming_schema
 from medsae_ray.core.phantom.cohort import TRAINING_SEEDS, patient
+from medsae_ray.core.phantom.render import render
 from medsae_ray.core.phantom.vlm import films
 from medsae_ray.core.phantom.vlm.concepts import CONCEPTS, NAMES, truth
 from medsae_ray.core.phantom.vlm.tasks import Groups, naming_answer, planted, unrelated
@@ -72,6 +73,6 @@ def test_seeds_of_runs_are_refused(seed: int) -> None:
 
 def test_a_finding_is_located_where_its_picture_changes() -> None:
     study = next(s for n in range(40) for s in patient(TRAINING_SEEDS[5], n) if s.truth["Pleural Effusion"])
-    w_TF = films.locate(study, study.render())
+    w_TF = films.locate(study, render(study))
     assert w_TF[:, NAMES.index("Pleural Effusion")].max() > 200
     assert all(w_TF[:, k].max() == 0 for k, name in enumerate(study.truth) if not study.truth[name])

@@ -11,6 +11,7 @@ from transformers import AutoProcessor, Gemma3ForConditionalGeneration
 from medsae_ray.core.analysis.auroc import auroc
 from medsae_ray.core.naming.prompts import Part, detection_message
 from medsae_ray.core.phantom import patient
+from medsae_ray.core.phantom.render import render
 from medsae_ray.core.phantom.vlm import model, tokenizer
 
 STUDIES = [study for number in range(60) for study in patient(11, number)[:1]]
@@ -26,7 +27,7 @@ def shipped() -> Loaded:
 
 @pytest.fixture(scope="module")
 def pictures() -> list[Image.Image]:
-    return [Image.fromarray(study.render()).convert("RGB") for study in STUDIES]
+    return [Image.fromarray(render(study)).convert("RGB") for study in STUDIES]
 
 
 @torch.inference_mode()

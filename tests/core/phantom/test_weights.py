@@ -8,6 +8,7 @@ from medsae_ray.core.analysis.auroc import auroc
 from medsae_ray.core.encoders import load_encoder
 from medsae_ray.core.encoders.checkpoint import resolve
 from medsae_ray.core.phantom import FINDINGS, patient
+from medsae_ray.core.phantom.render import render
 
 WEIGHTS = "builtin:phantom-encoder"
 
@@ -17,7 +18,7 @@ def embedded() -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64
     """Embeddings, truths and patient numbers of 220 patients of a seed that no model was trained on."""
     studies = [study for number in range(220) for study in patient(11, number)[:1]]
     encoder = load_encoder("medclip-vit", WEIGHTS, threads=1)
-    images = [study.render() for study in studies]
+    images = [render(study) for study in studies]
     truth = np.array([[study.truth[name] for name in FINDINGS] for study in studies])
     return encoder.encode(images), truth, np.array([study.number for study in studies])
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from medsae_ray.core.naming.prompts import CONTROL_NAME
-from medsae_ray.core.phantom.cohort import FINDINGS, Study
+from medsae_ray.core.phantom.study import FINDINGS, Study
 
 
 class Concept(NamedTuple):

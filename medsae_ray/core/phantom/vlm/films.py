@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medsae_ray.core.phantom.cohort import FINDINGS, TRAINING_SEEDS, Study, patient
+from medsae_ray.core.phantom.cohort import TRAINING_SEEDS, patient
+from medsae_ray.core.phantom.render import place, render
+from medsae_ray.core.phantom.study import FINDINGS, Study
 from medsae_ray.core.phantom.vlm.concepts import truth
 
 SIDE, CELL = 224, 8
@@ -33,7 +35,7 @@ def locate(study: Study, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     w_TF = np.zeros((GRID**2, len(FINDINGS)), np.float32)
     for k, name in enumerate(FINDINGS):
         if study.truth[name]:
-            changed = study.place(name, image)
+            changed = place(study, name, image)
             w_TF[:, k] = changed.reshape(GRID, CELL, GRID, CELL).mean((1, 3)).ravel()
     return np.round(w_TF * 255).astype(np.uint8)
 
@@ -43,7 +45,7 @@ def draw(seed: int, chunk: int, located: bool) -> Films:
     if seed not in TRAINING_SEEDS:
         raise ValueError(f"seed {seed} belongs to runs; the model is trained on seeds of {TRAINING_SEEDS} alone")
     studies = [study for number in range(CHUNK * chunk, CHUNK * (chunk + 1)) for study in patient(seed, number)]
-    x_NSS = np.stack([study.render() for study in studies])
+    x_NSS = np.stack([render(study) for study in studies])
     w_NTF = np.zeros((len(studies), GRID**2, len(FINDINGS)), np.uint8)
     if located:
         w_NTF = np.stack([locate(*pair) for pair in zip(studies, x_NSS, strict=True)])

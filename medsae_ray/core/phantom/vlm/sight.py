@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medsae_ray.core.phantom.cohort import FINDINGS
+from medsae_ray.core.phantom.study import FINDINGS
 from medsae_ray.core.phantom.vlm.concepts import NAMES
 from medsae_ray.core.phantom.vlm.films import Films
 from medsae_ray.core.phantom.vlm.lessons import pool

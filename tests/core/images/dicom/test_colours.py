@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from medsae_ray.core.images.dicom import Dicom
-from tests.hostile_files import encapsulated
-from tests.medical import dicom
+from tests.support.hostile_files import encapsulated
+from tests.support.medical import dicom
 
 BASELINE, LOSSY_J2K = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90"
 COLOURS = np.zeros((32, 48, 3), np.uint8)

@@ -11,8 +11,8 @@ from medsae_ray.core.images.dicom import Header, read_header
 from medsae_ray.core.images.dicom.header import BODY_PARTS, MAKERS, METADATA, MODALITIES, VIEWS
 from medsae_ray.core.images.dicom.streams import check_rle, j2k_size, jpeg_size
 from medsae_ray.errors import ImageError
-from tests.hostile_files import j2k, jpeg
-from tests.medical import dicom, ramp
+from tests.support.hostile_files import j2k, jpeg
+from tests.support.medical import dicom, ramp
 
 
 def header(data: bytes) -> Header:

@@ -17,8 +17,8 @@ from medsae_ray.core.images.decode import read_image
 from medsae_ray.core.images.dicom import Dicom
 from medsae_ray.core.images.dicom.grey import windowed
 from medsae_ray.errors import ImageError
-from tests.hostile_files import encapsulated
-from tests.medical import BIG, DEFLATED, IMPLICIT, LITTLE, dicom, ramp
+from tests.support.hostile_files import encapsulated
+from tests.support.medical import BIG, DEFLATED, IMPLICIT, LITTLE, dicom, ramp
 
 HU = {"RescaleSlope": 2, "RescaleIntercept": -1000, "WindowCenter": 40, "WindowWidth": 400}
 

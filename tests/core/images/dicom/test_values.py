@@ -13,7 +13,7 @@ from medsae_ray.core.images.dicom.luts import Descriptor, _unfolded
 from medsae_ray.core.images.dicom.numbers import number
 from medsae_ray.core.images.notes import notes_of
 from medsae_ray.errors import ImageError
-from tests.medical import BIG, dicom, ramp, with_raw
+from tests.support.medical import BIG, dicom, ramp, with_raw
 
 CT = {"RescaleSlope": "1", "RescaleIntercept": "-1024"}
 WINDOW = {"WindowCenter": "40", "WindowWidth": "400"}

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.medical import DEFLATED, LITTLE, dicom, nifti, ramp
+from tests.support.medical import DEFLATED, LITTLE, dicom, nifti, ramp
 
 GOOD = "good"
 MIB = 2**20

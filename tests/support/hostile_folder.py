@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.hostile_files import DICOM_FILES, GOOD, IMAGE_FILES, VOLUME_FILES, Maker, picture
-from tests.medical import nifti
+from tests.support.hostile_files import DICOM_FILES, GOOD, IMAGE_FILES, VOLUME_FILES, Maker, picture
+from tests.support.medical import nifti
 
 
 def hostile_folder(root: Path, count: int, seed: int) -> dict[str, Counter[str]]:

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from tests.medical import dicom
-from tests.small import SIZE
+from tests.support.medical import dicom
+from tests.support.small import SIZE
 
 NAME, STUDY, IMAGE = "ZQXJV", "77777123", "88888123"
 MARKS = tuple(mark.encode(code) for mark in (NAME, STUDY, IMAGE) for code in ("ascii", "utf-16-le"))

@@ -1,4 +1,4 @@
-"""Hostile files through manifest and embeddings: python -m tests.hostile_run FOLDER COUNT SEED.
+"""Hostile files through manifest and embeddings: python -m tests.support.hostile_run FOLDER COUNT SEED.
 
 Prints one JSON object: what was counted and expected for each dataset, seconds, and the process's peak memory.
 """
@@ -13,8 +13,8 @@ from typing import Any
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.pipeline import run_stage
-from tests.hostile_files import GOOD
-from tests.hostile_folder import hostile_folder
+from tests.support.hostile_files import GOOD
+from tests.support.hostile_folder import hostile_folder
 
 DATASETS: dict[str, dict[str, Any]] = {
     "dicom": {"kind": "dicom", "name": "hostile"},
