@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 import medsae_ray
-from medsae_ray.core.naming.engine import Asked, EngineSettings, YesNo, spelling, total, yes_no
+from medsae_ray.core.naming.engine import EngineSettings, ImageAnswers, YesNo, spelling, total, yes_no
 from medsae_ray.core.naming.prompts import CONTROL_NAME, DETECTION, question
 
 MODEL = Path(medsae_ray.__file__).parent / "core" / "phantom" / "weights" / "vlm"
@@ -55,10 +55,10 @@ def through_serve(
 
     from medsae_ray.engine.client import start_engine
 
-    async def ask_all(engine: Any, reuse: bool) -> tuple[float, list[Asked]]:
+    async def ask_all(engine: Any, reuse: bool) -> tuple[float, list[ImageAnswers]]:
         places = asyncio.Semaphore(open_images)
 
-        async def ask(image: bytes) -> Asked:
+        async def ask(image: bytes) -> ImageAnswers:
             async with places:
                 return await engine.ask(image, questions, reuse=reuse)
 
@@ -87,7 +87,7 @@ def through_serve(
     }
 
 
-def p_yes(asked: list[Asked]) -> list[float]:
+def p_yes(asked: list[ImageAnswers]) -> list[float]:
     return [answer.p_yes for one in asked for answer in one.answers]
 
 

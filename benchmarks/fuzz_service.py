@@ -41,7 +41,7 @@ def small_service(port: int) -> Iterator[str]:
     from medsae_ray.pipeline import run_recipe
     from medsae_ray.service.command import http
     from medsae_ray.service.deployment import deployed
-    from medsae_ray.service.limits import Limits
+    from medsae_ray.service.limits import RequestLimits
     from medsae_ray.service.middleware import digest
     from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
@@ -52,7 +52,7 @@ def small_service(port: int) -> Iterator[str]:
         run_recipe(recipe, str(folder / "root"))
         ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         run = open_run(recipe, str(folder / "root"))
-        with http("127.0.0.1", port, Limits()), deployed(run, digest(TOKEN)):
+        with http("127.0.0.1", port, RequestLimits()), deployed(run, digest(TOKEN)):
             yield f"http://127.0.0.1:{port}"
         ray.shutdown()
 

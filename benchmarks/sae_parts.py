@@ -33,7 +33,7 @@ from medsae_ray.core.sae.architectures import build
 from medsae_ray.core.sae.matmul import product
 from medsae_ray.core.sae.normalise import Normalisation
 from medsae_ray.core.sae.training import Training, row_order
-from medsae_ray.core.sae.training_table import Table
+from medsae_ray.core.sae.training_table import EmbeddingTable
 
 T = TypeVar("T")
 STEPS = 5
@@ -69,7 +69,7 @@ def training_of(job: Job, x_ND: Tensor) -> Training:
     """As `fit` sets it up."""
     config = our_config(job, x_ND.shape[1])
     sae = build(config, Normalisation.fit(x_ND)).to(job.device)
-    return Training(config, sae, sae.train(), Table(x_ND), Table(x_ND[:1]))
+    return Training(config, sae, sae.train(), EmbeddingTable(x_ND), EmbeddingTable(x_ND[:1]))
 
 
 def one_step(training: Training, index_B: Tensor, parts: Parts) -> None:

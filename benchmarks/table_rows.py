@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medsae_ray.core.sae.training_table import Table, write_table
+from medsae_ray.core.sae.training_table import EmbeddingTable, write_table
 
 CPU = torch.device("cpu")
 REPEATS = 10
@@ -56,22 +56,22 @@ def measure(path: Path, options: argparse.Namespace) -> dict[str, float]:
         forget(path)
 
     def afresh(index_B: Tensor) -> Tensor:
-        return Table.open(path).rows(index_B, CPU)
+        return EmbeddingTable.open(path).rows(index_B, CPU)
 
     def one_by_one(index_B: Tensor) -> Tensor:
-        return Table.open(path).x_ND[index_B]
+        return EmbeddingTable.open(path).x_ND[index_B]
 
     found["cold"] = milliseconds(afresh, order_N, options.batch, cold)
     found["cold_one_by_one"] = milliseconds(one_by_one, order_N, options.batch, cold)
     cold()
     started = time.perf_counter()
-    for part in Table.open(path).x_ND.split(16_384):
+    for part in EmbeddingTable.open(path).x_ND.split(16_384):
         part.sum()
     found["pass_gb_per_s"] = round(path.stat().st_size / 1e9 / (time.perf_counter() - started), 2)
-    table = Table.open(path)
+    table = EmbeddingTable.open(path)
     for name in ("warm_first", "warm"):  # the first time every page is entered into this process's tables
         found[name] = milliseconds(lambda index_B: table.rows(index_B, CPU), order_N, options.batch, lambda: None)
-    held = Table(table.x_ND.clone())
+    held = EmbeddingTable(table.x_ND.clone())
     found["memory"] = milliseconds(lambda index_B: held.rows(index_B, CPU), order_N, options.batch, lambda: None)
     return found
 

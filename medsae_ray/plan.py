@@ -17,7 +17,7 @@ from medsae_ray.errors import MedsaeError
 from medsae_ray.pipeline import STAGES, goals_of
 from medsae_ray.preflight.estimates import Rate, bytes_of, images_of, questions_of, rate_of, records_of, total
 from medsae_ray.preflight.needs import ASKING, share_problems
-from medsae_ray.preflight.ready import Found, capacity_of, judgement, survey, unmade
+from medsae_ray.preflight.ready import KnownStage, capacity_of, judgement, survey, unmade
 from medsae_ray.runtime.run import Run
 
 
@@ -55,7 +55,7 @@ def _unnamed(run: Run) -> tuple[str, ...]:
     return ("manifest",) if made else ()
 
 
-def _whole(run: Run, found: Mapping[str, Found], to_make: list[str], capacity: Capacity) -> dict[str, Any]:
+def _whole(run: Run, found: Mapping[str, KnownStage], to_make: list[str], capacity: Capacity) -> dict[str, Any]:
     recipe, records = run.recipe, records_of(run.root)
     artifacts = {name: one.artifact for name, one in found.items()}
     images = images_of(recipe, artifacts.get("manifest"))
@@ -91,7 +91,9 @@ def _there(name: str, artifact: Artifact) -> dict[str, Any]:
     return {**known, "after": [], "resources": [], **unknown}
 
 
-def _to_make(name: str, one: Found, recipe: Recipe, work: dict[str, int | None], rate: Rate | None) -> dict[str, Any]:
+def _to_make(
+    name: str, one: KnownStage, recipe: Recipe, work: dict[str, int | None], rate: Rate | None
+) -> dict[str, Any]:
     own = tuple(STAGES[name].demands(recipe)) if recipe.how.engine == "ray" else ()
     engine = hosted(recipe.how.vlm) if name in ASKING else ()
     amount = work[rate.unit] if rate else None

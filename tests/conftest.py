@@ -62,10 +62,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def http_port(ray_cluster: None) -> Iterator[int]:
     """Ray Serve with its HTTP proxy at a free port: it cannot be had later, while an application runs."""
     from medsae_ray.service.command import http
-    from medsae_ray.service.limits import Limits
+    from medsae_ray.service.limits import RequestLimits
 
     port = free_port()
-    with http("127.0.0.1", port, Limits()):
+    with http("127.0.0.1", port, RequestLimits()):
         yield port
 
 

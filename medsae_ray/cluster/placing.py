@@ -13,7 +13,7 @@ Say = Callable[[str], None]
 Grows = Callable[[], Growth | None]
 
 
-class Judged(NamedTuple):
+class PlacedPhase(NamedTuple):
     """Whether the nodes can hold a phase of a run."""
 
     phase: Phase
@@ -44,25 +44,25 @@ def refuse(problems: list[str]) -> None:
         )
 
 
-def judged(phases: Iterable[Phase], capacity: Capacity, grows: Grows = growth) -> list[Judged]:
+def judged(phases: Iterable[Phase], capacity: Capacity, grows: Grows = growth) -> list[PlacedPhase]:
     """Each phase; the autoscaler is asked once, and only if the nodes that are there do not do."""
     ask = cache(grows)
     return [_judge(phase, capacity, ask) for phase in phases]
 
 
-def _judge(phase: Phase, capacity: Capacity, ask: Grows) -> Judged:
+def _judge(phase: Phase, capacity: Capacity, ask: Grows) -> PlacedPhase:
     if place(phase.units, capacity.nodes):
-        return Judged(phase)
+        return PlacedPhase(phase)
     more = ask()
     waits = f"waiting for {' + '.join(map(str, _unplaced(phase, capacity)))}"
     if more is None:
         why = "no node has that now, and the node types of the cluster's autoscaler cannot be learnt from here"
-        return Judged(phase, waits=f"{waits}: {why}")
+        return PlacedPhase(phase, waits=f"{waits}: {why}")
     placed = place(phase.units, capacity.nodes, more)
     if placed is None:
-        return Judged(phase, _problem(phase, capacity, more))
+        return PlacedPhase(phase, _problem(phase, capacity, more))
     kinds = ", ".join(f"`{kind}`" for kind in sorted(set(placed.new)))
-    return Judged(phase, waits=f"{waits}: the cluster may start {kinds} nodes" if kinds else "")
+    return PlacedPhase(phase, waits=f"{waits}: the cluster may start {kinds} nodes" if kinds else "")
 
 
 def _unplaced(phase: Phase, capacity: Capacity) -> Sequence[Demand]:

@@ -14,7 +14,7 @@ from medsae_ray.config.sweep import Members, Sweep, members_of
 from medsae_ray.config.vocabulary import Vocabulary
 
 
-class Images(Model):
+class ImageRules(Model):
     """How image bytes become grey values."""
 
     max_pixels: Annotated[int, Field(ge=1, le=2_000_000_000)] = 100_000_000
@@ -125,7 +125,7 @@ class What(Model):
     labels: dict[str, dict[str, str]] = Field(default_factory=dict)
     """With several datasets: label -> name of a dataset -> what the label is called there. A label that is not named
     here stays apart, as dataset/label."""
-    images: Images = Images()
+    images: ImageRules = ImageRules()
     split: Split = Split()
     shard_rows: Annotated[int, Field(ge=1, le=100_000)] = 512
     """Images per shard: the unit of work, retry and resume."""

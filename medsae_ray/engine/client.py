@@ -18,7 +18,7 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from medsae_ray.cluster.capacity import cluster_capacity
 from medsae_ray.cluster.demands import Phase, engine_demand
 from medsae_ray.cluster.placing import check_placeable
-from medsae_ray.core.naming.engine import BATCH, Asked, EngineSettings, Writing, Wrote, model_identity
+from medsae_ray.core.naming.engine import BATCH, EngineSettings, ImageAnswers, Writing, Wrote, model_identity
 from medsae_ray.engine.causes import explain, known_cause
 from medsae_ray.engine.holding import Hold, ends_with_us, held
 from medsae_ray.engine.leases import ABSENT, DELETING, DEPLOY, DEPLOY_FAILED, ENGINE, RUNNING, unfit
@@ -61,7 +61,7 @@ class ServeEngine:
         self.taken += 1
         self.seen_well = self.looked = time.monotonic()
 
-    async def ask(self, image: bytes, questions: list[str], priority: int = BATCH, reuse: bool = True) -> Asked:
+    async def ask(self, image: bytes, questions: list[str], priority: int = BATCH, reuse: bool = True) -> ImageAnswers:
         return await self._call("ask", image, questions, priority, reuse)
 
     async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:

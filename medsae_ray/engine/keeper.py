@@ -15,7 +15,7 @@ from ray import serve
 from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
 from medsae_ray.cluster.capacity import HEAD
-from medsae_ray.engine.leases import ABSENT, WAIT, Answer, Book, Lease
+from medsae_ray.engine.leases import ABSENT, WAIT, Answer, Lease, LeaseBook
 from medsae_ray.engine.serve_status import end_serve, found, quiet
 
 NAME, NAMESPACE = "medsae-keeper", "medsae"
@@ -30,7 +30,7 @@ class Keeper:
     """The actor's body. Its calls come in threads; a thread of its own ends things."""
 
     def __init__(self) -> None:
-        self.book = Book(time.monotonic, json.loads(_internal_kv_get(OURS) or b"{}"))
+        self.book = LeaseBook(time.monotonic, json.loads(_internal_kv_get(OURS) or b"{}"))
         self.lock, self.wake = threading.Lock(), threading.Event()
         self.closed = False
         """Whether Serve, and then this actor, are about to end: who asks now asks again, perhaps the next keeper."""

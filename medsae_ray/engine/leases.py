@@ -19,7 +19,7 @@ LEASE_S = 30.0
 DEPLOY, WAIT, THERE, REFUSED = "deploy", "wait", "there", "refused"
 
 
-class Found(NamedTuple):
+class FoundApplication(NamedTuple):
     """An application as Serve has it."""
 
     status: str
@@ -72,7 +72,7 @@ def unfit(have: dict[str, Any], want: dict[str, Any]) -> str:
     return ""
 
 
-class Book:
+class LeaseBook:
     """The leases of a cluster, and what they are on. `ours` are the things that an earlier book had deployed."""
 
     def __init__(self, clock: Callable[[], float], ours: dict[str, dict[str, Any]] | None = None) -> None:
@@ -85,7 +85,7 @@ class Book:
         self.ending: set[str] = set()
         self.revoked: dict[str, tuple[str, float]] = {}
 
-    def ask(self, lease: Lease, found: Found) -> Answer:
+    def ask(self, lease: Lease, found: FoundApplication) -> Answer:
         """Take or renew a lease, and what its holder does now that the thing is as `found`."""
         self.expire()
         if lease.holder in self.revoked:
@@ -101,7 +101,7 @@ class Book:
             self.idle.pop(lease.thing, None)
         return answer
 
-    def _answer(self, lease: Lease, found: Found, others: list[Lease]) -> Answer:
+    def _answer(self, lease: Lease, found: FoundApplication, others: list[Lease]) -> Answer:
         thing = lease.thing
         if thing == SERVE:
             return Answer(THERE)
@@ -125,7 +125,7 @@ class Book:
             return Answer(WAIT)
         return Answer(THERE)
 
-    def is_ours(self, thing: str, found: Found) -> bool:
+    def is_ours(self, thing: str, found: FoundApplication) -> bool:
         """Whether a holder deployed it. What a configuration file brought (`serve deploy`) is the operator's."""
         return thing in self.ours and not found.from_file
 
@@ -165,7 +165,7 @@ class Book:
     def holders(self, thing: str) -> list[Lease]:
         return [lease for lease, _ in self.held.values() if lease.thing == thing]
 
-    def stop(self, thing: str, found: Found, force: bool) -> str:
+    def stop(self, thing: str, found: FoundApplication, force: bool) -> str:
         """End a thing now. Why not, or ""; with `force` its holders are told and lose their leases."""
         self.expire()
         holders = self.holders(thing)

@@ -18,9 +18,9 @@ from PIL import Image
 from medsae_ray.core.naming.engine import (
     BATCH,
     FAILED,
-    Asked,
     Clock,
     EngineSettings,
+    ImageAnswers,
     Usage,
     Writing,
     Written,
@@ -89,20 +89,20 @@ class VlmServer:
     async def about(self) -> dict[str, Any]:
         return self._about
 
-    async def ask(self, image: bytes, questions: list[str], priority: int = BATCH, reuse: bool = True) -> Asked:
+    async def ask(self, image: bytes, questions: list[str], priority: int = BATCH, reuse: bool = True) -> ImageAnswers:
         """As `Engine.ask`; without `reuse` nothing is read from the prefix cache, which tests and measurements want."""
         try:
             picture = await asyncio.to_thread(Picture, image)
         except Exception as error:
             logger.warning("an image cannot be decoded: %s", type(error).__name__)
-            return Asked([FAILED._replace(failed="the image cannot be decoded")] * len(questions), Usage())
+            return ImageAnswers([FAILED._replace(failed="the image cannot be decoded")] * len(questions), Usage())
         params = self._detection_params(reuse)
         async with self.apart.common():
             first = [await self._answer(picture, text, params, priority) for text in questions[:1]]
             # Before the first questions of other images: the prefix is in the cache now, and would be pushed out.
             others = (self._answer(picture, text, params, priority - 1) for text in questions[1:])
             answers = first + await asyncio.gather(*others)
-        return Asked([answer for answer, _ in answers], total(usage for _, usage in answers))
+        return ImageAnswers([answer for answer, _ in answers], total(usage for _, usage in answers))
 
     async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:
         """As `Engine.write`."""

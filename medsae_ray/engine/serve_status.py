@@ -13,7 +13,7 @@ from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _in
 from ray.serve.context import _disconnect, _get_global_client
 from ray.serve.schema import APIType, ServeInstanceDetails
 
-from medsae_ray.engine.leases import ABSENT, UNKNOWN, Found
+from medsae_ray.engine.leases import ABSENT, UNKNOWN, FoundApplication
 
 STARTED = b"medsae-started-serve"
 """Key of the cluster's store under which stands which controller of Serve one of ours has started."""
@@ -35,17 +35,19 @@ def details() -> ServeInstanceDetails | None:
     return None
 
 
-def found(application: str) -> Found:
+def found(application: str) -> FoundApplication:
     """An application's status, ABSENT if there is none."""
     try:
         known = details()
     except ActorUnavailableError:
-        return Found(UNKNOWN, "Serve's controller does not answer")
+        return FoundApplication(UNKNOWN, "Serve's controller does not answer")
     one = known and known.applications.get(application)
     if not one:
-        return Found(ABSENT, "it was stopped")
+        return FoundApplication(ABSENT, "it was stopped")
     said = [one.message, *(deployment.message for deployment in one.deployments.values())]
-    return Found(one.status.value, "\n".join(text for text in said if text), one.source == APIType.DECLARATIVE)
+    return FoundApplication(
+        one.status.value, "\n".join(text for text in said if text), one.source == APIType.DECLARATIVE
+    )
 
 
 def status_of(application: str) -> tuple[str, str]:

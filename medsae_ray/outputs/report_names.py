@@ -9,7 +9,7 @@ from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.naming.plan import Concept
 from medsae_ray.core.naming.verdict import VERDICTS, PaperCount
 from medsae_ray.core.report.data import Answers, NameCounts, NamingReport
-from medsae_ray.outputs.summary import overlap, usage_of
+from medsae_ray.outputs.summary import concurrency, usage_of
 from medsae_ray.runtime.run import Run
 from medsae_ray.stages.answers import concepts_of
 from medsae_ray.stages.samples import DETECTION, by_feature
@@ -31,7 +31,7 @@ def naming_report(run: Run) -> NamingReport:
             concepts_of(names.table()), run.artifact("samples").table(), run.artifact("answers").table()
         ),
         usage=usage_of(run),
-        overlap=overlap(run.rows),
+        overlap=concurrency(run.rows),
     )
 
 

@@ -90,7 +90,7 @@ def _of_names(run: Run, findings: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "names": names | more | {"sight": metrics["sight"]},
         "label_names": label_names,
         "vlm": usage_of(run)._asdict() | {"model": run.artifact("names").record.what["model"]},
-        "overlap": overlap(run.rows),
+        "overlap": concurrency(run.rows),
     }
 
 
@@ -107,7 +107,7 @@ def usage_of(run: Run) -> Usage:
     return total(Usage(**usage) for usage in used)
 
 
-def overlap(rows: list[StageRow]) -> dict[str, float] | None:
+def concurrency(rows: list[StageRow]) -> dict[str, float] | None:
     """Seconds that naming and analysis took side by side, and one after the other; None if one was there already."""
     made = [row for row in rows if row.name in ("features", *NAMING) and row.seconds]
     if len(made) < 1 + len(NAMING):

@@ -15,7 +15,7 @@ from medsae_ray.core.naming.prompts import OTHER_NAMES
 from medsae_ray.core.naming.sampling import CHECK
 from medsae_ray.core.phantom import LABELS
 from medsae_ray.preflight.needs import ASKING
-from medsae_ray.stages.images import hospitals, wards
+from medsae_ray.stages.images import hospitals, patient_shards
 from medsae_ray.stages.samples import DETECTION, NAMING
 
 ONE_ROW_EACH = ("chexpert", "mimic-cxr-jpg", "nih-cxr14", "table")
@@ -25,7 +25,7 @@ COUNTED_PATIENTS = 20_000
 READ_AT_ONCE = 1 << 22
 
 
-class Images(NamedTuple):
+class ImageCounts(NamedTuple):
     """How many images a run has."""
 
     total: int | None
@@ -41,17 +41,17 @@ class Rate(NamedTuple):
     artifact: str
 
 
-def images_of(recipe: Recipe, manifest: Artifact | None) -> Images:
+def images_of(recipe: Recipe, manifest: Artifact | None) -> ImageCounts:
     """Of the manifest, or at most by what the datasets cheaply tell."""
     if manifest:
-        return Images(manifest.record.rows, True)
+        return ImageCounts(manifest.record.rows, True)
     phantoms = hospitals(recipe)
     if len(phantoms) == len(recipe.what.sources) and sum(d.patients for d in phantoms) <= COUNTED_PATIENTS:
-        return Images(sum(len(ward.studies()) for ward in wards(phantoms)), True)
+        return ImageCounts(sum(len(ward.studies()) for ward in patient_shards(phantoms)), True)
     tables = [recipe.paths_of(s).table if s.kind in ONE_ROW_EACH else None for s in recipe.what.sources]
     counts = [_lines(table) if table else None for table in tables]
     known = [count for count in counts if count is not None]
-    return Images(sum(known)) if len(known) == len(counts) else Images(None)
+    return ImageCounts(sum(known)) if len(known) == len(counts) else ImageCounts(None)
 
 
 def _lines(table: str) -> int | None:

@@ -23,7 +23,7 @@ STORE_S = 3.0
 """Seconds that a store has to answer before a run begins; one that goes away later is waited for much longer."""
 
 
-class Found(NamedTuple):
+class KnownStage(NamedTuple):
     """What is known of a stage before a run."""
 
     artifact: Artifact | None = None
@@ -100,28 +100,28 @@ def phases_on(run: Run, capacity: Capacity, to_make: list[str], beside: bool = T
     return [phase for phase in rest if phase.demands]
 
 
-def survey(run: Run, *goals: str, forgiving: bool = False, skip: Collection[str] = ()) -> dict[str, Found]:
+def survey(run: Run, *goals: str, forgiving: bool = False, skip: Collection[str] = ()) -> dict[str, KnownStage]:
     """Every stage that `goals` need, each after what it is made of. A `forgiving` one keeps what goes wrong as text; of
     stages in `skip` nothing is asked."""
-    found: dict[str, Found] = {}
+    found: dict[str, KnownStage] = {}
     for name in ordered(run, *goals):
         stage = run.stages[name]
         parents = {parent: found[parent].artifact for parent in stage.parents(run.recipe)}
         there = {parent: artifact for parent, artifact in parents.items() if artifact}
         if len(there) < len(parents) or name in skip:
-            found[name] = Found(after=tuple(parent for parent, artifact in parents.items() if not artifact))
+            found[name] = KnownStage(after=tuple(parent for parent, artifact in parents.items() if not artifact))
             continue
         try:
             draft = run.draft(stage, there)
-            found[name] = Found(draft.committed(), draft.name)
+            found[name] = KnownStage(draft.committed(), draft.name)
         except (MedsaeError, OSError) as error:
             if not forgiving:
                 raise
-            found[name] = Found(problem=str(error))
+            found[name] = KnownStage(problem=str(error))
     return found
 
 
-def unmade(run: Run, found: Mapping[str, Found], *goals: str) -> list[str]:
+def unmade(run: Run, found: Mapping[str, KnownStage], *goals: str) -> list[str]:
     """The stages that are still to be made. What only makes another one is left out where that is there."""
     missing = [name for name, one in found.items() if one.artifact is None]
     needed = {need for name in missing for need in run.stages[name].needs(run.recipe)}

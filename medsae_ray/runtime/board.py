@@ -63,7 +63,7 @@ class StageNow:
     warnings: tuple[RunWarning, ...]
 
 
-class Listener(Protocol):
+class BoardListener(Protocol):
     """Whoever looks at a board, again and again and once more when the run has ended."""
 
     @property
@@ -75,7 +75,7 @@ class Listener(Protocol):
 
 
 @dataclass
-class Shown:
+class ShownStage:
     """A stage as the board keeps it."""
 
     name: str
@@ -103,7 +103,7 @@ class Board:
         self.state, self.error = RUNNING, ""
         self.stopped = threading.Event()
         self.lock = threading.RLock()
-        self._stages: dict[str, Shown] = {}
+        self._stages: dict[str, ShownStage] = {}
 
     def stop(self) -> None:
         """Whoever next says how far it is gets KeyboardInterrupt, in its own thread."""
@@ -117,7 +117,7 @@ class Board:
                 self._end(stage, state)
 
     @contextmanager
-    def stage(self, name: str, noun: str = "images") -> Iterator["Shown"]:
+    def stage(self, name: str, noun: str = "images") -> Iterator["ShownStage"]:
         """A stage, whose rows are `noun`, for the length of the block; `finish` is said inside."""
         shown = self._begin(name, noun)
         try:
@@ -156,18 +156,18 @@ class Board:
             stage = self._stages.get(name)
             return stage.bar.done if stage and stage.bar else 0
 
-    def _begin(self, name: str, noun: str = "images") -> "Shown":
+    def _begin(self, name: str, noun: str = "images") -> "ShownStage":
         with self.lock:
-            self._stages[name] = Shown(name, self.clock(), self.wall(), noun)
+            self._stages[name] = ShownStage(name, self.clock(), self.wall(), noun)
             return self._stages[name]
 
-    def _end(self, stage: "Shown", state: str) -> None:
+    def _end(self, stage: "ShownStage", state: str) -> None:
         """The first end counts."""
         with self.lock:
             if stage.state == RUNNING:
                 stage.state, stage.ended = state, self.clock()
 
-    def _open(self, bar: "Bar") -> "Shown":
+    def _open(self, bar: "Bar") -> "ShownStage":
         """The stage that a bar belongs to. A bar that opens one closes it as well."""
         with self.lock:
             stage = self._stages.get(bar.label)
@@ -187,7 +187,7 @@ class Bar:
         self.done, self.rows, self.not_ok, self.text = done, 0, 0, ""
         self.points: deque[tuple[float, int, int]] = deque()
         """Times, and what was done and how many rows there were by then."""
-        self.stage: Shown | None = None
+        self.stage: ShownStage | None = None
         self.alone = False
         """Its stage is nothing but this bar."""
 
@@ -255,7 +255,7 @@ class Bar:
         return (self.done - done) / (now - at), (self.rows - rows) / (now - at)
 
 
-def _now(stage: Shown, at: float) -> StageNow:
+def _now(stage: ShownStage, at: float) -> StageNow:
     at, bar = at if stage.ended is None else stage.ended, stage.bar or Bar(Board(), stage.name, None)
     rates = bar.rates(at)
     rate = rates and (rates[1] if bar.rows else rates[0])

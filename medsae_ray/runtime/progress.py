@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from medsae_ray.runtime.board import RUNNING, Board, Listener, StageNow
+from medsae_ray.runtime.board import RUNNING, Board, BoardListener, StageNow
 
 EVERY_S = 30.0
 """Seconds between two lines of one stage in a log."""
@@ -119,18 +119,18 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def on(console: Console) -> Listener:
+def on(console: Console) -> BoardListener:
     """What shows a board on a terminal, or in a file."""
     return Screen(console) if console.is_interactive else Lines(console)
 
 
 @contextmanager
-def listened(board: Board, *listeners: Listener) -> Iterator[None]:
+def listened(board: Board, *listeners: BoardListener) -> Iterator[None]:
     """Every listener looks at the board for the length of the block, each in a thread of its own: a store that does
     not answer keeps no line from the log."""
     over = threading.Event()
 
-    def follow(listener: Listener) -> None:
+    def follow(listener: BoardListener) -> None:
         last = False
         while not last:
             last = over.is_set()

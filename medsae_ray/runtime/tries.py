@@ -36,7 +36,7 @@ _ANSWERS_S = 2.0
 """Seconds in which the raylet of a node that is up takes a connection."""
 
 
-class Book(Protocol):
+class TryBook(Protocol):
     """Where tries are written down."""
 
     def put(self, key: str) -> None: ...
@@ -94,7 +94,7 @@ class Tries:
     allowed: int
     """How often a piece of work is tried again after its process died on a node that stayed up."""
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
-    book: Book = field(default_factory=ControlService)
+    book: TryBook = field(default_factory=ControlService)
     standing: Callable[[set[str]], set[str]] = standing
     here: Callable[[], str] = this_node
 

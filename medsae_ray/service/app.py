@@ -23,8 +23,8 @@ from medsae_ray.service.atlas import Atlas, Sort, Verdict
 from medsae_ray.service.atlas import Query as FeatureQuery
 from medsae_ray.service.engine import Link
 from medsae_ray.service.errors import Problem, install, of_image
-from medsae_ray.service.image_encoder import Active, ImageEncoder
-from medsae_ray.service.limits import Limits
+from medsae_ray.service.image_encoder import ActiveFeatures, ImageEncoder
+from medsae_ray.service.limits import RequestLimits
 from medsae_ray.service.middleware import Guard
 from medsae_ray.service.uploads import FORM, RAW, Uploads, image_bytes, read_form
 from medsae_ray.stages.names import rules_of
@@ -37,7 +37,7 @@ _FILE = {"type": "string", "format": "binary"}
 class Desk:
     """What the routes share: the models of one finished run, and the threads that use them."""
 
-    def __init__(self, run: Finished, engine: Link | None, limits: Limits) -> None:
+    def __init__(self, run: Finished, engine: Link | None, limits: RequestLimits) -> None:
         self.run, self.engine, self.limits = run, engine, limits
         self.atlas, self.encoder = Atlas(run.atlas), ImageEncoder(run)
         images = run.recipe.what.images
@@ -86,7 +86,7 @@ class Desk:
             raise Problem(503, "no_engine", "this run's recipe names no vision-language model", retry_s=3600)
         return self.engine, naming
 
-    def _described(self, active: Active) -> list[dict[str, Any]]:
+    def _described(self, active: ActiveFeatures) -> list[dict[str, Any]]:
         """Strongest first."""
         pairs = sorted(zip(active.value, active.feature, strict=True), key=lambda pair: (-pair[0], pair[1]))
         return [self.atlas.name(feature) | {"activation": value} for value, feature in pairs]

@@ -16,7 +16,7 @@ from medsae_ray.core.naming.server_reply import said_by
 from medsae_ray.service.chat_request import ChatRequest, ImagePart, ImageUrl, TextPart
 from medsae_ray.service.data_urls import DATA, image_of
 from medsae_ray.service.errors import Problem
-from medsae_ray.service.limits import Limits
+from medsae_ray.service.limits import RequestLimits
 
 PASSED = {"messages", "temperature", "top_p", "seed", "stop", "logprobs", "top_logprobs", "response_format", "n"}
 """What of a request reaches the engine; the rest means nothing to it, or is said in another way."""
@@ -38,7 +38,7 @@ Draw = Callable[[bytes, str], bytes]
 """An uploaded image and where it stands in the request -> the picture for the engine. Raises Problem."""
 
 
-def check(request: ChatRequest, models: tuple[str, ...], naming: Naming, limits: Limits) -> None:
+def check(request: ChatRequest, models: tuple[str, ...], naming: Naming, limits: RequestLimits) -> None:
     """Problem for what is not answered here, before any image is decoded."""
     if request.stream:
         raise Problem(400, "no_streaming", "answers are not streamed: leave out stream, or send false", "body.stream")
@@ -71,7 +71,7 @@ def draw_images(request: ChatRequest, draw: Draw) -> None:
         image.url = DATA + base64.b64encode(draw(image_of(image.url, where), where)).decode()
 
 
-async def answer(engine: Engine, request: ChatRequest, limits: Limits) -> dict[str, Any]:
+async def answer(engine: Engine, request: ChatRequest, limits: RequestLimits) -> dict[str, Any]:
     """The engine's reply, in OpenAI's form. Problem if it refuses."""
     body = request.model_dump(exclude_none=True, by_alias=True, include=PASSED)
     tokens = request.max_completion_tokens or request.max_tokens or limits.tokens // 4

@@ -43,7 +43,7 @@ class ImagePart(_Strict):
     image_url: ImageUrl
 
 
-Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+ContentPart = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
 def _system(role: Any) -> Any:
@@ -58,7 +58,7 @@ class Message(_Strict):
         Literal["system", "user", "assistant"],
         BeforeValidator(_system, json_schema_input_type=Literal["system", "developer", "user", "assistant"]),
     ]
-    content: str | Annotated[list[Part], Field(min_length=1, max_length=64)]
+    content: str | Annotated[list[ContentPart], Field(min_length=1, max_length=64)]
     name: Annotated[Label | None, Field(exclude=True)] = None
     """Not passed on; the models here know no names of speakers."""
     refusal: Annotated[Literal[""] | None, Field(exclude=True)] = None

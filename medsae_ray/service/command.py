@@ -21,7 +21,7 @@ from medsae_ray.engine.session import identity_of, settings_of
 from medsae_ray.errors import MedsaeError, RecipeError
 from medsae_ray.finished import open_run
 from medsae_ray.service.deployment import check_service, deployed
-from medsae_ray.service.limits import Limits
+from medsae_ray.service.limits import RequestLimits
 from medsae_ray.service.middleware import digest
 from medsae_ray.service.wire import CALLBACK
 
@@ -38,7 +38,7 @@ def serve_run(recipe: Recipe, root: str, host: str, port: int, token_variable: s
     """
     token = token_of(token_variable, needed=not is_loopback(host))
     run = open_run(recipe, root)
-    limits = Limits()
+    limits = RequestLimits()
     meanwhile = _nothing
     vlm = recipe.how.vlm if run.has_engine else None
     hosted = vlm if vlm and not vlm.url else None
@@ -95,7 +95,7 @@ def is_loopback(host: str) -> bool:
 
 
 @contextlib.contextmanager
-def http(host: str, port: int, limits: Limits) -> Iterator[None]:
+def http(host: str, port: int, limits: RequestLimits) -> Iterator[None]:
     """Serve's HTTP proxy for the length of the block; one that runs already has to be at the same address.
 
     After the block Serve ends, if one of ours has started it and nobody has an application on it.
@@ -109,7 +109,7 @@ def http(host: str, port: int, limits: Limits) -> Iterator[None]:
         yield
 
 
-def _start_proxy(host: str, port: int, limits: Limits) -> None:
+def _start_proxy(host: str, port: int, limits: RequestLimits) -> None:
     # On a busy machine a proxy takes longer to start than the 5 s after which Serve kills it.
     variables = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60", **CALLBACK}
     try:

@@ -21,7 +21,7 @@ from medsae_ray.finished import Finished
 from medsae_ray.preflight.needs import service_phase
 from medsae_ray.service.app import Desk, make_app
 from medsae_ray.service.engine import ClusterEngine, Link, UrlEngine
-from medsae_ray.service.limits import Limits
+from medsae_ray.service.limits import RequestLimits
 
 APPLICATION = "medsae-service"
 CPUS = 0.1
@@ -33,14 +33,14 @@ START_S = 180.0
 class Service:
     """The deployment. `token` is the digest of the token that callers have to send."""
 
-    def __init__(self, run: Finished, token: str | None, limits: Limits) -> None:
+    def __init__(self, run: Finished, token: str | None, limits: RequestLimits) -> None:
         self.desk, self.token = Desk(run, link_of(run.recipe, limits) if run.has_engine else None, limits), token
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return make_app(self.desk, self.token)
 
 
-def link_of(recipe: Recipe, limits: Limits) -> Link:
+def link_of(recipe: Recipe, limits: RequestLimits) -> Link:
     """The way to the recipe's engine. Nothing is asked of it yet."""
     vlm = recipe.how.vlm
     assert vlm is not None, "the run has an engine"
@@ -48,10 +48,10 @@ def link_of(recipe: Recipe, limits: Limits) -> Link:
     return Link(engine, identity_of(recipe), limits.engine_s, limits.retry_s)
 
 
-def application(run: Finished, token: str | None, limits: Limits | None = None) -> serve.Application:
+def application(run: Finished, token: str | None, limits: RequestLimits | None = None) -> serve.Application:
     """What `serve.run` and `serve deploy` take. The replica refuses what is too much for it before Serve does, so
     Serve's own queue is only the second line."""
-    limits = limits or Limits()
+    limits = limits or RequestLimits()
     deployment: Any = serve.deployment(
         num_replicas=1,
         ray_actor_options={"num_cpus": CPUS, "num_gpus": _gpus(run.recipe)},
@@ -76,7 +76,7 @@ def check_service(recipe: Recipe, engine: bool) -> None:
 
 
 @contextlib.contextmanager
-def deployed(run: Finished, token: str | None, limits: Limits | None = None) -> Iterator[None]:
+def deployed(run: Finished, token: str | None, limits: RequestLimits | None = None) -> Iterator[None]:
     """The service for the length of the block, on the cluster and the HTTP proxy that are there.
 
     MedsaeError if the cluster has such a service already. One that is left of a process that was killed is replaced.

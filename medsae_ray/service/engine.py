@@ -10,7 +10,7 @@ from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from medsae_ray.config import Vlm
-from medsae_ray.core.naming.engine import ONLINE, Asked, Writing, Wrote
+from medsae_ray.core.naming.engine import ONLINE, ImageAnswers, Writing, Wrote
 from medsae_ray.core.naming.openai_api import OpenAiEngine
 from medsae_ray.engine.client import APPLICATION
 from medsae_ray.errors import EngineError
@@ -25,7 +25,7 @@ FRESH_S = 2.0
 class Asker(Protocol):
     """What both kinds of engine do when asked."""
 
-    async def ask(self, image: bytes, questions: list[str], priority: int) -> Asked: ...
+    async def ask(self, image: bytes, questions: list[str], priority: int) -> ImageAnswers: ...
 
     async def write(self, writing: Writing, priority: int) -> Wrote: ...
 
@@ -42,7 +42,7 @@ class Link:
         self.engine, self.identity, self.patience_s, self.retry_s = engine, identity, patience_s, retry_s
         self._well = -FRESH_S
 
-    async def ask(self, image: bytes, questions: list[str]) -> Asked:
+    async def ask(self, image: bytes, questions: list[str]) -> ImageAnswers:
         return await self._within(self.patience_s, lambda: self.engine.ask(image, questions, ONLINE))
 
     async def write(self, writing: Writing) -> Wrote:
@@ -100,7 +100,7 @@ class ClusterEngine:
     def __init__(self) -> None:
         self._handle: Any = None
 
-    async def ask(self, image: bytes, questions: list[str], priority: int) -> Asked:
+    async def ask(self, image: bytes, questions: list[str], priority: int) -> ImageAnswers:
         return await (await self._found()).ask.remote(image, questions, priority)
 
     async def write(self, writing: Writing, priority: int) -> Wrote:
@@ -126,7 +126,7 @@ class UrlEngine:
         self._open = lambda: OpenAiEngine(vlm.url or "", vlm.model, vlm.key_variable, patience_s, patience_s)
         self._engine: OpenAiEngine | None = None
 
-    async def ask(self, image: bytes, questions: list[str], priority: int) -> Asked:
+    async def ask(self, image: bytes, questions: list[str], priority: int) -> ImageAnswers:
         return await self._found().ask(image, questions, priority)
 
     async def write(self, writing: Writing, priority: int) -> Wrote:

@@ -17,7 +17,7 @@ from medsae_ray.errors import ImageError
 from medsae_ray.finished import Finished
 
 
-class Active(NamedTuple):
+class ActiveFeatures(NamedTuple):
     """The active features of one image, as the run stores them."""
 
     feature: list[int]
@@ -47,11 +47,11 @@ class ImageEncoder:
         return np.asarray(self._tokens(image).mean(1))
 
     @torch.no_grad()
-    def active(self, image: Image.Image) -> Active:
+    def active(self, image: Image.Image) -> ActiveFeatures:
         """Raises ImageError as `embed` does."""
         _, z_TM = tokens_encoded(self._sae, self._tokens(image), self._device)
         row = sparse_rows(z_TM.amax(0, keepdim=True))
-        return Active(row.indices.tolist(), row.values.tolist())
+        return ActiveFeatures(row.indices.tolist(), row.values.tolist())
 
     def _tokens(self, image: Image.Image) -> np.ndarray:
         """float32 [1, T, D]."""

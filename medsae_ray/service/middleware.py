@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medsae_ray.service.errors import Problem, unexpected
-from medsae_ray.service.limits import Limits
+from medsae_ray.service.limits import RequestLimits
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Guard:
     """ASGI middleware. `token` is the token's digest; without one, only names of the loopback are answered, so that
     no web page reaches the service by pointing its own name at this machine."""
 
-    def __init__(self, app: ASGIApp, token: str | None, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, token: str | None, limits: RequestLimits) -> None:
         self.app, self.token, self.limits, self.under_way = app, token, limits, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,7 +99,7 @@ class Guard:
 class _Body:
     """A body that is refused while it arrives: once it is too long, or takes too long."""
 
-    def __init__(self, receive: Receive, limits: Limits) -> None:
+    def __init__(self, receive: Receive, limits: RequestLimits) -> None:
         self.next, self.limits = receive, limits
         self.size, self.whole, self.until = 0, False, time.monotonic() + limits.body_s
 
@@ -119,7 +119,7 @@ class _Body:
         return message
 
 
-def _too_much(limits: Limits) -> Problem:
+def _too_much(limits: RequestLimits) -> Problem:
     return Problem(413, "too_large", f"a request may have at most {limits.body} bytes")
 
 

@@ -8,12 +8,12 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from medsae_ray.config.what import Images
+from medsae_ray.config.what import ImageRules
 from medsae_ray.core.images.dicom import looks_like_dicom
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.errors import DatasetError, ImageError
 from medsae_ray.service.errors import Problem, of_image
-from medsae_ray.service.limits import Limits
+from medsae_ray.service.limits import RequestLimits
 
 RAW = ("image/png", "image/jpeg", "application/dicom")
 _ALIASES = ("image/jpg", "image/pjpeg", "image/x-png")
@@ -29,7 +29,7 @@ class Uploads:
     reading: Reading
 
     @classmethod
-    def of(cls, rules: Images, limits: Limits, side: int | None = None) -> "Uploads":
+    def of(cls, rules: ImageRules, limits: RequestLimits, side: int | None = None) -> "Uploads":
         """`rules` are the recipe's; `side` as `Reading.of` takes it."""
         reading = Reading.of(rules, side)
         return cls(replace(reading, max_pixels=min(reading.max_pixels, limits.pixels)))
@@ -47,7 +47,7 @@ class Uploads:
 
 
 @dataclass(frozen=True)
-class Form:
+class Multipart:
     """A multipart body in memory: files and texts by field, in the order sent."""
 
     files: dict[str, list[bytes]]
@@ -65,7 +65,7 @@ class _InMemory(MultiPartParser):
         self.ended = True
 
 
-async def image_bytes(request: Request, limits: Limits) -> bytes:
+async def image_bytes(request: Request, limits: RequestLimits) -> bytes:
     """The one image of a request: its body, or the part `image` of a multipart body."""
     kind = _kind(request)
     if kind in (*RAW, *_ALIASES):
@@ -76,11 +76,13 @@ async def image_bytes(request: Request, limits: Limits) -> bytes:
     return only(form.files["image"], "image")
 
 
-async def read_form(request: Request, limits: Limits, files: tuple[str, ...] = (), texts: tuple[str, ...] = ()) -> Form:
+async def read_form(
+    request: Request, limits: RequestLimits, files: tuple[str, ...] = (), texts: tuple[str, ...] = ()
+) -> Multipart:
     """A multipart body with these fields and no others. Problem for anything else."""
     if _kind(request) != FORM:
         raise Problem(415, "wrong_content_type", f"Content-Type is {FORM}")
-    form = Form({name: [] for name in files}, {name: [] for name in texts})
+    form = Multipart({name: [] for name in files}, {name: [] for name in texts})
     for name, value in await _parse(request, limits):
         if isinstance(value, UploadFile) and name in form.files:
             form.files[name].append(await value.read())
@@ -92,7 +94,7 @@ async def read_form(request: Request, limits: Limits, files: tuple[str, ...] = (
     return form
 
 
-async def _parse(request: Request, limits: Limits) -> list[tuple[str, UploadFile | str]]:
+async def _parse(request: Request, limits: RequestLimits) -> list[tuple[str, UploadFile | str]]:
     most = {"max_files": limits.parts, "max_fields": limits.parts, "max_part_size": 4 * limits.text}
     try:
         parser = _InMemory(request.headers, request.stream(), **most)

@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 from medsae_ray.config import Naming
 from medsae_ray.core.naming.attempts import NamingRules, Reply, until_named
-from medsae_ray.core.naming.engine import Asked, Usage, Writing, Wrote, total
+from medsae_ray.core.naming.engine import ImageAnswers, Usage, Writing, Wrote, total
 from medsae_ray.core.naming.prompts import question
 from medsae_ray.errors import one_line
 from medsae_ray.service.errors import Problem
-from medsae_ray.service.limits import Limits
+from medsae_ray.service.limits import RequestLimits
 
 _ANGLE = re.compile(r"[<>]")
 AT_ONCE = 4
@@ -23,7 +23,7 @@ class Engine(Protocol):
 
     identity: str
 
-    async def ask(self, image: bytes, questions: list[str]) -> Asked: ...
+    async def ask(self, image: bytes, questions: list[str]) -> ImageAnswers: ...
 
     async def write(self, writing: Writing) -> Wrote: ...
 
@@ -57,7 +57,7 @@ Asking = tuple[str, str | None]
 """A name and its definition."""
 
 
-def concepts(names: list[str], definitions: list[str], limits: Limits) -> list[Asking]:
+def concepts(names: list[str], definitions: list[str], limits: RequestLimits) -> list[Asking]:
     """Names with their definitions, which come for all names or for none."""
     if not 1 <= len(names) <= limits.names:
         raise Problem(422, "invalid", f"{len(names)} names were sent, 1 to {limits.names} are taken", "names")
@@ -72,7 +72,7 @@ def concepts(names: list[str], definitions: list[str], limits: Limits) -> list[A
     return list(zip(named, defined or [None] * len(named), strict=True))
 
 
-def _line(text: str, where: str, limits: Limits) -> str:
+def _line(text: str, where: str, limits: RequestLimits) -> str:
     """One line without what a chat template could take for a control token."""
     if len(text) > limits.text:
         raise Problem(422, "invalid", f"{len(text)} characters, {limits.text} are allowed", where)
@@ -85,7 +85,7 @@ async def detect(engine: Engine, images: list[bytes], asked: list[Asking]) -> di
     """Every question about every image; all about one image go together."""
     places = asyncio.Semaphore(AT_ONCE)
 
-    async def about(image: bytes) -> Asked:
+    async def about(image: bytes) -> ImageAnswers:
         async with places:
             return await engine.ask(image, [question(*concept) for concept in asked])
 

@@ -20,7 +20,7 @@ from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.naming.asking import detect
 from medsae_ray.core.naming.controls import ControlRules, controls_of, fitting_labels, related_labels
 from medsae_ray.core.naming.engine import Usage
-from medsae_ray.core.naming.ledger import Loaded, answers
+from medsae_ray.core.naming.ledger import Loaded, answers_schema
 from medsae_ray.core.naming.pictures import BLANK
 from medsae_ray.core.naming.plan import TRIVIAL, Addresses, Concept, Need, Plan
 from medsae_ray.core.naming.prompts import detection_prompt
@@ -38,7 +38,7 @@ def concepts_of(names: pa.Table) -> dict[int, Concept]:
     return {row["feature"]: Concept(row["name"], row["definition"]) for row in rows.to_pylist()}
 
 
-class Asked(NamedTuple):
+class LabelQuestions(NamedTuple):
     """What is asked to test names by label."""
 
     concept_of: dict[int, Concept]
@@ -46,13 +46,13 @@ class Asked(NamedTuple):
     """Features of a label's absence: asked about the label, since "is no edema visible?" is no question; no is yes."""
 
 
-def asked_of(concept_of: dict[int, Concept], labels: list[str]) -> Asked:
+def asked_of(concept_of: dict[int, Concept], labels: list[str]) -> LabelQuestions:
     """Names by label as questions."""
     label_of = {absent_name(label): label for label in labels}
     label_of = {name: label for name, label in label_of.items() if name not in labels}
     turned = frozenset(feature for feature, concept in concept_of.items() if concept.name in label_of)
     asked = {feature: Concept(label_of[concept_of[feature].name]) for feature in turned}
-    return Asked(concept_of | asked, turned)
+    return LabelQuestions(concept_of | asked, turned)
 
 
 class ControlNames(NamedTuple):
@@ -129,7 +129,7 @@ def ask_all(run: Run, draft: Draft, needs: Iterable[Need]) -> Made:
     """Answer what is open, then write down all answers that the needs come to."""
     needs = [need for need in needs if need.image_ids]
     pictures = pictures_of(run, draft.parents["manifest"])
-    ledger = ledger_of(run, "answers", answers(), identity_of(run.recipe), detection_prompt())
+    ledger = ledger_of(run, "answers", answers_schema(), identity_of(run.recipe), detection_prompt())
 
     where = asyncio.run(looked_up(partial(run.bar, draft.stage), identity_of(run.recipe), pictures, needs))
     known = ledger.load()
@@ -146,7 +146,7 @@ def ask_all(run: Run, draft: Draft, needs: Iterable[Need]) -> Made:
         known = ledger.load()
     table = answer_table(needs, where, known)
     failed = table.num_rows - table["failed"].null_count
-    receipt = draft.writer(answers()).write(0, table, table.num_rows)
+    receipt = draft.writer(answers_schema()).write(0, table, table.num_rows)
     metrics = {"asked": len(plan), "unreadable": plan.unreadable, "failed": failed, "usage": usage._asdict()}
     return Made([receipt], metrics)
 
@@ -158,7 +158,9 @@ def answer_table(needs: Iterable[Need], where: Addresses, known: Loaded) -> pa.T
     found = [(image, address) for image, concept in ordered if (address := where.of(concept, image)) is not None]
     table = known.rows([address for _, address in found])
     place = table.schema.get_field_index("image_id")
-    return table.set_column(place, answers().field("image_id"), pa.array([image for image, _ in found], pa.string()))
+    return table.set_column(
+        place, answers_schema().field("image_id"), pa.array([image for image, _ in found], pa.string())
+    )
 
 
 def questions_what(run: Run) -> dict[str, Any]:

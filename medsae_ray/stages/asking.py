@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from medsae_ray.core.naming.asking import addresses, images_of
-from medsae_ray.core.naming.engine import Asked, Usage
+from medsae_ray.core.naming.engine import ImageAnswers, Usage
 from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.core.naming.plan import Addresses, Need
 from medsae_ray.runtime.board import Bar
@@ -19,7 +19,7 @@ async def looked_up(open_bar: OpenBar, identity: str, pictures: Pictures, needs:
         return await addresses(identity, pictures, images, step=bar.advance)
 
 
-def count_answers(bar: Bar, asked: Asked) -> None:
+def count_answers(bar: Bar, asked: ImageAnswers) -> None:
     """Count the answers about one image."""
     bar.count(failed=sum(answer.failed is not None for answer in asked.answers), **spent(asked.usage))
     bar.advance(len(asked.answers))

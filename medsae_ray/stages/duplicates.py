@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from medsae_ray.cluster.demands import pool_demands
 from medsae_ray.config import Pool, Recipe
-from medsae_ray.core.analysis.near_duplicates import FingerprintWork, Prints, duplicates
+from medsae_ray.core.analysis.near_duplicates import ImageHashes, ImageHashWork, duplicates
 from medsae_ray.core.analysis.partial_sums import column
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft
@@ -20,7 +20,7 @@ from medsae_ray.stages.manifest import image_store, one_dataset
 
 def _fingerprints(run: Run, draft: Draft) -> Made:
     reading, pool = Reading.of(run.recipe.what.images), run.recipe.how.embed
-    work = FingerprintWork(draft.parents["manifest"], image_store(run), reading, pool.readers)
+    work = ImageHashWork(draft.parents["manifest"], image_store(run), reading, pool.readers)
     return run.map(work, draft, schema.fingerprints(), _readers(run.recipe))
 
 
@@ -52,10 +52,10 @@ def _ok(prints: pa.Table) -> np.ndarray:
     return prints["coarse"].is_valid().to_numpy(zero_copy_only=False)
 
 
-def _prints(prints: pa.Table, rows: np.ndarray) -> Prints:
+def _prints(prints: pa.Table, rows: np.ndarray) -> ImageHashes:
     chosen = prints.take(pa.array(rows))
     detail = np.frombuffer(b"".join(chosen["detail"].to_pylist()), np.uint8)
-    return Prints(chosen["coarse"].to_numpy(), detail.reshape(len(rows), 32))
+    return ImageHashes(chosen["coarse"].to_numpy(), detail.reshape(len(rows), 32))
 
 
 def _pairs(manifest: pa.Table, rows_a: np.ndarray, rows_b: np.ndarray, distance: np.ndarray) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import ray
 from medsae_ray.cluster.demands import task_demand
 from medsae_ray.config import Recipe
 from medsae_ray.core.analysis.columns import deciding_columns
-from medsae_ray.core.analysis.feature_table import evidence, plain
+from medsae_ray.core.analysis.feature_table import to_json, unit_statistics
 from medsae_ray.core.analysis.findings import disagree, headed, notable
 from medsae_ray.core.analysis.partial_sums import FeatureWork, GroupSums, Labels, readable
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
@@ -96,16 +96,16 @@ def measure(run: Run, draft: Draft, labels: Labels, step: str) -> Measured:
         total = sums if total is None else total.merge(sums)
     assert total is not None, "an artifact has at least one part"
     names = draft.parents["manifest"].record.metrics["labels"]
-    sae, raw = (evidence(s, getattr(total, s), labels, names, rules.level) for s in ("sae", "raw"))
+    sae, raw = (unit_statistics(s, getattr(total, s), labels, names, rules.level) for s in ("sae", "raw"))
     metrics = {
         "labels": names,
         "discovery_patients": labels.discovery_patients().tolist(),
         "sae": _quality(total),
         "entropy": {s: {k: _number(v) for k, v in e.entropy.items()} for s, e in (("sae", sae), ("raw", raw))},
-        "findings": plain(sae.findings),
-        "absences": plain(sae.absences),
-        "raw_findings": plain(raw.findings),
-        "raw_absences": plain(raw.absences),
+        "findings": to_json(sae.findings),
+        "absences": to_json(sae.absences),
+        "raw_findings": to_json(raw.findings),
+        "raw_absences": to_json(raw.absences),
     }
     return Measured(pa.concat_tables([sae.table, raw.table]), metrics)
 

@@ -24,7 +24,7 @@ DRAWERS = Pool(actors=2, cpus=0.5)
 """Drawing is single-threaded and has no model to hold in memory."""
 
 
-class Ward(NamedTuple):
+class PatientShard(NamedTuple):
     """The patients of one shard."""
 
     dataset: PhantomDataset
@@ -43,11 +43,13 @@ def hospitals(recipe: Recipe) -> list[PhantomDataset]:
     return [source for source in recipe.what.sources if isinstance(source, PhantomDataset)]
 
 
-def wards(datasets: list[PhantomDataset]) -> list[Ward]:
+def patient_shards(datasets: list[PhantomDataset]) -> list[PatientShard]:
     """Shard -> its patients, dataset after dataset."""
     starts = [(d, start) for d in datasets for start in range(0, d.patients, PATIENTS_PER_SHARD)]
     return [
-        Ward(d, range(start, min(start + PATIENTS_PER_SHARD, d.patients)), f"{d.name}/" if len(datasets) > 1 else "")
+        PatientShard(
+            d, range(start, min(start + PATIENTS_PER_SHARD, d.patients)), f"{d.name}/" if len(datasets) > 1 else ""
+        )
         for d, start in starts
     ]
 
@@ -57,11 +59,11 @@ class DrawWork:
     """Draws the radiographs of a group of phantom patients as PNG files, and lists them."""
 
     store: Store
-    wards: list[Ward]
+    patient_shards: list[PatientShard]
     rows: dict[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rows", {shard: len(ward.studies()) for shard, ward in enumerate(self.wards)})
+        object.__setattr__(self, "rows", {shard: len(ward.studies()) for shard, ward in enumerate(self.patient_shards)})
 
     def load(self) -> None:
         return None
@@ -70,7 +72,7 @@ class DrawWork:
         return pa.table({"ward": [shard]})
 
     def compute(self, model: None, prepared: pa.Table) -> pa.Table:
-        ward = self.wards[prepared["ward"][0].as_py()]
+        ward = self.patient_shards[prepared["ward"][0].as_py()]
         rows = [self._draw(ward.folder, study) for study in ward.studies()]
         return pa.Table.from_pylist(rows, schema=phantom_schema())
 
@@ -91,7 +93,7 @@ def phantom_schema() -> pa.Schema:
 
 def phantom_rows(images: Artifact, recipe: Recipe, dataset: PhantomDataset) -> Rows:
     """What was drawn for one of the run's phantom datasets."""
-    shards = [shard for shard, ward in enumerate(wards(hospitals(recipe))) if ward.dataset == dataset]
+    shards = [shard for shard, ward in enumerate(patient_shards(hospitals(recipe))) if ward.dataset == dataset]
     table = pa.concat_tables([images.part(shard) for shard in shards]).replace_schema_metadata(None)
     return Rows(
         dataset=dataset.name,
@@ -117,7 +119,7 @@ def _draw(run: Run, draft: Draft) -> Made:
                 f"the seed of dataset {dataset.name} is {dataset.seed}; the shipped models were trained on patients of "
                 f"seeds {TRAINING_SEEDS.start} to {TRAINING_SEEDS.stop - 1}, take another"
             )
-    return run.map(DrawWork(draft.store, wards(datasets)), draft, phantom_schema(), DRAWERS)
+    return run.map(DrawWork(draft.store, patient_shards(datasets)), draft, phantom_schema(), DRAWERS)
 
 
 def _what(run: Run) -> dict[str, Any]:

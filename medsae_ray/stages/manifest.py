@@ -11,7 +11,7 @@ from medsae_ray.config import PhantomDataset, Recipe, TotalSegmentatorDataset
 from medsae_ray.config.datasets import Dataset, unused_options
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, Receipt
-from medsae_ray.core.artifacts.store import Folders, Images, Store, split_uri
+from medsae_ray.core.artifacts.store import Folders, ImageSource, Store, split_uri
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.combine import combine
@@ -120,10 +120,10 @@ def _warnings(run: Run, artifact: Artifact) -> Iterator[RunWarning]:
 MANIFEST = Stage("manifest", 3, _parents, _what, _manifest, _needs, _warnings)
 
 
-def image_store(run: Run) -> Images:
+def image_store(run: Run) -> ImageSource:
     """Where the manifest's relative image paths start, behind the cache of slow stores if the recipe has one."""
     what, cache = run.recipe.what, run.recipe.how.cache
-    images: Images = Folders({source.name: _folder(run, source) for source in what.sources})
+    images: ImageSource = Folders({source.name: _folder(run, source) for source in what.sources})
     if what.dataset:
         images = _folder(run, what.dataset)
     return Cached(images, cache.folder, int(cache.gb * 1e9)) if cache else images

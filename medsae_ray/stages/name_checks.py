@@ -11,7 +11,7 @@ from medsae_ray.core.naming.ledger import Ledger
 from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.core.naming.plan import Addresses, Concept, Need, Plan
 from medsae_ray.core.naming.scores import answered, score
-from medsae_ray.core.naming.self_check import Choice, SelfCheck, choose, names_to_try, self_check
+from medsae_ray.core.naming.self_check import ChosenName, SelfCheck, choose, names_to_try, self_check
 from medsae_ray.core.naming.verdict import ABSTAINED
 from medsae_ray.stages.asking import OpenBar, count_answers, looked_up
 
@@ -62,7 +62,7 @@ def _check(
     return self_check(score(answered(p_n, mass_n), [image["value"] > 0 for image in images], mass_n))
 
 
-def _decided(row: Row, choice: Choice | None, tried: list[Concept]) -> Row:
+def _decided(row: Row, choice: ChosenName | None, tried: list[Concept]) -> Row:
     if choice is None:
         return row
     if not choice.kept:
@@ -76,7 +76,7 @@ def _decided(row: Row, choice: Choice | None, tried: list[Concept]) -> Row:
     return row | dict.fromkeys(OF_THE_FIRST) | {"name": best, "alternatives": others, "choice": why}
 
 
-def _taken_back(row: Row, choice: Choice, tried: list[Concept]) -> Row:
+def _taken_back(row: Row, choice: ChosenName, tried: list[Concept]) -> Row:
     """The row of names that the model did not find again."""
     said = f"{TAKEN_BACK} {choice.reason([concept.name for concept in tried])}; the reply: {row['evidence']}"
     kept = {key: row[key] for key in ("feature", "source", "attempts")}

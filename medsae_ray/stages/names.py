@@ -12,11 +12,11 @@ from medsae_ray.config import Naming, Recipe
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.images.reader import Reading
-from medsae_ray.core.naming.asking import Groups, Named, at_most, name_feature
+from medsae_ray.core.naming.asking import Named, NamingGroups, at_most, name_feature
 from medsae_ray.core.naming.attempts import NamingRules
 from medsae_ray.core.naming.engine import Engine, Usage, total
 from medsae_ray.core.naming.failures import Failures
-from medsae_ray.core.naming.ledger import Ledger, answers, replies
+from medsae_ray.core.naming.ledger import Ledger, answers_schema, replies
 from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.core.naming.plan import content_address
 from medsae_ray.core.naming.prompts import detection_prompt
@@ -100,15 +100,15 @@ async def _checked(
     """The rows, each named one with the best of its names, if any of them is found again."""
     named = [row for row in rows if row["status"] == NAMED]
     images, identity = by_feature(samples.table(), CHECK), identity_of(run.recipe)
-    ledger = ledger_of(run, "answers", answers(), identity, detection_prompt())
+    ledger = ledger_of(run, "answers", answers_schema(), identity, detection_prompt())
     bars = partial(run.bar, NAMES.name)
     kept, usage = await checked(named, images, engine, identity, pictures, ledger, in_flight(run), bars)
     return [row for row in rows if row["status"] != NAMED] + kept, usage
 
 
-def _groups(feature: int, rows: list[dict[str, Any]]) -> Groups:
+def _groups(feature: int, rows: list[dict[str, Any]]) -> NamingGroups:
     a = [row["image_id"] for row in rows if row["role"] != "contrast"]
-    return Groups(feature, a, [row["image_id"] for row in rows if row["role"] == "contrast"])
+    return NamingGroups(feature, a, [row["image_id"] for row in rows if row["role"] == "contrast"])
 
 
 def _row(named: Named) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from medsae_ray.cluster.demands import pool_demands
 from medsae_ray.config import Pool, Recipe, TotalSegmentatorDataset
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
-from medsae_ray.core.datasets.organs import OrganWork, Ward
+from medsae_ray.core.datasets.organs import OrganWork, ScanShard
 from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.core.datasets.totalsegmentator import files, listed, metadata, segmentator_rows
 from medsae_ray.runtime.made import Made
@@ -36,7 +36,7 @@ def _what(run: Run) -> dict[str, Any]:
 
 
 def _make(run: Run, draft: Draft) -> Made:
-    wards: list[Ward] = []
+    wards: list[ScanShard] = []
     about = []
     for dataset in segmented(run.recipe):
         skipped, start = Counter[str](), len(wards)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import ray
 
 from medsae_ray.cluster.demands import task_demand
-from medsae_ray.core.analysis.probes import Probed, ProbeWork, Sample, gathered, probe, probe_rows
+from medsae_ray.core.analysis.probes import Probed, ProbeRows, ProbeWork, gathered, probe, probe_rows
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft
 from medsae_ray.runtime.made import Made
@@ -39,7 +39,7 @@ def _probes(run: Run, draft: Draft) -> Made:
     return Made([draft.writer(table.schema).write(0, table, table.num_rows)], used)
 
 
-def _fitted(run: Run, sample: Sample, y_nL: np.ndarray, role_n: np.ndarray) -> list[list[Probed]]:
+def _fitted(run: Run, sample: ProbeRows, y_nL: np.ndarray, role_n: np.ndarray) -> list[list[Probed]]:
     """Label by label, of dimensions and of features."""
     level, labels = run.recipe.what.features.level, y_nL.shape[1]
     with run.bar("probes", labels, "labels") as bar:

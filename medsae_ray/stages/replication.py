@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from medsae_ray.cluster.demands import task_demand
 from medsae_ray.core.analysis.partial_sums import column
-from medsae_ray.core.analysis.replication import Correlations, Replication, Rules, replicate
+from medsae_ray.core.analysis.replication import Correlations, ReplicatedPairs, Rules, replicate
 from medsae_ray.core.analysis.replication_table import best_pairs, pair_table
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
@@ -53,7 +53,7 @@ def correlations(features: Artifact, level: float) -> Correlations:
     return Correlations.of(np.stack(r_DFL), np.array(n_DL, dtype=np.int64), level)
 
 
-def _counts(result: Replication) -> dict[str, int]:
+def _counts(result: ReplicatedPairs) -> dict[str, int]:
     selected, replicated, untested = (
         int(pairs.sum()) for pairs in (result.selected_FL, result.replicated(), result.untested())
     )

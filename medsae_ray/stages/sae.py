@@ -35,7 +35,7 @@ from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.defaults import SAMPLE, Spread, check_fits, choose, open_settings, spread
 from medsae_ray.core.sae.distributed import Ranks
 from medsae_ray.core.sae.fit import Ending, EpochLog, fit
-from medsae_ray.core.sae.training_table import Table
+from medsae_ray.core.sae.training_table import EmbeddingTable
 from medsae_ray.errors import ArtifactError, DatasetError, MedsaeError
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
@@ -98,7 +98,7 @@ def _spread(embeddings: Artifact, manifest: Artifact) -> Spread:
     return _KNOWN[key]
 
 
-def _table(job: Job, split: str) -> AbstractContextManager[Table]:
+def _table(job: Job, split: str) -> AbstractContextManager[EmbeddingTable]:
     return split_table(job.embeddings, job.manifest, split, job.how)
 
 

@@ -23,7 +23,7 @@ from medsae_ray.config import Train
 from medsae_ray.core.artifacts.artifact import Artifact, Receipt
 from medsae_ray.core.artifacts.layout import Layout, token_matrix
 from medsae_ray.core.artifacts.write_errors import writing
-from medsae_ray.core.sae.training_table import Table, write_table
+from medsae_ray.core.sae.training_table import EmbeddingTable, write_table
 from medsae_ray.errors import DatasetError, MedsaeError
 
 _PARTS = 32
@@ -31,14 +31,14 @@ _PARTS = 32
 
 
 @contextmanager
-def split_table(embeddings: Artifact, manifest: Artifact, split: str, how: Train) -> Iterator[Table]:
+def split_table(embeddings: Artifact, manifest: Artifact, split: str, how: Train) -> Iterator[EmbeddingTable]:
     """Embeddings [N, D] of a split's readable images, in shard order. DatasetError if there are none."""
     layout = Layout.of(embeddings.schema)
     d_in = layout.dim
     images = sum(int(np.count_nonzero(_chosen(manifest, part.shard, split))) for part in manifest.parts)
     blocks, most = _blocks(embeddings, embeddings.parts, manifest, split), images * layout.tokens
     if 4 * most * d_in <= how.memory_gb * 1e9:
-        yield Table(_in_memory(blocks, most, d_in, split))
+        yield EmbeddingTable(_in_memory(blocks, most, d_in, split))
         return
     prints = [artifact.record.fingerprint[:12] for artifact in (embeddings, manifest)]
     path = scratch(how) / f"{'-'.join(prints)}-{split}.npy"
@@ -97,7 +97,7 @@ def _in_memory(blocks: Iterator[np.ndarray], most: int, d_in: int, split: str) -
     return torch.from_numpy(x_ND[:rows])
 
 
-def _in_file(path: Path, blocks: Iterator[np.ndarray], most: int, d_in: int, split: str) -> Table:
+def _in_file(path: Path, blocks: Iterator[np.ndarray], most: int, d_in: int, split: str) -> EmbeddingTable:
     """The table at `path`, made now if nobody has made it, and locked against deletion."""
     with _locked(path.parent):
         if not path.exists():
@@ -108,7 +108,7 @@ def _in_file(path: Path, blocks: Iterator[np.ndarray], most: int, d_in: int, spl
             if not rows:
                 path.unlink()
             _check_rows(rows, split)
-        table = Table.open(path)
+        table = EmbeddingTable.open(path)
         assert table.file is not None
         fcntl.flock(table.file, fcntl.LOCK_SH)
         return table

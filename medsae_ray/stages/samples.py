@@ -13,7 +13,7 @@ from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.artifacts.layout import Layout, embedding_matrix
 from medsae_ray.core.artifacts.schema import METADATA
-from medsae_ray.core.naming.candidates import SUFFICIENT, Candidates, Sample
+from medsae_ray.core.naming.candidates import SUFFICIENT, Candidates, ImageSample
 from medsae_ray.core.naming.sampling import (
     DetectionDesign,
     NamingDesign,
@@ -102,7 +102,7 @@ def _make(run: Run, draft: Draft) -> Made:
     return Made([receipt], counts | {"faint": faint})
 
 
-def _checks(run: Run, draft: Draft, named: list[Sample]) -> Iterator[Sample]:
+def _checks(run: Run, draft: Draft, named: list[ImageSample]) -> Iterator[ImageSample]:
     """For each feature that can be named, images of patients of the same split whom its name is not written from."""
     images, _ = candidates(run, draft, "naming", one_each=True)
     patient_N = column(draft.parents["manifest"].table(["patient_id"]), "patient_id")
@@ -119,7 +119,7 @@ def _alive(activations: Artifact) -> set[int]:
     return {int(feature) for part in parts for feature in np.unique(part.flatten().to_numpy())}
 
 
-def _rows(purpose: str, sample: Sample, image_N: np.ndarray) -> Iterator[dict[str, Any]]:
+def _rows(purpose: str, sample: ImageSample, image_N: np.ndarray) -> Iterator[dict[str, Any]]:
     for row, role, value in zip(sample.row_n, sample.role_n, sample.value_n, strict=True):
         feature = {"feature": sample.feature, "purpose": purpose, "role": role}
         yield feature | {"image_id": image_N[row], "value": float(value)}

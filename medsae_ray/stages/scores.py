@@ -21,7 +21,7 @@ from medsae_ray.core.naming import verdict
 from medsae_ray.core.naming.controls import ControlRules, label_in
 from medsae_ray.core.naming.metadata import best_column
 from medsae_ray.core.naming.pictures import BLANK
-from medsae_ray.core.naming.plan import TRIVIAL, Concept, plain
+from medsae_ray.core.naming.plan import TRIVIAL, Concept, normalised_name
 from medsae_ray.core.naming.sampling import HARD
 from medsae_ray.core.naming.scores import (
     LEAST_MASS,
@@ -153,7 +153,7 @@ def tested(bench: Bench, feature: int, concept_of: dict[int, Concept], turned: b
     scored = [controlled(c) for c in controls]
     hard = against_hard(said_n, score)
     nulls_hard = [against_hard(null.answer_n, control) for null in scored[:nulls]]
-    same = next((label for label in bench.labels if plain(label) == plain(concept.name)), None)
+    same = next((label for label in bench.labels if normalised_name(label) == normalised_name(concept.name)), None)
     blank = answered(*bench.answers.get((BLANK, concept), NONE))
     blank = 1 - blank if turned else blank
     trial = Trial(

@@ -16,7 +16,7 @@ from medsae_ray.core.encoders.hub import is_id, snapshot
 from medsae_ray.core.encoders.text import TOKENIZER, TextEncoder, load_text_encoder
 from medsae_ray.core.naming.alignment import Space, vocabulary_names
 from medsae_ray.core.naming.vocabulary import CHEST, checked_terms, embed_terms, parse_terms, terms_hash
-from medsae_ray.core.retrieval.query import Listener
+from medsae_ray.core.retrieval.query import TextSide
 from medsae_ray.core.sae.activations import load_artifact_sae
 from medsae_ray.errors import EncoderError, RecipeError
 from medsae_ray.runtime.made import Made
@@ -64,7 +64,7 @@ def text_half(recipe: Recipe) -> TextEncoder:
     return load_text_encoder(recipe.what.encoder.kind, local, tokenizer=str(_tokenizer(recipe)))
 
 
-def listener(recipe: Recipe, artifacts: Mapping[str, Artifact]) -> Listener | None:
+def listener(recipe: Recipe, artifacts: Mapping[str, Artifact]) -> TextSide | None:
     """What queries in words need of a finished run; None if it has no vocabulary."""
     rules = recipe.what.vocabulary
     if rules is None:
@@ -72,7 +72,7 @@ def listener(recipe: Recipe, artifacts: Mapping[str, Artifact]) -> Listener | No
     t_VD = np.load(io.BytesIO(artifacts["vocabulary_names"].file(TEXTS)), allow_pickle=False)
     space = Space.of(load_artifact_sae(artifacts["sae"]), t_VD, rules.centring)
     null_KD = space.null(_alive(artifacts["features"]), rules.draws, rules.seed)
-    return Listener(text_half(recipe), rules.templates, space, null_KD)
+    return TextSide(text_half(recipe), rules.templates, space, null_KD)
 
 
 def _alive(features: Artifact) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from medsae_ray.core.analysis.feature_table import Evidence, evidence
+from medsae_ray.core.analysis.feature_table import UnitStatistics, unit_statistics
 from medsae_ray.core.analysis.partial_sums import FeatureWork, GroupSums, Labels, readable
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
@@ -106,9 +106,9 @@ def merged(work: FeatureWork) -> GroupSums:
     return reduce(GroupSums.merge, (work.compute(shards) for shards in work.groups()))
 
 
-def both_evidence(work: FeatureWork, names: list[str]) -> dict[str, Evidence]:
+def both_evidence(work: FeatureWork, names: list[str]) -> dict[str, UnitStatistics]:
     total = merged(work)
-    return {space: evidence(space, getattr(total, space), work.labels, names, 0.95) for space in ("sae", "raw")}
+    return {space: unit_statistics(space, getattr(total, space), work.labels, names, 0.95) for space in ("sae", "raw")}
 
 
 def known_labels(manifest: pa.Table) -> np.ndarray:

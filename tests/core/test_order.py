@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.analysis.columns import deciding_columns
-from medsae_ray.core.analysis.feature_table import Evidence, plain
+from medsae_ray.core.analysis.feature_table import UnitStatistics, to_json
 from medsae_ray.core.analysis.partial_sums import FeatureWork, Labels
 from medsae_ray.core.analysis.probes import ProbeWork, gathered, probe, probe_rows
 from medsae_ray.core.analysis.replication import Correlations, replicate
@@ -96,13 +96,13 @@ def rows_of(name: str, labels: Sequence[str], columns: Sequence[str]) -> Rows:
     return Rows(name, made.image_N, made.patient_N.tolist(), made.image_N, y, metadata)
 
 
-def by_name(found: Evidence, names: list[str]) -> dict[str, Any]:
+def by_name(found: UnitStatistics, names: list[str]) -> dict[str, Any]:
     """A features table with its lists by label, findings by label, entropies."""
     rows = found.table.to_pylist()
     for row in rows:
         for key in ("r", "r_low", "r_high"):
             row[key] = dict(sorted(zip(names, row[key], strict=True)))
-    finding = {(f["label"], f["present"]): f for f in plain([*found.findings, *found.absences])}
+    finding = {(f["label"], f["present"]): f for f in to_json([*found.findings, *found.absences])}
     return {"rows": rows, "findings": dict(sorted(finding.items())), "entropy": found.entropy}
 
 

@@ -15,7 +15,7 @@ from ray import serve
 
 from medsae_ray.engine.holding import Hold, held, tell
 from medsae_ray.engine.keeper import keeper
-from medsae_ray.engine.leases import ABSENT, DEPLOY, RUNNING, Found
+from medsae_ray.engine.leases import ABSENT, DEPLOY, RUNNING, FoundApplication
 from medsae_ray.engine.serve_status import controller_id, details, found, start_serve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +68,7 @@ def test_two_share_one_thing_the_last_ends_it_and_what_is_others_stays(foreign: 
         assert found(THING).status == RUNNING
         assert [who.split(" ")[0] for who, _ in tell("report", THING)["leases"]] == ["first"]
     assert found(THING).status == ABSENT
-    assert found(foreign) == Found(RUNNING, found(foreign).message)
+    assert found(foreign) == FoundApplication(RUNNING, found(foreign).message)
 
 
 def test_a_killed_holder_is_missed_and_its_thing_ends(foreign: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from medsae_ray.config import Recipe, parse_recipe
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.naming.ledger import Ledger, answers
+from medsae_ray.core.naming.ledger import Ledger, answers_schema
 from medsae_ray.errors import EngineError
 from medsae_ray.pipeline import run_recipe
 from tests.core.naming.plain_engine import reply
@@ -71,7 +71,7 @@ def made(root: Path, stage: str) -> bool:
 
 
 def answered(root: Path) -> int:
-    books = [Ledger(Store(str(folder)), answers()).load() for folder in root.glob("ledger/answers-*")]
+    books = [Ledger(Store(str(folder)), answers_schema()).load() for folder in root.glob("ledger/answers-*")]
     return sum(len(book.answered()) for book in books)
 
 

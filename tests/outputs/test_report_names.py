@@ -3,7 +3,7 @@ import math
 import pyarrow as pa
 
 from medsae_ray.core.artifacts import schema
-from medsae_ray.core.naming.ledger import answers
+from medsae_ray.core.naming.ledger import answers_schema
 from medsae_ray.core.naming.plan import Concept
 from medsae_ray.outputs.report_names import answers_of
 
@@ -35,7 +35,7 @@ def test_each_feature_has_the_answers_to_its_own_name_on_its_own_images():
     found = answers_of(
         {3: Concept("tube", "a line"), 4: Concept("nodule")},
         pa.Table.from_pylist(rows, schema=schema.samples()),
-        pa.Table.from_pylist(said, schema=answers()),
+        pa.Table.from_pylist(said, schema=answers_schema()),
     )
     assert set(found) == {3, 4}
     assert found[3].p_yes[0] == 0.9 and all(math.isnan(p) for p in found[3].p_yes[1:])

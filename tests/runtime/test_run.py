@@ -10,7 +10,7 @@ from rich.console import Console
 
 from medsae_ray.core.artifacts.artifact import Draft
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.outputs.summary import overlap
+from medsae_ray.outputs.summary import concurrency
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from tests.support.small import recipe_of
@@ -48,7 +48,7 @@ def test_two_branches_are_made_at_once_and_what_they_share_only_once(tmp_path: P
     with kitchen.run(tmp_path, Console(force_terminal=True, file=(tmp_path / "screen").open("w"))) as run:
         run.together("features", "answers")
         assert kitchen.made[0] == "base" and sorted(kitchen.made) == ["answers", "base", "features", "names"]
-        found = overlap(run.rows)
+        found = concurrency(run.rows)
         assert found is not None and found["makespan_s"] < 0.85 * found["sum_s"]
 
 
@@ -56,7 +56,7 @@ def test_a_branch_that_was_there_already_gives_no_overlap(tmp_path: Path) -> Non
     for _ in range(2):
         with Kitchen(0.01).run(tmp_path) as run:
             run.together("features", "answers")
-    assert overlap(run.rows) is None
+    assert concurrency(run.rows) is None
 
 
 def test_an_error_in_one_branch_is_raised_and_the_other_branch_stays(tmp_path: Path) -> None:

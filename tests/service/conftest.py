@@ -9,17 +9,17 @@ import pytest
 from fastapi.testclient import TestClient
 
 from medsae_ray.config import Naming, Recipe, parse_recipe
-from medsae_ray.core.naming.engine import FAILED, Asked, Usage, Writing, Written, Wrote, YesNo
-from medsae_ray.core.naming.prompts import Part
+from medsae_ray.core.naming.engine import FAILED, ImageAnswers, Usage, Writing, Written, Wrote, YesNo
+from medsae_ray.core.naming.prompts import Content
 from medsae_ray.finished import Finished, open_run
 from medsae_ray.pipeline import run_recipe
 from medsae_ray.service.app import Desk, make_app
 from medsae_ray.service.engine import Link
 from medsae_ray.service.errors import Problem
-from medsae_ray.service.limits import Limits
+from medsae_ray.service.limits import RequestLimits
 from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
-LIMITS = Limits(body=2**20, pixels=200_000, requests=4, threads=2, body_s=0.5)
+LIMITS = RequestLimits(body=2**20, pixels=200_000, requests=4, threads=2, body_s=0.5)
 
 
 class Small(NamedTuple):
@@ -59,14 +59,14 @@ class Scripted:
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.asked: list[tuple[bytes, list[str]]] = []
-        self.parts: list[list[Part]] = []
+        self.parts: list[list[Content]] = []
         self.chats: list[dict[str, Any]] = []
         self.chat_answer: tuple[int, dict[str, Any]] = 200, {"object": "chat.completion"}
         self.ready = True
 
-    async def ask(self, image: bytes, questions: list[str]) -> Asked:
+    async def ask(self, image: bytes, questions: list[str]) -> ImageAnswers:
         self.asked.append((image, questions))
-        return Asked([YesNo(0.25, 0.9), *[FAILED] * (len(questions) - 1)], Usage(len(questions), 10, 5, 1, 0.1))
+        return ImageAnswers([YesNo(0.25, 0.9), *[FAILED] * (len(questions) - 1)], Usage(len(questions), 10, 5, 1, 0.1))
 
     async def write(self, writing: Writing) -> Wrote:
         self.parts.append(writing.parts)

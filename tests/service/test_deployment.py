@@ -17,7 +17,7 @@ import medsae_ray
 from medsae_ray.errors import MedsaeError
 from medsae_ray.service.command import http
 from medsae_ray.service.deployment import deployed
-from medsae_ray.service.limits import Limits
+from medsae_ray.service.limits import RequestLimits
 from medsae_ray.service.middleware import digest
 from medsae_ray.service.wire import HEADER_S
 from tests.conftest import free_port
@@ -25,7 +25,7 @@ from tests.service.conftest import Small
 from tests.service.test_app import stored, uri_of
 
 TOKEN = "correct-horse-battery"
-LIMITS = Limits(requests=4, body=2**20, body_s=3)
+LIMITS = RequestLimits(requests=4, body=2**20, body_s=3)
 HEADERS = {"authorization": f"Bearer {TOKEN}", "content-type": "image/png"}
 
 pytestmark = pytest.mark.ray

@@ -8,7 +8,7 @@ import pytest
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from medsae_ray.core.naming.engine import ONLINE, Asked, Writing, Wrote
+from medsae_ray.core.naming.engine import ONLINE, ImageAnswers, Writing, Wrote
 from medsae_ray.errors import EngineError
 from medsae_ray.service.engine import Link
 from medsae_ray.service.errors import Problem
@@ -25,7 +25,7 @@ class Moody(PlainEngine):
         super().__init__()
         self.first, self.priorities, self.checks = first, list[int](), 0
 
-    async def ask(self, image: bytes, questions: list[str], priority: int) -> Asked:  # type: ignore[override]
+    async def ask(self, image: bytes, questions: list[str], priority: int) -> ImageAnswers:  # type: ignore[override]
         await self.first()
         self.priorities.append(priority)
         return await super().ask(image, questions, priority)

@@ -161,9 +161,9 @@ def test_the_readmes_requests_are_answered(url: str, client: httpx.Client, tmp_p
 
 
 def test_the_proxy_stays_where_the_engine_needs_it(http_port: int, url: str) -> None:
-    from medsae_ray.service.limits import Limits
+    from medsae_ray.service.limits import RequestLimits
 
-    with http("127.0.0.1", http_port, Limits()):
+    with http("127.0.0.1", http_port, RequestLimits()):
         pass
     assert httpx.get(f"{url}/v1/health/live", timeout=60).json() == {"live": True}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.naming.ledger import Ledger, answers
+from medsae_ray.core.naming.ledger import Ledger, answers_schema
 from medsae_ray.core.naming.plan import Addresses, Concept, Need
 from medsae_ray.errors import ArtifactError
 from medsae_ray.stages.answers import answer_table, asked_of
@@ -16,7 +16,7 @@ BARE, DEFINED = Concept("edema"), Concept("edema", "white lungs")
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    book = Ledger(Store(str(tmp_path)), answers())
+    book = Ledger(Store(str(tmp_path)), answers_schema())
     for p, (image, concept) in enumerate([("i1", BARE), ("i1", DEFINED), ("i2", BARE), ("i2", Concept("other"))]):
         asked = {"address": WHERE.of(concept, image), "image_id": image, **concept._asdict()}
         book.append([asked | {"p_yes": p / 10, "mass": 1.0}])
@@ -26,7 +26,7 @@ def ledger(tmp_path: Path) -> Ledger:
 def test_each_need_has_one_row_under_its_own_image(ledger: Ledger) -> None:
     needs = [Need(DEFINED, ["i1"]), Need(BARE, ["twin", "i2", "i1", "unreadable"]), Need(BARE, ["i2"])]
     table = answer_table(needs, WHERE, ledger.load())
-    assert table.schema == answers()
+    assert table.schema == answers_schema()
     rows = [(row["image_id"], row["definition"], row["p_yes"]) for row in table.to_pylist()]
     assert rows == [("i1", None, 0.0), ("i1", "white lungs", 0.1), ("i2", None, 0.2), ("twin", None, 0.0)]
     assert answer_table([], WHERE, ledger.load()).num_rows == 0

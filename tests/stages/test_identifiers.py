@@ -24,7 +24,7 @@ from medsae_ray.errors import ShardError
 from medsae_ray.finished import open_run
 from medsae_ray.pipeline import run_recipe, run_stage
 from medsae_ray.service.app import Desk, make_app
-from medsae_ray.service.limits import Limits
+from medsae_ray.service.limits import RequestLimits
 from tests.support import planted
 from tests.support.small import onnx_encoder
 
@@ -133,7 +133,10 @@ def test_no_log_of_the_cluster_has_an_identifier(done: Done) -> None:
 
 def test_the_service_neither_answers_nor_logs_an_identifier(done: Done) -> None:
     run, replies = open_run(done.recipe, str(done.root)), []
-    with all_output() as said, TestClient(make_app(Desk(run, None, Limits()), None), "http://localhost") as client:
+    with (
+        all_output() as said,
+        TestClient(make_app(Desk(run, None, RequestLimits()), None), "http://localhost") as client,
+    ):
         for file in (*done.files[:3], done.root / "summary.json"):
             replies.append(client.post("/v1/encode", files={"image": (file.name, file.read_bytes())}))
         replies += [client.get("/v1/features?size=200"), *(client.get(f"/v1/features/{n}") for n in range(6))]

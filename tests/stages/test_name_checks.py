@@ -9,8 +9,8 @@ from PIL import Image
 
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.images.reader import Reading
-from medsae_ray.core.naming.engine import BATCH, Asked, Usage, YesNo
-from medsae_ray.core.naming.ledger import Ledger, answers
+from medsae_ray.core.naming.engine import BATCH, ImageAnswers, Usage, YesNo
+from medsae_ray.core.naming.ledger import Ledger, answers_schema
 from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.runtime.board import Board
 from medsae_ray.stages.name_checks import TAKEN_BACK, checked
@@ -24,12 +24,12 @@ SHOWN = [{"image_id": f"i{n}", "value": float(n >= N // 2)} for n in range(N)]
 class Naming(PlainEngine):
     """To it "bright" is true of bright images, "glaring" of the brightest alone, and "round" means nothing."""
 
-    async def ask(self, image: bytes, questions: list[str], priority: int = BATCH) -> Asked:
+    async def ask(self, image: bytes, questions: list[str], priority: int = BATCH) -> ImageAnswers:
         light = brightness(image)
         p = {"bright": light, "glaring": float(light > 0.85), "round": 0.5}
         self.questions.update((light, question) for question in questions)
         said = [next(p[word] for word in p if word in question) for question in questions]
-        return Asked([YesNo(value, 1.0) for value in said], Usage(len(questions)))
+        return ImageAnswers([YesNo(value, 1.0) for value in said], Usage(len(questions)))
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def row(name: str, alternatives: list[str], feature: int = 0) -> dict[str, Any]:
 
 
 def run(rows: list[dict[str, Any]], pictures: Pictures, tmp_path: Path, shown: Any = None) -> tuple[list[Any], Naming]:
-    engine, ledger = Naming(), Ledger(Store(str(tmp_path / "ledger")), answers())
+    engine, ledger = Naming(), Ledger(Store(str(tmp_path / "ledger")), answers_schema())
     checks = {row["feature"]: SHOWN for row in rows} if shown is None else shown
     open_bar = partial(Board().bar, "names")
     kept, _ = asyncio.run(checked(rows, checks, engine, engine.identity, pictures, ledger, 4, open_bar))

@@ -19,7 +19,7 @@ import yaml
 from medsae_ray.config import find_recipe
 from medsae_ray.core.artifacts.artifact import open_artifact
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.naming.ledger import Ledger, answers, replies
+from medsae_ray.core.naming.ledger import Ledger, answers_schema, replies
 from medsae_ray.engine.client import ServeEngine
 
 TRIALS = int(os.environ.get("MEDSAE_KILL_TRIALS", "1"))
@@ -66,7 +66,7 @@ def tables(root: Path) -> dict[str, list[str]]:
 
 def ledger_rows(root: Path) -> tuple[list[str], int]:
     """Addresses of all finished answers, and how many were answered twice."""
-    kinds = {"names": replies(), "answers": answers()}
+    kinds = {"names": replies(), "answers": answers_schema()}
     loaded = [Ledger(Store(str(folder)), kinds[folder.name.split("-")[0]]).load() for folder in root.glob("ledger/*-*")]
     return [a for found in loaded for a in found.answered()], sum(found.duplicates for found in loaded)
 

@@ -21,7 +21,7 @@ from medsae_ray.core.analysis.values import Floats, Ints
 from medsae_ray.core.artifacts import schema
 
 
-class Evidence(NamedTuple):
+class UnitStatistics(NamedTuple):
     """The statistics of one kind of unit ("sae" or "raw")."""
 
     table: pa.Table
@@ -44,7 +44,7 @@ def gather_tests(sums: Sums, labels: Labels) -> Tests:
     return Tests(x_NF, y_NL, dataset_N)
 
 
-def evidence(space: str, sums: Sums, labels: Labels, names: list[str], level: float) -> Evidence:
+def unit_statistics(space: str, sums: Sums, labels: Labels, names: list[str], level: float) -> UnitStatistics:
     """All statistics of one kind of unit. A unit's label is the one with the largest |r|, its AUROC along that sign."""
     r_FL = sums.discovery.pearson()
     low_FL, high_FL = fisher_interval(r_FL, labels.discovery_patients(), level)
@@ -54,7 +54,7 @@ def evidence(space: str, sums: Sums, labels: Labels, names: list[str], level: fl
     areas = areas_of(tests, np.arange(len(r_FL)), best_F, best_r_F < 0, level)
     table = _table(space, sums, names, r_FL, low_FL, high_FL, best_F, best_r_F, areas)
     found, absences = (best_findings(p, names, r_FL, low_FL, high_FL, tests, level) for p in (True, False))
-    return Evidence(table, found, absences, entropy_summary(sums.heldout, sums.null))
+    return UnitStatistics(table, found, absences, entropy_summary(sums.heldout, sums.null))
 
 
 def _taken(r_FL: Floats, best_F: Ints) -> Floats:
@@ -138,7 +138,7 @@ def _spread(heldout: Comoments) -> Floats:
     return r_FL if (~np.isnan(r_FL)).any(axis=0).sum() > 1 else np.full_like(r_FL, np.nan)
 
 
-def plain(findings: list[Finding]) -> list[dict[str, Any]]:
+def to_json(findings: list[Finding]) -> list[dict[str, Any]]:
     """Findings as JSON values; NaN becomes null."""
     apart = [{name: _plain(area._asdict()) for name, area in f.by_dataset.items()} for f in findings]
     return [_plain(asdict(f)) | {"by_dataset": areas} for f, areas in zip(findings, apart, strict=True)]

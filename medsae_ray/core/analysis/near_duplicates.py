@@ -19,7 +19,7 @@ from scipy import fft
 
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact
-from medsae_ray.core.artifacts.store import Images
+from medsae_ray.core.artifacts.store import ImageSource
 from medsae_ray.core.images.reader import Reading, map_images
 from medsae_ray.errors import ImageError
 
@@ -34,7 +34,7 @@ CANDIDATES = 4_000_000
 """Pairs that are compared at once: bounds the memory."""
 
 
-class Fingerprint(NamedTuple):
+class ImageHash(NamedTuple):
     """What is kept of an image."""
 
     coarse: int
@@ -43,19 +43,19 @@ class Fingerprint(NamedTuple):
     """256 bits."""
 
 
-def fingerprint(image: Image.Image) -> Fingerprint:
+def image_hash(image: Image.Image) -> ImageHash:
     """The fingerprint of a decoded image."""
     grey = image.convert("L").resize((GRID, GRID), Image.Resampling.BOX)
     waves = fft.dctn(np.asarray(grey, dtype=np.float64), norm="ortho")
     coarse, detail = (_above_median(waves[1 : size + 1, 1 : size + 1]) for size in (LOW, FINE))
-    return Fingerprint(int.from_bytes(coarse, "big"), detail)
+    return ImageHash(int.from_bytes(coarse, "big"), detail)
 
 
 def _above_median(waves: NDArray[np.float64]) -> bytes:
     return np.packbits(waves > np.median(waves)).tobytes()
 
 
-class Prints(NamedTuple):
+class ImageHashes(NamedTuple):
     """Fingerprints of N images."""
 
     coarse_N: Hashes
@@ -63,12 +63,12 @@ class Prints(NamedTuple):
     """[N, 32]"""
 
     @classmethod
-    def of(cls, prints: Sequence[Fingerprint]) -> "Prints":
+    def of(cls, prints: Sequence[ImageHash]) -> "ImageHashes":
         detail = np.frombuffer(b"".join(p.detail for p in prints), np.uint8).reshape(len(prints), -1)
         return cls(np.array([p.coarse for p in prints], np.uint64), detail)
 
 
-def duplicates(a: Prints, b: Prints, distance: int) -> NDArray[np.int64]:
+def duplicates(a: ImageHashes, b: ImageHashes, distance: int) -> NDArray[np.int64]:
     """The `near_pairs` whose details differ in at most `DETAIL` bits."""
     pairs = near_pairs(a.coarse_N, b.coarse_N, distance)
     differ = np.bitwise_count(a.detail_N[pairs[:, 0]] ^ b.detail_N[pairs[:, 1]]).sum(axis=1, dtype=np.int64)
@@ -108,11 +108,11 @@ def _equal(key_N: Hashes, key_M: Hashes) -> Iterator[tuple[NDArray[np.int64], ND
 
 
 @dataclass(frozen=True)
-class FingerprintWork:
+class ImageHashWork:
     """Reads a shard's images and fingerprints them; an image that cannot be used has none."""
 
     manifest: Artifact
-    images: Images
+    images: ImageSource
     reading: Reading
     readers: int = 4
     rows: dict[int, int] = field(init=False)
@@ -126,7 +126,7 @@ class FingerprintWork:
     def prepare(self, shard: int) -> pa.Table:
         rows = self.manifest.part(shard, ["image_id", "uri"])
         found = map_images(self.reading, self.images, rows["uri"].to_pylist(), _printed, self.readers)
-        coarse, detail = ([getattr(f, name, None) for f, _ in found] for name in Fingerprint._fields)
+        coarse, detail = ([getattr(f, name, None) for f, _ in found] for name in ImageHash._fields)
         columns = [rows["image_id"].combine_chunks(), coarse, detail, [reason for _, reason in found]]
         declared = schema.fingerprints()
         arrays = [pa.array(c, f.type) for c, f in zip(columns, declared, strict=True)]
@@ -136,5 +136,5 @@ class FingerprintWork:
         return prepared
 
 
-def _printed(found: Image.Image | ImageError) -> tuple[Fingerprint | None, str | None]:
-    return (None, found.reason) if isinstance(found, ImageError) else (fingerprint(found), None)
+def _printed(found: Image.Image | ImageError) -> tuple[ImageHash | None, str | None]:
+    return (None, found.reason) if isinstance(found, ImageError) else (image_hash(found), None)

@@ -117,7 +117,7 @@ def one_readable(manifest: pa.Table, ok_N: np.ndarray) -> np.ndarray:
     return chosen_N
 
 
-class Sample(NamedTuple):
+class TestRows(NamedTuple):
     """Test images of a group: row numbers in the manifest and unit values."""
 
     row_n: np.ndarray
@@ -134,7 +134,7 @@ class Sums:
     heldout: Comoments
     null: Comoments
     """Of the held-out images, label axis [K x L]."""
-    tests: list[Sample]
+    tests: list[TestRows]
 
     def merge(self, other: Self) -> "Sums":
         return Sums(
@@ -229,7 +229,7 @@ class FeatureWork:
             Overlap.of(x_GF[one], labels.y_NL[rows_G[one]], strata, len(labels.datasets)),
             Comoments.of(x_GF[heldout], y_PL[places]),
             null_comoments(x_GF[heldout], places, y_PL, orders),
-            [Sample(rows_G[test], x_GF[test])],
+            [TestRows(rows_G[test], x_GF[test])],
         )
 
     def _quality(self, activations: pa.Table, rows_G: np.ndarray, layout: Layout) -> Quality:

@@ -36,7 +36,7 @@ STEPS = 200
 """Of L-BFGS, at most."""
 
 
-class Sample(NamedTuple):
+class ProbeRows(NamedTuple):
     """Rows of one group of shards, or of all."""
 
     row_n: np.ndarray
@@ -69,24 +69,24 @@ class ProbeWork:
         shards = [part.shard for part in self.embeddings.parts]
         return [shards[start : start + GROUP] for start in range(0, len(shards), GROUP)]
 
-    def compute(self, shards: Sequence[int]) -> Sample:
+    def compute(self, shards: Sequence[int]) -> ProbeRows:
         """The chosen rows of a group."""
         found = [self._shard(shard) for shard in shards]
         rows, raw, sae = zip(*found, strict=True)
-        return Sample(np.concatenate(rows), np.concatenate(raw), sparse.vstack(sae, format="csr"))
+        return ProbeRows(np.concatenate(rows), np.concatenate(raw), sparse.vstack(sae, format="csr"))
 
-    def _shard(self, shard: int) -> Sample:
+    def _shard(self, shard: int) -> ProbeRows:
         rows = np.flatnonzero(self.shard_N == shard)
         kept = self.chosen_N[rows]
         values, ok = embedding_matrix(self.embeddings.part(shard))
         activations = self.activations.part(shard, ["feature", "value"]).filter(pa.array(kept))
-        return Sample(rows[kept], values[kept[ok]], activation_matrix(activations, self.width))
+        return ProbeRows(rows[kept], values[kept[ok]], activation_matrix(activations, self.width))
 
 
-def gathered(samples: Sequence[Sample]) -> Sample:
+def gathered(samples: Sequence[ProbeRows]) -> ProbeRows:
     """All groups as one, in manifest order."""
     rows, raw, sae = zip(*samples, strict=True)
-    return Sample(np.concatenate(rows), np.concatenate(raw), sparse.vstack(sae, format="csr"))
+    return ProbeRows(np.concatenate(rows), np.concatenate(raw), sparse.vstack(sae, format="csr"))
 
 
 def probe_rows(labels: Labels) -> Bools:

@@ -62,7 +62,7 @@ class Correlations(NamedTuple):
         return np.asarray((~np.isnan(self.r_DFL)).any(axis=1))
 
 
-class Replication(NamedTuple):
+class ReplicatedPairs(NamedTuple):
     """The pairs selected in dataset `source`, and what became of them."""
 
     source: int
@@ -83,8 +83,8 @@ class Replication(NamedTuple):
         return self.selected_FL & ~np.asarray(self.can_tell_DL.any(axis=0))[None, :]
 
 
-def replicate(found: Correlations, rules: Rules = USUAL) -> Iterator[Replication]:
-    """One `Replication` with each dataset in turn as the source."""
+def replicate(found: Correlations, rules: Rules = USUAL) -> Iterator[ReplicatedPairs]:
+    """One `ReplicatedPairs` with each dataset in turn as the source."""
     for source in range(len(found.r_DFL)):
         q_FL = benjamini_hochberg(found.p_DFL[source])
         selected_FL = (q_FL <= rules.q) & (np.abs(found.r_DFL[source]) >= rules.min_r)
@@ -95,7 +95,7 @@ def replicate(found: Correlations, rules: Rules = USUAL) -> Iterator[Replication
             asked_FL = selected_FL & can_tell_DL[other]
             q_DFL[other] = benjamini_hochberg(np.where(asked_FL, _one_sided(found, source, other), np.nan))
         holds_DFL = (q_DFL <= rules.q) & _interval_agrees(found, source, rules.keep)
-        yield Replication(source, selected_FL, can_tell_DL, q_DFL, holds_DFL)
+        yield ReplicatedPairs(source, selected_FL, can_tell_DL, q_DFL, holds_DFL)
 
 
 def benjamini_hochberg(p: Floats) -> Floats:

@@ -10,20 +10,20 @@ import numpy as np
 import pyarrow as pa
 
 from medsae_ray.core.analysis.findings import notable, strongest
-from medsae_ray.core.analysis.replication import Correlations, Replication
+from medsae_ray.core.analysis.replication import Correlations, ReplicatedPairs
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifacts import schema
 
 REPLICATED, NOT_REPLICATED, UNTESTED = "replicated", "not_replicated", "untested"
 
 
-def verdicts(result: Replication) -> np.ndarray:
+def verdicts(result: ReplicatedPairs) -> np.ndarray:
     """[F, L] of texts; meaningful where a pair is selected."""
     return np.where(result.untested(), UNTESTED, np.where(result.replicated(), REPLICATED, NOT_REPLICATED))
 
 
 def pair_table(
-    found: Correlations, results: Sequence[Replication], names: Sequence[str], labels: Sequence[str]
+    found: Correlations, results: Sequence[ReplicatedPairs], names: Sequence[str], labels: Sequence[str]
 ) -> pa.Table:
     """schema.replication: every selected pair of every source, and what it is in each dataset."""
     parts = [_pairs(found, result, other, names, labels) for result in results for other in range(len(names))]
@@ -31,7 +31,7 @@ def pair_table(
 
 
 def _pairs(
-    found: Correlations, result: Replication, other: int, names: Sequence[str], labels: Sequence[str]
+    found: Correlations, result: ReplicatedPairs, other: int, names: Sequence[str], labels: Sequence[str]
 ) -> pa.Table:
     feature_P, label_P = np.nonzero(result.selected_FL)
     at = (other, feature_P, label_P)
@@ -54,7 +54,7 @@ def _pairs(
 
 
 def best_pairs(
-    found: Correlations, results: Sequence[Replication], names: Sequence[str], labels: Sequence[str]
+    found: Correlations, results: Sequence[ReplicatedPairs], names: Sequence[str], labels: Sequence[str]
 ) -> list[dict[str, Any]]:
     """For each label and each source that can tell of it its best feature there, and that pair in each dataset.
 
@@ -66,7 +66,7 @@ def best_pairs(
 
 
 def _best_of(
-    found: Correlations, result: Replication, label: int, names: Sequence[str], labels: Sequence[str]
+    found: Correlations, result: ReplicatedPairs, label: int, names: Sequence[str], labels: Sequence[str]
 ) -> list[dict[str, Any]]:
     r_F, verdict_F = found.r_DFL[result.source][:, label], verdicts(result)[:, label]
     best = [int(strongest(np.where(r_F * sign > 0, np.abs(r_F), np.nan)[:, None], axis=0)[0]) for sign in (1, -1)]

@@ -266,7 +266,7 @@ class Folders:
         return store.open(rest)
 
 
-class Images(Protocol):
+class ImageSource(Protocol):
     """Where the relative uris of a manifest start: a Store, Folders, or one of them behind a cache."""
 
     @property

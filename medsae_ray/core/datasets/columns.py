@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from medsae_ray.core.artifacts.store import split_uri
-from medsae_ray.core.datasets.delimited import PLAIN, Form, delimited
-from medsae_ray.core.datasets.label_values import ALLOWED, BLANK, meanings, plain
+from medsae_ray.core.datasets.delimited import PLAIN, TableForm, delimited
+from medsae_ray.core.datasets.label_values import ALLOWED, BLANK, meanings, normalised_word
 from medsae_ray.errors import DatasetError
 
 
@@ -32,7 +32,7 @@ def file_data(uri: str | None, key: str) -> bytes:
         raise DatasetError(f"how.paths.{key}: {uri} cannot be read: {error}") from error
 
 
-def read_table(data: bytes, name: str, form: Form = PLAIN) -> pa.Table:
+def read_table(data: bytes, name: str, form: TableForm = PLAIN) -> pa.Table:
     """All columns of a Parquet file, or of a text table (delimited.py), gzipped or not, as text.
 
     Names lose the space around them. Columns without a name, which data frames are saved with for their index, are left
@@ -204,7 +204,7 @@ def label(table: pa.Table, name: str, where: str, values: Mapping[str, int | Non
         cells = text(table, name, where)
     coded = cells.dictionary_encode()
     known = meanings(values)
-    words = [plain(cell) for cell in coded.dictionary.to_pylist()]
+    words = [normalised_word(cell) for cell in coded.dictionary.to_pylist()]
     odd = pa.array([word not in known for word in words], pa.bool_()).take(coded.indices)
     if pc.any(odd).as_py():
         kind = "number" if _is_number(words[coded.indices[pc.index(odd, True).as_py()].as_py()]) else "word"

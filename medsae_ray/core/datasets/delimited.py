@@ -32,7 +32,7 @@ _MARKS = (
 )
 
 
-class Form(NamedTuple):
+class TableForm(NamedTuple):
     """How a table was written down, where the recipe says it."""
 
     separator: str | None = None
@@ -41,10 +41,10 @@ class Form(NamedTuple):
     """Whether the recipe may say it, so that a message can name the option."""
 
 
-PLAIN = Form()
+PLAIN = TableForm()
 
 
-def delimited(data: bytes, name: str, form: Form) -> pa.Table:
+def delimited(data: bytes, name: str, form: TableForm) -> pa.Table:
     """All columns as strings, an empty cell as null; names without space around. DatasetError for what is no table."""
     text = decoded(data, name, form).lstrip("\r\n\ufeff")
     told = _EXCEL.match(text)
@@ -55,7 +55,7 @@ def delimited(data: bytes, name: str, form: Form) -> pa.Table:
     return _parsed(text, name, form.separator or excel or separator_of(text))
 
 
-def decoded(data: bytes, name: str, form: Form) -> str:
+def decoded(data: bytes, name: str, form: TableForm) -> str:
     """The file's characters. DatasetError if its encoding is not certain."""
     mark, encoding = next(((mark, kind) for mark, kind in _MARKS if data.startswith(mark)), (b"", form.encoding or ""))
     encoding = encoding or _without_mark(data)

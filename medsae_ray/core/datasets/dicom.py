@@ -20,7 +20,7 @@ from medsae_ray.core.artifacts.artifact import sha256
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.columns import file_data
 from medsae_ray.core.datasets.rows import Reader, Rows
-from medsae_ray.core.datasets.scan import File, Scan, scan
+from medsae_ray.core.datasets.scan import File, FolderScan, scan
 from medsae_ray.core.datasets.table import table_rows
 from medsae_ray.core.images.dicom.header import METADATA
 from medsae_ray.errors import DatasetError
@@ -43,7 +43,7 @@ class _Labels:
     metadata: list[str] = field(default_factory=list)
 
 
-def dicom_rows(found: Scan, dataset: "DicomDataset", table: bytes | None) -> Rows:
+def dicom_rows(found: FolderScan, dataset: "DicomDataset", table: bytes | None) -> Rows:
     """Rows by name and frame. Raises DatasetError if there are none, or the table does not fit."""
     if not found.files:
         raise DatasetError(f"{dataset.name}: no DICOM image among the files; passed over: {found.skipped or 'none'}")
@@ -72,7 +72,7 @@ def _tidied(identifier: str) -> str:
     return identifier.replace("\0", " ").strip()
 
 
-def _shared_uids(found: Scan) -> dict[str, Any]:
+def _shared_uids(found: FolderScan) -> dict[str, Any]:
     """How many SOP instance UIDs stand for images of different pixels, and for how many; {} if none does."""
     shared = [file.header.instance for file in found.files if file.twin]
     return {"shared_uids": {"uids": len(set(shared)), "files": len(shared)}} if shared else {}
@@ -140,7 +140,7 @@ def _identity(dataset: "DicomDataset", paths: "Paths") -> dict[str, Any]:
     return {"files": digest(found), **({"table": sha256(table)} if table is not None else {})}
 
 
-def digest(found: Scan) -> str:
+def digest(found: FolderScan) -> str:
     """SHA-256 of what the rows are made of."""
     total = hashlib.sha256()
     for line in _lines(found):
@@ -148,7 +148,7 @@ def digest(found: Scan) -> str:
     return total.hexdigest()
 
 
-def _lines(found: Scan) -> Iterator[list[Any]]:
+def _lines(found: FolderScan) -> Iterator[list[Any]]:
     yield ["passed_over", sorted(found.skipped.items())]
     for file in found.files:
         header = file.header

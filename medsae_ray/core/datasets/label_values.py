@@ -33,7 +33,7 @@ ALLOWED = "1, 0, -1 (uncertain) and blank, or true and false, yes and no, presen
 _COMMA = re.compile(r"[+-]?\d+,(0{1,2}|0{4,})")
 
 
-def plain(value: Any) -> str:
+def normalised_word(value: Any) -> str:
     """A cell as it is looked up: words in lower case, and numbers as 1, 0, -1 or 0.5 however they were written."""
     if value is None:
         return ""
@@ -55,8 +55,8 @@ def meanings(values: Mapping[str, int | None] | None) -> dict[str, int | None]:
     """The table above with a recipe's `values` before it. DatasetError for a word that is given two meanings."""
     own: dict[str, int | None] = {}
     for word, value in (values or {}).items():
-        if own.setdefault(plain(word), value) != value:
+        if own.setdefault(normalised_word(word), value) != value:
             raise DatasetError(
-                f"the dataset's `values` give {plain(word)!r} two meanings, in other spellings; keep one"
+                f"the dataset's `values` give {normalised_word(word)!r} two meanings, in other spellings; keep one"
             )
     return WORDS | own

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.images.archives import Found, fetch, opened, walk
+from medsae_ray.core.images.archives import FoundFile, fetch, opened, walk
 from medsae_ray.core.images.nifti import AXES, Volume, header_shape
 from medsae_ray.errors import DatasetError, ImageError
 
@@ -29,11 +29,11 @@ Shown = Mapping[str, np.ndarray]
 """Plane -> bool per slice."""
 
 
-class Scan(NamedTuple):
+class ScanFiles(NamedTuple):
     """One volume and its masks, as files."""
 
-    volume: Found
-    masks: dict[str, Found]
+    volume: FoundFile
+    masks: dict[str, FoundFile]
     """Organ -> its mask."""
 
 
@@ -52,19 +52,21 @@ class Seen(NamedTuple):
     """Why files were passed over: "volume corrupt", "mask truncated"."""
 
 
-def scans(store: Store, skipped: Counter[str]) -> list[Scan]:
+def scans(store: Store, skipped: Counter[str]) -> list[ScanFiles]:
     """Every scan in the folder, by name. A file that is no part of the layout is left alone."""
     found = {file.name: file for file in walk(store, ".", skipped)}
-    masks: dict[str, dict[str, Found]] = {}
+    masks: dict[str, dict[str, FoundFile]] = {}
     for name, file in found.items():
         patient, _, rest = name.partition(f"/{MASKS}/")
         if rest.endswith(_END) and "/" not in patient + rest:
             masks.setdefault(patient, {})[sys.intern(rest.removesuffix(_END))] = file
     volumes = [name.partition("/") for name in sorted(found)]
-    return [Scan(found[f"{patient}/{name}"], masks.get(patient, {})) for patient, _, name in volumes if name in VOLUMES]
+    return [
+        ScanFiles(found[f"{patient}/{name}"], masks.get(patient, {})) for patient, _, name in volumes if name in VOLUMES
+    ]
 
 
-class Ward(NamedTuple):
+class ScanShard(NamedTuple):
     """The files of one shard: small, as it travels to every worker."""
 
     store: Store
@@ -72,7 +74,7 @@ class Ward(NamedTuple):
     """Volume's name, and the organs whose masks are read."""
 
 
-def wards(store: Store, wanted: Sequence[str], skipped: Counter[str]) -> list[Ward]:
+def wards(store: Store, wanted: Sequence[str], skipped: Counter[str]) -> list[ScanShard]:
     """The folder's scans with the masks of `wanted` organs (none: all), a few scans a shard.
 
     Raises DatasetError for a folder without scans, or an organ that none of them has a mask of.
@@ -83,14 +85,14 @@ def wards(store: Store, wanted: Sequence[str], skipped: Counter[str]) -> list[Wa
         what = f"no mask of {', '.join(missing)}" if found else "no s0001/ct.nii.gz or s0001/mri.nii.gz"
         raise DatasetError(f"how.paths.images has {what}; it is TotalSegmentator's folder, with a folder per scan")
     chosen = [(scan.volume.name, sorted(set(wanted or scan.masks) & set(scan.masks))) for scan in found]
-    return [Ward(store, chosen[at : at + SCANS_PER_SHARD]) for at in range(0, len(chosen), SCANS_PER_SHARD)]
+    return [ScanShard(store, chosen[at : at + SCANS_PER_SHARD]) for at in range(0, len(chosen), SCANS_PER_SHARD)]
 
 
 @dataclass(frozen=True)
 class OrganWork:
     """Reads the masks of a shard's scans; all of it is reading, and `compute` adds nothing."""
 
-    wards: list[Ward]
+    wards: list[ScanShard]
     rows: dict[int, int] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -28,7 +28,7 @@ from typing import BinaryIO, NamedTuple
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.images.archives import (
     MAX_DEPTH,
-    Found,
+    FoundFile,
     archive,
     is_archive,
     opened,
@@ -56,20 +56,20 @@ class File(NamedTuple):
     """Start of the SHA-256 of its pixels, where images of other pixels have the same SOP instance UID."""
 
 
-class Scan(NamedTuple):
+class FolderScan(NamedTuple):
     """All files, by name, and how many were passed over for which reason."""
 
     files: list[File]
     skipped: dict[str, int]
 
 
-def scan(store: Store, folders: Sequence[str]) -> Scan:
+def scan(store: Store, folders: Sequence[str]) -> FolderScan:
     """Reads every header below `folders`. Raises DatasetError for a folder that is not there.
 
     Asked again for files that have not changed, as the rows are after the identity, it gives what it read before.
     """
     skipped: Counter[str] = Counter()
-    found: dict[str, Found] = {}
+    found: dict[str, FoundFile] = {}
     for folder in folders:
         if store.is_local and not os.path.isdir(store.path(folder)):
             raise DatasetError(f"what.dataset.folders: there is no folder {folder!r} in how.paths.images")
@@ -78,7 +78,7 @@ def scan(store: Store, folders: Sequence[str]) -> Scan:
 
 
 @lru_cache(maxsize=2)
-def _headers(uri: str, found: tuple[Found, ...], passed_over: tuple[tuple[str, int], ...]) -> Scan:
+def _headers(uri: str, found: tuple[FoundFile, ...], passed_over: tuple[tuple[str, int], ...]) -> FolderScan:
     store, skipped = Store(uri), Counter(dict(passed_over))
     with ThreadPoolExecutor(READERS) as pool:
         read = pool.map(lambda file: _read(store, file), found)
@@ -87,7 +87,7 @@ def _headers(uri: str, found: tuple[Found, ...], passed_over: tuple[tuple[str, i
             files += one
             skipped.update(counts)
     distinct = _distinct(store, files, skipped)
-    return Scan(distinct, dict(sorted((+skipped).items())))
+    return FolderScan(distinct, dict(sorted((+skipped).items())))
 
 
 def _distinct(store: Store, files: list[File], skipped: Counter[str]) -> list[File]:
@@ -130,7 +130,7 @@ def _digest(read: Callable[[str], bytes], name: str) -> str:
         return hashlib.sha256(name.encode()).hexdigest()
 
 
-def _read(store: Store, found: Found) -> tuple[list[File], Counter[str]]:
+def _read(store: Store, found: FoundFile) -> tuple[list[File], Counter[str]]:
     """The DICOM files in one file: itself, or what an archive has."""
     skipped: Counter[str] = Counter()
     try:

@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from medsae_ray.core.artifacts.artifact import sha256
 from medsae_ray.core.datasets.columns import data_row, file_data, filled, label, patients, read_table, text, trimmed
-from medsae_ray.core.datasets.delimited import Form
+from medsae_ray.core.datasets.delimited import TableForm
 from medsae_ray.core.datasets.rows import Reader, Rows
 from medsae_ray.errors import DatasetError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def table_rows(data: bytes, where: str, dataset: "TableDataset") -> Rows:
     """The table's rows. Raises DatasetError for an unknown column, a row without image or patient, or an odd label."""
-    table = read_table(data, where, Form(dataset.separator, dataset.encoding, options=True))
+    table = read_table(data, where, TableForm(dataset.separator, dataset.encoding, options=True))
     images = text(table, dataset.image, where)
     filled(trimmed(images), dataset.image, where)
     _refuse_backslashes(images, dataset.image, where)

@@ -29,7 +29,7 @@ import pyarrow.csv as pacsv
 from medsae_ray.core.artifacts.artifact import sha256
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.columns import other_columns, read_table, text
-from medsae_ray.core.datasets.organs import VOLUMES, OrganWork, Seen, Ward, scans, seen, wards
+from medsae_ray.core.datasets.organs import VOLUMES, OrganWork, ScanShard, Seen, scans, seen, wards
 from medsae_ray.core.datasets.rows import Reader, Rows
 from medsae_ray.core.datasets.windows import ct_window
 from medsae_ray.core.images.archives import fetch
@@ -48,7 +48,7 @@ _NOT_GIVEN = frozenset(pacsv.ConvertOptions().null_values)
 
 
 @dataclass(frozen=True)
-class Scan:
+class SegmentedVolume:
     """One volume, by its file's name."""
 
     volume: str
@@ -80,11 +80,11 @@ def segmentator_rows(
 ) -> Rows:
     """All rows, from the parts of `organs` (one after the other), and what was passed over when files were listed."""
     skipped = Counter(passed_over)
-    made: list[tuple[Scan, Slices]] = []
+    made: list[tuple[SegmentedVolume, Slices]] = []
     known: set[str] = set()
     patients: set[str] = set()
     for found in (scan for part in parts for scan in seen(part)):
-        scan = Scan(found.volume)
+        scan = SegmentedVolume(found.volume)
         patients.add(scan.patient)
         known |= found.named
         skipped.update(found.reasons)
@@ -108,7 +108,7 @@ def _of_plane(plane: str, found: Seen, every: int) -> Slices:
 def _rows_of(
     dataset: "TotalSegmentatorDataset",
     organs: Sequence[str],
-    made: list[tuple[Scan, Slices]],
+    made: list[tuple[SegmentedVolume, Slices]],
     meta: Mapping[str, Mapping[str, str]],
     skipped: Counter[str],
 ) -> Rows:
@@ -127,7 +127,7 @@ def _rows_of(
     )
 
 
-def _label(organ: str, made: list[tuple[Scan, Slices]]) -> pa.Array:
+def _label(organ: str, made: list[tuple[SegmentedVolume, Slices]]) -> pa.Array:
     unknown = {len(cut.indices): pa.nulls(len(cut.indices), pa.int8()) for _, cut in made}
     parts = [
         pa.array(cut.labels[organ].astype(np.int8)) if organ in cut.labels else unknown[len(cut.indices)]
@@ -136,7 +136,7 @@ def _label(organ: str, made: list[tuple[Scan, Slices]]) -> pa.Array:
     return pa.concat_arrays(parts) if parts else pa.nulls(0, pa.int8())
 
 
-def _window(dataset: "TotalSegmentatorDataset", scan: Scan, about: Mapping[str, str]) -> str:
+def _window(dataset: "TotalSegmentatorDataset", scan: SegmentedVolume, about: Mapping[str, str]) -> str:
     if scan.modality == "MR":
         return "p" + _ends(*dataset.mri_percentiles)
     return _ends(*(dataset.ct_window or ct_window(about.get("study_type"))))
@@ -170,7 +170,7 @@ def _meta(paths: "Paths") -> tuple[bytes, str]:
         raise DatasetError(f"{where} cannot be read: {error}; how.paths.table may say where meta.csv is") from error
 
 
-def listed(dataset: "TotalSegmentatorDataset", paths: "Paths", skipped: Counter[str]) -> list[Ward]:
+def listed(dataset: "TotalSegmentatorDataset", paths: "Paths", skipped: Counter[str]) -> list[ScanShard]:
     """The dataset's scans, as the shards of `organs`."""
     return wards(Store(str(paths.images)), dataset.organs, skipped)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from medsae_ray.core.encoders.checkpoint import check_state, read_metadata, read_state, resolve
 from medsae_ray.core.encoders.hub import is_id, snapshot
-from medsae_ray.core.encoders.torch_encoder import Grid, Normalisation, Precision, TorchEncoder, square
+from medsae_ray.core.encoders.torch_encoder import Grid, PixelNormalisation, Precision, TorchEncoder, square
 from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.errors import EncoderError
 
@@ -84,7 +84,7 @@ class BiomedParse(TorchEncoder):
     ) -> None:
         self._start(device, threads, precision)
         self.preprocess = self.preprocess_for(weights, size=size, channels=channels)
-        self.normalisation = Normalisation(mean, std)
+        self.normalisation = PixelNormalisation(mean, std)
         self.normalisation.check(self.channels)
         path = self.locate(weights)
         self._tower = _load(path)

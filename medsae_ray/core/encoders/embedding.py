@@ -13,7 +13,7 @@ from PIL import Image
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, with_notes
 from medsae_ray.core.artifacts.layout import Layout
-from medsae_ray.core.artifacts.store import Images
+from medsae_ray.core.artifacts.store import ImageSource
 from medsae_ray.core.encoders import ENCODERS, encoder_preprocess, load_encoder
 from medsae_ray.core.encoders.base import Encoder
 from medsae_ray.core.images.decode import Preprocess
@@ -48,7 +48,7 @@ class EmbedWork:
     """Reads a shard's images, brings them to the encoder's input grid, and embeds them."""
 
     manifest: Artifact
-    images: Images
+    images: ImageSource
     """Where relative image paths start."""
     encoder: str
     weights: str | None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from medsae_ray.core.encoders.checkpoint import read_metadata, resolve
-from medsae_ray.core.encoders.torch_encoder import Grid, Normalisation, Precision, TorchEncoder
+from medsae_ray.core.encoders.torch_encoder import Grid, PixelNormalisation, Precision, TorchEncoder
 from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.errors import EncoderError
 
@@ -116,11 +116,11 @@ def _geometry(path: Path | None) -> SwinGeometry:
         raise EncoderError(f"weights {path}: Swin geometry {stored} cannot be used ({error})") from error
 
 
-def _stored_normalisation(path: Path, size: int) -> Normalisation:
+def _stored_normalisation(path: Path, size: int) -> PixelNormalisation:
     stored: dict[str, Any] = read_metadata(path, "preprocess") or {}
     if stored.get("size", size) != size:
         raise EncoderError(f"weights {path}: preprocess size {stored['size']} differs from image_size {size}")
-    return Normalisation(float(stored.get("mean", MEAN)), float(stored.get("std", STD)))
+    return PixelNormalisation(float(stored.get("mean", MEAN)), float(stored.get("std", STD)))
 
 
 class MedClip(TorchEncoder):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from medsae_ray.core.encoders.torch_encoder import Normalisation
+from medsae_ray.core.encoders.torch_encoder import PixelNormalisation
 from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.errors import EncoderError
 
@@ -23,7 +23,7 @@ _CONVNEXT_CROPS_BELOW = 384  # px: at this size and above ConvNeXt's processor s
 
 def image_settings(
     folder: Path, given: Mapping[str, Any], fallback: Mapping[str, Any] | None = None
-) -> tuple[Preprocess, Normalisation]:
+) -> tuple[Preprocess, PixelNormalisation]:
     """The preprocessing of the model in `folder`.
 
     `given` overrides what the file says: size, resize, fit, resample, channels, mean, std; None is not given. A given
@@ -46,7 +46,7 @@ def image_settings(
         if found.get(key) is None:
             raise EncoderError(f"{where} does not say {key!r} (or is not there); set the option {key}")
     preprocess = Preprocess(found["size"], found["channels"], found["fit"], found["resample"], found.get("resize"))
-    return preprocess, Normalisation(found["mean"], found["std"], found.get("divisor", 255.0))
+    return preprocess, PixelNormalisation(found["mean"], found["std"], found.get("divisor", 255.0))
 
 
 def model_setting(folder: Path, name: str) -> Any:

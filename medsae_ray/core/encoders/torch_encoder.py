@@ -25,7 +25,7 @@ Grid = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Normalisation:
+class PixelNormalisation:
     """x / divisor, minus `mean`, over `std`: one number for all channels, or one per channel."""
 
     mean: float | tuple[float, ...]
@@ -49,7 +49,7 @@ class Normalisation:
 class TorchEncoder(Encoder):
     """`precision` bfloat16 holds weights and activations in 16 bits; embeddings are float32 either way."""
 
-    normalisation: Normalisation
+    normalisation: PixelNormalisation
     channels: int = 3
     """C; grey is repeated."""
 

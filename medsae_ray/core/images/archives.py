@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 
 import pyarrow.fs as pafs
 
-from medsae_ray.core.artifacts.store import Images, Store
+from medsae_ray.core.artifacts.store import ImageSource, Store
 from medsae_ray.errors import ArtifactError, ImageError
 
 MAX_FILE = 2**30  # bytes of one file or archive member that are ever held
@@ -25,7 +25,7 @@ MAX_MEMBERS = 200_000
 _INTO = re.compile(r"(?<=\.zip)!/", re.IGNORECASE)
 
 
-class Found(NamedTuple):
+class FoundFile(NamedTuple):
     """One file of a folder."""
 
     name: str
@@ -35,7 +35,7 @@ class Found(NamedTuple):
     """Time of the last change, so that what was read of a file is not taken for what is in it now."""
 
 
-def fetch(store: Images, name: str) -> bytes:
+def fetch(store: ImageSource, name: str) -> bytes:
     """All bytes of the file at a path, URI or address. ImageError for what is its fault, OSError for the store's."""
     file, *members = _INTO.split(name)
     with _blaming(store, name), opened(store, file) as stream:
@@ -48,7 +48,7 @@ def fetch(store: Images, name: str) -> bytes:
 
 
 @contextmanager
-def opened(store: Images, name: str) -> Iterator[BinaryIO]:
+def opened(store: ImageSource, name: str) -> Iterator[BinaryIO]:
     """A seekable stream of one file, which is not an archive's member."""
     with _blaming(store, name):
         if store.is_local and "://" not in name:
@@ -67,7 +67,7 @@ def outer_file(address: str) -> str:
 
 
 @contextmanager
-def opened_files(store: Images, address: str) -> Iterator[Callable[[str], bytes]]:
+def opened_files(store: ImageSource, address: str) -> Iterator[Callable[[str], bytes]]:
     """Reads addresses of the same file or archive as `address`, of which the archive's directory is read once."""
     outer = outer_file(address)
     if outer == address:
@@ -93,7 +93,7 @@ def opened_files(store: Images, address: str) -> Iterator[Callable[[str], bytes]
 
 
 @contextmanager
-def _blaming(store: Images, name: str) -> Iterator[None]:
+def _blaming(store: ImageSource, name: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
@@ -177,13 +177,13 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith(".zip")
 
 
-def walk(store: Store, folder: str, skipped: Counter[str]) -> list[Found]:
+def walk(store: Store, folder: str, skipped: Counter[str]) -> list[FoundFile]:
     """All files below `folder`, by name. Links are followed once; what is no file is counted in `skipped`."""
     found = _walk_local(store, folder, skipped) if store.is_local else _walk_remote(store, folder)
     return sorted(found)
 
 
-def _walk_local(store: Images, folder: str, skipped: Counter[str]) -> Iterator[Found]:
+def _walk_local(store: ImageSource, folder: str, skipped: Counter[str]) -> Iterator[FoundFile]:
     root = store.path("")
     todo, seen = [os.path.normpath(os.path.join(root, folder))], set()
     while todo:
@@ -206,7 +206,7 @@ def _walk_local(store: Images, folder: str, skipped: Counter[str]) -> Iterator[F
             elif reason:
                 skipped[reason] += 1
             elif about:
-                yield Found(name, about.st_size, about.st_mtime)
+                yield FoundFile(name, about.st_size, about.st_mtime)
 
 
 def _kind(entry: os.DirEntry[str], name: str) -> tuple[str, os.stat_result | None]:
@@ -227,8 +227,8 @@ def _ambiguous(name: str) -> bool:
     return bool(_INTO.search(name)) or not name.isprintable()
 
 
-def _walk_remote(store: Store, folder: str) -> Iterator[Found]:
+def _walk_remote(store: Store, folder: str) -> Iterator[FoundFile]:
     root = len(store.path(""))
     for info in store.listed("" if folder == "." else folder, recursive=True):
         if info.type == pafs.FileType.File and not _ambiguous(info.path[root:]):
-            yield Found(info.path[root:], info.size, info.mtime_ns or 0)
+            yield FoundFile(info.path[root:], info.size, info.mtime_ns or 0)

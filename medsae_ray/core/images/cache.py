@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 import pyarrow.fs as pafs
 
-from medsae_ray.core.artifacts.store import Images, Store
+from medsae_ray.core.artifacts.store import ImageSource, Store
 
 MAX_FILE = 2**30  # bytes: larger files, archives for the most part, are read where they are
 _USED, _TEMPORARY = "used", "incoming"
@@ -35,7 +35,7 @@ class Cached:
     Safe to use from many processes and threads at once. A disk that is full or gone makes it slower and nothing else.
     """
 
-    images: Images
+    images: ImageSource
     folder: str
     limit: int
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from PIL import Image
 
-from medsae_ray.core.artifacts.store import Images
+from medsae_ray.core.artifacts.store import ImageSource
 from medsae_ray.core.images.archives import opened_files, outer_file
 from medsae_ray.core.images.decode import MAX_PIXELS, read_image
 from medsae_ray.core.images.dicom import Dicom
@@ -27,14 +27,14 @@ from medsae_ray.core.images.nifti import MAX_VOXELS, PLANES, Volume
 from medsae_ray.errors import ImageError
 
 if TYPE_CHECKING:
-    from medsae_ray.config.what import Images as ImageRules
+    from medsae_ray.config.what import ImageRules
 
 T = TypeVar("T")
 _PART = re.compile(rf"#(frame|{'|'.join(PLANES)})=(\d{{1,9}})(?:&window=(p?[-\d.]+:[-\d.]+))?$")
 DEFAULT_WINDOW = "p1:99"
 
 
-class Part(NamedTuple):
+class Slice(NamedTuple):
     """What of a file an image is."""
 
     kind: str
@@ -43,12 +43,12 @@ class Part(NamedTuple):
     window: str
 
 
-def split_part(uri: str) -> tuple[str, Part]:
+def split_slice(uri: str) -> tuple[str, Slice]:
     """A file's address, and what of it is meant."""
     found = _PART.search(uri)
     if not found:
-        return uri, Part("", 0, "")
-    return uri[: found.start()], Part(found[1], int(found[2]), found[3] or DEFAULT_WINDOW)
+        return uri, Slice("", 0, "")
+    return uri[: found.start()], Slice(found[1], int(found[2]), found[3] or DEFAULT_WINDOW)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Reading:
         at_least = 2 * side if rules.reduce_jpeg and side else None
         return cls(rules.max_pixels, rules.high_bit, rules.window, rules.max_voxels, at_least, rules.orientation)
 
-    def image(self, store: Images, uri: str) -> Image.Image:
+    def image(self, store: ImageSource, uri: str) -> Image.Image:
         """One image of mode L or RGB. ImageError if it cannot be used, OSError if the store does not answer."""
         ((_, found),) = self.images(store, [uri])
         if isinstance(found, ImageError):
@@ -92,12 +92,12 @@ class Reading:
         except MemoryError as error:
             raise _as_image_error(error) from None
 
-    def images(self, store: Images, uris: Sequence[str]) -> Iterator[tuple[int, Image.Image | ImageError]]:
+    def images(self, store: ImageSource, uris: Sequence[str]) -> Iterator[tuple[int, Image.Image | ImageError]]:
         """(position, image or why there is none) of uris of one file or archive, which is read and decoded once.
 
         Not more than one image is held beside the file, if each is used before the next is asked for.
         """
-        numbered = [(number, *split_part(uri)) for number, uri in enumerate(uris)]
+        numbered = [(number, *split_slice(uri)) for number, uri in enumerate(uris)]
         try:
             with opened_files(store, numbered[0][1]) as read:
                 for file, rows in groupby(numbered, key=lambda row: row[1]):
@@ -106,7 +106,7 @@ class Reading:
             yield from ((number, error) for number, _, _ in numbered)
 
     def _of_file(
-        self, read: Callable[[str], bytes], file: str, wanted: list[tuple[int, Part]]
+        self, read: Callable[[str], bytes], file: str, wanted: list[tuple[int, Slice]]
     ) -> Iterator[tuple[int, Image.Image | ImageError]]:
         try:
             decode = self._decoder(read(file), wanted[0][1].kind)
@@ -121,7 +121,7 @@ class Reading:
                 found = _as_image_error(error)
             yield number, found
 
-    def _decoder(self, data: bytes, kind: str) -> Callable[[Part], Image.Image]:
+    def _decoder(self, data: bytes, kind: str) -> Callable[[Slice], Image.Image]:
         """What makes the images of one file; a volume or a DICOM file is parsed here, once."""
         if kind == "frame":
             dicom = Dicom(data, max_pixels=self.max_pixels, window=self.window)
@@ -137,7 +137,11 @@ def _as_image_error(error: ImageError | MemoryError) -> ImageError:
 
 
 def map_images(
-    reading: Reading, store: Images, uris: Sequence[str], use: Callable[[Image.Image | ImageError], T], readers: int
+    reading: Reading,
+    store: ImageSource,
+    uris: Sequence[str],
+    use: Callable[[Image.Image | ImageError], T],
+    readers: int,
 ) -> list[T]:
     """`use` of each image, or of why there is none, in the order of the uris. Files are read once, `readers` at a time;
     of each one image is held in full size."""
@@ -157,5 +161,5 @@ def by_file(uris: Sequence[str]) -> dict[str, list[int]]:
     """File or archive -> positions of its uris, in order of first appearance."""
     groups: dict[str, list[int]] = {}
     for position, uri in enumerate(uris):
-        groups.setdefault(outer_file(split_part(uri)[0]), []).append(position)
+        groups.setdefault(outer_file(split_slice(uri)[0]), []).append(position)
     return groups

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from medsae_ray.core.artifacts.artifact import Receipt
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.images.archives import outer_file
-from medsae_ray.core.images.reader import split_part
+from medsae_ray.core.images.reader import split_slice
 
 MISSING = "missing"
 ENOUGH = 32
@@ -36,7 +36,7 @@ def counted(not_ok: Mapping[str, int], of: int, reasons: int | None = None, noun
 
 def advice(uris: Sequence[str], folder: Store) -> str:
     """What looks wrong with paths below `folder`, none of which is there."""
-    files = [outer_file(split_part(uri)[0]) for uri in uris]
+    files = [outer_file(split_slice(uri)[0]) for uri in uris]
     backslashes = sum("\\" in file for file in files)
     absolute = sum(file.startswith("/") for file in files)
     if backslashes:

@@ -79,7 +79,7 @@ def directions(sae: SAE) -> Floats:
     return (sae.unwhiten(sae.W_dec) / sae.scale).detach().cpu().double().numpy()
 
 
-class Best(NamedTuple):
+class BestTerms(NamedTuple):
     """The best term of each of F features, held against the null."""
 
     term_FR: np.ndarray
@@ -92,7 +92,7 @@ class Best(NamedTuple):
     """False discovery rate over the features (Benjamini & Hochberg 1995)."""
 
 
-def best_terms(direction_FD: Floats, t_VD: Floats, null_KD: Floats) -> Best:
+def best_terms(direction_FD: Floats, t_VD: Floats, null_KD: Floats) -> BestTerms:
     """All arguments are unit rows. A null direction has its best of all V terms, too, so that V needs no correction."""
     cosine_FV = direction_FD @ t_VD.T
     term_FR = np.argsort(-cosine_FV, axis=1, kind="stable")[:, : 1 + RUNNERS_UP]
@@ -101,7 +101,7 @@ def best_terms(direction_FD: Floats, t_VD: Floats, null_KD: Floats) -> Best:
     p_F = exceedance(cosine_FR[:, 0], null_K)
     spread = max(float(null_K.std()), np.finfo(np.float64).tiny)
     q_F = stats.false_discovery_control(p_F) if len(p_F) else p_F
-    return Best(term_FR, cosine_FR, (cosine_FR[:, 0] - null_K.mean()) / spread, q_F)
+    return BestTerms(term_FR, cosine_FR, (cosine_FR[:, 0] - null_K.mean()) / spread, q_F)
 
 
 def exceedance(value_N: Floats, null_K: Floats) -> Floats:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 from medsae_ray.core.naming.attempts import NamingRules, Reply, Tried, until_named
-from medsae_ray.core.naming.engine import Asked, Engine, Usage, YesNo, total
+from medsae_ray.core.naming.engine import Engine, ImageAnswers, Usage, YesNo, total
 from medsae_ray.core.naming.failures import Failures
 from medsae_ray.core.naming.ledger import Ledger
 from medsae_ray.core.naming.pictures import Pictures
@@ -65,7 +65,7 @@ async def addresses(
 
 
 async def detect(
-    engine: Engine, plan: Plan, pictures: Pictures, ledger: Ledger, limit: int, step: Callable[[Asked], None]
+    engine: Engine, plan: Plan, pictures: Pictures, ledger: Ledger, limit: int, step: Callable[[ImageAnswers], None]
 ) -> Usage:
     """Ask all open questions of a plan, image by image; `step` hears what was answered about each.
 
@@ -74,7 +74,7 @@ async def detect(
     spent: list[Usage] = []
     failures = Failures("questions", plan.needed, plan.needed - len(plan))
 
-    async def ask(item: ImageQuestions) -> Asked:
+    async def ask(item: ImageQuestions) -> ImageAnswers:
         image = await asyncio.to_thread(pictures.png, item.image_id)
         assert image is not None, "a plan holds readable images only"
         asked = await engine.ask(image, [question(*concept) for concept in item.concepts])
@@ -85,7 +85,7 @@ async def detect(
         await asyncio.to_thread(ledger.append, rows)
         return asked
 
-    def done(asked: Asked) -> None:
+    def done(asked: ImageAnswers) -> None:
         spent.append(asked.usage)
         step(asked)
         failures.add(_failed(answer) for answer in asked.answers)
@@ -98,7 +98,7 @@ def _failed(answer: YesNo) -> str | None:
     return answer.failed or ("p(yes) is not a number" if answer.p_yes != answer.p_yes else None)
 
 
-class Groups(NamedTuple):
+class NamingGroups(NamedTuple):
     """The images that one feature is named from."""
 
     feature: int
@@ -117,7 +117,7 @@ class Named(NamedTuple):
 
 
 async def name_feature(
-    engine: Engine, groups: Groups, pictures: Pictures, ledger: Ledger, known: dict[str, Any], rules: NamingRules
+    engine: Engine, groups: NamingGroups, pictures: Pictures, ledger: Ledger, known: dict[str, Any], rules: NamingRules
 ) -> Named:
     """Ask for a name until an answer fits the schema; `known` holds rows of the ledger by address."""
     a, b = [await _pngs(pictures, group) for group in (groups.group_a, groups.group_b)]

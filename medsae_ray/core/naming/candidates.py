@@ -18,14 +18,14 @@ from medsae_ray.errors import ArtifactError
 SUFFICIENT, INSUFFICIENT = "ok", "insufficient_support"
 
 
-class Active(NamedTuple):
+class ActiveRows(NamedTuple):
     """Where one feature is not 0: places among the candidates, ascending, and values."""
 
     place_A: Ints
     value_A: Floats
 
 
-class Sample(NamedTuple):
+class ImageSample(NamedTuple):
     """Images chosen for one feature, each of another patient; none if the support is insufficient."""
 
     feature: int
@@ -53,8 +53,8 @@ class Sample(NamedTuple):
         return (self.value_n > 0).astype(np.float64)
 
 
-def unsupported(feature: int, active: int, inactive: int, faint: int = 0) -> Sample:
-    return Sample(feature, INSUFFICIENT, np.zeros(0, np.int64), [], np.zeros(0), active, inactive, faint=faint)
+def unsupported(feature: int, active: int, inactive: int, faint: int = 0) -> ImageSample:
+    return ImageSample(feature, INSUFFICIENT, np.zeros(0, np.int64), [], np.zeros(0), active, inactive, faint=faint)
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,9 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.row_N)
 
-    def active(self, feature: int) -> Active:
+    def active(self, feature: int) -> ActiveRows:
         cells = slice(self.x_NF.indptr[feature], self.x_NF.indptr[feature + 1])
-        return Active(self.x_NF.indices[cells].astype(np.int64), self.x_NF.data[cells].astype(np.float64))
+        return ActiveRows(self.x_NF.indices[cells].astype(np.int64), self.x_NF.data[cells].astype(np.float64))
 
     def distances(self, from_A: Ints, to_C: Ints) -> np.ndarray:
         """Squared Euclidean distances [A, C]: the geometry that the SAE was trained in.

@@ -17,7 +17,7 @@ import numpy as np
 
 from medsae_ray.core.analysis.auroc import auroc
 from medsae_ray.core.analysis.values import Floats
-from medsae_ray.core.naming.plan import Concept, plain, random_names
+from medsae_ray.core.naming.plan import Concept, normalised_name, random_names
 from medsae_ray.core.naming.prompts import CONTROL_NAME
 from medsae_ray.core.naming.vocabulary import CHEST
 
@@ -68,9 +68,9 @@ def controls_of(
         for concept in candidates:
             if len(chosen) >= most:
                 return
-            taken = {plain(c.name) for c in chosen}
+            taken = {normalised_name(c.name) for c in chosen}
             alike = stems(concept.name) & barred or _labels_in(concept.name, rules) & kin
-            if not alike and plain(concept.name) not in taken:
+            if not alike and normalised_name(concept.name) not in taken:
                 chosen.append(concept)
 
     take(random_names(concept_of, feature, rules.seed, rules.random + CONTROLS), rules.random)
@@ -103,7 +103,7 @@ def fitting_labels(y_nL: Floats, active_n: Floats, labels: Sequence[str]) -> fro
 @lru_cache(100_000)
 def stems(text: str) -> frozenset[str]:
     """The beginnings of a text's words but for little ones; of a text with nothing else, these."""
-    words = plain(text).split()
+    words = normalised_name(text).split()
     return frozenset(word[:STEM] for word in words if word not in _PLAIN_WORDS) or frozenset(words)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from medsae_ray.core.naming.prompts import Part
+from medsae_ray.core.naming.prompts import Content
 
 ONLINE, BATCH = 0, 10
 """Priorities of requests; the smaller goes first."""
@@ -39,7 +39,7 @@ class YesNo(NamedTuple):
     """Why there is no answer."""
 
 
-class Asked(NamedTuple):
+class ImageAnswers(NamedTuple):
     """The answers to questions about one image, in their order."""
 
     answers: list[YesNo]
@@ -49,7 +49,7 @@ class Asked(NamedTuple):
 class Writing(NamedTuple):
     """A request for one free answer."""
 
-    parts: list[Part]
+    parts: list[Content]
     schema: dict[str, Any]
     """JSON schema that the answer has to fit."""
     seed: int
@@ -84,7 +84,7 @@ class Engine(Protocol):
     def identity(self) -> str:
         """Model and revision or content hash: part of every answer's address."""
 
-    async def ask(self, image: bytes, questions: list[str], priority: int = BATCH) -> Asked:
+    async def ask(self, image: bytes, questions: list[str], priority: int = BATCH) -> ImageAnswers:
         """p(yes) of each question about one image. The first goes alone, so that the rest find its prefix computed."""
 
     async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:

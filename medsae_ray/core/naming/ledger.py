@@ -22,7 +22,7 @@ from medsae_ray.errors import ArtifactError
 _NAME = re.compile(r"rows-([0-9a-f]{32})\.parquet")
 
 
-def answers() -> pa.Schema:
+def answers_schema() -> pa.Schema:
     """One row per yes/no question. `failed` says why there is no answer; `p_yes` and `mass` are null then."""
     required = [pa.field(name, pa.string(), nullable=False) for name in ("address", "image_id", "name")]
     optional = [("definition", pa.string()), ("p_yes", pa.float64()), ("mass", pa.float64()), ("failed", pa.string())]

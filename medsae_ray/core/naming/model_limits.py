@@ -14,7 +14,7 @@ _TEXT_PARTS = ("text_config", "llm_config", "language_config")
 """Where models of text and images keep the settings of their text half."""
 
 
-class Limits(NamedTuple):
+class ModelLimits(NamedTuple):
     """None is what the file does not say."""
 
     length: int | None
@@ -25,10 +25,10 @@ class Limits(NamedTuple):
     """Tokens of one image."""
 
 
-UNKNOWN = Limits(None, None, None)
+UNKNOWN = ModelLimits(None, None, None)
 
 
-def limits_of(model: str, revision: str | None = None, fetch: bool = False) -> Limits:
+def limits_of(model: str, revision: str | None = None, fetch: bool = False) -> ModelLimits:
     """The limits of a folder, or of an id on Hugging Face if its config.json is on this machine.
 
     With `fetch` it may be downloaded. Whatever cannot be read is not known.
@@ -40,7 +40,7 @@ def limits_of(model: str, revision: str | None = None, fetch: bool = False) -> L
         return UNKNOWN
 
 
-def read_limits(config: object) -> Limits:
+def read_limits(config: object) -> ModelLimits:
     """The limits in a config.json."""
     if not isinstance(config, dict):
         return UNKNOWN
@@ -49,7 +49,7 @@ def read_limits(config: object) -> Limits:
     length = min(lengths, default=None)
     stretch = 1.0 if "gemma3" in str(config.get("model_type")) else _stretch(text)
     longest = None if length is None else max(int(length * stretch), _positive(text.get("model_max_length")) or 0)
-    return Limits(length, longest, _positive(config.get("mm_tokens_per_image")))
+    return ModelLimits(length, longest, _positive(config.get("mm_tokens_per_image")))
 
 
 def _config_file(model: str, revision: str | None, fetch: bool) -> Path | None:

@@ -15,8 +15,8 @@ import httpx
 from medsae_ray.core.naming.engine import (
     BATCH,
     FAILED,
-    Asked,
     Clock,
+    ImageAnswers,
     Usage,
     Writing,
     Written,
@@ -25,9 +25,9 @@ from medsae_ray.core.naming.engine import (
     total,
     yes_no,
 )
-from medsae_ray.core.naming.prompts import DETECTION, Part
+from medsae_ray.core.naming.prompts import DETECTION, Content
 from medsae_ray.core.naming.server_choice import (
-    Choice,
+    ServerReply,
     fewer_logprobs,
     has_choice,
     read_choice,
@@ -102,7 +102,7 @@ class OpenAiEngine:
         root = models[self.model]
         self.identity = f"{self.model}:{root.rstrip('/').rpartition('/')[2]}" if root else self.model
 
-    async def ask(self, image: bytes, questions: list[str], priority: int = BATCH) -> Asked:
+    async def ask(self, image: bytes, questions: list[str], priority: int = BATCH) -> ImageAnswers:
         """The first question goes alone, so that a server with a prefix cache has the image when the others come.
 
         OpenAI's API knows no priority. Raises EngineError where the server gives no log-probabilities.
@@ -110,7 +110,7 @@ class OpenAiEngine:
         first = [await self._answer([DETECTION, image, text]) for text in questions[:1]]
         rest = await asyncio.gather(*(self._answer([DETECTION, image, text]) for text in questions[1:]))
         answers = first + rest
-        return Asked([answer for answer, _ in answers], total(usage for _, usage in answers))
+        return ImageAnswers([answer for answer, _ in answers], total(usage for _, usage in answers))
 
     async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:
         form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": writing.schema, "strict": True}}
@@ -134,12 +134,12 @@ class OpenAiEngine:
             return reply.status or 502, {"error": {"message": reply.why}}
         return 502, {"error": {"message": "the reply has no answer"}}
 
-    async def _answer(self, parts: list[Part]) -> tuple[YesNo, Usage]:
+    async def _answer(self, parts: list[Content]) -> tuple[YesNo, Usage]:
         while True:
             asked = self.top_logprobs
             options = {"temperature": 0, "max_tokens": 1, "logprobs": True, "top_logprobs": asked}
             reply, usage = await self._chat(parts, options)
-            if isinstance(reply, Choice):
+            if isinstance(reply, ServerReply):
                 return self._yes_no(reply), usage
             fewer = fewer_logprobs(reply.why, asked) if 400 <= reply.status < 500 else None
             if fewer is None:
@@ -148,7 +148,7 @@ class OpenAiEngine:
                 raise self._no_logprobs(reply.why)
             self.top_logprobs = min(self.top_logprobs, fewer)
 
-    def _yes_no(self, choice: Choice) -> YesNo:
+    def _yes_no(self, choice: ServerReply) -> YesNo:
         if choice.likely:
             self._gives_logprobs = True
             return yes_no(choice.likely)
@@ -156,7 +156,7 @@ class OpenAiEngine:
             raise self._no_logprobs(choice.lacks)
         return FAILED._replace(failed=choice.lacks or "the answer is empty")
 
-    async def _chat(self, parts: list[Part], options: dict[str, Any]) -> tuple[Choice | Refused, Usage]:
+    async def _chat(self, parts: list[Content], options: dict[str, Any]) -> tuple[ServerReply | Refused, Usage]:
         """The first choice, or the reason why there is none."""
         messages = [{"role": "user", "content": [_content(part) for part in parts]}]
         body = {"model": self.model, "messages": messages, **options}
@@ -241,7 +241,7 @@ def _some(models: dict[str, str | None], wanted: str) -> str:
     return f"{[said_by(name)[:80] for name in names[:10]]}{more}"
 
 
-def _content(part: Part) -> dict[str, Any]:
+def _content(part: Content) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
     kind = "jpeg" if part.startswith(b"\xff\xd8") else "png"

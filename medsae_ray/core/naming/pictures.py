@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from PIL import Image
 
-from medsae_ray.core.artifacts.store import Images
+from medsae_ray.core.artifacts.store import ImageSource
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.errors import ImageError
 
@@ -19,13 +19,13 @@ BLANK = "blank"
 class Pictures:
     """The images of a manifest, as PNG of at most `side` pixels."""
 
-    store: Images
+    store: ImageSource
     uri_of: dict[str, str]
     side: int
     reading: Reading
 
     @classmethod
-    def of(cls, manifest: pa.Table, store: Images, side: int, reading: Reading) -> "Pictures":
+    def of(cls, manifest: pa.Table, store: ImageSource, side: int, reading: Reading) -> "Pictures":
         uri_of = dict(zip(manifest["image_id"].to_pylist(), manifest["uri"].to_pylist(), strict=True))
         return cls(store, uri_of, side, reading)
 

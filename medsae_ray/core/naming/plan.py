@@ -140,18 +140,22 @@ def random_names(concept_of: Mapping[int, Concept], feature: int, seed: int, cou
 
     Names that differ in case or punctuation only are the same. Fewer come back if there are not so many.
     """
-    used = {plain(concept_of[feature].name), plain(CONTROL_NAME)} if feature in concept_of else {plain(CONTROL_NAME)}
+    used = (
+        {normalised_name(concept_of[feature].name), normalised_name(CONTROL_NAME)}
+        if feature in concept_of
+        else {normalised_name(CONTROL_NAME)}
+    )
     others = sorted(set(concept_of.values()), key=lambda c: (c.name, c.definition or ""))
     chosen: list[Concept] = []
     for place in np.random.default_rng([seed, feature, 2]).permutation(len(others)):
         if len(chosen) == count:
             break
-        if (name := plain(others[place].name)) not in used:
+        if (name := normalised_name(others[place].name)) not in used:
             used.add(name)
             chosen.append(others[place])
     return chosen
 
 
-def plain(name: str) -> str:
+def normalised_name(name: str) -> str:
     """`name` in lower case, its words separated by single spaces, for comparison."""
     return " ".join("".join(c if c.isalnum() else " " for c in name.casefold()).split())

@@ -7,7 +7,7 @@ computes it once: the instruction, and in detection the image too, which all que
 import hashlib
 import json
 
-Part = str | bytes
+Content = str | bytes
 """Text, or an encoded image (PNG or JPEG)."""
 
 NAMING = (
@@ -40,7 +40,7 @@ CONTROL_NAME = "chest radiograph"
 """The trivial name: true of every image, so it tells none from another."""
 
 
-def naming_message(group_a: list[bytes], group_b: list[bytes]) -> list[Part]:
+def naming_message(group_a: list[bytes], group_b: list[bytes]) -> list[Content]:
     """The message that asks for a name: instruction, group A, group B, request."""
     return [NAMING, GROUP_A, *group_a, GROUP_B, *group_b, NAMING_END]
 
@@ -51,7 +51,7 @@ def question(name: str, definition: str | None = None) -> str:
     return f"Is the following visible? {concept}. Yes or no?"
 
 
-def detection_message(image: bytes, name: str, definition: str | None = None) -> list[Part]:
+def detection_message(image: bytes, name: str, definition: str | None = None) -> list[Content]:
     """The message that asks whether a name is visible: instruction, image, question."""
     return [DETECTION, image, question(name, definition)]
 

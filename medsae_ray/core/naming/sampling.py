@@ -17,7 +17,7 @@ import numpy as np
 from numpy.random import Generator
 
 from medsae_ray.core.analysis.values import Bools, Floats, Ints
-from medsae_ray.core.naming.candidates import SUFFICIENT, Active, Candidates, Sample, unsupported
+from medsae_ray.core.naming.candidates import SUFFICIENT, ActiveRows, Candidates, ImageSample, unsupported
 from medsae_ray.errors import ArtifactError
 
 BINS = 5
@@ -67,7 +67,7 @@ CHECK = DetectionDesign(positives=25, negatives=25, pool=200, support=8)
 """Names are first tried on so many images of the split that they were written from."""
 
 
-def naming_sample(images: Candidates, feature: int, seed: int, design: NamingDesign | None = None) -> Sample:
+def naming_sample(images: Candidates, feature: int, seed: int, design: NamingDesign | None = None) -> ImageSample:
     """Group A and group B for one feature.
 
     Images on which it is faint are in neither. Top: of the strongest images (one per patient), the strongest and then
@@ -90,10 +90,10 @@ def naming_sample(images: Candidates, feature: int, seed: int, design: NamingDes
     group_b = images.claim_neighbours(group_a, np.flatnonzero(free_N), design.contrasts)
     roles = ["top"] * design.top + ["middle"] * design.middle + ["contrast"] * len(group_b)
     places = np.concatenate([group_a, group_b])
-    return Sample(feature, SUFFICIENT, images.row_N[places], roles, _values(active, places), n, inactive)
+    return ImageSample(feature, SUFFICIENT, images.row_N[places], roles, _values(active, places), n, inactive)
 
 
-def detection_sample(images: Candidates, feature: int, seed: int, design: DetectionDesign | None = None) -> Sample:
+def detection_sample(images: Candidates, feature: int, seed: int, design: DetectionDesign | None = None) -> ImageSample:
     """Positives and negatives for one feature, from the shared pool and, where it lacks images, from outside it.
 
     Within the pool images are drawn at random for each feature; from outside they come in one order that all features
@@ -103,7 +103,7 @@ def detection_sample(images: Candidates, feature: int, seed: int, design: Detect
     return _test_sample(images, feature, free_N, design or DetectionDesign(), (seed, feature, _DETECTION))
 
 
-def check_sample(images: Candidates, feature: int, seed: int, free_N: Bools, faint: float = 0.0) -> Sample:
+def check_sample(images: Candidates, feature: int, seed: int, free_N: Bools, faint: float = 0.0) -> ImageSample:
     """As `detection_sample`, but few images, and of the split that names are written from: `free_N` says which of them
     belong to patients whom the name was not written from."""
     return _test_sample(images, feature, free_N, CHECK._replace(faint=faint), (seed, feature, _CHECK))
@@ -111,7 +111,7 @@ def check_sample(images: Candidates, feature: int, seed: int, free_N: Bools, fai
 
 def _test_sample(
     images: Candidates, feature: int, free_N: Bools, design: DetectionDesign, stream: tuple[int, int, int]
-) -> Sample:
+) -> ImageSample:
     if images.patients < len(images):
         raise ArtifactError("detection needs one image per patient: its intervals assume independent images")
     rng, lit = np.random.default_rng(stream), images.active(feature)
@@ -127,7 +127,7 @@ def _test_sample(
     negatives = _Negatives(images, design.pool, silent_N)
     drawn += negatives.draw(anchors, design.negatives)
     places = np.array([place for _, place in drawn], dtype=np.int64)
-    return Sample(
+    return ImageSample(
         feature,
         SUFFICIENT,
         images.row_N[places],
@@ -200,7 +200,7 @@ def _next(images: Candidates, among: Ints, count: int) -> Ints:
     return among[np.argsort(images.order_N[among])][:count] if count > 0 else among[:0]
 
 
-def _bins(images: Candidates, active: Active, design: DetectionDesign, rng: Generator) -> list[Ints]:
+def _bins(images: Candidates, active: ActiveRows, design: DetectionDesign, rng: Generator) -> list[Ints]:
     """Positives of each of the equal-count bins, weakest bin first."""
     ascending = active.place_A[np.argsort(active.value_A, kind="stable")]
     counts = [len(part) for part in np.array_split(np.arange(design.positives), BINS)]
@@ -208,25 +208,25 @@ def _bins(images: Candidates, active: Active, design: DetectionDesign, rng: Gene
     return [_draw(images, np.sort(members), count, design.pool, rng) for members, count in bins]
 
 
-def _clear(active: Active, faint: float) -> Active:
+def _clear(active: ActiveRows, faint: float) -> ActiveRows:
     """The images on which the feature is not faint."""
     if not len(active.value_A) or not faint:
         return active
     kept_A = active.value_A >= faint * np.quantile(active.value_A, STRENGTH)
-    return Active(active.place_A[kept_A], active.value_A[kept_A])
+    return ActiveRows(active.place_A[kept_A], active.value_A[kept_A])
 
 
-def _among(active: Active, free_N: Bools) -> Active:
+def _among(active: ActiveRows, free_N: Bools) -> ActiveRows:
     free_A = free_N[active.place_A]
-    return Active(active.place_A[free_A], active.value_A[free_A])
+    return ActiveRows(active.place_A[free_A], active.value_A[free_A])
 
 
-def _strongest(images: Candidates, active: Active) -> Active:
+def _strongest(images: Candidates, active: ActiveRows) -> ActiveRows:
     """The strongest image of each patient, strongest first."""
     order = np.argsort(-active.value_A, kind="stable")
     _, first = np.unique(images.patient_N[active.place_A[order]], return_index=True)
     order = order[np.sort(first)]
-    return Active(active.place_A[order], active.value_A[order])
+    return ActiveRows(active.place_A[order], active.value_A[order])
 
 
 def _top_count(n: int, top: int) -> int:
@@ -253,13 +253,13 @@ def _middle(strongest: Ints, taken: Ints, count: int, rng: Generator) -> Ints:
     return np.concatenate([chosen, rest[: count - len(chosen)]])
 
 
-def _inactive(images: Candidates, active: Active) -> Bools:
+def _inactive(images: Candidates, active: ActiveRows) -> Bools:
     inactive_N = np.ones(len(images), dtype=bool)
     inactive_N[active.place_A] = False
     return inactive_N
 
 
-def _values(active: Active, places: Ints) -> Floats:
+def _values(active: ActiveRows, places: Ints) -> Floats:
     """Activations at `places`, 0 where the feature is not active."""
     if not len(active.place_A):
         return np.zeros(len(places))

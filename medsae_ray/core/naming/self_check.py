@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from medsae_ray.core.naming.plan import TRIVIAL, Concept, plain
+from medsae_ray.core.naming.plan import TRIVIAL, Concept, normalised_name
 from medsae_ray.core.naming.prompts import NAME_WORDS
 from medsae_ray.core.naming.scores import Score
 
@@ -34,7 +34,7 @@ class SelfCheck(NamedTuple):
         return self.n_pos + self.n_neg
 
 
-class Choice(NamedTuple):
+class ChosenName(NamedTuple):
     """The best of a feature's names."""
 
     place: int
@@ -58,11 +58,11 @@ class Choice(NamedTuple):
 def names_to_try(name: Concept, alternatives: Sequence[str]) -> list[Concept]:
     """The name, then the model's other names that are names: distinct, none of them true of every image, none longer
     than a name may be."""
-    concepts, used = [name], {plain(name.name), plain(TRIVIAL.name), ""}
+    concepts, used = [name], {normalised_name(name.name), normalised_name(TRIVIAL.name), ""}
     for other in alternatives:
-        if plain(other) not in used and len(other.split()) <= NAME_WORDS:
+        if normalised_name(other) not in used and len(other.split()) <= NAME_WORDS:
             concepts.append(Concept(other))
-        used.add(plain(other))
+        used.add(normalised_name(other))
     return concepts
 
 
@@ -74,10 +74,10 @@ def self_check(score: Score) -> SelfCheck | None:
     return SelfCheck(score.area.auc, score.p, score.n_pos, score.n_neg)
 
 
-def choose(checks: Sequence[SelfCheck | None]) -> Choice | None:
+def choose(checks: Sequence[SelfCheck | None]) -> ChosenName | None:
     """The name of the largest AUROC, the earlier of equal ones; None where nothing is known of the first."""
     if checks[0] is None:
         return None
     known = [(-1.0 if check is None or math.isnan(check.auroc) else check.auroc) for check in checks]
     place = max(range(len(checks)), key=lambda i: (known[i], -i))
-    return Choice(place, checks[place] or checks[0], len(checks))
+    return ChosenName(place, checks[place] or checks[0], len(checks))

@@ -18,7 +18,7 @@ FEWEST = 2
 """Likely tokens that a yes and a no need."""
 
 
-class Choice(NamedTuple):
+class ServerReply(NamedTuple):
     """The first answer of a reply."""
 
     text: str | None
@@ -31,7 +31,7 @@ class Choice(NamedTuple):
     """What of the log-probabilities is missing; None also where there is no token to have any."""
 
 
-def read_choice(body: object) -> Choice | Refused:
+def read_choice(body: object) -> ServerReply | Refused:
     """The first choice of a reply of the chat API, or why there is no answer in it."""
     if not isinstance(body, dict) or not has_choice(body):
         choices = body.get("choices") if isinstance(body, dict) else None
@@ -45,7 +45,7 @@ def read_choice(body: object) -> Choice | Refused:
     if isinstance(message.get("refusal"), str) and message["refusal"]:
         return Refused(f"the model refuses: {said_by(message['refusal'])}")
     likely, lacks = _likely(choice.get("logprobs"))
-    return Choice(_text(message.get("content")), finish, likely, lacks)
+    return ServerReply(_text(message.get("content")), finish, likely, lacks)
 
 
 def has_choice(body: dict[str, Any]) -> bool:

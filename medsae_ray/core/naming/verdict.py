@@ -94,7 +94,7 @@ class Untested(NamedTuple):
     reason: str | None = None
 
 
-class Judged(NamedTuple):
+class JudgedName(NamedTuple):
     verdict: str
     q: float
     """False discovery rate over all names of the source (Benjamini & Hochberg 1995), of the larger of two p: that of
@@ -133,7 +133,7 @@ class PaperCount(NamedTuple):
     """If every answer were a coin toss: exact binomial."""
 
 
-def judge(trials: Sequence[Trial]) -> list[Judged]:
+def judge(trials: Sequence[Trial]) -> list[JudgedName]:
     """Verdicts of all names of one source, which share one false discovery rate.
 
     A name has to beat every one of its controls, so the largest of its p is one of all of them together and needs no
@@ -144,16 +144,16 @@ def judge(trials: Sequence[Trial]) -> list[Judged]:
     return [_judged(t, h, float(q)) for t, h, q in zip(trials, held, q_n, strict=True)]
 
 
-def _held(t: Trial) -> Judged:
+def _held(t: Trial) -> JudgedName:
     """A trial against the control that it is least sure to beat."""
     beaten = [(p, name, score) for name, score in t.rivals if (p := beats(t.score, score)) == p]
     if not beaten:
-        return Judged(REJECTED, math.nan)
+        return JudgedName(REJECTED, math.nan)
     p, name, rival = max(beaten, key=lambda item: (item[0], folded(item[2].area.auc)))
-    return Judged(REJECTED, math.nan, name or None, folded(rival.area.auc), p)
+    return JudgedName(REJECTED, math.nan, name or None, folded(rival.area.auc), p)
 
 
-def _judged(t: Trial, held: Judged, q: float) -> Judged:
+def _judged(t: Trial, held: JudgedName, q: float) -> JudgedName:
     held = held._replace(q=q)
     if max(t.score.failed, t.score.no_mass) > FAILED_SHARE * (t.score.n_pos + t.score.n_neg):
         return held._replace(verdict=UNTESTED, reason=_unanswered(t.score))
@@ -172,7 +172,7 @@ def _unanswered(score: Score) -> str:
     return f"{score.failed} of {n} questions have no answer"
 
 
-def _against(t: Trial, held: Judged) -> str | None:
+def _against(t: Trial, held: JudgedName) -> str | None:
     """The first condition of a verified name that is not met; None if all are. What is not known (NaN) bars nothing."""
     area, best = t.score.area, held.control_auroc
     if not area.low > LEAST_LOW:
@@ -277,7 +277,7 @@ def _with_name(t: Trial, j: int) -> Trial:
     )
 
 
-def _row(t: Trial, judged: Judged) -> dict[str, Any]:
+def _row(t: Trial, judged: JudgedName) -> dict[str, Any]:
     s, areas = t.score, [null.area.auc for null in t.nulls if not np.isnan(null.area.auc)]
     null_mean = _mean(areas)
     return {

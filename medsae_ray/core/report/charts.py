@@ -116,7 +116,7 @@ def _power(x: float, y: float, exponent: int) -> Markup:
     return text("tick mid", x, y, content)
 
 
-class Correlation(NamedTuple):
+class LabelCorrelation(NamedTuple):
     """The correlation of a feature with one label, with its 95 % interval."""
 
     label: str
@@ -125,7 +125,7 @@ class Correlation(NamedTuple):
     high: float
 
 
-def correlations(rows: Sequence[Correlation], limit: float, width: float = 400, row: float = 17) -> Markup:
+def correlations(rows: Sequence[LabelCorrelation], limit: float, width: float = 400, row: float = 17) -> Markup:
     """One row per label on the axis -limit to limit: a bar from zero to r, with its interval as a whisker."""
     left, right, bottom = 146, width - 46, len(rows) * row + 2
     x = linear(-limit, limit, left, right)

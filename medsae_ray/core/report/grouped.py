@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 Row = dict[str, Any]  # one row of the atlas
 
 
-class Shown(NamedTuple):
+class ShownRows(NamedTuple):
     """What is left of ranked rows."""
 
     rows: list[Row]
@@ -19,7 +19,7 @@ class Shown(NamedTuple):
         return {f: card for card in carded for f in (card, *self.stands_for.get(card, ()))}
 
 
-def one_of_each(rows: Sequence[Row], groups: Sequence[Sequence[int]], wanted: Collection[int]) -> Shown:
+def one_of_each(rows: Sequence[Row], groups: Sequence[Sequence[int]], wanted: Collection[int]) -> ShownRows:
     """Of each group the first row that is `wanted`, or else the first."""
     group_of = {feature: number for number, group in enumerate(groups) for feature in group}
     chosen: dict[int, Row] = {}
@@ -36,4 +36,4 @@ def one_of_each(rows: Sequence[Row], groups: Sequence[Sequence[int]], wanted: Co
         for number, group in enumerate(groups)
         if number in chosen
     }
-    return Shown(kept, copies)
+    return ShownRows(kept, copies)

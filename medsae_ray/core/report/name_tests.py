@@ -32,7 +32,7 @@ ROLES = {
 LONGEST_EVIDENCE = 3000
 
 
-class Evidence(NamedTuple):
+class NameEvidence(NamedTuple):
     """What a source says for its name: the lists of a reply, or else its text as it is."""
 
     per_image: list[str]
@@ -52,7 +52,7 @@ class NameTest(NamedTuple):
     """Of `schema.names()`."""
     score: dict[str, Any]
     """Of `verdict.scores()`; empty if there is none."""
-    evidence: Evidence
+    evidence: NameEvidence
     roc: Markup
     strip: Markup
     controls: Markup
@@ -96,15 +96,15 @@ def _test(row: dict[str, Any], score: dict[str, Any], answers: Answers | None) -
     )
 
 
-def read_evidence(text: str) -> Evidence:
+def read_evidence(text: str) -> NameEvidence:
     """A reply's lists without any character that does not print; another text as it is, if long only its beginning."""
     try:
         reply = json.loads(text)
     except (ValueError, RecursionError):
         reply = None
     if not isinstance(reply, dict):
-        return Evidence([], [], [], shorten(one_line(text), LONGEST_EVIDENCE))
-    return Evidence(_lines(reply, "per_image"), _lines(reply, "shared_in_a"), _lines(reply, "absent_in_b"), "")
+        return NameEvidence([], [], [], shorten(one_line(text), LONGEST_EVIDENCE))
+    return NameEvidence(_lines(reply, "per_image"), _lines(reply, "shared_in_a"), _lines(reply, "absent_in_b"), "")
 
 
 def _lines(reply: dict[str, Any], key: str) -> list[str]:

@@ -17,7 +17,7 @@ from medsae_ray.core.analysis.patch_maps import Pair, PatchMap
 from medsae_ray.core.analysis.units import HISTOGRAM_LOG2
 from medsae_ray.core.artifacts.schema import HISTOGRAM_BINS
 from medsae_ray.core.report.charts import (
-    Correlation,
+    LabelCorrelation,
     Mark,
     Series,
     auroc_plot,
@@ -266,7 +266,7 @@ def card(
 ) -> Card:
     """The card of one feature; `limit` is the end of its correlation axis."""
     pairs = zip(data.labels, row["r"], row["r_low"], row["r_high"], strict=True)
-    by_size = sorted((Correlation(*pair) for pair in pairs), key=lambda c: -_size(c.r))[:CARD_LABELS]
+    by_size = sorted((LabelCorrelation(*pair) for pair in pairs), key=lambda c: -_size(c.r))[:CARD_LABELS]
     mark = Mark(row["auroc"], row["auroc_low"], row["auroc_high"])
     return Card(
         row=row,

@@ -88,7 +88,7 @@ class Shelf:
         return found | {"features": shown}
 
 
-class Listener(NamedTuple):
+class TextSide(NamedTuple):
     """The encoder's text half beside the SAE's directions."""
 
     encoder: Texts
@@ -106,7 +106,7 @@ class Listener(NamedTuple):
 class Library:
     """All that queries to one finished run need: the artifacts that its atlas is made of, and perhaps a text half."""
 
-    def __init__(self, artifacts: Mapping[str, Artifact], listener: Listener | None = None) -> None:
+    def __init__(self, artifacts: Mapping[str, Artifact], listener: TextSide | None = None) -> None:
         self._artifacts, self._listener = artifacts, listener
         atlas = artifacts["atlas"].table(["feature", "n_active", *SHOWN]).sort_by("feature")
         self._atlas: list[dict[str, Any]] = atlas.to_pylist()

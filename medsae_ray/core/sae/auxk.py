@@ -12,7 +12,7 @@ from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.distributed import Ranks
 from medsae_ray.core.sae.model import SAE, Dead
 from medsae_ray.core.sae.normalise import Normalisation
-from medsae_ray.core.sae.sparse_support import Encoder, Everything, Support
+from medsae_ray.core.sae.sparse_support import AffineEncoder, Everything, Support
 
 
 class WithAuxK(SAE):
@@ -39,7 +39,7 @@ class WithAuxK(SAE):
             return residual_LBD.new_zeros(())
         residual_BD = residual_LBD.reshape(-1, *x_BD.shape)[-1]
         dead_J = dead.dead_J
-        encoder = Encoder(self.W_enc[:, dead_J], None if self.b_enc is None else self.b_enc[dead_J], self.b_dec)
+        encoder = AffineEncoder(self.W_enc[:, dead_J], None if self.b_enc is None else self.b_enc[dead_J], self.b_dec)
         support = Everything(len(x_BD))
         h_BJ = support.pick(dead.h_BJ, x_BD, encoder, self.low).relu()
         values, columns = h_BJ.topk(min(self.auxk, len(dead_J)), dim=1)

@@ -12,7 +12,7 @@ from medsae_ray.core.sae.init import start
 from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.sae.normalise import Normalisation, check_finite
 from medsae_ray.core.sae.training import Ending, EpochLog, State, Training
-from medsae_ray.core.sae.training_table import Table
+from medsae_ray.core.sae.training_table import EmbeddingTable
 from medsae_ray.errors import DatasetError, RecipeError
 
 OnEpoch = Callable[[EpochLog, Callable[[], State]], None]
@@ -21,8 +21,8 @@ OnEnd = Callable[[Ending], None]
 
 def fit(
     config: SAEConfig,
-    train: Tensor | Table,
-    heldout: Tensor | Table,
+    train: Tensor | EmbeddingTable,
+    heldout: Tensor | EmbeddingTable,
     *,
     rank: int = 0,
     world: int = 1,
@@ -48,7 +48,7 @@ def fit(
     rows with NaN or Inf; ArtifactError if `resume` belongs to other settings or rows.
     """
     ranks = Ranks(rank, world)
-    train, heldout = Table.of(train), Table.of(heldout)
+    train, heldout = EmbeddingTable.of(train), EmbeddingTable.of(heldout)
     _check(config, train.x_ND, heldout.x_ND, ranks)
     if normalisation is None:
         normalisation = Normalisation.fit(train.x_ND, config.whiten, config.normalisation)

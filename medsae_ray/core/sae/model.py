@@ -16,7 +16,7 @@ from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.distributed import Ranks
 from medsae_ray.core.sae.matmul import Dtype, product_into
 from medsae_ray.core.sae.normalise import Normalisation, Normaliser
-from medsae_ray.core.sae.sparse_support import Encoder, Support
+from medsae_ray.core.sae.sparse_support import AffineEncoder, Support
 
 
 class Losses(NamedTuple):
@@ -86,7 +86,7 @@ class SAE(Normaliser, ABC):
             h_BM = self._h(x_BD)
             support = self.support(h_BM)
             dead = self._dead(h_BM, dead_J)
-        h_S = support.pick(h_BM, x_BD, Encoder(self.W_enc, self.b_enc, self.b_dec), self.low)
+        h_S = support.pick(h_BM, x_BD, AffineEncoder(self.W_enc, self.b_enc, self.b_dec), self.low)
         return self.losses(x_BD, h_S, support, dead)
 
     def losses(self, x_BD: Tensor, h_S: Tensor, support: Support, dead: "Dead | None") -> Losses:
@@ -122,7 +122,7 @@ class SAE(Normaliser, ABC):
         """h -> z in training, without gradients; with levels [L * B, M]."""
         with torch.no_grad():
             support = self.support(h_BM)
-            encoder = Encoder(self.W_enc, self.b_enc, self.b_dec)
+            encoder = AffineEncoder(self.W_enc, self.b_enc, self.b_dec)
             return support.dense(self.code(support.pick(h_BM.clone(), h_BM, encoder), support))
 
     def decoded(self, z_S: Tensor, support: Support) -> Tensor:

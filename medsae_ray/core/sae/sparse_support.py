@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from medsae_ray.core.sae.matmul import Dtype, product
 
 
-class Encoder(NamedTuple):
+class AffineEncoder(NamedTuple):
     """h = (x - b_dec) W_enc + b_enc."""
 
     W_enc: Tensor
@@ -42,7 +42,7 @@ class Support(ABC):
         """B."""
 
     @abstractmethod
-    def pick(self, h_BM: Tensor, x_BD: Tensor, encoder: Encoder, low: Dtype = None) -> Tensor:
+    def pick(self, h_BM: Tensor, x_BD: Tensor, encoder: AffineEncoder, low: Dtype = None) -> Tensor:
         """h at the entries [S], with gradients for the encoder; `h_BM` is the encoder's product, without gradients,
         and must not be used afterwards."""
 
@@ -74,7 +74,7 @@ class Everything(Support):
     def images(self) -> int:
         return self.rows
 
-    def pick(self, h_BM: Tensor, x_BD: Tensor, encoder: Encoder, low: Dtype = None) -> Tensor:
+    def pick(self, h_BM: Tensor, x_BD: Tensor, encoder: AffineEncoder, low: Dtype = None) -> Tensor:
         return torch.as_tensor(_PickAll.apply(h_BM, x_BD, *encoder, low))
 
     def decode(self, z_S: Tensor, W_MD: Tensor, low: Dtype = None) -> Tensor:
@@ -149,7 +149,7 @@ class Pairs(Support):
         order, starts = self.by_column
         return _bag(rows_A[order], starts, values_A[order], y_RD)
 
-    def pick(self, h_BM: Tensor, x_BD: Tensor, encoder: Encoder, low: Dtype = None) -> Tensor:
+    def pick(self, h_BM: Tensor, x_BD: Tensor, encoder: AffineEncoder, low: Dtype = None) -> Tensor:
         return torch.as_tensor(_PickPairs.apply(self.h_A, x_BD, *encoder, self))
 
     def decode(self, z_S: Tensor, W_MD: Tensor, low: Dtype = None) -> Tensor:

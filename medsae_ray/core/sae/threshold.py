@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medsae_ray.core.sae.distributed import Ranks
-from medsae_ray.core.sae.training_table import Table
+from medsae_ray.core.sae.training_table import EmbeddingTable
 
 ROWS = 65_536
 """Training rows that a threshold is put by, drawn by the seed if there are more. If rows have 0.5 k more or fewer
@@ -28,7 +28,7 @@ def sample(rows: int, seed: int, most: int = ROWS) -> Tensor:
     return torch.randperm(rows, generator=torch.Generator().manual_seed(seed))[:most].sort().values
 
 
-def in_blocks(table: Table, index_N: Tensor, width: int, device: torch.device) -> Iterable[Tensor]:
+def in_blocks(table: EmbeddingTable, index_N: Tensor, width: int, device: torch.device) -> Iterable[Tensor]:
     """Those rows, as many at once as are looked at at once with `width` features."""
     for index_B in index_N.split(max(1, _ENTRIES // width)):
         yield table.rows(index_B, device)

@@ -20,7 +20,7 @@ from medsae_ray.core.sae.matmul import Dtype, bfloat16_pays
 from medsae_ray.core.sae.metrics import Reconstruction, reconstruction
 from medsae_ray.core.sae.model import SAE, Losses
 from medsae_ray.core.sae.resample import resample
-from medsae_ray.core.sae.training_table import Table
+from medsae_ray.core.sae.training_table import EmbeddingTable
 from medsae_ray.errors import ArtifactError, DivergedError
 from medsae_ray.sae_rules import NEEDED
 
@@ -73,7 +73,7 @@ class Ending(NamedTuple):
     """Mean active features on the training rows that the threshold was put by; None where none is put so."""
 
 
-class Best(NamedTuple):
+class BestEpoch(NamedTuple):
     """The epoch of the lowest held-out FVU so far."""
 
     epoch: int
@@ -98,7 +98,9 @@ def row_order(config: SAEConfig, epoch: int, rows: int) -> Tensor:
 class Training:
     """What changes during training, and one epoch of change."""
 
-    def __init__(self, config: SAEConfig, sae: SAE, model: nn.Module, train: Table, heldout: Table) -> None:
+    def __init__(
+        self, config: SAEConfig, sae: SAE, model: nn.Module, train: EmbeddingTable, heldout: EmbeddingTable
+    ) -> None:
         self.config, self.sae, self.model = config, sae, model
         self.device = sae.W_dec.device
         self.train = train.on(self.device)
@@ -109,7 +111,7 @@ class Training:
         self.epoch = 0
         self.silent_M = torch.zeros(config.width, dtype=torch.int64, device=self.device)
         """Epochs since a feature last fired."""
-        self.best: Best | None = None
+        self.best: BestEpoch | None = None
         self.train_l0: float | None = None
         """At the threshold that was put by the training rows, once it is."""
         sae.low = _precision(config, sae.ranks, self.device)
@@ -161,7 +163,7 @@ class Training:
         )
         self._refuse_divergence(log)
         if self.config.patience is not None and (self.best is None or log.fvu < self.best.fvu):
-            self.best = Best(log.epoch, log.fvu, _copy(self.sae.state_dict()))
+            self.best = BestEpoch(log.epoch, log.fvu, _copy(self.sae.state_dict()))
         self._resample(~fired_M)
         return log
 
@@ -260,7 +262,7 @@ class Training:
         self.optimiser.load_state_dict(_copy(state["optimiser"]))
         self.epoch = state["epoch"]
         self.silent_M = state["silent"].to(self.device)
-        self.best = None if state["best"] is None else Best(**state["best"])
+        self.best = None if state["best"] is None else BestEpoch(**state["best"])
         # What was measured where training began holds to its end, wherever that is.
         self.sae.low = None if state["low"] is None else torch.bfloat16
 

@@ -22,7 +22,7 @@ from medsae_ray.errors import ArtifactError
 
 
 @dataclass(frozen=True)
-class Table:
+class EmbeddingTable:
     """Raw embeddings, float16 or float32. Both kinds of table give the same numbers to the last bit."""
 
     x_ND: Tensor
@@ -32,12 +32,12 @@ class Table:
     """The open file; None is a table in memory."""
 
     @classmethod
-    def of(cls, rows: "Tensor | Table") -> "Table":
+    def of(cls, rows: "Tensor | EmbeddingTable") -> "EmbeddingTable":
         """A tensor is a table in memory."""
         return cls(rows) if isinstance(rows, Tensor) else rows
 
     @classmethod
-    def open(cls, path: Path) -> "Table":
+    def open(cls, path: Path) -> "EmbeddingTable":
         """The rows of a .npy file, which has to stay as it is; ArtifactError if it holds none."""
         try:
             x_ND = np.load(path, mmap_mode="r")
@@ -49,9 +49,9 @@ class Table:
             warnings.simplefilter("ignore", UserWarning)  # it warns that nobody may write here, and nobody does
             return cls(torch.from_numpy(x_ND), path.open("rb"))
 
-    def on(self, device: torch.device) -> "Table":
+    def on(self, device: torch.device) -> "EmbeddingTable":
         """Rows in memory move to the device for good; those of a file are sent batch by batch."""
-        return self if self.file else Table(self.x_ND.to(device))
+        return self if self.file else EmbeddingTable(self.x_ND.to(device))
 
     def rows(self, index_B: Tensor, device: torch.device) -> Tensor:
         """Some rows, in any order, float32 [B, D]."""

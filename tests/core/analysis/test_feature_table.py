@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.analysis.entropy import one_dataset, shuffles
-from medsae_ray.core.analysis.feature_table import gather_tests, plain
+from medsae_ray.core.analysis.feature_table import gather_tests, to_json
 from medsae_ray.core.analysis.partial_sums import GROUP, Sums
 from medsae_ray.core.naming.label_names import label_names
 from medsae_ray.pipeline import run_recipe
@@ -146,7 +146,7 @@ def test_few_or_many_shards_give_the_same_table(space: str, tmp_path: Path) -> N
     for mine, others in zip(few.table.to_pylist(), many.table.to_pylist(), strict=True):
         for column, value in mine.items():
             same(value, others[column])
-    same(plain([*few.findings, *few.absences]), plain([*many.findings, *many.absences]))
+    same(to_json([*few.findings, *few.absences]), to_json([*many.findings, *many.absences]))
     same(few.entropy, many.entropy)
 
 
@@ -216,7 +216,7 @@ def test_a_run_in_which_all_patients_have_one_role_has_nulls_and_no_crash(split:
     manifest = made.manifest(40)
     work = feature_work(tmp_path, made, manifest=with_split(manifest, [split] * len(made.ok_N)))
     for found in both_evidence(work, made.labels).values():
-        strict_json(plain(found.findings))
+        strict_json(to_json(found.findings))
         rows = found.table.to_pylist()
         assert all((row["best_label"] is None) == (split == "detection" or row["n_active"] == 0) for row in rows)
         assert all(row["auroc"] is None for row in rows), "detection alone has no label that discovery chose"
@@ -247,7 +247,7 @@ def test_a_label_of_one_class_on_the_test_patients_has_no_auroc(tmp_path: Path) 
         finding = found.findings[0]
         assert np.isnan([finding.auroc, finding.auroc_low, finding.auroc_high]).all()
         assert finding.positives == 0 < finding.negatives and np.isfinite(finding.r)
-        assert plain(found.findings)[0]["auroc"] is None
+        assert to_json(found.findings)[0]["auroc"] is None
 
 
 def test_without_a_readable_detection_image_there_is_no_test_and_no_crash(tmp_path: Path) -> None:
@@ -256,7 +256,7 @@ def test_without_a_readable_detection_image_there_is_no_test_and_no_crash(tmp_pa
     for found in both_evidence(feature_work(tmp_path, replace(made, ok_N=split != "detection")), made.labels).values():
         assert all(row["auroc"] is None for row in found.table.to_pylist())
         assert any(row["best_label"] for row in found.table.to_pylist())
-        strict_json(plain(found.findings))
+        strict_json(to_json(found.findings))
 
 
 def test_test_images_of_groups_are_put_in_manifest_order(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medsae_ray.core.analysis.near_duplicates import FingerprintWork, Prints, duplicates, fingerprint, near_pairs
+from medsae_ray.core.analysis.near_duplicates import ImageHashes, ImageHashWork, duplicates, image_hash, near_pairs
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.rows import Rows, to_manifest
 from medsae_ray.core.images.reader import Reading
@@ -51,8 +51,8 @@ def copy_of(image: Image.Image) -> Image.Image:
     return Image.open(io.BytesIO(stream.getvalue()))
 
 
-def prints(images: list[Image.Image]) -> Prints:
-    return Prints.of([fingerprint(image) for image in images])
+def prints(images: list[Image.Image]) -> ImageHashes:
+    return ImageHashes.of([image_hash(image) for image in images])
 
 
 def test_a_copy_is_found_and_other_patients_are_not() -> None:
@@ -76,7 +76,7 @@ def test_an_image_that_cannot_be_read_is_a_row_with_a_reason(tmp_path: Path) -> 
     y = {"a": pa.array([1, 0], pa.int8())}
     rows = Rows("d", ["i0.png", "i1.png"], ["p0", "p1"], ["i0.png", "i1.png"], y, {})
     manifest = artifact(tmp_path, "manifest", [to_manifest(rows, SHARES, "s", 2)])
-    work = FingerprintWork(manifest, Store(str(tmp_path)), Reading())
+    work = ImageHashWork(manifest, Store(str(tmp_path)), Reading())
     good, bad = work.compute(None, work.prepare(0)).to_pylist()
-    assert (good["coarse"], good["detail"]) == fingerprint(film) and good["reason"] is None
+    assert (good["coarse"], good["detail"]) == image_hash(film) and good["reason"] is None
     assert bad == {"image_id": "i1.png", "coarse": None, "detail": None, "reason": "missing"}

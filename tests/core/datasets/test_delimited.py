@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from medsae_ray.config import VindrDataset
 from medsae_ray.core.datasets.columns import column, read_table
-from medsae_ray.core.datasets.delimited import Form
+from medsae_ray.core.datasets.delimited import TableForm
 from medsae_ray.core.datasets.vindr import vindr_rows
 from medsae_ray.errors import DatasetError
 from tests.support.planted import NAME, marked
@@ -45,7 +45,7 @@ cells = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\x1e"), max
 @given(st.lists(st.lists(cells, min_size=3, max_size=3), min_size=1, max_size=8), st.sampled_from(",;\t|"))
 def test_any_cell_comes_back(rows: list[list[str]], separator: str) -> None:
     text = written([["path", "who", "note"], *rows], separator)
-    read = read_table(text.encode(), "t.csv", Form(separator)).to_pylist()
+    read = read_table(text.encode(), "t.csv", TableForm(separator)).to_pylist()
     assert [list(row.values()) for row in read] == [[cell or None for cell in row] for row in rows]
 
 
@@ -80,8 +80,8 @@ def test_an_encoding_that_is_not_certain_is_refused_with_what_to_do(encoding: st
         read_table(data, "t.csv")
     assert "`encoding`" not in str(said.value) and not marked(str(said.value))
     with pytest.raises(DatasetError, match="or say its encoding in the dataset's `encoding`"):
-        read_table(data, "t.csv", Form(options=True))
-    assert read_table(data, "t.csv", Form(encoding=encoding, options=True))["note"][1].as_py() == f"{NAME} Ödem"
+        read_table(data, "t.csv", TableForm(options=True))
+    assert read_table(data, "t.csv", TableForm(encoding=encoding, options=True))["note"][1].as_py() == f"{NAME} Ödem"
 
 
 def test_an_unknown_separator_is_thought_of_where_there_is_one_column() -> None:
@@ -112,7 +112,7 @@ def test_another_separator_within_cells_or_names_does_not_mislead() -> None:
     assert read_table(b"path,Mass|Nodule\na,x|y\nb,z|w\n", "t").column_names == ["path", "Mass|Nodule"]
     assert read_table(b"path;E\na;1,0\nb;0,0\n", "t").column_names == ["path", "E"]
     assert read_table(b"path\na.png\nb.png\n", "t")["path"].to_pylist() == ["a.png", "b.png"]
-    assert read_table(b"path:E\na:1\n", "t", Form(":")).column_names == ["path", "E"]
+    assert read_table(b"path:E\na:1\n", "t", TableForm(":")).column_names == ["path", "E"]
 
 
 @pytest.mark.parametrize(

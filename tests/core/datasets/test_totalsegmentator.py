@@ -14,7 +14,7 @@ from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.core.datasets.windows import ct_window
 from medsae_ray.core.images import reader
 from medsae_ray.core.images.nifti import Volume
-from medsae_ray.core.images.reader import split_part
+from medsae_ray.core.images.reader import split_slice
 from medsae_ray.errors import DatasetError
 from medsae_ray.pipeline import run_stage
 from tests.support.medical import nifti, segmentator_folder
@@ -157,7 +157,7 @@ def test_windows_go_by_study_type_and_modality(tmp_path: Path) -> None:
     assert rows(tmp_path / "a", ct_window=[-160.0, 240.0]).uri[0].endswith("window=-160:240")
     for window in ([-1e6, 1234567.5], [0.00001, 2e10]):
         uri = rows(tmp_path / "a", ct_window=window).uri[0]
-        assert [float(end) for end in split_part(uri)[1].window.split(":")] == window
+        assert [float(end) for end in split_slice(uri)[1].window.split(":")] == window
     mri = one_scan(tmp_path / "b", mask, name="mri.nii.gz")
     assert (
         rows(mri).uri[0] == "s1/mri.nii.gz#axial=0&window=p1:99" and rows(mri).metadata["modality"][0].as_py() == "MR"

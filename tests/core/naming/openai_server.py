@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from medsae_ray.core.naming.engine import Asked
+from medsae_ray.core.naming.engine import ImageAnswers
 from medsae_ray.core.naming.openai_api import OpenAiEngine
 
 IMAGE = b"\x89PNG picture"
@@ -28,5 +28,5 @@ def answer(request: httpx.Request, p_yes: float = 0.75) -> httpx.Response:
     return httpx.Response(200, json={"choices": [choice], "usage": usage})
 
 
-def ask(made: OpenAiEngine, questions: int = 3) -> Asked:
+def ask(made: OpenAiEngine, questions: int = 3) -> ImageAnswers:
     return asyncio.run(made.ask(IMAGE, [f"question {i}?" for i in range(questions)]))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from medsae_ray.core.naming.engine import BATCH, Asked, Usage, Writing, Written, Wrote, YesNo
+from medsae_ray.core.naming.engine import BATCH, ImageAnswers, Usage, Writing, Written, Wrote, YesNo
 from medsae_ray.core.naming.prompts import naming_schema
 
 
@@ -36,7 +36,7 @@ class PlainEngine:
         self.temperatures: list[float] = []
         self.under_way = self.most = 0
 
-    async def ask(self, image: bytes, questions: list[str], priority: int = BATCH) -> Asked:
+    async def ask(self, image: bytes, questions: list[str], priority: int = BATCH) -> ImageAnswers:
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         await asyncio.sleep(0.01)
@@ -44,7 +44,9 @@ class PlainEngine:
         if self.break_after is not None and self.questions.total() >= self.break_after:
             raise ConnectionError("the engine is gone")
         self.questions.update((brightness(image), question) for question in questions)
-        return Asked([YesNo(brightness(image), 1.0)] * len(questions), Usage(len(questions), 10 * len(questions)))
+        return ImageAnswers(
+            [YesNo(brightness(image), 1.0)] * len(questions), Usage(len(questions), 10 * len(questions))
+        )
 
     async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:
         text = self.replies[min(len(self.temperatures), len(self.replies) - 1)]

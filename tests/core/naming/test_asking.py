@@ -9,11 +9,11 @@ from PIL import Image
 
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.images.reader import Reading
-from medsae_ray.core.naming.asking import Groups, addresses, at_most, detect, images_of, name_feature
+from medsae_ray.core.naming.asking import NamingGroups, addresses, at_most, detect, images_of, name_feature
 from medsae_ray.core.naming.attempts import NamingRules
-from medsae_ray.core.naming.engine import BATCH, FAILED, Asked, Usage, Writing, Written, Wrote
+from medsae_ray.core.naming.engine import BATCH, FAILED, ImageAnswers, Usage, Writing, Written, Wrote
 from medsae_ray.core.naming.failures import Failures
-from medsae_ray.core.naming.ledger import Ledger, answers, replies
+from medsae_ray.core.naming.ledger import Ledger, answers_schema, replies
 from medsae_ray.core.naming.pictures import BLANK, Pictures, picture
 from medsae_ray.core.naming.plan import Concept, Need, Plan
 from medsae_ray.errors import EngineError
@@ -43,7 +43,7 @@ def ask(engine: PlainEngine, pictures: Pictures, ledger: Ledger, limit: int = 2)
 
 
 def test_every_question_is_asked_once_and_its_answer_kept(pictures: Pictures, tmp_path: Path) -> None:
-    ledger, engine = Ledger(Store(str(tmp_path / "l")), answers()), PlainEngine()
+    ledger, engine = Ledger(Store(str(tmp_path / "l")), answers_schema()), PlainEngine()
     plan = ask(engine, pictures, ledger)
     assert plan.unreadable == 1 and set(engine.questions.values()) == {1} and engine.questions.total() == 7
     rows = {(row["image_id"], row["name"]): row["p_yes"] for row in ledger.load().table.to_pylist()}
@@ -55,7 +55,11 @@ def test_every_question_is_asked_once_and_its_answer_kept(pictures: Pictures, tm
 
 
 def test_what_was_answered_before_the_engine_broke_is_not_asked_again(pictures: Pictures, tmp_path: Path) -> None:
-    ledger, broken, whole = Ledger(Store(str(tmp_path / "l")), answers()), PlainEngine(break_after=3), PlainEngine()
+    ledger, broken, whole = (
+        Ledger(Store(str(tmp_path / "l")), answers_schema()),
+        PlainEngine(break_after=3),
+        PlainEngine(),
+    )
     with pytest.raises(ConnectionError):
         ask(broken, pictures, ledger)
     ask(whole, pictures, ledger)
@@ -64,7 +68,7 @@ def test_what_was_answered_before_the_engine_broke_is_not_asked_again(pictures: 
 
 
 def test_another_model_is_another_address(pictures: Pictures, tmp_path: Path) -> None:
-    ledger, first, other = Ledger(Store(str(tmp_path / "l")), answers()), PlainEngine(), PlainEngine()
+    ledger, first, other = Ledger(Store(str(tmp_path / "l")), answers_schema()), PlainEngine(), PlainEngine()
     other.identity = "plain-2"
     ask(first, pictures, ledger)
     ask(other, pictures, ledger)
@@ -78,11 +82,11 @@ class Failing(PlainEngine):
         super().__init__()
         self.well, self.reason = well, reason
 
-    async def ask(self, image: bytes, questions: list[str], priority: int = BATCH) -> Asked:
+    async def ask(self, image: bytes, questions: list[str], priority: int = BATCH) -> ImageAnswers:
         self.well -= 1
         if self.well >= 0:
             return await super().ask(image, questions, priority)
-        return Asked([FAILED._replace(failed=self.reason)] * len(questions), Usage(len(questions)))
+        return ImageAnswers([FAILED._replace(failed=self.reason)] * len(questions), Usage(len(questions)))
 
     async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:
         return Wrote(Written("", f"error: {self.reason}"), Usage(1))
@@ -91,7 +95,7 @@ class Failing(PlainEngine):
 def test_most_questions_failing_ends_the_run_and_their_failures_are_no_answers(
     pictures: Pictures, tmp_path: Path
 ) -> None:
-    ledger = Ledger(Store(str(tmp_path / "l")), answers())
+    ledger = Ledger(Store(str(tmp_path / "l")), answers_schema())
     with pytest.raises(EngineError, match=r"[4-7] of 7 questions could not be answered, .* reason: HTTP 400: too long"):
         ask(Failing(1), pictures, ledger, limit=1)
     answered = ledger.load().answered()
@@ -104,7 +108,7 @@ def test_most_questions_failing_ends_the_run_and_their_failures_are_no_answers(
 def test_a_few_questions_that_fail_are_kept_with_their_reason_and_asked_again(
     pictures: Pictures, tmp_path: Path
 ) -> None:
-    ledger = Ledger(Store(str(tmp_path / "l")), answers())
+    ledger = Ledger(Store(str(tmp_path / "l")), answers_schema())
     ask(Failing(4), pictures, ledger, limit=1)
     failed = {row["failed"] for row in ledger.load().table.to_pylist() if row["failed"]}
     assert failed == {"HTTP 400: too long (request 7f3a)"}
@@ -127,7 +131,7 @@ def test_failures_before_any_answer_end_a_long_run_soon_and_one_cause_is_one() -
 @pytest.mark.parametrize("limit", [1, 3])
 def test_no_more_images_than_the_limit_are_under_way(pictures: Pictures, tmp_path: Path, limit: int) -> None:
     engine = PlainEngine()
-    ask(engine, pictures, Ledger(Store(str(tmp_path / "l")), answers()), limit)
+    ask(engine, pictures, Ledger(Store(str(tmp_path / "l")), answers_schema()), limit)
     assert engine.most == limit
 
 
@@ -147,7 +151,7 @@ def test_after_an_error_nothing_more_is_begun_and_what_is_under_way_is_finished(
 
 def name(engine: PlainEngine, pictures: Pictures, ledger: Ledger, **rules: Any) -> Any:
     known = {row["address"]: row for row in ledger.load().table.to_pylist()}
-    groups = Groups(7, ["i4", "i5"], ["i0"])
+    groups = NamingGroups(7, ["i4", "i5"], ["i0"])
     return asyncio.run(name_feature(engine, groups, pictures, ledger, known, NamingRules(**rules)))
 
 

@@ -12,7 +12,7 @@ from medsae_ray.core.naming.controls import (
     related_labels,
     stems,
 )
-from medsae_ray.core.naming.plan import Concept, plain
+from medsae_ray.core.naming.plan import Concept, normalised_name
 
 LABELS = ("Edema", "Consolidation", "Lung Opacity", "Pneumonia", "Fracture", "No Finding", "Cardiomegaly")
 
@@ -32,8 +32,12 @@ def names_of(concepts: dict[int, Concept], rules: ControlRules) -> list[str]:
 def test_a_name_has_enough_distinct_controls_however_few_names_and_labels_there_are(names, labels) -> None:
     concepts, rules = named(*names, *names), ControlRules(0, 3, labels)
     controls, others = controls_of(concepts, 0, rules)
-    said = [plain(c.name) for c in controls]
-    assert len(said) == len(set(said)) == CONTROLS and plain(names[0]) not in said and "chest radiograph" not in said
+    said = [normalised_name(c.name) for c in controls]
+    assert (
+        len(said) == len(set(said)) == CONTROLS
+        and normalised_name(names[0]) not in said
+        and "chest radiograph" not in said
+    )
     assert {c.name for c in controls[:others]} <= set(names) and others <= 3
     assert controls_of(dict(sorted(concepts.items(), reverse=True)), 0, rules) == (controls, others)
 

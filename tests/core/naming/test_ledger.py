@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.naming.ledger import Ledger, answers, replies
+from medsae_ray.core.naming.ledger import Ledger, answers_schema, replies
 from medsae_ray.errors import ArtifactError
 
 
@@ -21,7 +21,7 @@ def answer(number: int, p: float | None = 0.5, **changes: Any) -> dict[str, Any]
 
 
 def ledger(folder: Path) -> Ledger:
-    return Ledger(Store(str(folder)), answers())
+    return Ledger(Store(str(folder)), answers_schema())
 
 
 def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
     book.append([answer(2, 0.25), answer(1, definition="white lungs")])
     book.append([answer(3, float("nan"), mass=float("nan"), failed="timeout"), answer(4, float("nan"))])
     loaded = book.load()
-    assert loaded.table.schema == answers()
+    assert loaded.table.schema == answers_schema()
     assert loaded.table["address"].to_pylist() == ["a001", "a002", "a003", "a004"]
     assert loaded.table["p_yes"].to_pylist() == [0.5, 0.25, None, None]
     assert loaded.table["failed"].to_pylist() == [None, None, "timeout", "nan"]
@@ -41,7 +41,7 @@ def test_rows_are_found_by_their_address_in_the_order_asked_for(tmp_path: Path) 
     book.append([answer(n, n / 10) for n in (5, 3, 1)])
     loaded = book.load()
     assert loaded.rows(["a003", "a001", "a003"])["p_yes"].to_pylist() == [0.3, 0.1, 0.3]
-    assert loaded.rows([]).schema == answers() and loaded.rows([]).num_rows == 0
+    assert loaded.rows([]).schema == answers_schema() and loaded.rows([]).num_rows == 0
     with pytest.raises(ArtifactError, match="no row at 2 addresses, the first is a002"):
         loaded.rows(["a001", "a002", "a004"])
 
@@ -57,7 +57,7 @@ def test_written_replies_are_kept_too(tmp_path: Path) -> None:
 def test_an_empty_ledger_holds_nothing(tmp_path: Path) -> None:
     book = ledger(tmp_path / "missing")
     assert book.append([]) is None
-    assert book.load()[1:] == (0, 0, 0) and book.load().table.schema == answers()
+    assert book.load()[1:] == (0, 0, 0) and book.load().table.schema == answers_schema()
 
 
 def test_the_first_file_wins_and_an_answer_beats_a_failure(tmp_path: Path) -> None:

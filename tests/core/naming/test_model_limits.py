@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from medsae_ray.core.naming.model_limits import UNKNOWN, Limits, limits_of, read_limits
+from medsae_ray.core.naming.model_limits import UNKNOWN, ModelLimits, limits_of, read_limits
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ from medsae_ray.core.naming.model_limits import UNKNOWN, Limits, limits_of, read
     ],
 )
 def test_the_limits_are_those_of_the_text_half(config: Any, limits: tuple[int | None, ...]) -> None:
-    assert read_limits(config) == Limits(*limits)
+    assert read_limits(config) == ModelLimits(*limits)
 
 
 def test_what_cannot_be_read_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from medsae_ray.core.naming.candidates import INSUFFICIENT, SUFFICIENT, Candidates, Sample
+from medsae_ray.core.naming.candidates import INSUFFICIENT, SUFFICIENT, Candidates, ImageSample
 from medsae_ray.core.naming.sampling import (
     DetectionDesign,
     NamingDesign,
@@ -39,11 +39,11 @@ def permuted(cohort: dict[str, Any], seed: int) -> dict[str, Any]:
     return {**{k: v[order] for k, v in cohort.items() if k != "metadata"}, "metadata": columns}
 
 
-def same(a: Sample, b: Sample) -> bool:
+def same(a: ImageSample, b: ImageSample) -> bool:
     return a[:2] == b[:2] and all(np.array_equal(x, y) for x, y in zip(a[2:], b[2:], strict=True))
 
 
-def check(sample: Sample, cohort: dict[str, Any], positive_roles: tuple[str, ...]) -> list[int]:
+def check(sample: ImageSample, cohort: dict[str, Any], positive_roles: tuple[str, ...]) -> list[int]:
     """What holds of every sample; the places of its images in `cohort`."""
     place = {int(row): i for i, row in enumerate(cohort["row_N"])}
     places = [place[int(row)] for row in sample.row_n]

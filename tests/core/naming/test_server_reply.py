@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsae_ray.core.naming.engine import Usage, yes_no
-from medsae_ray.core.naming.server_choice import Choice, fewer_logprobs, read_choice, read_models, read_usage
+from medsae_ray.core.naming.server_choice import ServerReply, fewer_logprobs, read_choice, read_models, read_usage
 from medsae_ray.core.naming.server_reply import Busy, Refused, Stop, Whole, read_json, read_reply
 
 KEYS = st.sampled_from(
@@ -162,7 +162,7 @@ def test_what_is_no_number_or_no_text_does_not_get_in() -> None:
     assert read_json(b'{"a": NaN, "b": 1e999, "c": "x\\ud800"}') == {"a": None, "b": None, "c": "x?"}
 
 
-def choice(logprobs: Any, **more: Any) -> Choice | Refused:
+def choice(logprobs: Any, **more: Any) -> ServerReply | Refused:
     return read_choice({"choices": [{"message": {"content": "Yes"}, "logprobs": logprobs, **more}]})
 
 
@@ -190,29 +190,29 @@ def likely(*tokens: dict[str, Any]) -> Any:
 )
 def test_log_probabilities_that_are_not_there_are_named(logprobs: Any, lacks: str) -> None:
     found = choice(logprobs)
-    assert isinstance(found, Choice) and not found.likely and found.lacks and lacks in found.lacks
+    assert isinstance(found, ServerReply) and not found.likely and found.lacks and lacks in found.lacks
 
 
 def test_tokens_count_as_words_whatever_their_form() -> None:
     yes = {"token": " YES", "logprob": -0.5}, {"token": "", "bytes": list(b"Yes"), "logprob": -2.0}
     no = {"token": "No", "logprob": -2.0}, {"token": "No", "logprob": -2.0}, {"token": "x", "logprob": None}
     found = choice(likely(*yes, *no))
-    assert isinstance(found, Choice)
+    assert isinstance(found, ServerReply)
     assert found.likely == [(" YES", -0.5), ("Yes", -2.0), ("No", -2.0)]
 
 
 def test_the_chosen_token_counts_once_where_it_comes_again_with_other_digits() -> None:
     again = {"token": "Yes", "logprob": -0.2}, {"token": "No", "logprob": -1.75}, {"token": "Yes", "logprob": -0.2001}
     found = choice(likely(*again))
-    assert isinstance(found, Choice) and found.likely == [("Yes", -0.2), ("No", -1.75)]
+    assert isinstance(found, ServerReply) and found.likely == [("Yes", -0.2), ("No", -1.75)]
     alike = [{"token": "Yes", "bytes": list(text), "logprob": -0.7} for text in (b"Yes", b" Yes")]
     found = choice(likely(*alike))
-    assert isinstance(found, Choice) and found.likely == [("Yes", -0.7), ("Yes", -0.7)]
+    assert isinstance(found, ServerReply) and found.likely == [("Yes", -0.7), ("Yes", -0.7)]
 
 
 def test_an_answer_without_a_token_lacks_nothing() -> None:
     found = choice({"content": []})
-    assert isinstance(found, Choice) and (found.likely, found.lacks) == ([], None)
+    assert isinstance(found, ServerReply) and (found.likely, found.lacks) == ([], None)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_an_answer_without_a_token_lacks_nothing() -> None:
 )
 def test_text_is_taken_from_where_it_is(message: Any, text: str | None) -> None:
     found = choice(None, message=message)
-    assert isinstance(found, Choice) and found.text == text
+    assert isinstance(found, ServerReply) and found.text == text
 
 
 def test_an_answer_that_was_held_back_is_none() -> None:

@@ -10,12 +10,12 @@ from medsae_ray.core.phantom.cohort import TRAINING_SEEDS, patient
 from medsae_ray.core.phantom.render import render
 from medsae_ray.core.phantom.vlm import films
 from medsae_ray.core.phantom.vlm.concepts import CONCEPTS, NAMES, truth
-from medsae_ray.core.phantom.vlm.tasks import Groups, naming_answer, planted, unrelated
+from medsae_ray.core.phantom.vlm.tasks import FilmGroups, naming_answer, planted, unrelated
 
 K = len(CONCEPTS)
 
 
-def answer(drawn: Groups, truth_NK: np.ndarray, p_K: np.ndarray) -> dict[str, object]:
+def answer(drawn: FilmGroups, truth_NK: np.ndarray, p_K: np.ndarray) -> dict[str, object]:
     return naming_answer(truth_NK[drawn.rows_A], truth_NK[drawn.rows_B], p_K)
 
 

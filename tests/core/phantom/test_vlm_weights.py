@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import AutoProcessor, Gemma3ForConditionalGeneration
 
 from medsae_ray.core.analysis.auroc import auroc
-from medsae_ray.core.naming.prompts import Part, detection_message
+from medsae_ray.core.naming.prompts import Content, detection_message
 from medsae_ray.core.phantom import patient
 from medsae_ray.core.phantom.render import render
 from medsae_ray.core.phantom.vlm import model, tokenizer
@@ -31,7 +31,7 @@ def pictures() -> list[Image.Image]:
 
 
 @torch.inference_mode()
-def first_words(shipped: Loaded, pictures: list[Image.Image], parts: list[Part]) -> torch.Tensor:
+def first_words(shipped: Loaded, pictures: list[Image.Image], parts: list[Content]) -> torch.Tensor:
     """Probabilities [N, V] of the first token of the answers to one message about each picture."""
     loaded, processor = shipped
     content = [{"type": "text", "text": p} if isinstance(p, str) else {"type": "image"} for p in parts]

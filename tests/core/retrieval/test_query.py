@@ -12,7 +12,7 @@ from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.naming import verdict
 from medsae_ray.core.naming.alignment import Space
 from medsae_ray.core.naming.vocabulary import unit
-from medsae_ray.core.retrieval.query import Library, Listener, name_texts
+from medsae_ray.core.retrieval.query import Library, TextSide, name_texts
 from tests.core.made import Cohort, activations_table, artifact
 
 PATIENTS = ["p0", "p0", "p1", "p2", "p3", "p4"]
@@ -127,7 +127,7 @@ def test_with_a_text_half_features_come_by_their_cosine_and_its_p(tmp_path: Path
     direction_FD = unit(np.array([[1.0, 0.2, 0], [0, 1, 0], [-1, 0, 0], [1, 0, 0]]))
     space = Space(np.zeros(3), np.zeros(3), direction_FD)
     null_KD = unit(np.random.default_rng(0).normal(size=(99, 3)))
-    library = Library(artifacts(tmp_path), Listener(Axes(), ["{}", "{}!"], space, null_KD))
+    library = Library(artifacts(tmp_path), TextSide(Axes(), ["{}", "{}!"], space, null_KD))
     answer = library.ask("xxx")
     query_D = Axes().encode(["xxx"])[0]
     cosine_F = direction_FD @ query_D

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from medsae_ray.core.sae.sparse_support import Encoder, Everything, Pairs
+from medsae_ray.core.sae.sparse_support import AffineEncoder, Everything, Pairs
 
 B, D, M = 7, 5, 11
 
@@ -33,7 +33,7 @@ def compare(seed: int, share: float, dtype: torch.dtype, atol: float) -> None:
             rows, columns = keep_BM.nonzero(as_tuple=True)
             pairs = Pairs(rows, columns, h_BM.detach()[rows, columns], (B, M))
             support = pairs if kind == "pairs" else Everything(B)
-            h_S = support.pick(h_BM.detach().clone(), x_BD, Encoder(W_enc, b_enc, b_dec))
+            h_S = support.pick(h_BM.detach().clone(), x_BD, AffineEncoder(W_enc, b_enc, b_dec))
             z_S = h_S.square() if kind == "pairs" else h_S.square() * keep_BM
             guess_BD = support.decode(z_S, W_dec)
             assert torch.equal(support.fired(z_S), keep_BM.any(0))

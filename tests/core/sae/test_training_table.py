@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsae_ray.core.sae.fit import EpochLog, fit
-from medsae_ray.core.sae.training_table import Table, write_table
+from medsae_ray.core.sae.training_table import EmbeddingTable, write_table
 from medsae_ray.errors import ArtifactError, DatasetError
 from tests.core.sae.planted import ALL, planted, topk_config
 
@@ -17,9 +17,9 @@ DATA = planted(rows=230)
 CPU = torch.device("cpu")
 
 
-def in_file(path: Path, x_ND: torch.Tensor, pieces: int = 4) -> Table:
+def in_file(path: Path, x_ND: torch.Tensor, pieces: int = 4) -> EmbeddingTable:
     write_table(path, np.array_split(x_ND.numpy(), pieces), x_ND.shape[1])
-    return Table.open(path)
+    return EmbeddingTable.open(path)
 
 
 @settings(max_examples=30, deadline=None)
@@ -55,9 +55,11 @@ def test_half_precision_stays_half_until_a_batch_is_drawn(tmp_path):
     half_ND, heldout_ND = DATA.train_ND.half(), DATA.heldout_ND.half()
     np.save(tmp_path / "x.npy", half_ND.numpy())
     config = topk_config(epochs=2)
-    found = [trained(config, t, heldout_ND) for t in (half_ND, Table.open(tmp_path / "x.npy"), half_ND.float())]
+    found = [
+        trained(config, t, heldout_ND) for t in (half_ND, EmbeddingTable.open(tmp_path / "x.npy"), half_ND.float())
+    ]
     assert all(torch.equal(weights["W_enc"], found[0][0]["W_enc"]) for weights, _ in found)
-    assert Table.of(half_ND).on(CPU).x_ND is half_ND
+    assert EmbeddingTable.of(half_ND).on(CPU).x_ND is half_ND
 
 
 def test_rows_of_a_file_that_are_not_finite_are_named(tmp_path):
@@ -72,14 +74,14 @@ def test_a_file_that_holds_no_table_is_refused(tmp_path):
     in_file(path, DATA.train_ND)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ArtifactError, match="not a whole"):
-        Table.open(path)
+        EmbeddingTable.open(path)
     path.write_bytes(b"")
     with pytest.raises(ArtifactError, match="not a whole"):
-        Table.open(path)
+        EmbeddingTable.open(path)
     for wrong in (np.zeros(3, np.float32), np.zeros((3, 3)), np.zeros((3, 3), object)):
         np.save(path, wrong)
         with pytest.raises(ArtifactError, match=r"rows x D|not a whole"):
-            Table.open(path)
+            EmbeddingTable.open(path)
 
 
 def test_a_table_whose_writing_fails_leaves_nothing(tmp_path):

@@ -8,7 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.fit import EpochLog, fit
-from medsae_ray.core.sae.training_table import Table
+from medsae_ray.core.sae.training_table import EmbeddingTable
 
 
 def train(rank: int, folder: Path, configs: list[SAEConfig]) -> None:
@@ -20,8 +20,8 @@ def train(rank: int, folder: Path, configs: list[SAEConfig]) -> None:
         logs: list[EpochLog] = []
         sae = fit(
             config,
-            Table.open(folder / "train.npy"),
-            Table.open(folder / "heldout.npy"),
+            EmbeddingTable.open(folder / "train.npy"),
+            EmbeddingTable.open(folder / "heldout.npy"),
             rank=rank,
             world=2,
             wrap=DistributedDataParallel,

@@ -28,7 +28,7 @@ class Range(NamedTuple):
     high: float
 
 
-class Table(NamedTuple):
+class LookupTable(NamedTuple):
     """A look-up table."""
 
     first: int
@@ -52,18 +52,18 @@ class Descriptor(NamedTuple):
     bits: int
 
 
-def table(item: "Dataset", little: bool, before: Range) -> Table:
+def table(item: "Dataset", little: bool, before: Range) -> LookupTable:
     """The table of an item of a modality or VOI LUT sequence. ImageError corrupt if there is none."""
     said = _descriptor(item, "LUTDescriptor", little)
     entries = _entries(_bytes(item, "LUTData", little), said)
-    return Table(_first(said, before), entries, _bits(said, [entries]))
+    return LookupTable(_first(said, before), entries, _bits(said, [entries]))
 
 
 def coloured(indices: np.ndarray, dataset: "Dataset", little: bool, before: Range) -> np.ndarray:
     """uint8 [H, W, 3] of the palette in `dataset`."""
     tables = [_colour(dataset, colour, little) for colour in _COLOURS]
     bits = _bits(tables[0][0], [entries for _, entries in tables])
-    channels = [Table(_first(said, before), entries, bits)(indices) for said, entries in tables]
+    channels = [LookupTable(_first(said, before), entries, bits)(indices) for said, entries in tables]
     return np.rint(np.stack(channels, axis=-1) * (255 / (2**bits - 1))).clip(0, 255).astype(np.uint8)
 
 

@@ -13,14 +13,14 @@ from torch import Tensor
 from transformers import Gemma3ForConditionalGeneration, PreTrainedTokenizerFast
 
 from medsae_ray.core.analysis.auroc import auroc
-from medsae_ray.core.naming.prompts import Part, naming_message
+from medsae_ray.core.naming.prompts import Content, naming_message
 from medsae_ray.core.phantom.vlm.concepts import CONCEPTS, NAMES
 from medsae_ray.core.phantom.vlm.lessons import IMAGE, answer_logits, embed, prompt_ids, sheet
-from medsae_ray.core.phantom.vlm.tasks import SHARED, SPARED, Groups, naming_answer, planted, unrelated
+from medsae_ray.core.phantom.vlm.tasks import SHARED, SPARED, FilmGroups, naming_answer, planted, unrelated
 from medsae_ray.core.phantom.vlm.teacher import Cards
 
 
-class Marks(NamedTuple):
+class ExamMarks(NamedTuple):
     """Of groups: shares of valid JSON; of names that are the best, or at least true, where A shares something.
 
     A true name is shared by 60 % of A or more and shown by 25 % of B or fewer. `abstained` is the share of abstentions
@@ -52,7 +52,7 @@ def detection(
 def write(
     model: Gemma3ForConditionalGeneration,
     tokenizer: PreTrainedTokenizerFast,
-    parts: list[Part],
+    parts: list[Content],
     pooled_NPD: Tensor,
     answers: int,
     longest: int = 320,
@@ -80,11 +80,11 @@ def naming(
     p_K: NDArray[np.float64],
     groups: int = 96,
     least: float = 0.75,
-) -> Marks:
+) -> ExamMarks:
     """Half of the groups planted (at least `least` of A, so 6 of 8, shares the name sought), half unrelated."""
     rng = np.random.default_rng(1)
     truth_NK = held.y_NK[held.y_NK.any(1)].numpy()
-    asked: list[Groups] = []
+    asked: list[FilmGroups] = []
     right: list[str] = []
     while len(asked) < groups:
         drawn = (planted if len(asked) % 2 else unrelated)(truth_NK, rng)
@@ -95,7 +95,7 @@ def naming(
             right.append(str(answer["name"]))
     given = [_name(text) for text in _answers(model, tokenizer, held, asked)]
     sharing = [k for k in range(groups) if right[k]]
-    return Marks(
+    return ExamMarks(
         valid=float(np.mean([one is not None for one in given])),
         best=float(np.mean([given[k] == right[k] for k in sharing])),
         true=float(np.mean([_holds(given[k], asked[k], truth_NK) for k in sharing])),
@@ -104,7 +104,7 @@ def naming(
     )
 
 
-def _holds(name: str | None, drawn: Groups, truth_NK: NDArray[np.bool_]) -> bool:
+def _holds(name: str | None, drawn: FilmGroups, truth_NK: NDArray[np.bool_]) -> bool:
     """Whether most of A and few of B show what a name says."""
     if name not in NAMES:
         return False
@@ -113,7 +113,7 @@ def _holds(name: str | None, drawn: Groups, truth_NK: NDArray[np.bool_]) -> bool
 
 
 def _answers(
-    model: Gemma3ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, held: Cards, asked: list[Groups]
+    model: Gemma3ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, held: Cards, asked: list[FilmGroups]
 ) -> list[str]:
     parts, texts = naming_message([IMAGE] * 8, [IMAGE] * 4), []
     for start in range(0, len(asked), 16):

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Gemma3ForConditionalGeneration, PreTrainedTokenizerFast
 
-from medsae_ray.core.naming.prompts import Part, detection_message
+from medsae_ray.core.naming.prompts import Content, detection_message
 from medsae_ray.core.phantom.vlm.model import POOLED, WINDOW
 
 IMAGE = b""
@@ -31,7 +31,7 @@ class Sheet(NamedTuple):
     asks_Q: Tensor
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerFast, parts: list[Part]) -> list[int]:
+def prompt_ids(tokenizer: PreTrainedTokenizerFast, parts: list[Content]) -> list[int]:
     """A message's tokens up to where the answer begins, every image as its image tokens (as Gemma3Processor does)."""
     content = [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in parts]
     chat: Any = [{"role": "user", "content": content}]
@@ -94,7 +94,7 @@ def answer_logits(model: Gemma3ForConditionalGeneration, page: Sheet, pooled_NPD
 def writing_loss(
     model: Gemma3ForConditionalGeneration,
     tokenizer: PreTrainedTokenizerFast,
-    parts: list[Part],
+    parts: list[Content],
     answers: list[str],
     pooled_NPD: Tensor,
 ) -> Tensor:

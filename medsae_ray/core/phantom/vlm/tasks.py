@@ -22,7 +22,7 @@ SHARED, SPARED, CHANCE = 0.6, 0.25, 0.01
 """At least this share of A, at most this share of B, and less likely than this in two groups of random films."""
 
 
-class Groups(NamedTuple):
+class FilmGroups(NamedTuple):
     """Rows of films: those that may share something, and those to tell them from."""
 
     rows_A: NDArray[np.int64]
@@ -73,7 +73,7 @@ def _by_chance(shown_A: Truth, shown_B: Truth, p: float) -> float:
     return float(binom.sf(shown_A.sum() - 1, len(shown_A), p) * binom.cdf(shown_B.sum(), len(shown_B), p))
 
 
-def planted(truth_NK: Truth, rng: np.random.Generator, n_a: int = 8, n_b: int = 4) -> Groups:
+def planted(truth_NK: Truth, rng: np.random.Generator, n_a: int = 8, n_b: int = 4) -> FilmGroups:
     """Groups such that 5 to 8 of 8 in A (other sizes: as large a share) show a concept, and B lacks it.
 
     In one group of eight, one image of B shows it too.
@@ -85,13 +85,13 @@ def planted(truth_NK: Truth, rng: np.random.Generator, n_a: int = 8, n_b: int = 
     strays = int(rng.random() < 0.125)
     rows_A = np.concatenate([rng.choice(have, k, replace=False), rng.choice(lack, n_a - k, replace=False)])
     rows_B = np.concatenate([rng.choice(have, strays), rng.choice(lack, n_b - strays, replace=False)])
-    return Groups(rng.permutation(rows_A), rng.permutation(rows_B))
+    return FilmGroups(rng.permutation(rows_A), rng.permutation(rows_B))
 
 
-def unrelated(truth_NK: Truth, rng: np.random.Generator, n_a: int = 8, n_b: int = 4) -> Groups:
+def unrelated(truth_NK: Truth, rng: np.random.Generator, n_a: int = 8, n_b: int = 4) -> FilmGroups:
     """Groups of random films."""
     rows = rng.choice(len(truth_NK), n_a + n_b, replace=False)
-    return Groups(rows[:n_a], rows[n_a:])
+    return FilmGroups(rows[:n_a], rows[n_a:])
 
 
 def example_answers() -> Iterator[dict[str, object]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import Gemma3ForConditionalGeneration, PreTrainedTokenizerFast, SiglipVisionModel
 
-from medsae_ray.core.naming.prompts import Part, detection_message, naming_message
+from medsae_ray.core.naming.prompts import Content, detection_message, naming_message
 from medsae_ray.core.phantom.vlm.concepts import CONCEPTS, CONTROL, NAMES
 from medsae_ray.core.phantom.vlm.films import Films
 from medsae_ray.core.phantom.vlm.lessons import IMAGE, answer_logits, pool, sheet, writing_loss
@@ -106,5 +106,5 @@ class Teacher:
             naming_message([IMAGE] * n_a, [IMAGE] * n_b), answers, torch.from_numpy(np.concatenate(rows))
         )
 
-    def _write(self, parts: list[Part], answers: list[str], rows: Tensor) -> Tensor:
+    def _write(self, parts: list[Content], answers: list[str], rows: Tensor) -> Tensor:
         return writing_loss(self.model, self.tokenizer, parts, answers, self.cards.t_NPD[rows].float())
