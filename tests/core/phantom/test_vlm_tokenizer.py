@@ -13,7 +13,7 @@ def built() -> PreTrainedTokenizerFast:
     return tokenizer.build()
 
 
-def chat(parts: list[prompts.Part]) -> list[dict[str, object]]:
+def chat(parts: list[prompts.Content]) -> list[dict[str, object]]:
     content = [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in parts]
     return [{"role": "user", "content": content}]
 
