@@ -128,11 +128,13 @@ def upload(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data["how"]["train"] = {"workers": 1}
     data["how"]["vlm"]["idle_s"] = IDLE_S
     (folder / "small.yaml").write_text(yaml.safe_dump(data))
+    data["what"]["naming"]["detection"] = {"positives": 40, "negatives": 40, "pool": 400}
+    (folder / "long.yaml").write_text(yaml.safe_dump(data))  # names for minutes
     return folder
 
 
-def submitted(cluster: Cluster, upload: Path, root: Path) -> Job:
-    return cluster.submit(upload, "jobs/pipeline.py", "small.yaml", "--root", str(root))
+def submitted(cluster: Cluster, upload: Path, root: Path, recipe: str = "small.yaml") -> Job:
+    return cluster.submit(upload, "jobs/pipeline.py", recipe, "--root", str(root))
 
 
 def status_of(root: Path) -> dict[str, Any]:
@@ -233,7 +235,7 @@ def test_the_engine_of_a_killed_driver_ends_with_its_lease(
     cluster: Cluster, theirs: str, watched: Watched, upload: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "killed"
-    job = submitted(cluster, upload, root)
+    job = submitted(cluster, upload, root, "long.yaml")
     wait_for(lambda: job.over() or (watched.status == RUNNING and at_work(root) & {"names", "answers"}), "names", 900)
     assert not job.over(), job.log()[-3000:]
     engines = processes(cluster, "VLLM::")
