@@ -151,7 +151,7 @@ def test_several_datasets_share_one_stage(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_recipe_without_masks_has_no_such_stage(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="this recipe has no such dataset"):
+    with pytest.raises(RecipeError, match="a dataset of kind totalsegmentator"):
         run_stage(recipe_of(tmp_path), str(tmp_path), "organs")
 
 

@@ -124,9 +124,9 @@ def test_no_interleaving_of_appends_and_kills_loses_a_finished_answer(steps: lis
 
 WRITER = """
 import sys
-from medsae_ray.core.naming.ledger import Ledger, answers
+from medsae_ray.core.naming.ledger import Ledger, answers_schema
 from medsae_ray.core.artifacts.store import Store
-book = Ledger(Store(sys.argv[1]), answers())
+book = Ledger(Store(sys.argv[1]), answers_schema())
 for n in range(10**6):
     book.append([{"address": f"{sys.argv[2]}{n}", "image_id": "i", "name": "x", "p_yes": 0.5, "mass": 1.0}])
     print(n, flush=True)

@@ -61,12 +61,12 @@ def test_a_single_epoch_is_a_dot_on_its_value():
 
 
 def test_correlations_keep_long_names_in_the_hover_and_escape_them():
-    row = charts.Correlation("<b>a very long name of a label</b>", -0.31, -0.4, -0.2)
+    row = charts.LabelCorrelation("<b>a very long name of a label</b>", -0.31, -0.4, -0.2)
     page = charts.correlations([row], limit=0.5)
     assert "<b>" not in page and "&lt;b&gt;a very long name of a label&lt;/b&gt;</title>" in page
     assert f"{MINUS}0.31" in page and 'class="negative"' in page
 
 
 def test_an_undefined_correlation_is_an_en_dash_without_a_bar():
-    page = charts.correlations([charts.Correlation("Edema", math.nan, math.nan, math.nan)], limit=0.5)
+    page = charts.correlations([charts.LabelCorrelation("Edema", math.nan, math.nan, math.nan)], limit=0.5)
     assert f">{DASH}<" in page and "<rect" not in page

@@ -100,7 +100,7 @@ from pathlib import Path
 import numpy as np, torch
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.fit import fit
-from medsae_ray.core.sae.training_table import Table, write_table
+from medsae_ray.core.sae.training_table import EmbeddingTable, write_table
 
 ROWS, D = 2_000_000, 64
 path = Path(sys.argv[1])
@@ -117,7 +117,7 @@ def status(name):
 
 limit = status("VmData") + ROWS * D * 4 // 2
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-table = Table.open(path)
+table = EmbeddingTable.open(path)
 fit(config, table, table)
 try:
     fit(config, torch.from_numpy(np.load(path)), small)
