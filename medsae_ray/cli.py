@@ -14,6 +14,7 @@ from medsae_ray.core.artifacts.artifact import Artifact, open_artifact, verify
 from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import ArtifactError, MedsaeError
+from medsae_ray.runtime.logs import set_up
 from medsae_ray.signals import stopped, terminable
 
 FORMATS = "saelens, dictionary_learning, sparsify or sail"
@@ -25,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     one that was stopped by Ctrl-C and 143 by SIGTERM. `arguments` are the process's own unless given."""
     try:
         with terminable():
+            set_up()
             chosen = _parser().parse_args(arguments)
             return int(chosen.do(chosen))
     except MedsaeError as error:

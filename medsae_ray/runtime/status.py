@@ -94,12 +94,13 @@ def told_of(board: Board) -> dict[str, Any]:
         "now": _iso(now),
         "state": state,
         "error": error or None,
-        "stages": [_stage(stage, now) for stage in stages],
+        "stages": [stage_entry(stage, now) for stage in stages],
         "engine": {name: spent[name] for name in SPENT},
     }
 
 
-def _stage(stage: StageNow, now: datetime) -> dict[str, Any]:
+def stage_entry(stage: StageNow, now: datetime) -> dict[str, Any]:
+    """Return a stage as JSON has it."""
     told = asdict(stage) | {
         "start": _iso(datetime.fromtimestamp(stage.begun, UTC)),
         "seconds": round(stage.seconds, 1),

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from medsae_ray.errors import MedsaeError, one_line
 from medsae_ray.runtime.board import DONE, FAILED, STOPPED
+from medsae_ray.runtime.logs import Journal
 from medsae_ray.runtime.metrics import RayMetrics
 from medsae_ray.runtime.progress import listened, on
 from medsae_ray.runtime.run import Run
@@ -18,7 +19,7 @@ LONGEST = 500
 def watched(run: Run) -> Iterator[None]:
     """A run is looked at for the length of the block, whose end is the run's."""
     status = StatusFile(run.root, run.recipe.name)
-    with listened(run.board, on(run.console), status, RayMetrics(run.recipe.name, status.run)):
+    with listened(run.board, on(run.console), status, RayMetrics(run.recipe.name, status.run), Journal(status.run)):
         try:
             yield
         except BaseException as error:
