@@ -241,7 +241,8 @@ def test_the_engine_of_a_killed_driver_ends_with_its_lease(
     engines = processes(cluster, "VLLM::")
     assert "in use by the run of Phantom radiographs (process " in command(cluster, "status").stdout
     refused = command(cluster, "stop")
-    assert refused.returncode == 1 and f"{APPLICATION} is in use by the run of Phantom radiographs" in refused.stderr
+    said = refused.stdout + refused.stderr + job.log()[-1500:]
+    assert refused.returncode == 1 and f"{APPLICATION} is in use by the run of Phantom radiographs" in said, said
     job.driver().send_signal(signal.SIGKILL)
     gone = seconds_until(lambda: watched.status == ABSENT, "the engine's end", LEASE_S + IDLE_S + 60)
     print(f"the engine of a killed driver was gone after {gone:.0f} s (lease {LEASE_S:.0f} s, idle {IDLE_S} s)")

@@ -29,6 +29,7 @@ def write_recipe(path: Path, patients: int, epochs: int, naming: bool = False) -
     data["how"]["train"] = {"workers": 2, "checkpoint_epochs": max(1, epochs // 20)}
     if naming:
         data["what"]["naming"]["detection"] = {"positives": 10, "negatives": 10, "pool": 100}
+        data["how"]["vlm"]["cpus"] = 2.0  # more than the head has, which is not lost
     else:
         del data["what"]["naming"], data["how"]["vlm"]
     path.write_text(yaml.safe_dump(data))
