@@ -1,17 +1,25 @@
 """Concepts inside medical image encoders: found by sparse autoencoders, named, and tested on held-out patients."""
 
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
-from medsae_ray.api import load_encoder, load_sae, open_artifact, query, run
+from medsae_ray.api import load_encoder, load_recipe, load_sae, open_artifact, query, run
 from medsae_ray.errors import (
     ArtifactError,
     DatasetError,
+    DivergedError,
     EncoderError,
+    EngineError,
     ImageError,
     MedsaeError,
+    NamingError,
     RecipeError,
     ShardError,
 )
+from medsae_ray.sae import Sae
+
+if TYPE_CHECKING:
+    from medsae_ray.config import Recipe
 
 try:
     __version__ = version("medsae-ray")
@@ -21,15 +29,34 @@ except PackageNotFoundError:  # a checkout that is not installed
 __all__ = [
     "ArtifactError",
     "DatasetError",
+    "DivergedError",
     "EncoderError",
+    "EngineError",
     "ImageError",
     "MedsaeError",
+    "NamingError",
+    "Recipe",
     "RecipeError",
+    "Sae",
     "ShardError",
     "__version__",
     "load_encoder",
+    "load_recipe",
     "load_sae",
     "open_artifact",
     "query",
     "run",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Recipe is a pydantic model, which takes a while to import: it is, when it is first asked for."""
+    if name == "Recipe":
+        from medsae_ray.config import Recipe
+
+        return Recipe
+    raise AttributeError(f"module 'medsae_ray' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

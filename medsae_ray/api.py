@@ -3,30 +3,59 @@
 from os import PathLike
 from typing import TYPE_CHECKING, Any
 
+from medsae_ray.sae import Sae
+
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import ArrayLike
-    from torch import Tensor
+    from rich.console import Console
 
     from medsae_ray.config import Recipe
     from medsae_ray.core.artifacts.artifact import Artifact
     from medsae_ray.core.encoders.base import Encoder
+    from medsae_ray.core.retrieval.answer import QueryAnswer
+    from medsae_ray.outputs.summary_types import Summary
 
 MOST = 1000
 """Features or images that a query may ask for."""
 
 
-def run(recipe: "Recipe | str | PathLike[str]", root: str | PathLike[str]) -> dict[str, Any]:
+def load_recipe(path: str | PathLike[str]) -> "Recipe":
+    """Read a recipe: a YAML file, or the name of one that comes with the package ("phantom").
+
+    Raises RecipeError that names every wrong key, what was found and what is allowed.
+    """
+    from medsae_ray.config import load_recipe as load
+
+    return load(str(path))
+
+
+def run(recipe: "Recipe | str | PathLike[str]", root: str | PathLike[str], *, progress: bool = False) -> "Summary":
     """Run a recipe (a Recipe, a YAML file, or the name of a packaged one) below `root`, a path or URI.
 
-    Returns the summary. Raises RecipeError, DatasetError, EncoderError, ArtifactError or ShardError; what was
-    finished by then stays, and the next run goes on from there.
+    Returns the summary. With `progress` it prints what `medsae run` does: bars in a terminal and in a notebook that has
+    ipywidgets, elsewhere a line now and then.
+
+    Raises RecipeError (DivergedError among them), DatasetError, EncoderError, ArtifactError, ShardError, EngineError or
+    NamingError; what was finished by then stays, and the next run goes on from there.
     """
-    from medsae_ray.config import Recipe, load_recipe
     from medsae_ray.pipeline import run_recipe
 
-    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
-    return run_recipe(chosen, str(root))
+    return run_recipe(_recipe(recipe), str(root), _console() if progress else None)
+
+
+def _recipe(recipe: "Recipe | str | PathLike[str]") -> "Recipe":
+    from medsae_ray.config import Recipe
+
+    return recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+
+
+def _console() -> "Console":
+    """Rich shows bars in a notebook by ipywidgets, and nothing of them without."""
+    from importlib.util import find_spec
+
+    from rich.console import Console
+
+    console = Console()
+    return Console(force_interactive=find_spec("ipywidgets") is not None) if console.is_jupyter else console
 
 
 def query(
@@ -37,7 +66,7 @@ def query(
     features: int = 3,
     images: int = 10,
     split: str | None = None,
-) -> dict[str, Any]:
+) -> "QueryAnswer":
     """The features of a finished run that answer a query in words, and the images that show them most.
 
     `way` of the answer is "text half" if the recipe has what.vocabulary: features by their cosine with the query, which
@@ -47,7 +76,6 @@ def query(
     Raises RecipeError, also for an unknown split and for counts that are not from 1 to 1000, or ArtifactError if the
     run is not finished.
     """
-    from medsae_ray.config import Recipe, load_recipe
     from medsae_ray.core.artifacts.schema import SPLITS
     from medsae_ray.errors import RecipeError
     from medsae_ray.finished import library_of, open_run
@@ -59,8 +87,7 @@ def query(
             raise RecipeError(f"{name} is {count!r}; it must be a whole number from 1 to {MOST}")
     if not isinstance(text, str) or not text.strip():
         raise RecipeError(f"the query is {text!r}; words are needed")
-    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
-    return library_of(open_run(chosen, str(root))).ask(text, features, images, split)
+    return library_of(open_run(_recipe(recipe), str(root))).ask(text, features, images, split)
 
 
 def load_encoder(kind: str, weights: str | None = None, **options: Any) -> "Encoder":
@@ -76,63 +103,22 @@ def load_encoder(kind: str, weights: str | None = None, **options: Any) -> "Enco
     return load(kind, weights, **options)
 
 
-class LoadedSae:
-    """A trained SAE: arrays in, arrays out, on raw (not normalised) embeddings."""
+def load_sae(uri: str | PathLike[str], *, format: str | None = None, device: str = "cpu") -> Sae:
+    """The SAE of a finished `sae` artifact, or with `format` that of another library's checkpoint in the folder `uri`:
+    "saelens", "dictionary_learning", "sparsify" or "sail".
 
-    def __init__(self, artifact: "Artifact") -> None:
-        from medsae_ray.core.sae.activations import load_artifact_sae
+    Raises ArtifactError if there is none, its files are damaged, or the checkpoint holds what cannot be carried out.
+    """
+    from medsae_ray.core.sae.checkpoint import sae_from_bytes
 
-        self.artifact = artifact
-        self._sae = load_artifact_sae(artifact)
+    if format is not None:
+        from medsae_ray.core.artifacts.store import Store
+        from medsae_ray.core.sae.formats.convert import read_checkpoint
 
-    def encode(self, x: "ArrayLike") -> "np.ndarray":
-        """Embeddings [n, D] -> activations float32 [n, m], all >= 0.
-
-        NumPy arrays, torch tensors and nested lists of real numbers are taken. ValueError for another shape, for NaN
-        and for Inf.
-        """
-        return self._call(self._sae.encode, x, "embeddings")
-
-    def decode(self, z: "ArrayLike") -> "np.ndarray":
-        """Activations [n, m] -> embeddings float32 [n, D]; takes and refuses what `encode` does."""
-        return self._call(self._sae.decode, z, "activations")
-
-    @staticmethod
-    def _call(function: Any, values: Any, what: str) -> "np.ndarray":
-        import numpy as np
-        import torch
-
-        tensor = _real(values, what)
-        with torch.no_grad():
-            return np.asarray(function(tensor).numpy())
-
-
-def _real(values: Any, what: str) -> "Tensor":
-    """float32, on the CPU. ValueError for what holds no finite real numbers."""
-    import numpy as np
-    import torch
-
-    if not isinstance(values, torch.Tensor):
-        try:
-            array = np.asarray(values)
-        except ValueError as error:
-            raise ValueError(f"{what} are rows of different lengths ({error})") from error
-        if array.dtype.kind not in "fiu":
-            raise ValueError(f"{what} are {array.dtype} {list(array.shape)}; real numbers are wanted")
-        with np.errstate(over="ignore"):  # what is too large becomes Inf, which is refused below
-            values = torch.as_tensor(array.astype(np.float32))
-    if values.dtype == torch.bool or values.is_complex():
-        raise ValueError(f"{what} are {values.dtype} {list(values.shape)}; real numbers are wanted")
-    plain: Tensor = values.detach().to("cpu", torch.float32).contiguous()
-    if not plain.isfinite().all():
-        first = (~plain.isfinite()).nonzero()[0].tolist()
-        raise ValueError(f"{what} {list(plain.shape)} hold NaN or Inf (in float32), first at {first}")
-    return plain
-
-
-def load_sae(uri: str | PathLike[str]) -> LoadedSae:
-    """The SAE of a finished `sae` artifact. Raises ArtifactError if there is none or its files are damaged."""
-    return LoadedSae(open_artifact(uri))
+        return Sae(read_checkpoint(format, Store(str(uri)))).to(device)
+    artifact = open_artifact(uri)
+    stored = sae_from_bytes(artifact.file("weights"), artifact.file("config"), artifact.store.uri)
+    return Sae(stored, artifact).to(device)
 
 
 def open_artifact(uri: str | PathLike[str]) -> "Artifact":

@@ -191,7 +191,7 @@ def _engine(chosen: argparse.Namespace) -> int:
 
 def _query(chosen: argparse.Namespace) -> int:
     from medsae_ray.api import query
-    from medsae_ray.outputs.console import query_tables
+    from medsae_ray.outputs.query_tables import query_tables
 
     asked = {"features": chosen.features, "images": chosen.images, "split": chosen.split}
     answer = query(load_recipe(chosen.recipe), chosen.root, chosen.text, **asked)

@@ -1,4 +1,16 @@
-"""The errors that users see. Each message says what was found, where, and what to do."""
+"""The errors that users see. Each message says what was found, where, and what to do.
+
+MedsaeError
+├── RecipeError         a recipe, or what it asks of the cluster, cannot be followed
+│   └── DivergedError   training left the finite numbers
+├── DatasetError        a table, its labels or patients are not what the recipe says
+├── ImageError          one image cannot be used; in a run it becomes a row that is not ok, and is counted
+├── EncoderError        weights or options do not fit the encoder
+├── ArtifactError       an artifact is missing, incomplete, damaged or of another schema
+├── ShardError          a shard could not be computed within the allowed retries
+├── EngineError         the vision-language model cannot be started or reached
+└── NamingError         an answer of the vision-language model is no name by the schema
+"""
 
 import unicodedata
 

@@ -1,7 +1,6 @@
 """The whole run: every stage in turn, then the two things a person reads, summary.json and report.html."""
 
 import json
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -27,6 +26,7 @@ from medsae_ray.outputs.console import (
 from medsae_ray.outputs.pages import named, page_id, publish
 from medsae_ray.outputs.report import report_data
 from medsae_ray.outputs.summary import summarise
+from medsae_ray.outputs.summary_types import Summary
 from medsae_ray.outputs.sweep_page import publish_sweep
 from medsae_ray.preflight.checks import check
 from medsae_ray.preflight.ready import ready
@@ -71,9 +71,7 @@ def goals_of(recipe: Recipe) -> tuple[str, ...]:
     return ("features", *(("answers",) if recipe.what.naming else ()), "probes", "atlas", *several)
 
 
-def run_recipe(
-    recipe: Recipe, root: str, console: Console | None = None, engine: Engine | None = None
-) -> dict[str, Any]:
+def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine: Engine | None = None) -> Summary:
     """Run a recipe below `root` (a path or URI) and return the summary that is also written to summary.json.
 
     `engine` is one that runs already with the recipe's model, which several recipes may share; it is left running.
@@ -98,7 +96,7 @@ def run_recipe(
             run.artifact("replication")
             run.artifact("duplicates")
         own = page_id(run, "atlas", "probes", *(stage.name for stage in SEVERAL if recipe.what.datasets))
-        summary = summarise(run) | {"report": named("report.html", own)}
+        summary = summarise(run, named("report.html", own))
         pages = {"summary.json": json.dumps(summary, indent=1, allow_nan=False), "report.html": _report(run)}
         unwritten = publish(run.root, own, {name: page.encode() for name, page in pages.items()})
         naming = (naming_lines(summary),) if recipe.what.naming else ()

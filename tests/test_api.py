@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -6,25 +7,38 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import medsae_ray
+from medsae_ray import errors
 from medsae_ray.config import parse_recipe
 from medsae_ray.pipeline import run_stage
 from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
+ERRORS = {"ArtifactError", "DatasetError", "DivergedError", "EncoderError", "EngineError", "ImageError", "MedsaeError"}
+ERRORS |= {"NamingError", "RecipeError", "ShardError"}
+
 
 def test_the_public_names_are_these_and_no_more() -> None:
-    errors = {"ArtifactError", "DatasetError", "EncoderError", "ImageError", "MedsaeError", "RecipeError", "ShardError"}
-    assert set(medsae_ray.__all__) == errors | {
-        "__version__",
-        "load_encoder",
-        "load_sae",
-        "open_artifact",
-        "query",
-        "run",
-    }
+    functions = {"load_encoder", "load_recipe", "load_sae", "open_artifact", "query", "run"}
+    assert set(medsae_ray.__all__) == ERRORS | functions | {"Recipe", "Sae", "__version__"}
+    assert set(medsae_ray.__all__) <= set(dir(medsae_ray))
     assert all(getattr(medsae_ray, name).__doc__ for name in medsae_ray.__all__ if name != "__version__")
-    assert all(issubclass(getattr(medsae_ray, name), medsae_ray.MedsaeError) for name in errors)
+    with pytest.raises(AttributeError, match="no attribute 'Recipes'"):
+        medsae_ray.Recipes  # noqa: B018
+
+
+def test_every_error_is_exported_and_drawn_below_its_base() -> None:
+    found = {name: error for name, error in vars(errors).items() if isinstance(error, type)}
+    assert set(found) == ERRORS and all(getattr(medsae_ray, name) is error for name, error in found.items())
+    drawn = re.findall(r"^( *(?:[│├└─]+ *)*)(\w+Error)", str(errors.__doc__), flags=re.MULTILINE)
+    above: dict[int, str] = {}
+    for branch, name in drawn:
+        above[len(branch)] = name
+        bases = [above[depth] for depth in sorted(above) if depth < len(branch)]
+        assert found[name].__base__.__name__ == (bases[-1] if bases else "Exception")
+        above = {depth: other for depth, other in above.items() if depth <= len(branch)}
+    assert {name for _, name in drawn} == ERRORS
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
@@ -46,10 +60,22 @@ def test_core_needs_neither_ray_nor_pydantic() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
-def test_run_takes_a_recipe_and_a_folder(tmp_path: Path) -> None:
+def test_run_takes_a_recipe_and_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = recipe_data(table_dataset(tmp_path, 60), onnx_encoder(tmp_path / "e.onnx"), engine="loop")
     summary = medsae_ray.run(parse_recipe(data), tmp_path / "root")
     assert (tmp_path / "root" / "report.html").is_file() and summary["recipe"] == "small"
+    assert capsys.readouterr().out == ""
+
+
+def test_a_run_is_quiet_unless_progress_is_wanted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = recipe_data(table_dataset(tmp_path, 60), onnx_encoder(tmp_path / "e.onnx"), engine="loop")
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(data))
+    recipe = medsae_ray.load_recipe(tmp_path / "small.yaml")
+    assert isinstance(recipe, medsae_ray.Recipe)
+    summary = medsae_ray.run(recipe, tmp_path / "root", progress=True)
+    printed = capsys.readouterr().out
+    assert "· sae: the sparse autoencoder is trained" in printed and "held-out R2" in printed
+    assert medsae_ray.run(recipe, tmp_path / "root")["sae"] == summary["sae"] and capsys.readouterr().out == ""
 
 
 def test_encoders_and_saes_take_arrays_and_give_arrays(tmp_path: Path) -> None:
@@ -70,14 +96,14 @@ def test_what_is_not_there_is_refused(tmp_path: Path, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def sae(tmp_path_factory: pytest.TempPathFactory) -> medsae_ray.api.LoadedSae:
+def sae(tmp_path_factory: pytest.TempPathFactory) -> medsae_ray.Sae:
     folder = tmp_path_factory.mktemp("sae")
     data = recipe_data(table_dataset(folder, 60), onnx_encoder(folder / "e.onnx"), engine="loop")
     return medsae_ray.load_sae(run_stage(parse_recipe(data), str(folder / "root"), "sae").store.uri)
 
 
 @pytest.mark.parametrize("call", ["encode", "decode"])
-def test_what_is_no_row_of_numbers_is_refused_with_what_was_found(sae: medsae_ray.api.LoadedSae, call: str) -> None:
+def test_what_is_no_row_of_numbers_is_refused_with_what_was_found(sae: medsae_ray.Sae, call: str) -> None:
     columns = {"encode": 12, "decode": 24}[call]
     good = np.linspace(0, 1, 3 * columns, dtype=np.float32).reshape(3, columns)
     nan, inf = good.copy(), good.copy()
@@ -100,7 +126,7 @@ def test_what_is_no_row_of_numbers_is_refused_with_what_was_found(sae: medsae_ra
 
 
 @pytest.mark.parametrize("call", ["encode", "decode"])
-def test_rows_of_numbers_in_any_container_give_the_same(sae: medsae_ray.api.LoadedSae, call: str) -> None:
+def test_rows_of_numbers_in_any_container_give_the_same(sae: medsae_ray.Sae, call: str) -> None:
     columns = {"encode": 12, "decode": 24}[call]
     whole = np.arange(2 * columns).reshape(2, columns) % 5
     wanted = getattr(sae, call)(whole.astype(np.float32))
@@ -108,7 +134,8 @@ def test_rows_of_numbers_in_any_container_give_the_same(sae: medsae_ray.api.Load
     forms += [torch.from_numpy(whole).double().requires_grad_(), whole.astype(np.float16), np.asfortranarray(whole)]
     for form in forms:
         found = getattr(sae, call)(form)
-        assert found.dtype == np.float32
+        assert isinstance(found, torch.Tensor if isinstance(form, torch.Tensor) else np.ndarray)
+        assert found.dtype in (np.float32, torch.float32) and not getattr(found, "requires_grad", False)
         np.testing.assert_array_equal(found, wanted)
     assert getattr(sae, call)(whole[:0]).shape == (0, wanted.shape[1])
 

@@ -15,6 +15,8 @@ import yaml
 
 from medsae_ray.config import find_recipe
 from medsae_ray.core.phantom import FINDINGS
+from medsae_ray.outputs.summary_types import Summary
+from tests.support.typed import fits
 
 
 class Aims(NamedTuple):
@@ -46,6 +48,12 @@ def summary(tmp_path_factory: pytest.TempPathFactory) -> Any:
     medsae = [sys.executable, "-m", "medsae_ray.cli", "run", str(folder / "recipe.yaml"), "--root", str(folder)]
     subprocess.run(medsae, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=880)
     return json.loads((folder / "summary.json").read_text())
+
+
+@pytest.mark.timeout(900)
+def test_the_summary_of_a_run_with_names_is_what_its_type_says(summary: Any) -> None:
+    fits(summary, Summary)
+    assert summary["names"]["features"] > 0
 
 
 @pytest.mark.timeout(900)

@@ -1,7 +1,7 @@
 """What `medsae show` prints: an artifact, a run's root, or a summary.json."""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -9,6 +9,9 @@ from rich.table import Table
 from medsae_ray.core.artifacts.artifact import RECORD, Artifact, open_artifact
 from medsae_ray.core.artifacts.store import Store, split_uri
 from medsae_ray.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from medsae_ray.outputs.summary_types import Summary
 
 SHOWN = 300
 """Characters of one metric that are printed."""
@@ -80,7 +83,8 @@ def _summary(path: str, data: bytes) -> list[RenderableType]:
             stages.add_row(stage["name"], stage["artifact"])
         warnings = [f"! {warning['message']}" for warning in summary.get("warnings", [])]
         report = [f"report: {split_uri(path)[0].address(summary['report'])}"] if "report" in summary else []
-        parts: list[RenderableType] = [str(summary["recipe"]), findings_table(summary), headline(summary)]
+        known = cast("Summary", summary)
+        parts: list[RenderableType] = [str(known["recipe"]), findings_table(known), headline(known)]
         return [*parts, stages, *warnings, *report]
     except (ValueError, KeyError, TypeError):
         return _no_file(path)

@@ -1,11 +1,13 @@
-"""summary.json: the run in numbers. The README says what each field means."""
+"""summary.json: the run in numbers. Its fields are those of summary_types.py."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from medsae_ray.core.naming.engine import Usage, total
 from medsae_ray.core.naming.verdict import VERDICTS
+from medsae_ray.outputs.summary_types import EntropySummary, Summary
 from medsae_ray.runtime.run import Run, StageRow
 from medsae_ray.stages.scores import sources_of
 
@@ -13,36 +15,43 @@ NAMING = ("names", "answers")
 """The branch that runs beside `features`."""
 
 
-def summarise(run: Run) -> dict[str, Any]:
-    """The summary of a run whose atlas is made."""
+def summarise(run: Run, report: str) -> Summary:
+    """The summary of a run whose atlas is made; `report` is the file of its report."""
     metrics = run.artifact("features").record.metrics
-    sae, raw = metrics["entropy"]["sae"], metrics["entropy"]["raw"]
     findings = findings_of(metrics, run.artifact("probes").table().to_pylist())
-    summary = {
+    summary: dict[str, Any] = {
         "recipe": run.recipe.name,
         "stages": [asdict(row) for row in run.rows],
         "warnings": [asdict(warning) for warning in run.warnings],
         "sae": {k: metrics["sae"][k] for k in ("r2", "fvu", "l0", "dead")},
-        "entropy": {
-            "sae": sae["mean"],
-            "raw": raw["mean"],
-            "null_mean": sae["null_mean"],
-            "null_sd": sae["null_sd"],
-            "raw_null_mean": raw["null_mean"],
-            "raw_null_sd": raw["null_sd"],
-            "labels": sae["labels"],
-        },
+        "entropy": _entropy(metrics["entropy"]["sae"], metrics["entropy"]["raw"]),
         "findings": findings,
     }
     if run.recipe.what.datasets:
         summary |= {stage: run.artifact(stage).record.metrics for stage in ("replication", "duplicates")}
     if run.recipe.what.vocabulary:
         summary["vocabulary_names"] = _of_vocabulary(run)
-    return summary | _of_names(run, findings) if run.recipe.what.naming else summary
+    if run.recipe.what.naming:
+        summary |= _of_names(run, findings)
+    # Records of artifacts are plain values, so that a test and no checker holds them against the type.
+    return cast(Summary, summary | {"report": report})
 
 
-def findings_of(metrics: dict[str, Any], probes: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each label with a correlation its units of presence and absence, the best dimension, and the probes.
+def _entropy(sae: Mapping[str, Any], raw: Mapping[str, Any]) -> EntropySummary:
+    return {
+        "sae": sae["mean"],
+        "raw": raw["mean"],
+        "null_mean": sae["null_mean"],
+        "null_sd": sae["null_sd"],
+        "raw_null_mean": raw["null_mean"],
+        "raw_null_sd": raw["null_sd"],
+        "labels": sae["labels"],
+    }
+
+
+def findings_of(metrics: Mapping[str, Any], probes: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """For each label with a correlation a `LabelFinding`: its units of presence and absence, the best dimension, and
+    the probes.
 
     The figures of presence stand in the entry itself, as null where no feature goes with the label's presence.
     """

@@ -14,6 +14,7 @@ from fastapi.security import HTTPBearer
 
 from medsae_ray.config import Naming
 from medsae_ray.core.naming.pictures import picture
+from medsae_ray.core.retrieval.answer import QueryAnswer
 from medsae_ray.core.retrieval.query import Library
 from medsae_ray.errors import ImageError
 from medsae_ray.finished import Finished, library_of
@@ -66,7 +67,7 @@ class Desk:
     def _library(self) -> Library:
         return library_of(self.run)
 
-    def query(self, text: str, features: int, images: int, split: str | None) -> dict[str, Any]:
+    def query(self, text: str, features: int, images: int, split: str | None) -> QueryAnswer:
         with self._opening:  # it holds all activations, and perhaps a text encoder: made when it is first asked
             library = self._library
         return library.ask(text, features, images, split)
@@ -165,7 +166,7 @@ def _query(desk: Desk) -> APIRouter:
         features: Annotated[int, Query(ge=1, le=50)] = 3,
         images: Annotated[int, Query(ge=0, le=200)] = 10,
         split: Split | None = None,
-    ) -> dict[str, Any]:
+    ) -> QueryAnswer:
         """The features nearest to a text, and the images that show them most: by the encoder's text half if the run
         has one, else by the words of names and definitions."""
         return await desk.work(desk.query, text, features, images, split)

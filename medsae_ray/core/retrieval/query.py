@@ -10,7 +10,7 @@ Legend: N images, F features, J features of an answer, D embedding dimension, K 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +21,14 @@ from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.naming.alignment import Space, exceedance
 from medsae_ray.core.naming.vocabulary import Texts, embed_terms
+from medsae_ray.core.retrieval.answer import ActiveFeature, FoundFeature, FoundImage, QueryAnswer
 from medsae_ray.core.retrieval.bm25 import Documents
 
 NAME_TABLES = ("names", "label_names", "vocabulary_names")
 SHOWN = ("name", "name_source", "definition", "verdict", "detection_auroc")
 """What of the atlas is shown of a feature."""
-BY_TEXT, BY_NAMES = "text half", "names"
+BY_TEXT: Final = "text half"
+BY_NAMES: Final = "names"
 """How a query's features were found: by the encoder's text half, or by the words of names and definitions."""
 
 
@@ -60,7 +62,7 @@ class Shelf:
         ids, patients, splits = (column(table, name) for name in ("image_id", "patient_id", "split"))
         return cls(ids, patients, splits, sparse.csc_array(shares_NF), max_F)
 
-    def strongest(self, matches: list[Match], n: int, split: str | None = None) -> list[dict[str, Any]]:
+    def strongest(self, matches: list[Match], n: int, split: str | None = None) -> list[FoundImage]:
         """The `n` images with the highest score, one of each patient; fewer if fewer show any of the features.
 
         An image's score is the mean of its activations, each as a share of the feature's largest, weighted by how well
@@ -78,14 +80,14 @@ class Shelf:
         _, first = np.unique(self.patient_N[order].astype(str), return_index=True)
         return [self._image(row, score_N[row], features, shares_NJ[row]) for row in order[np.sort(first)[:n]]]
 
-    def _image(self, row: int, score: float, features: list[int], share_J: Floats) -> dict[str, Any]:
-        shown = [
+    def _image(self, row: int, score: float, features: list[int], share_J: Floats) -> FoundImage:
+        shown: list[ActiveFeature] = [
             {"feature": feature, "activation": float(share * self.max_F[feature])}
             for feature, share in zip(features, share_J, strict=True)
             if share > 0
         ]
-        found = {"image_id": self.image_N[row], "split": self.split_N[row], "score": float(score)}
-        return found | {"features": shown}
+        ids: tuple[str, str] = (self.image_N[row], self.split_N[row])
+        return {"image_id": ids[0], "split": ids[1], "score": float(score), "features": shown}
 
 
 class TextSide(NamedTuple):
@@ -114,17 +116,25 @@ class Library:
         self.shelf = Shelf.of(artifacts["manifest"], artifacts["activations"], len(self._atlas))
         self._documents = Documents(name_texts(artifacts))
 
-    def ask(self, text: str, features: int = 3, images: int = 10, split: str | None = None) -> dict[str, Any]:
+    def ask(self, text: str, features: int = 3, images: int = 10, split: str | None = None) -> QueryAnswer:
         """The features that answer a query and the images that show them most, as plain values.
 
         `way` says how features were found: by "text half", or by the "names" if the run has no text half. Nothing is
         found if no feature has a positive cosine, or a word of the query in its names.
         """
         matches = self.matches(text, features)
-        rows = [m._asdict() | {key: self._atlas[m.feature][key] for key in SHOWN} for m in matches]
-        found = {"query": text, "way": BY_TEXT if self._listener else BY_NAMES, "features": rows}
-        found["images"] = self.shelf.strongest(matches, images, split)
-        return found | {"sae": self._artifacts["sae"].name, "atlas": self._artifacts["atlas"].name}
+        return {
+            "query": text,
+            "way": BY_TEXT if self._listener else BY_NAMES,
+            "features": [self._feature(match) for match in matches],
+            "images": self.shelf.strongest(matches, images, split),
+            "sae": self._artifacts["sae"].name,
+            "atlas": self._artifacts["atlas"].name,
+        }
+
+    def _feature(self, match: Match) -> FoundFeature:
+        shown = {key: self._atlas[match.feature][key] for key in SHOWN}
+        return cast(FoundFeature, match._asdict() | shown)
 
     def matches(self, text: str, n: int) -> list[Match]:
         """The `n` features that answer a query best, or as many as there are."""

@@ -45,12 +45,17 @@ def exported(stored: StoredSAE, name: str) -> dict[str, bytes]:
 
 
 def export_sae(sae: Artifact, name: str, folder: Store, *, overwrite: bool = False) -> list[str]:
-    """Write a finished `sae` artifact in another library's format; the names of the files in `folder`.
+    """Write a finished `sae` artifact in another library's format; see `write_checkpoint`."""
+    stored = sae_from_bytes(sae.file("weights"), sae.file("config"), sae.store.uri)
+    return write_checkpoint(stored, name, folder, overwrite=overwrite)
+
+
+def write_checkpoint(stored: StoredSAE, name: str, folder: Store, *, overwrite: bool = False) -> list[str]:
+    """Write an SAE in another library's format; the names of the files in `folder`.
 
     ArtifactError if the folder holds anything but this export, whole or in part; with `overwrite` the files of an
     export are replaced, and others stay.
     """
-    stored = sae_from_bytes(sae.file("weights"), sae.file("config"), sae.store.uri)
     files = exported(stored, name)
     there = folder.names()
     others = [file for file in there if file not in files or folder.read(file) != files[file]]
@@ -69,13 +74,17 @@ def export_sae(sae: Artifact, name: str, folder: Store, *, overwrite: bool = Fal
     return sorted(files)
 
 
+def read_checkpoint(name: str, folder: Store) -> StoredSAE:
+    """A foreign checkpoint. ArtifactError for files that are missing, damaged, or hold what cannot be imported."""
+    return _known(name).read(_Folder(folder), folder.uri)
+
+
 def import_sae(name: str, folder: Store, root: Store) -> Artifact:
     """A foreign checkpoint as a finished `sae` artifact below `root`, named by the content of its files.
 
-    ArtifactError for files that are missing, damaged, or hold what cannot be imported.
+    Raises ArtifactError as `read_checkpoint` does.
     """
-    format_ = _known(name)
-    stored = format_.read(_Folder(folder), folder.uri)
+    stored = read_checkpoint(name, folder)
     weights, config = sae_to_bytes(stored.sae, stored.config, stored.provenance)
     what = {"imported": name, "weights": sha256(weights), "config": sha256(config)}
     draft = Draft(root, "sae", VERSION, what, {})

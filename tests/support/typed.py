@@ -1,0 +1,38 @@
+"""Whether plain values are of a type: TypedDict, list, dict, Literal and unions of them."""
+
+import types
+from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+
+def fits(value: Any, kind: Any, where: str = "") -> None:
+    """AssertionError that names the first place where a value is not of its type."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is NotRequired:
+        fits(value, inner[0], where)
+    elif origin in (Union, types.UnionType):
+        known = [one for one in inner if (value is None) == (one is type(None))]
+        assert known, f"{where}: {value!r} is no {kind}"
+        if len(known) == 1:
+            fits(value, known[0], where)
+        else:
+            assert isinstance(value, tuple(known)), f"{where}: {value!r} is no {kind}"
+    elif is_typeddict(kind):
+        _keys_fit(value, kind, where)
+    elif origin is dict:
+        for key, one in value.items():
+            fits(one, inner[1], f"{where}.{key}")
+    elif origin is list:
+        for place, one in enumerate(value):
+            fits(one, inner[0], f"{where}[{place}]")
+    elif origin is Literal:
+        assert value in inner, f"{where}: {value!r} is none of {inner}"
+    elif kind is not type(None):
+        assert isinstance(value, (float, int) if kind is float else kind), f"{where}: {value!r} is no {kind}"
+
+
+def _keys_fit(value: Any, kind: Any, where: str) -> None:
+    hints = get_type_hints(kind)
+    assert set(value) <= set(hints), f"{where}: {sorted(set(value) - set(hints))} are not in {kind.__name__}"
+    assert kind.__required_keys__ <= set(value), f"{where}: {sorted(kind.__required_keys__ - set(value))} not there"
+    for key in value:
+        fits(value[key], hints[key], f"{where}.{key}")
