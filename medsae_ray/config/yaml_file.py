@@ -1,6 +1,7 @@
 """A recipe's YAML: safe, in UTF-8, with every key once. What is wrong with it is one RecipeError."""
 
 import re
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import yaml
 
 from medsae_ray.errors import RecipeError
 
+GUESSED = "# guessed:"
+"""What a drafted recipe marks a value with that has to be confirmed."""
 _SHAPE = "a recipe is a mapping with name, what and how"
 
 
@@ -54,6 +57,26 @@ def read_yaml(file: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise RecipeError(f"{file} holds {type(data).__name__}, {_SHAPE}")
     return data
+
+
+def read_value(text: str, where: str) -> Any:
+    """One value as a recipe would have it. RecipeError, which says `where` it was given, for what is not YAML."""
+    try:
+        return _Loader(text).get_single_data()
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise RecipeError(f"the value of {where} is not YAML: {said}; a text may need quotes") from error
+
+
+def guesses(file: Path) -> int:
+    """How many values of a recipe are marked as guesses still."""
+    return sum(GUESSED in line and not line.startswith("#") for line in _text(file).splitlines())
+
+
+def leading_comment(file: Path) -> str:
+    """The comment that a file begins with, in one line."""
+    lines = takewhile(lambda line: line.startswith("#"), _text(file).splitlines())
+    return " ".join(line.lstrip("#").strip() for line in lines)
 
 
 def _text(file: Path) -> str:
