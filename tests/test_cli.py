@@ -1,11 +1,14 @@
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 import medsae_ray
 from medsae_ray.cli import main
+from medsae_ray.commands import checkpoints
+from medsae_ray.core.sae.formats.convert import FORMATS
 from medsae_ray.pipeline import STAGES
 from medsae_ray.runtime.progress import DOING
 from tests.support.small import onnx_encoder, recipe_data, table_dataset
@@ -171,6 +174,88 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as done:
         main(["--version"])
     assert done.value.code == 0 and capsys.readouterr().out == f"medsae {medsae_ray.__version__}\n"
+
+
+@pytest.mark.parametrize("command", ["show", "status", "verify"])
+def test_what_is_told_of_a_root_is_told_in_either_spelling(
+    finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert main([command, str(finished[1])]) == 0
+    printed = capsys.readouterr().out
+    assert main(["root", command, str(finished[1])]) == 0
+    assert capsys.readouterr().out == printed != ""
+
+
+def test_a_value_is_set_in_place_of_the_recipes(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    recipe, root = finished
+    shutil.copytree(root, tmp_path / "root")
+    asked = ["stage", "sae", str(recipe), "--root", str(tmp_path / "root")]
+    assert main([*asked, "--set", "what.sae.k=2", "--set", "what.sae.lr=1e-2"]) == 0
+    (old,) = root.glob("sae-*/config-*.json")
+    (new,) = set((tmp_path / "root").glob("sae-*/config-*.json")) - {
+        tmp_path / "root" / old.relative_to(root),
+    }
+    before, after = (json.loads(file.read_text())["config"] for file in (old, new))
+    assert {key for key in before if before[key] != after[key]} == {"k", "lr"}
+    assert (after["k"], after["lr"]) == (2, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("what.sae.kk=2", "with another what.sae.kk:\n  what.sae.kk: unknown key; did you mean 'k'?"),
+        ("what.sea.k=2", "what.sea: unknown key; did you mean 'sae'?"),
+        ("what.sae.k=many", "what.sae.k: input should be a valid integer (found 'many'; allowed: at least 1)"),
+        ("what.sae.k.x=2", "what.sae.k.x cannot be set: what.sae.k is 3 and has no keys"),
+        ("what.dataset.labels.0=left", "what.dataset.labels is a list and has no keys"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "plan", "sweep", "serve", "stage", "query"])
+def test_a_wrong_value_is_refused_as_in_the_recipe(
+    finished: tuple[Path, Path], command: str, change: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, root = map(str, finished)
+    before, after = ["sae"] if command == "stage" else [], ["bright"] if command == "query" else []
+    assert main([command, *before, recipe, "--root", root, "--set", change, *after]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("change", "message"), [("k", "KEY=VALUE"), ("what..k=1", "KEY=VALUE"), ("a=[1", "not YAML")])
+def test_what_is_no_key_with_a_value_is_a_wrong_call(
+    change: str, message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["run", "phantom", "--root", str(tmp_path), "--set", change])
+    assert done.value.code == 2 and message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "call",
+    [["stage", "sse", "phantom", "--root", "x"], ["export", "x", "sealens", "y"], ["import", "sealens", "x", "y"]],
+)
+def test_stages_and_formats_are_chosen_from_those_that_exist(
+    call: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(call)
+    error = capsys.readouterr().err
+    assert done.value.code == 2 and "invalid choice" in error
+    assert all(f"'{name}'" in error for name in (STAGES if call[0] == "stage" else FORMATS))
+
+
+def test_the_formats_of_the_command_line_are_those_of_the_package() -> None:
+    assert set(checkpoints.FORMATS) == set(FORMATS)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_a_shell_is_told_how_to_complete(shell: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["--print-completion", shell])
+    script = capsys.readouterr().out
+    assert done.value.code == 0 and "embeddings" in script and "saelens" in script
+    (tmp_path / "script").write_text(script)
+    if program := shutil.which(shell):
+        subprocess.run([program, "-n", str(tmp_path / "script")], check=True)
 
 
 def test_verify_passes_a_whole_root_and_names_a_damaged_file(

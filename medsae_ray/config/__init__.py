@@ -1,5 +1,6 @@
 """The recipe and its parts."""
 
+from medsae_ray.config.changes import Change, read_change
 from medsae_ray.config.datasets import (
     ChexpertDataset,
     DicomDataset,
@@ -11,7 +12,7 @@ from medsae_ray.config.datasets import (
     VindrDataset,
 )
 from medsae_ray.config.how import How, Paths, Pool, Train, Vlm
-from medsae_ray.config.recipe import Recipe, find_recipe, load_recipe, parse_recipe
+from medsae_ray.config.recipe import Recipe, find_recipe, load_recipe, packaged_recipes, parse_recipe
 from medsae_ray.config.sae import Sae
 from medsae_ray.config.sweep import Member, Members, Sweep
 from medsae_ray.config.vocabulary import Vocabulary
@@ -23,6 +24,7 @@ from medsae_ray.config.what import (
 )
 
 __all__ = [
+    "Change",
     "ChexpertDataset",
     "Detection",
     "DicomDataset",
@@ -48,5 +50,7 @@ __all__ = [
     "What",
     "find_recipe",
     "load_recipe",
+    "packaged_recipes",
     "parse_recipe",
+    "read_change",
 ]

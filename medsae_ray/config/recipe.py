@@ -5,12 +5,14 @@ and where files lie (a file's identity is its content, not its path).
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import ValidationError, model_validator
 
 from medsae_ray.config.base import Model
+from medsae_ray.config.changes import Change, changed
 from medsae_ray.config.datasets import Dataset
 from medsae_ray.config.explain import explain
 from medsae_ray.config.how import How, Paths
@@ -70,13 +72,15 @@ def _purpose(key: str) -> str:
     return (Paths.model_fields[key].description or "").rstrip(".")
 
 
-def load_recipe(path: str | Path) -> Recipe:
+def load_recipe(path: str | Path, changes: Sequence[Change] = ()) -> Recipe:
     """Read a recipe; `path` is a file or the name of one that comes with the package ("phantom").
 
-    Raises RecipeError that names every wrong key, what was found and what is allowed.
+    `changes` are single values that go before the file's. Raises RecipeError that names every wrong key, what was found
+    and what is allowed.
     """
     file = find_recipe(str(path))
-    recipe = parse_recipe(read_yaml(file), str(file))
+    said = ", ".join(change.key for change in changes)
+    recipe = parse_recipe(changed(read_yaml(file), changes), f"{file} with another {said}" if said else str(file))
     return _absolute_paths(recipe, file.resolve().parent)
 
 
@@ -90,12 +94,19 @@ def parse_recipe(data: dict[str, Any], where: str = "recipe") -> Recipe:
 
 
 def find_recipe(name: str) -> Path:
-    packaged = Path(__file__).parents[1] / "recipes"
-    for candidate in (Path(name), packaged / f"{name}.yaml"):
-        if candidate.is_file():
-            return candidate
-    known = sorted(p.stem for p in packaged.glob("*.yaml"))
-    raise RecipeError(f"no recipe {name!r}: neither a file nor one of {', '.join(known)}")
+    """The file of a recipe: one of that name, or one that comes with the package. RecipeError if there is neither."""
+    packaged = packaged_recipes()
+    if Path(name).is_file():
+        return Path(name)
+    if name in packaged:
+        return packaged[name]
+    raise RecipeError(f"no recipe {name!r}: neither a file nor one of {', '.join(packaged)}")
+
+
+def packaged_recipes() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    files = (Path(__file__).parents[1] / "recipes").glob("*.yaml")
+    return {file.stem: file for file in sorted(files, key=lambda file: file.stem)}
 
 
 def _absolute_paths(recipe: Recipe, base: Path) -> Recipe:

@@ -1,0 +1,1 @@
+"""What each command of `medsae` does, and the arguments that it takes."""

@@ -1,0 +1,25 @@
+"""The command for the vision-language engine that runs on a cluster."""
+
+import argparse
+
+from medsae_ray.commands.arguments import Commands
+
+
+def add(commands: Commands) -> None:
+    """Add it to the command line."""
+    command = commands.add_parser("engine", help="the vision-language engine that runs on a cluster: status, or stop")
+    command.add_argument("action", choices=("status", "stop"), help="say what runs and who uses it, or end it")
+    command.add_argument("--address", metavar="ADDRESS", help="the Ray cluster (RAY_ADDRESS, or this machine's)")
+    command.add_argument("--force", action="store_true", help="stop it even if others use it")
+    command.set_defaults(do=engine)
+
+
+def engine(chosen: argparse.Namespace) -> int:
+    """Say what runs, or end it."""
+    from medsae_ray.engine.command import engine_status, stop_engine
+
+    if chosen.action == "stop":
+        print(stop_engine(chosen.address, chosen.force))
+        return 0
+    print("\n".join(engine_status(chosen.address)))
+    return 0

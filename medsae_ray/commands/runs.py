@@ -1,0 +1,129 @@
+"""Commands with a recipe and a root: run, plan, sweep, stage, query and serve."""
+
+import argparse
+import json
+
+from medsae_ray.commands.arguments import Commands, Do, add_recipe, console, count, recipe_of
+from medsae_ray.core.artifacts.schema import SPLITS
+from medsae_ray.core.artifacts.store import Store
+from medsae_ray.runtime.progress import DOING
+
+
+def add(commands: Commands) -> None:
+    """Add them to the command line."""
+    _command(commands, "run", run, "everything a recipe asks for, up to the report")
+    _plan_arguments(_command(commands, "plan", plan, "what a run would do and take, without running anything"))
+    _command(commands, "sweep", sweep, "many SAEs on one recipe's embeddings, and how they compare")
+    text = f"one of {', '.join(DOING)}"
+    stage_ = commands.add_parser("stage", help="one stage, with whatever it needs")
+    stage_.add_argument("name", metavar="NAME", choices=tuple(DOING), help=text)
+    add_recipe(stage_)
+    stage_.set_defaults(do=stage)
+    _serve_arguments(_command(commands, "serve", serve, "a finished run over HTTP, until Ctrl-C"))
+    _query_arguments(_command(commands, "query", query, "features and images of a finished run, by words"))
+
+
+def _command(commands: Commands, name: str, do: Do, text: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text)
+    add_recipe(command)
+    command.set_defaults(do=do)
+    return command
+
+
+def _plan_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--address", metavar="ADDRESS", help="a Ray cluster to hold it against; else this machine")
+    command.add_argument("--json", action="store_true", help="all of it as JSON")
+
+
+def _serve_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--host", default="127.0.0.1", help="address to listen at; beyond this machine it needs a token"
+    )
+    command.add_argument("--port", type=int, default=8000)
+    command.add_argument(
+        "--token-variable",
+        default="MEDSAE_TOKEN",
+        metavar="NAME",
+        help="environment variable with the token that callers have to send",
+    )
+
+
+def _query_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("text", metavar="TEXT", help='what to look for: "large left pleural effusion"')
+    command.add_argument("--features", type=count, default=3, help="features that the images are found by (3)")
+    command.add_argument("--images", type=count, default=10, help="images to show, one of each patient (10)")
+    command.add_argument("--split", choices=SPLITS, help="only images of these patients")
+    command.add_argument("--json", action="store_true", help="the whole answer as JSON")
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Run a recipe; 1 if its root could not be written."""
+    recipe = recipe_of(chosen)  # what is wrong with it is said before Ray and torch are imported, here and below
+    from medsae_ray.pipeline import run_recipe
+
+    root, report = Store(chosen.root), run_recipe(recipe, chosen.root, console())["report"]
+    if not root.exists(report):
+        return 1  # the run has said why
+    print(f"kept as: {root.address(report)}")
+    print(f"report: {root.address('report.html')}")
+    return 0
+
+
+def plan(chosen: argparse.Namespace) -> int:
+    """Print what a run would do; 1 if something is in its way."""
+    recipe = recipe_of(chosen)
+    from medsae_ray.outputs.plan_table import plan_tables
+    from medsae_ray.plan import plan as planned
+
+    found = planned(recipe, chosen.root, chosen.address)
+    if chosen.json:
+        print(json.dumps(found, indent=1, allow_nan=False))
+    else:
+        for part in plan_tables(found):
+            console().print(part, highlight=False, soft_wrap=isinstance(part, str))
+    return 1 if found["problems"] else 0
+
+
+def sweep(chosen: argparse.Namespace) -> int:
+    """Train the SAEs of a sweep."""
+    recipe = recipe_of(chosen)
+    from medsae_ray.outputs.sweep_page import PAGE
+    from medsae_ray.pipeline import run_stage
+
+    run_stage(recipe, chosen.root, "sweep", console())
+    print(f"page: {Store(chosen.root).address(PAGE)}")
+    return 0
+
+
+def stage(chosen: argparse.Namespace) -> int:
+    """Make the artifact of one stage."""
+    recipe = recipe_of(chosen)
+    from medsae_ray.pipeline import run_stage
+
+    run_stage(recipe, chosen.root, chosen.name, console())
+    return 0
+
+
+def serve(chosen: argparse.Namespace) -> int:
+    """Serve a finished run until Ctrl-C."""
+    recipe = recipe_of(chosen)
+    from medsae_ray.service.command import serve_run
+
+    serve_run(recipe, chosen.root, chosen.host, chosen.port, chosen.token_variable, console())
+    return 0
+
+
+def query(chosen: argparse.Namespace) -> int:
+    """Print what answers a query."""
+    recipe = recipe_of(chosen)
+    from medsae_ray.api import query as ask
+    from medsae_ray.outputs.query_tables import query_tables
+
+    asked = {"features": chosen.features, "images": chosen.images, "split": chosen.split}
+    answer = ask(recipe, chosen.root, chosen.text, **asked)
+    if chosen.json:
+        print(json.dumps(answer, indent=1, allow_nan=False))
+        return 0
+    for part in query_tables(answer):
+        console().print(part)
+    return 0
