@@ -19,6 +19,8 @@ from medsae_ray.errors import DatasetError, ImageError
 
 LOOKED_AT = 64
 """Files that are opened to see what a folder holds."""
+_MARK = slice(128, 132)
+"""Where a DICOM file says that it is one."""
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 
 
@@ -75,6 +77,10 @@ def _header(head: bytes, size: int) -> Header | None:
         return read_header(lambda count: head[:count], size)
     except ImageError:
         return None
+    except DatasetError:  # there is no pydicom, which only a DICOM file needs
+        if head[_MARK] != b"DICM":
+            return None
+        raise
 
 
 def _images(folder: Store, files: Sequence[FoundFile], seen: Seen) -> Found:
@@ -106,7 +112,8 @@ def _images(folder: Store, files: Sequence[FoundFile], seen: Seen) -> Found:
 def _dicom(folder: Store, tables: Sequence[str], seen: Seen) -> Found:
     title = folder.uri.rstrip("/").rpartition("/")[2] or "dicom"
     unknown = sum(not header.patient for header in seen.headers.values())
-    lines = ["kind: dicom", f"name: {value(title)}"]
+    kind = "kind: dicom" if seen.headers else guessed("kind: dicom", "zip files, which were not opened")
+    lines = [kind, f"name: {value(title)}"]
     lines.append("# Patients and studies are those of the headers, hashed under a key that stays in the run's root.")
     if unknown:
         lines.append(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import yaml
 
 from medsae_ray.config.yaml_file import GUESSED
+from medsae_ray.errors import one_line
 
 _PLAIN = re.compile(r"[A-Za-z_./][\w./ -]*")
 
@@ -37,7 +38,7 @@ def listed(texts: Sequence[str]) -> str:
 
 def guessed(line: str, why: str) -> str:
     """A line that is for the reader to confirm, and where it comes from."""
-    return f"{line}    {GUESSED} {why}"
+    return f"{line}    {GUESSED} {one_line(why)}"
 
 
 def counted(number: int, noun: str) -> str:

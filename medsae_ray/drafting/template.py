@@ -7,6 +7,7 @@ from typing import get_args
 from medsae_ray.config.encoders import Encoder
 from medsae_ray.config.yaml_file import GUESSED
 from medsae_ray.drafting.lines import Found, value
+from medsae_ray.errors import one_line
 
 EXAMPLE = "microsoft/rad-dino"
 """The encoder that a draft names: one that everybody may load, and that has seen chest radiographs."""
@@ -19,16 +20,16 @@ def recipe_text(found: Found, place: str, file: str, table: str | None) -> str:
 
 
 def _head(place: str, file: str) -> Iterator[str]:
-    yield f"# A first recipe for {_comment(place)}, drafted by medsae init. Read it before you run it."
+    yield f"# A first recipe for {one_line(place)}, drafted by medsae init. Read it before you run it."
     yield f"# Lines with {GUESSED!r} were told from names and values, and are yours to confirm or to change."
-    yield f"# What a run would do and take, without running anything: medsae plan {_comment(file)} --root runs/first"
+    yield f"# What a run would do and take, without running anything: medsae plan {one_line(file)} --root runs/first"
 
 
 def _what(found: Found) -> Iterator[str]:
     yield f"name: {value(found.title)}"
     yield "what:"
     yield "  dataset:"
-    yield from (f"    {line}" for line in found.dataset)
+    yield from (f"    {one_line(line) if line.startswith('#') else line}" for line in found.dataset)
     yield "  # The encoder whose concepts are looked for. Take yours; these kinds there are:"
     yield from (f"  #   {line}" for line in _encoders())
     yield "  encoder: {kind: huggingface}"
@@ -53,7 +54,3 @@ def _how(found: Found, table: str | None) -> Iterator[str]:
     yield f"    weights: {EXAMPLE}    # chosen as an example, for radiographs of the chest: an id at huggingface.co"
     yield "  embed: {gpus: 0, batch_size: 32}    # gpus: 1 where there is one"
     yield "  # vlm: {model: google/medgemma-4b-it, gpus: 1}"
-
-
-def _comment(text: str) -> str:
-    return " ".join(text.split())

@@ -1,7 +1,5 @@
 """`medsae recipes`: which there are, and one to copy."""
 
-from pathlib import Path
-
 import pytest
 
 from medsae_ray.cli import main
@@ -22,7 +20,7 @@ def test_a_recipe_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_recipe_that_does_not_exist_is_refused_with_those_that_do(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["recipes", "show", "fantom"]) == 1
     assert capsys.readouterr().err.startswith("medsae: no recipe 'fantom': neither a file nor one of chexpert-")

@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import shutil
+import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from medsae_ray.cli import main
 from medsae_ray.config import Recipe, load_recipe
 from medsae_ray.config.yaml_file import GUESSED
 from medsae_ray.core.datasets import READERS
+from medsae_ray.core.images.dicom import parse
 from tests.core.datasets import layouts
 from tests.support.medical import dicom, dicom_folder, segmentator_folder
 from tests.support.small import onnx_encoder, table_dataset
@@ -119,6 +122,33 @@ def test_labels_of_dicom_files_may_be_given_by_path_or_not_at_all(place: Path) -
     assert recipe.how.paths.table is None and any(
         "no column of labels.csv names these images" in line for line in lines
     )
+
+
+def test_names_with_line_breaks_add_no_lines_to_the_recipe(tmp_path: Path) -> None:
+    folder = tmp_path / "a\nname: another"
+    table_dataset(folder, 12)
+    file = tmp_path / "recipe.yaml"
+    assert main(["init", str(folder), "-o", str(file)]) == 0
+    assert load_recipe(file).how.paths.table == str(folder / "labels.csv") and load_recipe(file).name == "labels"
+
+
+def test_zip_files_are_taken_for_dicom_and_marked(place: Path) -> None:
+    place.mkdir()
+    with zipfile.ZipFile(place / "export.zip", "w") as archive:
+        archive.writestr("1.dcm", dicom(np.zeros((8, 8), np.uint16)))
+    recipe, lines = draft(place)
+    assert recipe.what.sources[0].kind == "dicom" and marked(lines, "kind")
+    assert len(READERS["dicom"].rows(recipe.what.sources[0], recipe.how.paths).uri) == 1
+
+
+def test_images_are_told_without_a_dicom_library(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table_dataset(place, 6).unlink()
+    (place / "notes.txt").write_text("not an image")
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    parse._library.cache_clear()
+    recipe, _ = draft(place)
+    assert recipe.what.sources[0].kind == "table"
+    parse._library.cache_clear()
 
 
 def test_headers_without_a_patient_are_counted(place: Path) -> None:
