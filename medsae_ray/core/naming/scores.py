@@ -115,17 +115,13 @@ def beats(name: Score, other: Score) -> float:
 def rank_p(score_n: Floats, y_n: Floats) -> float:
     """One-sided p of AUROC > 0.5 under permutation: Mann & Whitney (1947), normal, with ties and continuity corrected.
 
-    Without ties it is within 10 % of the exact p from 25 + 25 images on where that is at least 0.01, and above it
-    beyond.
+    NaN without one of the classes, 1 where all scores are equal. Without ties it is within 10 % of the exact p from
+    25 + 25 images on where that is at least 0.01, and above it beyond.
     """
-    m, n = int((y_n == 1).sum()), int((y_n == 0).sum())
-    if not m or not n:
+    active_m, other_m = score_n[y_n == 1], score_n[y_n == 0]
+    if not len(active_m) or not len(other_m):
         return np.nan
-    total = m + n
-    above = stats.rankdata(score_n)[y_n == 1].sum() - m * (m + 1) / 2
-    ties = np.unique(score_n, return_counts=True)[1].astype(np.float64)
-    variance = m * n / 12 * (total + 1 - (ties**3 - ties).sum() / (total * (total - 1)))
-    return 1.0 if variance <= 0 else float(special.ndtr((m * n / 2 + 0.5 - above) / np.sqrt(variance)))
+    return float(stats.mannwhitneyu(active_m, other_m, alternative="greater", method="asymptotic").pvalue)
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
