@@ -38,8 +38,13 @@ how: {paths: {table: t.csv, weights: e.onnx}}
         ("labels: [a]", "labels: [a, {b: 1, b: 2}]", "key 'b' comes twice"),
         ("labels: [a]", "labels: [a], values: {1: 1, 1.0: 0}", "key '1.0' comes twice"),
         ("labels: [a]", "labels: [a], values: {9: 1, '9': 0}", "a word is listed twice, with quotes and without"),
-        ("{k: 4}", "{k: 010}", "010 is 8 in YAML.*write 8"),
-        ("size: 32", "size: 1:30", "1:30 is 90 in YAML"),
+        ("size: 32", "size: 1:30", "what.encoder.size: .*valid integer .found '1:30'"),
+        ("  sae:", "  privacy: {hash_ids: yes}\n  sae:", "hash_ids: .*boolean .found 'yes'; allowed: true and false"),
+        ("labels: [a]", "labels: [a], values: {True: 1}", "takes for true, false or null needs quotes"),
+        ("labels: [a]", "labels: [!!bool a]", "not YAML that makes sense"),
+        (RECIPE, "%YAML 1.1\n---\n" + RECIPE, "says '%YAML 1.1', and a recipe is YAML 1.2; remove that line"),
+        (RECIPE, "%YAML 1.3\n---\n" + RECIPE, "says '%YAML 1.3'"),
+        ("  sae: &sae {k: 4}", "  sae: &sae {k: 4}\n  sweep: {each: [{<<: *sae, k: 8, k: 9}]}", "key 'k' comes twice"),
         ("  sae:", "\tsae:", "not with tabs"),
         ("sae: &sae {k: 4}", "sae: 2026-02-31", "not YAML that makes sense"),
         (RECIPE, "", "is empty; a recipe is a mapping"),
@@ -53,6 +58,16 @@ def test_yaml_that_is_not_what_it_seems_is_refused(tmp_path: Path, old: str, new
     (tmp_path / "r.yaml").write_text(RECIPE.replace(old, new))
     with pytest.raises(RecipeError, match=said):
         load_recipe(tmp_path / "r.yaml")
+
+
+def test_words_are_words_and_numbers_are_numbers(tmp_path: Path) -> None:
+    labels = "labels: [no, off, y, NO, On, yes], values: {no: 0, y: 1, 1e1: null}"
+    text = RECIPE.replace("labels: [a]", labels).replace("size: 32", "size: 032").replace("{k: 4}", "{k: 4, lr: 1e-3}")
+    (tmp_path / "r.yaml").write_text("%YAML 1.2\n---\n" + text)
+    what = load_recipe(tmp_path / "r.yaml").what
+    assert what.dataset.labels == ["no", "off", "y", "NO", "On", "yes"]
+    assert what.dataset.values == {"no": 0, "y": 1, "10.0": None}
+    assert what.encoder.options()["size"] == 32 and what.sae.lr == 0.001
 
 
 def test_a_merged_key_may_be_given_anew(tmp_path: Path) -> None:

@@ -59,11 +59,11 @@ class LabelTable(Model):
     @field_validator("values", mode="before")
     @classmethod
     def _are_words(cls, values: Any) -> Any:
-        """YAML reads 9 as a number and yes as true: the one is the text that was meant, the other may not be."""
+        """YAML reads 9 as a number, which is the text that was meant, and TRUE as true, which may not be."""
         if not isinstance(values, dict):
             return values
         if any(key is None or isinstance(key, bool) for key in values):
-            raise ValueError('a word that YAML takes for true, false or null needs quotes: {"yes": 1}')
+            raise ValueError('a word that YAML takes for true, false or null needs quotes: {"true": 1}')
         words = {str(key) if isinstance(key, int | float) else key: value for key, value in values.items()}
         if len(words) < len(values):
             raise ValueError("a word is listed twice, with quotes and without")

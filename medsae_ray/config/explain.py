@@ -22,6 +22,8 @@ def explain(problem: Any, model: Any) -> str:
         return f"{where}: is missing"
     if problem["type"] == "union_tag_not_found":
         return f"{where}.kind: is missing"
+    if problem["type"] == "bool_type":
+        constraints = "; allowed: true and false"
     found = "" if isinstance(problem["input"], dict) else f" (found {_SHORT.repr(problem['input'])}{constraints})"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{where}: {message[0].lower()}{message[1:]}{found}" if where else f"{message}{found}"

@@ -1,11 +1,17 @@
-"""A recipe's YAML: safe, in UTF-8, with every key once. What is wrong with it is one RecipeError."""
+"""A recipe's YAML: safe, in UTF-8, with every key once. What is wrong with it is one RecipeError.
+
+It is YAML 1.2, in which `no`, `off` and `y` are words, as labels may be, 1e-3 is a number, and 010 is ten.
+"""
 
 import re
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from medsae_ray.errors import RecipeError
 
@@ -14,43 +20,15 @@ GUESSED = "# guessed:"
 _SHAPE = "a recipe is a mapping with name, what and how"
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that reads 1e-3 as the number it is (YAML 1.1 wants 1.0e-3 and makes a text of the other)."""
-
-
-def _plain_number(loader: _Loader, node: yaml.ScalarNode) -> int | float:
-    """YAML 1.1 takes 010 for 8 and 1:30 for 90, which nobody means here."""
-    kind = node.tag.rpartition(":")[2]
-    value: int | float = getattr(loader, f"construct_yaml_{kind}")(node)
-    digits = node.value.replace("_", "")
-    if ":" in digits or (re.fullmatch(r"[-+]?0\d+", digits) and int(digits) != value):
-        raise yaml.constructor.ConstructorError(
-            problem=f"{node.value} is {value} in YAML; write {value}, or quotes around a text",
-            problem_mark=node.start_mark,
-        )
-    return value
-
-
-for _kind in ("int", "float"):
-    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _plain_number)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
 def read_yaml(file: Path) -> dict[str, Any]:
     """The mapping in a file. RecipeError says what is there in its place, and where."""
     text = _text(file)
     try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        if node is not None:
-            _refuse_second_keys(node, file, loader)
-        data = None if node is None else loader.construct_document(node)
-    except yaml.YAMLError as error:
+        data = _parsed(text, file)
+    except YAMLError as error:
         tab = "; YAML is indented with spaces, not with tabs" if "'\\t'" in str(error) else ""
         raise RecipeError(f"{file} is not YAML: {error}{tab}") from error
-    except (RecursionError, ValueError) as error:  # nested without end; a date that is none
+    except (RecursionError, ValueError, KeyError) as error:  # nested without end; no date, no !!bool
         raise RecipeError(f"{file} is not YAML that makes sense: {error}") from error
     if data is None:
         raise RecipeError(f"{file} is empty; {_SHAPE}")
@@ -62,8 +40,8 @@ def read_yaml(file: Path) -> dict[str, Any]:
 def read_value(text: str, where: str) -> Any:
     """One value as a recipe would have it. RecipeError, which says `where` it was given, for what is not YAML."""
     try:
-        return _Loader(text).get_single_data()
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        return _parsed(text, where)
+    except (YAMLError, RecursionError, ValueError, KeyError) as error:
         said = " ".join(str(error).split())
         raise RecipeError(f"the value of {where} is not YAML: {said}; a text may need quotes") from error
 
@@ -77,6 +55,18 @@ def leading_comment(file: Path) -> str:
     """The comment that a file begins with, in one line."""
     lines = takewhile(lambda line: line.startswith("#"), _text(file).splitlines())
     return " ".join(line.lstrip("#").strip() for line in lines)
+
+
+def _parsed(text: str, file: Path | str) -> Any:
+    """What is in a text; None of an empty one."""
+    yaml = YAML(typ="safe", pure=True)  # the other parser, in C, is of YAML 1.1
+    if older := re.search(r"^%YAML(?!\s+1\.2\s).*", text, re.MULTILINE):
+        raise RecipeError(f"{file} says {older[0].strip()!r}, and a recipe is YAML 1.2; remove that line")
+    node = yaml.compose(text)
+    if node is None:
+        return None
+    _refuse_second_keys(node, file, yaml.constructor)
+    return yaml.constructor.construct_document(node)
 
 
 def _text(file: Path) -> str:
@@ -96,24 +86,24 @@ def _text(file: Path) -> str:
         ) from None
 
 
-def _refuse_second_keys(root: yaml.Node, file: Path, loader: _Loader) -> None:
+def _refuse_second_keys(root: Node, file: Path | str, constructor: SafeConstructor) -> None:
     """YAML takes the last of two equal keys without a word: a run of something else than one reads at the top."""
-    todo: list[yaml.Node] = [root]
+    todo: list[Node] = [root]
     seen: set[int] = set()
     while todo:
         node = todo.pop()
-        if id(node) in seen or isinstance(node, yaml.ScalarNode):
+        if id(node) in seen or isinstance(node, ScalarNode):
             continue
         seen.add(id(node))  # an anchor's node is in several places
-        if not isinstance(node, yaml.MappingNode):
+        if not isinstance(node, MappingNode):
             todo += node.value
             continue
         todo += [value for _, value in node.value]
         lines: dict[Any, int] = {}
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+        for key in (key for key, _ in node.value if isinstance(key, ScalarNode)):
             # 1 and 1.0 are one key too
-            number = key.tag.endswith((":int", ":float", ":bool"))
-            name, line = loader.construct_object(key) if number else key.value, key.start_mark.line + 1
+            number = str(key.tag).endswith((":int", ":float", ":bool"))
+            name, line = constructor.construct_object(key) if number else key.value, key.start_mark.line + 1
             if name in lines:
                 raise RecipeError(
                     f"{file}: key {key.value!r} comes twice, in lines {lines[name]} and {line}; remove one"
