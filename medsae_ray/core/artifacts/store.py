@@ -283,6 +283,11 @@ def _is_absolute(uri: str) -> bool:
     return "://" in uri or uri.startswith(("/", "file:/"))
 
 
+def cache_dir() -> Path:
+    """Where what is fetched from elsewhere is kept: ~/.cache/medsae_ray, or under $XDG_CACHE_HOME."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsae_ray"
+
+
 @lru_cache
 def local_copy(uri: str) -> str:
     """`uri` itself if it is a local path or on the web, else (s3://, gs://) a copy in the cache, named by content.
@@ -292,7 +297,7 @@ def local_copy(uri: str) -> str:
     if "://" not in uri or uri.startswith(("http://", "https://")):
         return _plain(uri)
     folder, name = split_uri(uri)
-    cache = Store(str(Path.home() / ".cache" / "medsae_ray"))
+    cache = Store(str(cache_dir()))
     if folder.info(name).type != pafs.FileType.Directory:
         return _cached(cache, name, folder.read(name))
     files = {inner: folder.child(name).read(inner) for inner in folder.names(name)}

@@ -2,22 +2,20 @@
 
 A `weights` value is a local .bin or .pt (torch), .safetensors or .onnx file, a directory or .zip that holds
 pytorch_model.bin, an https URL of one of these, or "builtin:phantom-encoder", the small encoder that ships with the
-package. Encoders that take Hugging Face ids and folders have hub.py for it.
+package. A URL may end in #sha256= and the checksum of its file; anything else that comes from there is refused then.
+Encoders that take Hugging Face ids and folders have hub.py for it.
 """
 
 import hashlib
 import io
 import json
-import os
-import shutil
-import tempfile
-import urllib.error
-import urllib.request
+import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medsae_ray.core.artifacts.store import cache_dir
 from medsae_ray.core.encoders.onnx_graph import outside_files
 from medsae_ray.errors import EncoderError
 
@@ -34,13 +32,15 @@ WEIGHTS = (
     ("model*.safetensors", "model*.safetensors.index.json"),
     ("pytorch_model*.bin", "pytorch_model*.bin.index.json"),
 )
-_TIMEOUT_S = 60
+SHA256 = {
+    "https://storage.googleapis.com/pytrial/medclip-vit-pretrained.zip": (
+        "414b3ac515431c06018400ab2d83ee7307e314020cd4f6babbfdea4a58515725"
+    ),
+}
+"""URL of published weights -> checksum of the file, where one is known."""
+_FRAGMENT = "#sha256="
+_TIMEOUT_S, _RETRIES = 60, 2
 _SHOWN = 4  # names per list in an error message
-
-
-def cache_dir() -> Path:
-    """Where downloads are kept: ~/.cache/medsae_ray, or under $XDG_CACHE_HOME."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsae_ray"
 
 
 def resolve(weights: str) -> Path:
@@ -190,25 +190,30 @@ def _zip_member(path: Path) -> io.BytesIO:
         return io.BytesIO(archive.read(names[0]))
 
 
-def _download(url: str) -> Path:
-    """The cached copy of `url`. It appears by rename, so processes that download at once agree on one whole file."""
+def _download(weights: str) -> Path:
+    """The cached copy of a URL. It appears by rename, so processes that download at once agree on one whole file."""
+    url, _, known = weights.partition(_FRAGMENT)
+    known = known or SHA256.get(url, "")
     if not url.startswith("https://"):
         raise EncoderError(f"weights {url}: only https URLs are downloaded")
+    if known and not re.fullmatch("[0-9a-f]{64}", known):
+        raise EncoderError(
+            f"weights {weights}: after {_FRAGMENT} stand the 64 hexadecimal digits of the file's SHA-256"
+        )
     name = url.rsplit("/", 1)[-1].split("?")[0]
     target = cache_dir() / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name}"
-    if target.is_file():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=target.parent, suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as out, urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response:
-            shutil.copyfileobj(response, out, 1 << 20)
-            expected = response.headers.get("Content-Length")
-        if expected is not None and os.path.getsize(partial) != int(expected):
-            raise EncoderError(f"weights {url}: {os.path.getsize(partial)} of {expected} bytes arrived; try again")
-        os.replace(partial, target)
-    except (urllib.error.URLError, OSError) as error:
-        raise EncoderError(f"weights {url}: download failed ({error}); give a local path instead") from error
-    finally:
-        Path(partial).unlink(missing_ok=True)
+    if known or not target.is_file():
+        _fetch(url, target, known)
     return target
+
+
+def _fetch(url: str, target: Path, known: str) -> None:
+    """The file at `url` as `target`, which is left alone if it is there and has the checksum `known`."""
+    import pooch
+
+    files = pooch.create(target.parent, "", registry={target.name: known or None}, urls={target.name: url})
+    files.retry_if_failed = _RETRIES
+    try:
+        files.fetch(target.name, downloader=pooch.HTTPDownloader(timeout=_TIMEOUT_S, chunk_size=1 << 20))
+    except (OSError, ValueError) as error:  # of the network or the disk; content that is not the known one
+        raise EncoderError(f"weights {url}: download failed ({error}); give a local path instead") from error

@@ -10,6 +10,7 @@ from abc import abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -173,7 +174,7 @@ class MedClipVit(MedClip):
     @classmethod
     def preprocess_for(cls, weights: str | None = None, **options: Any) -> Preprocess:
         # Only a safetensors file states a geometry, so nothing else is worth a download.
-        at_hand = weights is not None and ("://" not in weights or weights.endswith(".safetensors"))
+        at_hand = weights is not None and ("://" not in weights or urlsplit(weights).path.endswith(".safetensors"))
         return Preprocess(size=_geometry(resolve(weights) if weights and at_hand else None).image_size)
 
     def _build(self, path: Path) -> "Tower":

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from medsae_ray.core.artifacts.store import local_copy, split_uri
-from medsae_ray.core.encoders.checkpoint import cache_dir, content_hash, resolve
+from medsae_ray.core.artifacts.store import cache_dir, local_copy, split_uri
+from medsae_ray.core.encoders.checkpoint import content_hash, resolve
 from medsae_ray.core.encoders.onnx_graph import outside, read_graph
 from medsae_ray.errors import EncoderError
 
@@ -49,7 +49,7 @@ def _copy(uri: str) -> Path:
 def _neighbour(url: str, location: str) -> str:
     """The URL of a file beside the one at `url`."""
     parts = urlsplit(url)
-    return urlunsplit(parts._replace(path=f"{parts.path.rpartition('/')[0]}/{quote(location)}"))
+    return urlunsplit(parts._replace(path=f"{parts.path.rpartition('/')[0]}/{quote(location)}", fragment=""))
 
 
 def _with_beside(graph: Path, fetched: Callable[[str], Path]) -> Path:

@@ -110,6 +110,7 @@ def test_local_paths_and_web_addresses_are_not_copied() -> None:
 
 def test_a_remote_file_and_a_remote_folder_are_copied_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     far = Store(str(tmp_path / "far"))
     for name, data in (("model/config.json", b"{}"), ("model/model.safetensors", b"w"), ("model/.git/x", b"no")):
         far.write(name, data)
@@ -124,6 +125,10 @@ def test_a_remote_file_and_a_remote_folder_are_copied_once(tmp_path: Path, monke
     local_copy.cache_clear()
     assert local_copy(f"file://{far.path('model')}") == str(folder)
     assert folder.joinpath("config.json").stat().st_ino == before
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    local_copy.cache_clear()
+    assert Path(local_copy(f"file://{far.path('model')}")).parent == tmp_path / "xdg" / "medsae_ray"
+    local_copy.cache_clear()
 
 
 def test_an_address_is_what_a_person_would_give(tmp_path: Path) -> None:

@@ -1,10 +1,9 @@
 """Where weights come from: files, directories, archives, downloads; and what is refused."""
 
 import hashlib
-import io
 import json
 import zipfile
-from email.message import Message
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,48 +12,62 @@ import torch
 from medsae_ray.core.encoders import checkpoint
 from medsae_ray.core.encoders.checkpoint import content_hash, read_metadata, read_state, resolve, vision_part
 from medsae_ray.core.encoders.hub import model_folder
+from medsae_ray.core.encoders.text import PUBLISHED
 from medsae_ray.errors import EncoderError
-
-
-class Response(io.BytesIO):
-    """What urlopen gives: a body and its headers."""
-
-    def __init__(self, body: bytes, length: int) -> None:
-        super().__init__(body)
-        self.headers = Message()
-        self.headers["Content-Length"] = str(length)
+from tests.support.web import Web, web
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "medsae_ray"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(checkpoint, "_RETRIES", 1)
+    return tmp_path / "home" / "medsae_ray"
 
 
-def serve(monkeypatch: pytest.MonkeyPatch, body: bytes, length: int) -> list[str]:
-    asked: list[str] = []
-
-    def urlopen(url: str, timeout: float) -> Response:
-        asked.append(url)
-        return Response(body, length)
-
-    monkeypatch.setattr(checkpoint.urllib.request, "urlopen", urlopen)
-    return asked
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Web]:
+    with web(tmp_path) as found:
+        yield found
 
 
-def test_a_download_is_made_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = serve(monkeypatch, b"weights", 7)
-    paths = {resolve("https://example.org/a/model.zip?dl=1") for _ in range(2)}
-    assert len(asked) == 1 and len(paths) == 1
+def test_a_download_is_made_once(cache: Path, server: Web) -> None:
+    url = server.put("/a/model.zip?dl=1", b"weights")
+    paths = {resolve(url) for _ in range(2)}
+    assert server.asked == ["/a/model.zip?dl=1"] and len(paths) == 1
     path = paths.pop()
     assert path.read_bytes() == b"weights" and path.suffix == ".zip" and list(cache.iterdir()) == [path]
 
 
-def test_a_download_that_stops_early_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    serve(monkeypatch, b"weigh", 7)
-    with pytest.raises(EncoderError, match="5 of 7 bytes"):
-        resolve("https://example.org/model.zip")
-    assert list(cache.iterdir()) == []
+def test_a_download_that_stops_early_is_tried_again_and_leaves_nothing(cache: Path, server: Web) -> None:
+    url = server.put("/model.zip", b"weigh", 7)
+    with pytest.raises(EncoderError, match=r"download failed .*5 bytes read, 2 more expected.*; give a local path"):
+        resolve(url)
+    assert list(cache.iterdir()) == [] and len(server.asked) == 2
+
+
+def test_what_is_not_there_is_an_error(cache: Path, server: Web) -> None:
+    with pytest.raises(EncoderError, match=r"download failed .404 .*; give a local path"):
+        resolve(f"{server.url}/model.zip")
+
+
+def test_a_download_is_held_against_its_checksum(cache: Path, server: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, right = server.put("/model.zip", b"weights"), hashlib.sha256(b"weights").hexdigest()
+    for wrong in (f"{url}#sha256={'0' * 64}", url):
+        monkeypatch.setitem(checkpoint.SHA256, url, "1" * 64)
+        with pytest.raises(EncoderError, match=f"does not match the known hash: expected (0|1){{64}} but got {right}"):
+            resolve(wrong)
+        assert list(cache.iterdir()) == []
+    path = resolve(f"{url}#sha256={right}")
+    assert path.read_bytes() == b"weights" and list(cache.iterdir()) == [path]
+    path.write_bytes(b"damaged")
+    assert resolve(f"{url}#sha256={right}").read_bytes() == b"weights"
+    with pytest.raises(EncoderError, match="64 hexadecimal digits"):
+        resolve(f"{url}#sha256=12")
+
+
+def test_the_published_weights_are_known_by_their_address() -> None:
+    assert set(checkpoint.SHA256) <= set(PUBLISHED.values())
+    assert all(len(known) == 64 for known in checkpoint.SHA256.values())
 
 
 def test_only_https_is_downloaded() -> None:

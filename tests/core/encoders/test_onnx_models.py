@@ -1,5 +1,6 @@
 """ONNX models as people have them: weights beside the graph, channels last, classifiers cut before their end."""
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,12 @@ import pytest
 from onnx import TensorProto
 
 from medsae_ray.core.artifacts.store import local_copy
-from medsae_ray.core.encoders import checkpoint as downloads
 from medsae_ray.core.encoders import load_encoder
 from medsae_ray.core.encoders.checkpoint import content_hash
 from medsae_ray.core.encoders.onnx import Onnx
 from medsae_ray.errors import EncoderError
 from tests.core.encoders import small_onnx as small
-from tests.core.encoders.test_checkpoint import Response
+from tests.support.web import web
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
 
@@ -132,22 +132,17 @@ def test_weights_beside_the_graph_come_along_from_a_store(tmp_path: Path, home: 
         Onnx.local(f"file://{tmp_path / 'nothing.onnx'}")
 
 
-def test_weights_beside_the_graph_come_along_from_the_web(
-    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_beside_the_graph_come_along_from_the_web(tmp_path: Path, home: Path) -> None:
     path = small.beside(tmp_path / "far")
-    asked: list[str] = []
-
-    def urlopen(url: str, timeout: float) -> Response:
-        asked.append(url)
-        body = (tmp_path / "far" / url.split("?")[0].rsplit("/", 1)[1]).read_bytes()
-        return Response(body, len(body))
-
-    monkeypatch.setattr(downloads.urllib.request, "urlopen", urlopen)
-    url = "https://example.org/a/m.onnx?download=true"
-    np.testing.assert_array_equal(embedded(url), embedded(path))
-    assert content_hash(Onnx.locate(url)) == content_hash(path)
-    assert asked == [url, "https://example.org/a/m.onnx.data?download=true"]
+    with web(tmp_path) as server:
+        url = server.put("/a/m.onnx?download=true", path.read_bytes())
+        server.put("/a/m.onnx.data?download=true", (path.parent / "m.onnx.data").read_bytes())
+        np.testing.assert_array_equal(embedded(url), embedded(path))
+        asked = list(server.asked)
+        assert content_hash(Onnx.locate(url)) == content_hash(path)
+        checked = f"{url}#sha256={hashlib.sha256(path.read_bytes()).hexdigest()}"
+        assert Onnx.locate(checked) == Onnx.locate(url)
+    assert asked == server.asked == ["/a/m.onnx?download=true", "/a/m.onnx.data?download=true"]
 
 
 LAYOUTS: list[tuple[list[Any], list[int], dict[str, Any]]] = [
