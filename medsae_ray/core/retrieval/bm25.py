@@ -1,13 +1,14 @@
 """Which documents have the words of a query: BM25 (Robertson & Zaragoza 2009), for encoders without a text half.
 
-It knows words, not meanings: "fluid" does not find "effusion". A word that is negated is another word: "no effusion"
-finds what is called that, and no effusions.
+It knows words in any form ("opacities" finds "opacity"), not meanings: "fluid" does not find "effusion". A word that is
+negated is another word: "no effusion" finds what is called that, and no effusions.
 """
 
 import math
 import re
 from collections import Counter
 from collections.abc import Hashable, Mapping
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -21,10 +22,12 @@ NEGATING = frozenset(("no", "not", "without"))
 ENDING = frozenset(("and", "but", "with"))
 """Words after which a negation holds no longer; so it is with any mark between words but a slash or a hyphen."""
 NEGATED = "no:"
+PLURALS = {"sis": "ses", "thorax": "thoraces"}
+"""Greek endings whose plural an English stemmer does not know: atelectasis and atelectases."""
 
 
 def tokens(text: str) -> list[str]:
-    """Words in any case, in the singular, without very common ones; negated ones begin with `NEGATED`.
+    """Stems of words in any case, without very common words; negated ones begin with `NEGATED`.
 
     A negation holds up to the next mark or "and", "but", "with": "no effusion or edema, large heart" negates two.
     """
@@ -35,14 +38,19 @@ def tokens(text: str) -> list[str]:
         elif piece in ENDING or not re.match(r"\w", piece):
             negated = False
         elif piece not in LEFT_OUT:
-            found.append(NEGATED * negated + _singular(piece))
+            found.append(NEGATED * negated + _stem(piece))
     return found
 
 
-def _singular(word: str) -> str:
-    if len(word) > 4 and word.endswith("ies"):
-        return f"{word[:-3]}y"
-    return word[:-1] if len(word) > 3 and word.endswith("s") and word[-2] not in "suia" else word
+@lru_cache(maxsize=50_000)
+def _stem(word: str) -> str:
+    """What a word has in common with its other forms (Porter 2001): opacities and opacity, enlarged and enlargement."""
+    from snowballstemmer.english_stemmer import EnglishStemmer
+
+    for one, many in PLURALS.items():
+        if word.endswith(one):
+            word = word.removesuffix(one) + many
+    return str(EnglishStemmer().stemWord(word))  # one for each word: a stemmer is not for several threads
 
 
 class Documents(Generic[K]):
