@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from medsae_ray.core.artifacts.first_writer import put_new
 from medsae_ray.core.artifacts.patience import PatientFile, patiently
 from medsae_ray.core.artifacts.write_errors import writing
 from medsae_ray.errors import ArtifactError
@@ -185,14 +186,12 @@ class Store:
     def write_new(self, name: str, data: bytes) -> bool:
         """Like `write`, but the first writer wins: False, and nothing changed, if the file is there already.
 
-        On a local disk this is exclusive. Object stores are asked first, so two writers within the same few
-        milliseconds may both write; they write the same content then, except for times.
+        This is exclusive on a local disk, and on S3 where the store and `put_new` know each other. Any other store is
+        asked first, so two writers within the same few milliseconds may both write; they write the same content then,
+        except for times.
         """
         if not self.is_local:
-            if self.exists(name):
-                return False
-            self.write(name, data)
-            return True
+            return self._write_object(name, data)
         with writing(f"{self.uri}/{name}"):
             temporary = self._write_temporary(name, data)
             try:
@@ -201,6 +200,18 @@ class Store:
                 return False
             finally:
                 os.unlink(temporary)
+        return True
+
+    def _write_object(self, name: str, data: bytes) -> bool:
+        if self.exists(name):  # asked in any case: a store that knows no condition would replace it
+            return False
+        if isinstance(self.opened[0], pafs.S3FileSystem):
+            made = put_new(self.path(name), _without_options(self.uri)[1], self.opened[0].region, data)
+            if made is not None:
+                return made
+            if self.exists(name):  # the answer was lost, or another was quicker
+                return False
+        self.write(name, data)
         return True
 
     def check_writable(self) -> None:
