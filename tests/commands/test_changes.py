@@ -18,7 +18,7 @@ from medsae_ray.config.changes import changed
         ("", None),
         ("a=b", "a=b"),
         ("{k: 2}", {"k": 2}),
-        ("no", False),
+        ("no", "no"),
     ],
 )
 def test_values_are_read_as_a_recipe_reads_them(text: str, value: Any) -> None:
