@@ -128,7 +128,7 @@ def upload(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data["how"]["train"] = {"workers": 1}
     data["how"]["vlm"]["idle_s"] = IDLE_S
     (folder / "small.yaml").write_text(yaml.safe_dump(data))
-    data["what"]["naming"]["detection"] = {"positives": 40, "negatives": 40, "pool": 400}
+    data["what"]["sae"]["width"] = 64
     (folder / "long.yaml").write_text(yaml.safe_dump(data))  # names for minutes
     return folder
 
