@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -128,13 +129,11 @@ def upload(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data["how"]["train"] = {"workers": 1}
     data["how"]["vlm"]["idle_s"] = IDLE_S
     (folder / "small.yaml").write_text(yaml.safe_dump(data))
-    data["what"]["sae"]["width"] = 64
-    (folder / "long.yaml").write_text(yaml.safe_dump(data))  # names for minutes
     return folder
 
 
-def submitted(cluster: Cluster, upload: Path, root: Path, recipe: str = "small.yaml") -> Job:
-    return cluster.submit(upload, "jobs/pipeline.py", recipe, "--root", str(root))
+def submitted(cluster: Cluster, upload: Path, root: Path) -> Job:
+    return cluster.submit(upload, "jobs/pipeline.py", "small.yaml", "--root", str(root))
 
 
 def status_of(root: Path) -> dict[str, Any]:
@@ -235,14 +234,15 @@ def test_the_engine_of_a_killed_driver_ends_with_its_lease(
     cluster: Cluster, theirs: str, watched: Watched, upload: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "killed"
-    job = submitted(cluster, upload, root, "long.yaml")
+    job = submitted(cluster, upload, root)
     wait_for(lambda: job.over() or (watched.status == RUNNING and at_work(root) & {"names", "answers"}), "names", 900)
     assert not job.over(), job.log()[-3000:]
     engines = processes(cluster, "VLLM::")
-    assert "in use by the run of Phantom radiographs (process " in command(cluster, "status").stdout
-    refused = command(cluster, "stop")
-    said = refused.stdout + refused.stderr + job.log()[-1500:]
-    assert refused.returncode == 1 and f"{APPLICATION} is in use by the run of Phantom radiographs" in said, said
+    job.driver().send_signal(signal.SIGSTOP)  # a driver that hangs holds the engine until its lease is over
+    with ThreadPoolExecutor() as pool:
+        status, refused = pool.map(lambda action: command(cluster, action), ("status", "stop"))
+    assert "in use by the run of Phantom radiographs (process " in status.stdout
+    assert refused.returncode == 1 and f"{APPLICATION} is in use by the run of Phantom radiographs" in refused.stderr
     job.driver().send_signal(signal.SIGKILL)
     gone = seconds_until(lambda: watched.status == ABSENT, "the engine's end", LEASE_S + IDLE_S + 60)
     print(f"the engine of a killed driver was gone after {gone:.0f} s (lease {LEASE_S:.0f} s, idle {IDLE_S} s)")
