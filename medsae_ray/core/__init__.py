@@ -1,0 +1,1 @@
+"""The methods themselves, importable without Ray."""

@@ -42,6 +42,7 @@ class Overlap(NamedTuple):
         return cls(*(np.stack(counts) for counts in zip(*parts, strict=True)))
 
     def merge(self, other: Self) -> "Overlap":
+        """Add the counts of other images of the same units, labels and datasets."""
         return Overlap(*(mine + others for mine, others in zip(self, other, strict=True)))
 
     def p(self, label_F: Ints, fewer_F: Bools | None = None) -> Floats:

@@ -34,6 +34,7 @@ class UnitStatistics(NamedTuple):
 
 
 def gather_tests(sums: Sums, labels: Labels) -> Tests:
+    """Join the test rows of all groups, ordered by row, with their labels and datasets."""
     samples = sorted((s for s in sums.tests if len(s.row_n)), key=lambda s: int(s.row_n[0]))
     rows = np.concatenate([s.row_n for s in samples]) if samples else np.empty(0, np.int64)
     y_NL, dataset_N = labels.y_NL[rows], np.array(labels.datasets)[labels.dataset_N[rows]]

@@ -64,6 +64,7 @@ class ImageHashes(NamedTuple):
 
     @classmethod
     def of(cls, prints: Sequence[ImageHash]) -> "ImageHashes":
+        """Stack the hashes of N images into arrays."""
         detail = np.frombuffer(b"".join(p.detail for p in prints), np.uint8).reshape(len(prints), -1)
         return cls(np.array([p.coarse for p in prints], np.uint64), detail)
 
@@ -121,9 +122,12 @@ class ImageHashWork:
         object.__setattr__(self, "rows", {part.shard: part.rows for part in self.manifest.parts})
 
     def load(self) -> None:
+        """Return None: no model is needed."""
         return None
 
     def prepare(self, shard: int) -> pa.Table:
+        """Hash a shard's images: rows of the fingerprints schema, with null hashes and a reason where an image is
+        unusable."""
         rows = self.manifest.part(shard, ["image_id", "uri"])
         found = map_images(self.reading, self.images, rows["uri"].to_pylist(), _printed, self.readers)
         coarse, detail = ([getattr(f, name, None) for f, _ in found] for name in ImageHash._fields)
@@ -133,6 +137,7 @@ class ImageHashWork:
         return pa.Table.from_arrays(arrays, schema=declared)
 
     def compute(self, model: None, prepared: pa.Table) -> pa.Table:
+        """Return `prepared` unchanged: the hashes are computed while reading."""
         return prepared
 
 

@@ -137,6 +137,7 @@ class Sums:
     tests: list[TestRows]
 
     def merge(self, other: Self) -> "Sums":
+        """Add the sums of other images; test rows are appended."""
         return Sums(
             self.units.merge(other.units),
             self.discovery.merge(other.discovery),
@@ -158,6 +159,7 @@ class Quality(NamedTuple):
     """Active features of all of them."""
 
     def merge(self, other: "Quality") -> "Quality":
+        """Add the sums of other images."""
         return Quality(
             self.sq_error + other.sq_error,
             self.sq_norm + other.sq_norm,
@@ -174,6 +176,7 @@ class GroupSums(NamedTuple):
     quality: Quality
 
     def merge(self, other: "GroupSums") -> "GroupSums":
+        """Add the sums of another group of shards."""
         return GroupSums(self.sae.merge(other.sae), self.raw.merge(other.raw), self.quality.merge(other.quality))
 
 
@@ -190,6 +193,7 @@ class FeatureWork:
     seed: int
 
     def groups(self) -> list[list[int]]:
+        """Split the shards into groups of at most `GROUP`, in shard order."""
         shards = [part.shard for part in self.embeddings.parts]
         return [shards[start : start + GROUP] for start in range(0, len(shards), GROUP)]
 

@@ -149,6 +149,8 @@ class Columns:
 
     @classmethod
     def of(cls, x_NK: UnitValues) -> Self:
+        """Standardise by the columns' own mean and standard deviation; a constant column gets scale 0 and so has no
+        effect."""
         x_NK = x_NK.astype(np.float64)
         if sparse.issparse(x_NK):
             x_NK = sparse.csr_array(x_NK)

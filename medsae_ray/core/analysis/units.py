@@ -57,6 +57,7 @@ class TopImages:
 
     @classmethod
     def zero(cls, units: int, k: int = TOP_IMAGES) -> Self:
+        """Return the identity of `merge`: no images. ArtifactError if k is below 1."""
         if k < 1:
             raise ArtifactError(f"top {k} images were asked for, at least 1 is needed")
         none = np.zeros(0, np.int64)
@@ -132,6 +133,7 @@ class UnitStats:
 
     @classmethod
     def zero(cls, units: int, k: int = TOP_IMAGES) -> Self:
+        """Return the identity of `merge`: no images."""
         counts_FB = np.zeros((units, HISTOGRAM_BINS), np.int64)
         return cls(
             0, counts_FB[:, 0].copy(), np.zeros(units), np.full(units, -np.inf), counts_FB, TopImages.zero(units, k)
@@ -153,6 +155,7 @@ class UnitStats:
         return cls(n, histogram_FB.sum(axis=1), np.asarray(x_NF.sum(axis=0)).ravel(), max_F, histogram_FB, top)
 
     def merge(self, other: Self) -> Self:
+        """Add the statistics of other images of the same units."""
         return type(self)(
             self.n_images + other.n_images,
             self.n_active_F + other.n_active_F,

@@ -1,0 +1,1 @@
+"""Storage: folders of files, immutable artifacts, and the schemas of their tables."""

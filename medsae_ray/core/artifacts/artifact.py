@@ -64,10 +64,12 @@ class Record:
 
     @staticmethod
     def from_json(data: bytes) -> "Record":
+        """Parse the bytes of `record.json`."""
         fields = json.loads(data)
         return Record(**{**fields, "files": [Receipt(**r) for r in fields["files"]]})
 
     def to_json(self) -> bytes:
+        """Serialise to UTF-8 JSON with sorted keys. ValueError if a metric is NaN or infinite."""
         return json.dumps(asdict(self), indent=1, sort_keys=True, allow_nan=False).encode()
 
 
@@ -80,10 +82,12 @@ class Artifact:
 
     @property
     def name(self) -> str:
+        """The folder's name: <stage>-<12 hex digits of the fingerprint>."""
         return self.record.name
 
     @property
     def parts(self) -> list[Receipt]:
+        """The receipts of the parts, in shard order; other files are left out."""
         return sorted((f for f in self.record.files if f.shard >= 0), key=lambda f: f.shard)
 
     @property
@@ -92,6 +96,7 @@ class Artifact:
         return self._parquet(self._first().name).schema_arrow.remove_metadata()
 
     def part(self, shard: int, columns: list[str] | None = None) -> pa.Table:
+        """Read the rows of one shard, or only some of their columns."""
         return self._parquet(part_name(shard)).read(columns)
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
@@ -119,10 +124,12 @@ class Artifact:
 
 
 def sha256(data: bytes) -> str:
+    """Return the SHA-256 of `data` in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def part_name(shard: int) -> str:
+    """Return the file name of a shard's part: part-00000.parquet for shard 0."""
     return f"part-{shard:05d}.parquet"
 
 
@@ -177,9 +184,11 @@ class Draft:
         self.store = self.root.child(self.name)
 
     def committed(self) -> Artifact | None:
+        """Return the artifact if it has been committed, by this or another run; else None."""
         return open_artifact(self.store.uri) if self.store.exists(RECORD) else None
 
     def writer(self, schema: pa.Schema) -> "PartWriter":
+        """Return a writer of parts that have the Arrow schema `schema`."""
         return PartWriter(self.store, self.fingerprint, schema)
 
     def write_file(self, stem: str, suffix: str, data: bytes) -> Receipt:

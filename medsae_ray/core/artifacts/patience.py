@@ -111,6 +111,7 @@ class PatientFile(io.RawIOBase):
         self._store, self._stream, self._at = store, patiently(store, opener), 0
 
     def read(self, size: int | None = -1) -> bytes:
+        """Read up to `size` bytes, or to the end of the file if it is negative or None."""
         data = patiently(self._store, lambda: self._read(-1 if size is None else size))
         self._at += len(data)
         return data
@@ -120,28 +121,35 @@ class PatientFile(io.RawIOBase):
         return self._stream.read() if size < 0 else self._stream.read(size)
 
     def readall(self) -> bytes:
+        """Read to the end of the file."""
         return self.read()
 
     def readinto(self, buffer: "memoryview") -> int:  # type: ignore[override]
+        """Read into `buffer` and return the number of bytes; 0 is the end of the file."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to `offset` from the place that `whence` names, and return the new position."""
         self._stream.seek(self._at)
         self._at = self._stream.seek(offset, whence)
         return self._at
 
     def tell(self) -> int:
+        """Return the position in bytes from the start."""
         return self._at
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
+        """Return True."""
         return True
 
     def close(self) -> None:
+        """Close the underlying stream; a second call does nothing."""
         if not self.closed:
             self._stream.close()
         super().close()

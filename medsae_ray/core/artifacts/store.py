@@ -88,6 +88,7 @@ class Store:
 
     @cached_property
     def opened(self) -> tuple[pafs.FileSystem, str]:
+        """The filesystem and the path of this folder in it, resolved once per process."""
         return _resolve(self.uri)
 
     def __getstate__(self) -> dict[str, str]:
@@ -95,6 +96,7 @@ class Store:
 
     @property
     def is_local(self) -> bool:
+        """Whether the folder is on a local filesystem."""
         return isinstance(self.opened[0], pafs.LocalFileSystem)
 
     def path(self, name: str) -> str:
@@ -106,6 +108,7 @@ class Store:
         return self.child(name).uri
 
     def child(self, name: str) -> "Store":
+        """Return the folder `name` below this one; options in the URI are kept."""
         place, options = _without_options(self.uri)
         return Store(f"{place.rstrip('/')}/{name}{options}")
 
@@ -153,6 +156,7 @@ class Store:
         return folder.open(name)
 
     def exists(self, name: str) -> bool:
+        """Return whether `name` is a file, not a folder."""
         return self.info(name).type == pafs.FileType.File
 
     def names(self, folder: str = "") -> list[str]:
@@ -165,6 +169,7 @@ class Store:
         return {info.base_name: info.size for info in found if not info.base_name.startswith(".")}
 
     def folders(self, folder: str = "") -> list[str]:
+        """List the names of the folders directly in `folder`, sorted."""
         return sorted(i.base_name for i in self.listed(folder) if i.type == pafs.FileType.Directory)
 
     def write(self, name: str, data: bytes) -> None:
@@ -257,6 +262,7 @@ class Folders:
 
     @property
     def is_local(self) -> bool:
+        """Whether all folders are on a local filesystem."""
         return all(store.is_local for store in self.of.values())
 
     def path(self, name: str) -> str:
@@ -281,13 +287,21 @@ class ImageSource(Protocol):
     """Where the relative uris of a manifest start: a Store, Folders, or one of them behind a cache."""
 
     @property
-    def is_local(self) -> bool: ...
+    def is_local(self) -> bool:
+        """Whether all images are on a local filesystem."""
+        ...
 
-    def path(self, name: str) -> str: ...
+    def path(self, name: str) -> str:
+        """As `Store.path`."""
+        ...
 
-    def place(self, uri: str) -> tuple[Store, str]: ...
+    def place(self, uri: str) -> tuple[Store, str]:
+        """As `Store.place`."""
+        ...
 
-    def open_uri(self, uri: str) -> BinaryIO: ...
+    def open_uri(self, uri: str) -> BinaryIO:
+        """As `Store.open_uri`."""
+        ...
 
 
 def _is_absolute(uri: str) -> bool:

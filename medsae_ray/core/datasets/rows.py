@@ -93,6 +93,7 @@ def never_absent(rows: Rows) -> dict[str, int]:
 
 
 def label_names(manifest_schema: pa.Schema) -> list[str]:
+    """Return the labels of a manifest: its columns y_<label>, without the prefix."""
     return [name[2:] for name in manifest_schema.names if name.startswith("y_")]
 
 

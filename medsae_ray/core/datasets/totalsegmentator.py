@@ -55,10 +55,12 @@ class SegmentedVolume:
 
     @property
     def patient(self) -> str:
+        """The patient's id: the first folder of the volume's name, s0001."""
         return self.volume.partition("/")[0]
 
     @property
     def modality(self) -> str:
+        """The modality that the file's name stands for, ct or mri."""
         return VOLUMES[self.volume.rpartition("/")[2]]
 
 
@@ -176,6 +178,7 @@ def listed(dataset: "TotalSegmentatorDataset", paths: "Paths", skipped: Counter[
 
 
 def metadata(paths: "Paths") -> dict[str, dict[str, str]]:
+    """Read meta.csv: patient id -> column -> value."""
     return read_meta(*_meta(paths))
 
 

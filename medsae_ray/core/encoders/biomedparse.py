@@ -93,6 +93,7 @@ class BiomedParse(TorchEncoder):
 
     @classmethod
     def locate(cls, weights: str | None = None) -> Path:
+        """Find the checkpoint on this machine, downloading it if need be. EncoderError if the repository has none."""
         weights = weights or cls.published
         if not is_id(weights):
             return resolve(weights)
@@ -105,6 +106,7 @@ class BiomedParse(TorchEncoder):
     def preprocess_for(
         cls, weights: str | None = None, *, size: int = 1024, channels: Literal["L", "RGB"] = "RGB", **others: Any
     ) -> Preprocess:
+        """Stretch images to `size`, bilinear. EncoderError if it is not a multiple of 32."""
         if size % 32:
             raise EncoderError(f"size is {size}; it must be a multiple of 32")
         return Preprocess(size, channels, "stretch", "bilinear")

@@ -66,6 +66,7 @@ class EmbedWork:
         object.__setattr__(self, "rows", {part.shard: part.rows for part in self.manifest.parts})
 
     def load(self) -> Embedder:
+        """Load the encoder onto the device."""
         encoder = load_encoder(self.encoder, self._weights(), device=self.device, threads=self.threads, **self.options)
         return Embedder.of(encoder, self.patches)
 
@@ -84,6 +85,8 @@ class EmbedWork:
         return pa.table({"image_id": rows["image_id"], "pixels": pixels, "reason": reasons, "notes": notes})
 
     def compute(self, model: Embedder, prepared: pa.Table) -> pa.Table:
+        """Embed the usable images: rows of the embeddings schema. Embeddings with NaN or infinity get ok = false,
+        reason not_finite."""
         ok = prepared["pixels"].is_valid().to_numpy(zero_copy_only=False)
         layout, shape = model.layout, model.encoder.preprocess.shape
         x_NTD = np.zeros((prepared.num_rows, layout.tokens, layout.dim), dtype=np.float32)

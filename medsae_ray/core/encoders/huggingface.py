@@ -69,12 +69,15 @@ class HuggingFace(TorchEncoder):
 
     @classmethod
     def locate(cls, weights: str | None = None) -> Path:
+        """Find the model's folder on this machine, downloading it if need be. EncoderError without weights."""
         if not (weights or cls.published):
             raise EncoderError(f"encoder {cls.kind!r}: weights must name a Hugging Face id or a folder")
         return model_folder(weights or cls.published or "")
 
     @classmethod
     def preprocess_for(cls, weights: str | None = None, *, channels: str = "RGB", **options: Any) -> Preprocess:
+        """Read the preprocessing from the model's files, where `options` do not override it; weights are not
+        downloaded."""
         folder = model_folder(weights or cls.published or "", settings_only=True)
         keys = ("size", "resize", "fit", "resample", "mean", "std")
         given = {key: options.get(key) for key in keys} | {"channels": channels}

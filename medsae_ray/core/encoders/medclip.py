@@ -173,6 +173,7 @@ class MedClipVit(MedClip):
 
     @classmethod
     def preprocess_for(cls, weights: str | None = None, **options: Any) -> Preprocess:
+        """Return the default preprocessing, at the image size of the checkpoint's geometry where a file states one."""
         # Only a safetensors file states a geometry, so nothing else is worth a download.
         at_hand = weights is not None and ("://" not in weights or urlsplit(weights).path.endswith(".safetensors"))
         return Preprocess(size=_geometry(resolve(weights) if weights and at_hand else None).image_size)
@@ -189,6 +190,7 @@ class MedClipResnet(MedClip):
 
     @classmethod
     def preprocess_for(cls, weights: str | None = None, **options: Any) -> Preprocess:
+        """Return the default preprocessing."""
         return Preprocess()
 
     def _build(self, path: Path) -> "Tower":

@@ -58,14 +58,17 @@ class VitTower(Tower):
         self.projection_head = nn.Linear(config.hidden_size, dim, bias=False)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
+        """Compute embeddings [N, D] of images [N, 3, S, S]."""
         return self.projection_head(self.model(pixel_values).pooler_output)
 
     def tokens(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Compute projected final tokens [N, T, D] of images [N, 3, S, S], and their grid (rows, columns)."""
         x_NTD = self.projection_head(self.model(pixel_values).last_hidden_state)
         return x_NTD, square(x_NTD.shape[1])
 
     @staticmethod
     def released_name(key: str) -> str:
+        """Translate a parameter's name to the one in the released checkpoint."""
         for current, released in _SWIN_NAMES:
             key = key.replace(current, released)
         return key
@@ -81,13 +84,17 @@ class ResNetTower(Tower):
         self.projection = nn.Linear(2048, dim, bias=False)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
+        """Compute embeddings [N, D] of images [N, 3, S, S]."""
         return self.projection(self.model(pixel_values).pooler_output.flatten(1))
 
     def tokens(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Compute projected cells of the last feature map [N, T, D] of images [N, 3, S, S], and their grid (rows,
+        columns)."""
         return map_tokens(self.model(pixel_values).last_hidden_state, self.projection)
 
     @staticmethod
     def released_name(key: str) -> str:
+        """Translate a parameter's name to the one in the released checkpoint."""
         key = key.replace("projection.weight", "model.fc.weight")
         key = _STEM.sub(lambda m: f"model.{_PART[m[1]]}1.", key)
         return _BLOCK.sub(_released_block, key)

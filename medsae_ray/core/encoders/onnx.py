@@ -90,11 +90,13 @@ class Onnx(Encoder):
 
     @classmethod
     def local(cls, weights: str) -> str:
+        """Copy a model from an object store to this machine; a path or a web address stays as it is."""
         here = "://" not in weights or weights.startswith(("http://", "https://"))
         return weights if here else str(local(weights))
 
     @classmethod
     def content_hash(cls, path: Path) -> str:
+        """Hash the model together with any external data files that it names."""
         return content_hash(path, onnx=True)
 
     @classmethod
@@ -108,6 +110,7 @@ class Onnx(Encoder):
         resample: Literal["bicubic", "bilinear"] = "bilinear",
         **others: Any,
     ) -> Preprocess:
+        """Return the preprocessing that the options ask for; no file is read."""
         return Preprocess(size, channels, fit, resample)
 
     def _chosen(self, model: "ModelProto", name: str | None) -> "ModelProto":

@@ -174,6 +174,7 @@ def usable(found: zipfile.ZipFile, skipped: Counter[str]) -> list[zipfile.ZipInf
 
 
 def is_archive(name: str) -> bool:
+    """Return whether a name ends in .zip, in any case."""
     return name.lower().endswith(".zip")
 
 

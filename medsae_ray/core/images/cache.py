@@ -41,12 +41,15 @@ class Cached:
 
     @property
     def is_local(self) -> bool:
+        """Whether the images themselves are on a local filesystem."""
         return self.images.is_local
 
     def path(self, name: str) -> str:
+        """As `Store.path`."""
         return self.images.path(name)
 
     def place(self, uri: str) -> tuple[Store, str]:
+        """As `Store.place`."""
         return self.images.place(uri)
 
     def open_uri(self, uri: str) -> BinaryIO:

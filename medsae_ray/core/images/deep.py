@@ -81,6 +81,7 @@ class TiffTags(NamedTuple):
 
     @classmethod
     def of(cls, data: bytes) -> Self:
+        """Read the first directory. ImageError if it lacks the size or the place of the pixels."""
         stream = io.BytesIO(data)
         head = stream.read(8)
         head += stream.read(8) if 43 in head[2:4] else b""
@@ -113,6 +114,7 @@ class TiffTags(NamedTuple):
 
     @property
     def white_is_zero(self) -> bool:
+        """Whether grey values are inverted: 0 is white."""
         return self.photometric == 0
 
 

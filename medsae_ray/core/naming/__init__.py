@@ -1,0 +1,1 @@
+"""Names of features: which images show them, what an engine is asked, and how its answers are judged."""

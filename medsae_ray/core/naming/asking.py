@@ -151,4 +151,5 @@ def _shas(pngs: list[bytes]) -> list[str]:
 
 
 def images_of(needs: Iterable[Need]) -> set[str]:
+    """Return the ids of all images that some need mentions."""
     return {image_id for need in needs for image_id in need.image_ids}

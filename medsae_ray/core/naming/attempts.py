@@ -40,6 +40,7 @@ class Reply(NamedTuple):
 
     @classmethod
     def of(cls, written: Written) -> "Reply":
+        """Take an engine's answer; one that finished with an error has no text."""
         failed = written.finish if written.finish.startswith("error") else None
         return cls(None if failed else written.text, written.finish, failed)
 

@@ -54,6 +54,7 @@ class ImageSample(NamedTuple):
 
 
 def unsupported(feature: int, active: int, inactive: int, faint: int = 0) -> ImageSample:
+    """Return the sample of a feature with too few images to be named or tested: no images, only their counts."""
     return ImageSample(feature, INSUFFICIENT, np.zeros(0, np.int64), [], np.zeros(0), active, inactive, faint=faint)
 
 
@@ -128,6 +129,7 @@ class Candidates:
         return len(self.row_N)
 
     def active(self, feature: int) -> ActiveRows:
+        """Return the rows on which a feature is active, with its activations."""
         cells = slice(self.x_NF.indptr[feature], self.x_NF.indptr[feature + 1])
         return ActiveRows(self.x_NF.indices[cells].astype(np.int64), self.x_NF.data[cells].astype(np.float64))
 

@@ -113,6 +113,8 @@ class OpenAiEngine:
         return ImageAnswers([answer for answer, _ in answers], total(usage for _, usage in answers))
 
     async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:
+        """Ask for text in JSON that fits `writing.schema`. OpenAI's API knows no priority. Raises EngineError as the
+        class says."""
         form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": writing.schema, "strict": True}}
         decoding = {key: getattr(writing, key) for key in ("seed", "temperature", "max_tokens")}
         reply, usage = await self._chat(writing.parts, decoding | {"response_format": form})

@@ -26,6 +26,7 @@ class Pictures:
 
     @classmethod
     def of(cls, manifest: pa.Table, store: ImageSource, side: int, reading: Reading) -> "Pictures":
+        """Take the image ids and uris of a manifest."""
         uri_of = dict(zip(manifest["image_id"].to_pylist(), manifest["uri"].to_pylist(), strict=True))
         return cls(store, uri_of, side, reading)
 

@@ -31,6 +31,7 @@ class SelfCheck(NamedTuple):
 
     @property
     def n(self) -> int:
+        """The number of images that were asked about."""
         return self.n_pos + self.n_neg
 
 
@@ -44,6 +45,7 @@ class ChosenName(NamedTuple):
 
     @property
     def kept(self) -> bool:
+        """Whether the name passes: its p, corrected for the number of names tried (Bonferroni), is at most MOST_P."""
         return self.check.p * self.tried <= MOST_P
 
     def reason(self, names: Sequence[str]) -> str:

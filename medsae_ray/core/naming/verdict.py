@@ -95,6 +95,8 @@ class Untested(NamedTuple):
 
 
 class JudgedName(NamedTuple):
+    """The verdict on one name, with the figures that it rests on."""
+
     verdict: str
     q: float
     """False discovery rate over all names of the source (Benjamini & Hochberg 1995), of the larger of two p: that of

@@ -39,14 +39,17 @@ class Study:
 
     @property
     def patient_id(self) -> str:
+        """The patient's id: p00012."""
         return f"p{self.number:05d}"
 
     @property
     def study_id(self) -> str:
+        """The visit's id: p00012-s0."""
         return f"{self.patient_id}-s{self.index}"
 
     @property
     def image_id(self) -> str:
+        """The image's id; as a study has one radiograph, it is the study's."""
         return self.study_id
 
     def metadata(self) -> dict[str, str]:

@@ -24,6 +24,7 @@ class Mark(NamedTuple):
 
 
 def join(pieces: Iterable[Markup]) -> Markup:
+    """Concatenate pieces of SVG."""
     return Markup("").join(pieces)
 
 
@@ -34,10 +35,12 @@ def svg(width: float, height: float, name: str, description: str, *body: Markup)
 
 
 def line(name: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
+    """Draw a line of CSS class `name` from (x1, y1) to (x2, y2)."""
     return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(name, x1, y1, x2, y2)
 
 
 def text(name: str, x: float, y: float, content: str) -> Markup:
+    """Write escaped text of CSS class `name` at (x, y)."""
     return Markup('<text class="{}" x="{:.1f}" y="{:.1f}">{}</text>').format(name, x, y, content)
 
 

@@ -42,6 +42,7 @@ class NameEvidence(NamedTuple):
 
     @property
     def lists(self) -> bool:
+        """Whether the source gave lists."""
         return any((self.per_image, self.shared_in_a, self.absent_in_b))
 
 
@@ -59,6 +60,7 @@ class NameTest(NamedTuple):
 
     @property
     def verdict(self) -> str:
+        """The verdict of the test, or the naming status of a name that was not tested."""
         return self.score.get("verdict") or self.row["status"]
 
     @property

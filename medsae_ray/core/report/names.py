@@ -46,10 +46,13 @@ class LabelRow(NamedTuple):
 
     @property
     def asked(self) -> bool:
+        """Whether the model was asked about the label itself, with an AUROC to show for it."""
         return self.ceiling is not None and known(self.ceiling.auc)
 
 
 class NamesSection(NamedTuple):
+    """The contents of the section on names."""
+
     labels: list[LabelRow]
     sentences: list[str]
     engine: str

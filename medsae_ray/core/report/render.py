@@ -88,4 +88,5 @@ def environment() -> Environment:
 
 
 def style(name: str) -> Markup:
+    """Read a packaged style sheet by its file name."""
     return Markup(resources.files("medsae_ray.core.report").joinpath(name).read_text(encoding="utf-8"))

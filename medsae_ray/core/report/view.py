@@ -56,6 +56,7 @@ class FindingRow(NamedTuple):
 
     @property
     def absent_label(self) -> str:
+        """The label of the finding's absence."""
         return absent_name(self.label)
 
     @property
@@ -65,6 +66,7 @@ class FindingRow(NamedTuple):
 
     @property
     def absent_holds(self) -> bool:
+        """Whether a feature for the absence has a held-out interval above 0.5."""
         return self.absent is not None and self.absent.auroc_low > 0.5
 
 
@@ -83,11 +85,15 @@ class EntropyRow(NamedTuple):
 
 
 class Panel(NamedTuple):
+    """A titled figure."""
+
     title: str
     figure: Markup
 
 
 class Thumbnail(NamedTuple):
+    """One of a feature's top images."""
+
     image_id: str
     value: float
     src: str | None

@@ -1,0 +1,1 @@
+"""Queries in words, answered by features and the images that show them."""

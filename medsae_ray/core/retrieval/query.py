@@ -55,6 +55,7 @@ class Shelf:
 
     @classmethod
     def of(cls, manifest: Artifact, activations: Artifact, width: int) -> Self:
+        """Read ids and splits from the manifest; scale each feature's activations by its maximum over all images."""
         table = manifest.table(["image_id", "patient_id", "split"])
         x_NF = activation_matrix(activations.table(["feature", "value"]), width).tocsc()
         max_F = np.asarray(x_NF.max(axis=0).todense()).ravel().astype(np.float64)

@@ -1,0 +1,1 @@
+"""Sparse autoencoders: one file per architecture, their training, and how well they reconstruct."""

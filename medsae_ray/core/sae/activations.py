@@ -24,6 +24,7 @@ TOKENS = 4096
 
 
 def load_artifact_sae(sae: Artifact) -> SAE:
+    """Load the SAE of an `sae` artifact."""
     return sae_from_bytes(sae.file("weights"), sae.file("config"), sae.store.uri).sae
 
 
@@ -50,14 +51,17 @@ class EncodeWork:
         object.__setattr__(self, "layout", Layout.of(self.embeddings.schema))
 
     def load(self) -> SAE:
+        """Load the SAE onto the device."""
         torch.set_num_threads(self.threads)
         return load_artifact_sae(self.sae).to(self.device).eval()
 
     def prepare(self, shard: int) -> pa.Table:
+        """Read the embeddings of a shard."""
         return self.embeddings.part(shard)
 
     @torch.no_grad()
     def compute(self, model: SAE, prepared: pa.Table) -> pa.Table:
+        """Encode embeddings in batches: rows of the activations schema, null where an image has no embedding."""
         x_NTD, ok = token_matrix(prepared)
         patches, size = self.layout.grid is not None, self.batch_size
         if patches:

@@ -29,6 +29,7 @@ class WithAuxK(SAE):
         """What an h has to exceed to be active at inference [N]."""
 
     def code(self, h_S: Tensor, support: Support) -> Tensor:
+        """Apply a ReLU to h at the support."""
         return h_S.relu()
 
     def auxiliary(self, x_BD: Tensor, residual_LBD: Tensor, dead: Dead | None) -> Tensor:

@@ -40,13 +40,16 @@ class BatchTopK(WithAuxK):
         self.batches.zero_()
 
     def activate(self, h_NM: Tensor) -> Tensor:
+        """Return h where it exceeds the threshold, 0 elsewhere [N, M]."""
         # The threshold is never negative, so this is a ReLU too.
         return h_NM * (h_NM > self.threshold)
 
     def cut(self, h_NM: Tensor) -> Tensor:
+        """Return the threshold, the same for every row [N]."""
         return self.threshold.expand(len(h_NM))
 
     def support(self, h_BM: Tensor) -> Pairs:
+        """Select the n largest positive entries of the global batch; in training the threshold follows them."""
         pairs, floor = self.top(h_BM, self.k)
         if self.training:
             self.track(floor)
@@ -66,6 +69,7 @@ class BatchTopK(WithAuxK):
         return Pairs(*found, (len(h_BM), h_BM.shape[1])), floor
 
     def track(self, floor: Tensor) -> None:
+        """Move the running mean `threshold` towards `floor` []; an infinite one leaves it as it is."""
         counts = floor.isfinite()
         self.batches += counts
         moved = self.threshold.lerp(floor, (1 / self.batches.clamp_min(1)).clamp_min(_MOMENTUM))

@@ -31,16 +31,20 @@ class Gated(SAE):
         self.r_mag = nn.Parameter(torch.zeros(config.width))
 
     def activate(self, h_NM: Tensor) -> Tensor:
+        """Return 1[h + b_gate > 0] * relu(exp(r_mag) h + b_mag) [N, M]."""
         return (h_NM + self.b_gate > 0) * (self.r_mag.exp() * h_NM + self.b_mag).relu()
 
     def support(self, h_BM: Tensor) -> Support:
+        """Select the entries whose gate is open; on a GPU, or where they are many, all entries."""
         return support_above(h_BM, -self.b_gate)
 
     def code(self, h_S: Tensor, support: Support) -> Tensor:
+        """Compute magnitudes at the support, 0 where the gate is shut; gates get no gradient from here."""
         magnitude_S = (support.at(self.r_mag.exp()) * h_S + support.at(self.b_mag)).relu()
         return magnitude_S * (h_S.detach() > -support.at(self.b_gate.detach()))
 
     def losses(self, x_BD: Tensor, h_S: Tensor, support: Support, dead: Dead | None) -> Losses:
+        """Compute the losses; `auxk` is the squared error of the gates' own reconstruction, by a frozen decoder."""
         z_S = self.code(h_S, support)
         gates_S = (h_S + support.at(self.b_gate)).relu()
         mse = (x_BD - self.decoded(z_S, support)).square().sum(1).mean()
@@ -51,12 +55,15 @@ class Gated(SAE):
 
     @torch.no_grad()
     def silence(self, h_M: Tensor) -> None:
+        """Set the gates to open only where h exceeds `h_M`."""
         self.b_gate.copy_(-h_M)
 
     @torch.no_grad()
     def stretch(self, factor: float) -> None:
+        """Scale the codes of an untrained SAE, and the gates' bias with them."""
         super().stretch(factor)
         self.b_gate.mul_(factor)
 
     def objective(self, mse: Tensor, sparsity: Tensor, auxk: Tensor) -> Tensor:
+        """Return mse + l1 * sparsity + auxk."""
         return mse + self.l1 * sparsity + auxk

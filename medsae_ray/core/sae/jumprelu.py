@@ -33,21 +33,27 @@ class JumpReLU(SAE):
         self.threshold = nn.Parameter(torch.full((config.width,), self.bandwidth))
 
     def activate(self, h_NM: Tensor) -> Tensor:
+        """Return h where it exceeds the feature's threshold, 0 elsewhere [N, M]."""
         return h_NM * (h_NM > self.threshold)
 
     def support(self, h_BM: Tensor) -> Support:
+        """Select the entries above the threshold less half a bandwidth: others have neither value nor gradient."""
         return support_above(h_BM, self.threshold - self.bandwidth / 2)
 
     def code(self, h_S: Tensor, support: Support) -> Tensor:
+        """Return h at the support where it exceeds the threshold, with the straight-through gradient of the jump."""
         return torch.as_tensor(_Jump.apply(h_S, support.at(self.threshold), self.bandwidth)[0])
 
     def losses(self, x_BD: Tensor, h_S: Tensor, support: Support, dead: Dead | None) -> Losses:
+        """Compute the losses; the threshold's gradients are straight-through estimates (equations 11 and 12 of the
+        paper)."""
         z_S, active = _Jump.apply(h_S, support.at(self.threshold), self.bandwidth)
         mse = (x_BD - self.decoded(z_S, support)).square().sum(1).mean()
         l0, auxk = active / support.images, mse.new_zeros(())
         return Losses(self.objective(mse, l0, auxk), mse, l0, auxk, support.fired(z_S.detach()))
 
     def objective(self, mse: Tensor, sparsity: Tensor, auxk: Tensor) -> Tensor:
+        """Return mse + l0 * L0 or, with `target_l0`, mse + l0 * (L0 / target_l0 - 1)^2, L0 over the global batch."""
         if self.target_l0 is None:
             return mse + self.l0 * sparsity
         # The square is of the global batch's L0; its gradient is linear in each rank's.
@@ -57,15 +63,18 @@ class JumpReLU(SAE):
 
     @torch.no_grad()
     def stretch(self, factor: float) -> None:
+        """Scale the codes of an untrained SAE, and the thresholds with them."""
         super().stretch(factor)
         self.threshold.mul_(factor)
 
     @torch.no_grad()
     def silence(self, h_M: Tensor) -> None:
+        """Set the thresholds to `h_M`, but at least to the bandwidth."""
         self.threshold.copy_(h_M.clamp_min(self.bandwidth))
 
     @torch.no_grad()
     def finish_step(self) -> None:
+        """Bring decoder rows back to unit norm and thresholds to 0 or more."""
         super().finish_step()
         self.threshold.clamp_(min=0)
 

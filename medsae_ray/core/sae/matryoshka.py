@@ -25,10 +25,12 @@ class Matryoshka(BatchTopK):
         self.levels = config.levels
 
     def support(self, h_BM: Tensor) -> Pairs:
+        """Select the entries of BatchTopK, each in the row of the first level that has its feature."""
         pairs = super().support(h_BM)
         return pairs.regrouped(self._level(pairs), len(self.levels))
 
     def decoded(self, z_S: Tensor, support: Support) -> Tensor:
+        """Reconstruct from every prefix [L, B, D]: the cumulative sum over levels of what each adds."""
         parts_RD = support.decode(z_S, self.W_dec, self.low)
         return parts_RD.unflatten(0, (len(self.levels), -1)).cumsum(0) + self.b_dec
 
@@ -51,12 +53,14 @@ class MatryoshkaPerLevel(BatchTopK):
         self.k = config.ks[-1]
 
     def support(self, h_BM: Tensor) -> Pairs:
+        """Select each level's own entries; in training the threshold follows those of the last level."""
         found = [self.top(h_BM[:, :level], k) for level, k in zip(self.levels, self.ks, strict=True)]
         if self.training:
             self.track(found[-1][1])
         return Pairs.stacked([pairs for pairs, _ in found])
 
     def decoded(self, z_S: Tensor, support: Support) -> Tensor:
+        """Reconstruct from each level's own entries [L, B, D]."""
         return support.decode(z_S, self.W_dec, self.low).unflatten(0, (len(self.levels), -1)) + self.b_dec
 
     def sparsity(self, h_S: Tensor, z_S: Tensor, support: Support) -> Tensor:

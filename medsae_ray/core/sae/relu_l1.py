@@ -19,18 +19,23 @@ class ReluL1(SAE):
         self.l1 = config.l1
 
     def activate(self, h_NM: Tensor) -> Tensor:
+        """Return relu(h) [N, M]."""
         return h_NM.relu()
 
     def support(self, h_BM: Tensor) -> Support:
+        """Select the positive entries; on a GPU, or where they are many, all entries."""
         return support_above(h_BM, 0)
 
     def code(self, h_S: Tensor, support: Support) -> Tensor:
+        """Apply a ReLU to h at the support, in place."""
         return h_S.relu_()
 
     @torch.no_grad()
     def silence(self, h_M: Tensor) -> None:
+        """Set b_enc to -h_M, so that with biases of 0 before, a feature is active only where its h exceeded `h_M`."""
         assert self.b_enc is not None
         self.b_enc.copy_(-h_M)
 
     def objective(self, mse: Tensor, sparsity: Tensor, auxk: Tensor) -> Tensor:
+        """Return mse + l1 * sparsity."""
         return mse + self.l1 * sparsity

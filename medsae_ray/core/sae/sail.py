@@ -40,9 +40,12 @@ class Sail(MatryoshkaPerLevel):
         """The mean is over all batches of all epochs."""
 
     def activate(self, h_NM: Tensor) -> Tensor:
+        """Return relu(h - threshold) [N, M]."""
         return (h_NM - self.threshold).relu()
 
     def top(self, h_BM: Tensor, k: int) -> tuple[Pairs, Tensor]:
+        """Select the k largest entries per row of the global batch, even negative ones, and the smallest positive one
+        kept []."""
         n = k * len(h_BM) * self.ranks.world
         found = largest(h_BM, n, positive=False)
         floor = smallest_kept(found.values_A, n, self.ranks, positive=False)
@@ -53,15 +56,18 @@ class Sail(MatryoshkaPerLevel):
         return Pairs(found.rows_A[keep], found.columns_A[keep], kept_A, (len(h_BM), h_BM.shape[1])), smallest
 
     def track(self, floor: Tensor) -> None:
+        """Add `floor` [] to the mean over all batches that is the threshold; an infinite one does not count."""
         counts = floor.isfinite()
         self.batches += counts
         moved = self.threshold + (floor - self.threshold) / self.batches.clamp_min(1)
         self.threshold.copy_(torch.where(counts, moved, self.threshold))
 
     def code(self, h_S: Tensor, support: Support) -> Tensor:
+        """Return h unchanged: in training the threshold is not subtracted."""
         return h_S
 
     def objective(self, mse: Tensor, sparsity: Tensor, auxk: Tensor) -> Tensor:
+        """Return mse: there is no other loss."""
         return mse
 
     def project_decoder_gradient(self) -> None:
@@ -69,6 +75,7 @@ class Sail(MatryoshkaPerLevel):
 
     @torch.no_grad()
     def finish_step(self) -> None:
+        """Copy the encoder's transpose into the decoder, whose rows are not normalised."""
         self.W_dec.copy_(self.W_enc.T)
 
     def _dead(self, h_BM: Tensor, dead_J: Tensor | None) -> Dead | None:

@@ -72,21 +72,27 @@ class Everything(Support):
 
     @property
     def images(self) -> int:
+        """The number of images, B."""
         return self.rows
 
     def pick(self, h_BM: Tensor, x_BD: Tensor, encoder: AffineEncoder, low: Dtype = None) -> Tensor:
+        """Return `h_BM` itself, with gradients for the encoder."""
         return torch.as_tensor(_PickAll.apply(h_BM, x_BD, *encoder, low))
 
     def decode(self, z_S: Tensor, W_MD: Tensor, low: Dtype = None) -> Tensor:
+        """Compute z W [B, D] as one matrix product."""
         return torch.as_tensor(_Product.apply(z_S, W_MD, low))
 
     def at(self, per_feature_M: Tensor) -> Tensor:
+        """Return the values per feature [M]; broadcasting spreads them."""
         return per_feature_M
 
     def fired(self, z_S: Tensor) -> Tensor:
+        """Return True where a feature is not zero on some image [M]."""
         return (z_S != 0).any(0)
 
     def dense(self, z_S: Tensor) -> Tensor:
+        """Return z itself, without gradients [B, M]."""
         return z_S.detach()
 
 
@@ -107,6 +113,7 @@ class Pairs(Support):
 
     @property
     def images(self) -> int:
+        """The number of images, B."""
         return self.shape[0]
 
     @property
@@ -150,19 +157,24 @@ class Pairs(Support):
         return _bag(rows_A[order], starts, values_A[order], y_RD)
 
     def pick(self, h_BM: Tensor, x_BD: Tensor, encoder: AffineEncoder, low: Dtype = None) -> Tensor:
+        """Return h of the entries [A], with gradients for the encoder; `h_BM` is not read."""
         return torch.as_tensor(_PickPairs.apply(self.h_A, x_BD, *encoder, self))
 
     def decode(self, z_S: Tensor, W_MD: Tensor, low: Dtype = None) -> Tensor:
+        """Sum the decoder rows of each row's entries, weighted by z [R, D]."""
         return torch.as_tensor(_Bag.apply(z_S, W_MD, self))
 
     def at(self, per_feature_M: Tensor) -> Tensor:
+        """Return each entry's value of its feature [A]."""
         return per_feature_M[self.columns_A]
 
     def fired(self, z_S: Tensor) -> Tensor:
+        """Return True where a feature is not zero on some image [M]."""
         hits = torch.zeros(self.shape[1], dtype=torch.int32, device=z_S.device)
         return hits.index_add_(0, self.columns_A, (z_S != 0).int()) > 0
 
     def dense(self, z_S: Tensor) -> Tensor:
+        """Scatter z into zeros, without gradients [R, M]."""
         z_RM = torch.zeros(self.count, self.shape[1], dtype=z_S.dtype, device=z_S.device)
         z_RM[self.rows_A, self.columns_A] = z_S.detach()
         return z_RM

@@ -124,6 +124,8 @@ class Training:
         return spent or self.epoch >= self.config.epochs
 
     def run_epoch(self) -> EpochLog:
+        """Train for one epoch, measure the held-out rows and resample dead features. DivergedError if a loss or a
+        weight is not finite."""
         started = time.perf_counter()
         order = row_order(self.config, self.epoch, len(self.train.x_ND)).to(self.train.x_ND.device)
         # Dead features are settled once per epoch: their number decides shapes, and asking for it stalls a GPU.
@@ -247,6 +249,7 @@ class Training:
         }
 
     def load(self, state: State) -> None:
+        """Continue from a `state`. ArtifactError if it belongs to other settings or other training rows."""
         config = self.config.to_dict()
         other = [
             f"{key} = {value!r}, not {config[key]!r}" for key, value in state["config"].items() if value != config[key]

@@ -36,6 +36,7 @@ class Heads(nn.Module):
         return (self.where(pooled_NPD).softmax(1) * self.what(pooled_NPD)).sum(1)
 
     def loss(self, tokens_NTD: Tensor, films: Films) -> Tensor:
+        """Compute the cross-entropy of the concepts and, weighted twice, of the patches that findings fill."""
         bce = functional.binary_cross_entropy_with_logits
         spots = bce(self.spots(tokens_NTD), films.w_NTF, pos_weight=torch.tensor(4.0))
         return bce(self(tokens_NTD), films.y_NK.float()) + 2 * spots

@@ -1,0 +1,1 @@
+"""Readers and writers of the SAE files of this and other libraries."""

@@ -79,6 +79,7 @@ def torch_file(files: Files, name: str, where: str) -> dict[str, Any]:
 
 
 def torch_bytes(value: dict[str, Any]) -> bytes:
+    """Serialise with torch.save."""
     stream = io.BytesIO()
     torch.save(value, stream)
     return stream.getvalue()
