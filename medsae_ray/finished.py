@@ -23,10 +23,12 @@ class Finished:
 
     @property
     def sae(self) -> Artifact:
+        """The artifact of the trained SAE."""
         return self.artifacts["sae"]
 
     @property
     def atlas(self) -> Artifact:
+        """The artifact of the atlas."""
         return self.artifacts["atlas"]
 
     @property

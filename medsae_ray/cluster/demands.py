@@ -21,6 +21,7 @@ class Demand(NamedTuple):
 
     @property
     def units(self) -> list[Unit]:
+        """The processes, one unit each."""
         return [self.unit] * self.times
 
     @property
@@ -42,6 +43,7 @@ class Phase(NamedTuple):
 
     @property
     def units(self) -> list[Unit]:
+        """The processes of all demands, one unit each."""
         return [unit for demand in self.demands for unit in demand.units]
 
 
@@ -87,4 +89,5 @@ def engine_bundles(cpus: float, gpus: int) -> list[dict[str, float]]:
 
 
 def unit_of(cpus: float, gpus: float) -> Unit:
+    """Return the unit of one process that reserves so many CPUs and GPUs."""
     return Unit((Bundle.of({"CPU": cpus, "GPU": gpus}),))

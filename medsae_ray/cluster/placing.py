@@ -24,6 +24,7 @@ class PlacedPhase(NamedTuple):
 
 
 def no_growth() -> Growth:
+    """Return the growth of a cluster to which no node is added."""
     return NO_GROWTH
 
 

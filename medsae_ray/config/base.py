@@ -65,6 +65,8 @@ NodeFolder = Annotated[str, AfterValidator(expanded), AfterValidator(_from_the_r
 
 
 class Model(BaseModel):
+    """A part of a recipe: immutable, without type coercion; unknown keys, NaN and infinity are errors."""
+
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True, allow_inf_nan=False
     )

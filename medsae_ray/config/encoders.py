@@ -56,6 +56,7 @@ class TorchEncoderModel(EncoderModel):
 
     @property
     def patches(self) -> bool:
+        """Whether the encoder gives one embedding per patch instead of one per image."""
         return self.tokens == "patch"
 
 

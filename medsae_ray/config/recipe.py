@@ -94,7 +94,7 @@ def parse_recipe(data: dict[str, Any], where: str = "recipe") -> Recipe:
 
 
 def find_recipe(name: str) -> Path:
-    """The file of a recipe: one of that name, or one that comes with the package. RecipeError if there is neither."""
+    """Return the file of a recipe: one of that name, or one that comes with the package. RecipeError if there is neither."""
     packaged = packaged_recipes()
     if Path(name).is_file():
         return Path(name)
@@ -104,7 +104,7 @@ def find_recipe(name: str) -> Path:
 
 
 def packaged_recipes() -> dict[str, Path]:
-    """The recipes that come with the package, by name."""
+    """Return the recipes that come with the package, by name."""
     files = (Path(__file__).parents[1] / "recipes").glob("*.yaml")
     return {file.stem: file for file in sorted(files, key=lambda file: file.stem)}
 

@@ -36,6 +36,7 @@ _PASTED = re.compile(r"\s*\[type=\w+, input_value=.*?(, input_type=\w+\]|$)", re
 
 
 def known_cause(message: str) -> str | None:
+    """Return the advice for the first known cause that a message matches; None if it matches none."""
     return next((advice for pattern, advice in CAUSES.items() if re.search(pattern, message)), None)
 
 

@@ -62,9 +62,11 @@ class ServeEngine:
         self.seen_well = self.looked = time.monotonic()
 
     async def ask(self, image: bytes, questions: list[str], priority: int = BATCH, reuse: bool = True) -> ImageAnswers:
+        """As `Engine.ask`; without `reuse` the prefix cache is not read."""
         return await self._call("ask", image, questions, priority, reuse)
 
     async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:
+        """As `Engine.write`."""
         return await self._call("write", writing, priority)
 
     async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:

@@ -24,6 +24,7 @@ class ImageAwareBuilder(cpu_attn.CPUAttentionMetadataBuilder):
     """Builds the attention's metadata of segments where a sequence has image tokens to compute."""
 
     def build(self, common_prefix_len: int, common_attn_metadata: Any, fast_build: bool = False) -> Any:
+        """Build vLLM's own metadata if all attention is causal, else with each segment as a sequence of its own."""
         meta = common_attn_metadata
         images = meta.mm_req_doc_ranges or {}
         starts_B = meta.query_start_loc.tolist()
@@ -71,6 +72,7 @@ class ImageAwareWorker(CPUWorker):
     """Named in the engine's arguments; vLLM makes one in each of its own processes."""
 
     def init_device(self) -> None:
+        """Install the builder before vLLM sets up the device; the process ends when its parent does."""
         end_with_parent()
         cpu_attn.CPUAttentionBackend.get_builder_cls = staticmethod(lambda: ImageAwareBuilder)  # type: ignore
         super().init_device()

@@ -37,6 +37,7 @@ class Keeper:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def ask(self, lease: Lease) -> Answer:
+        """Take or renew a lease and return what its holder does now; WAIT while the keeper itself is ending."""
         seen = found(lease.thing)
         with self._changing():
             if self.closed:
@@ -44,10 +45,12 @@ class Keeper:
             return self.book.ask(lease, seen)
 
     def deployed(self, thing: str, holder: str) -> None:
+        """Note that the deployment which `holder` was told to make has been made, or has failed."""
         with self.lock:
             self.book.deployed(thing, holder)
 
     def renew(self, lease: Lease) -> str:
+        """Renew a lease; return why its holder has to give the application up, or ""."""
         with self.lock:
             return self.book.renew(lease)
 
@@ -65,6 +68,7 @@ class Keeper:
             return self.book.waits_for(thing) or self.book.empty()
 
     def stop(self, thing: str, force: bool) -> str:
+        """End an application now; return why not, or "". With `force` its holders lose their leases."""
         seen = found(thing)
         with self._changing():
             why = self.book.stop(thing, seen, force)

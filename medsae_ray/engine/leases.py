@@ -144,6 +144,7 @@ class LeaseBook:
         return ""
 
     def release(self, thing: str, holder: str) -> None:
+        """End a lease; one that is not held is ignored."""
         self.revoked.pop(holder, None)
         if (thing, holder) in self.held:
             self._drop(self.held[thing, holder][0], self.clock())
@@ -163,6 +164,7 @@ class LeaseBook:
             self.idle[lease.thing] = Idle(at, lease.idle_s)
 
     def holders(self, thing: str) -> list[Lease]:
+        """Return the leases on a thing."""
         return [lease for lease, _ in self.held.values() if lease.thing == thing]
 
     def stop(self, thing: str, found: FoundApplication, force: bool) -> str:
@@ -201,6 +203,7 @@ class LeaseBook:
         return not self.holders(thing) and (thing in self.ending or thing in self.idle)
 
     def empty(self) -> bool:
+        """Return whether nothing is held, idle, ending or revoked: the keeper may end."""
         return not (self.held or self.idle or self.ending or self.revoked)
 
     def left(self, thing: str) -> dict[str, Any]:
@@ -214,4 +217,5 @@ class LeaseBook:
 
 
 def people(leases: Iterable[Lease]) -> str:
+    """Join the holders' names for a message."""
     return "; ".join(lease.who or lease.holder for lease in leases)

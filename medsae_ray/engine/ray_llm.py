@@ -10,6 +10,7 @@ class NoDownload(CallbackBase):
     """Leaves the download of a model to vLLM, instead of to one more process on each node."""
 
     async def on_before_node_init(self) -> None:
+        """Turn off the initialisation of the node, which downloads the model."""
         self.ctx.run_init_node = False
 
 

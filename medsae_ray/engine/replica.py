@@ -84,9 +84,11 @@ class VlmServer:
         report("ready")
 
     async def identity(self) -> str:
+        """Return the model's identity, as `Engine.identity`."""
         return self._identity
 
     async def about(self) -> dict[str, Any]:
+        """Return what the replica tells of itself: model, settings and versions."""
         return self._about
 
     async def ask(self, image: bytes, questions: list[str], priority: int = BATCH, reuse: bool = True) -> ImageAnswers:
@@ -149,6 +151,7 @@ class VlmServer:
         return {"object": "list", "data": [card]}
 
     async def check_health(self) -> None:
+        """Raise if vLLM's engine has died; Ray Serve then replaces the replica."""
         await self.llm.check_health()
 
     def __del__(self) -> None:

@@ -62,6 +62,7 @@ def controller() -> Any:
 
 
 def controller_id() -> str | None:
+    """Return the id of the actor that controls Ray Serve on this cluster; None if Serve is not running."""
     handle = controller()
     return handle and handle._actor_id.hex()
 
@@ -121,6 +122,8 @@ class WithoutController:
         self.stream, self.dropped = stream, False
 
     def write(self, text: str) -> int:
+        """Write text unless it is about the controller, and return its length; the newline after such a text is dropped
+        too."""
         drop = "ServeController." in text or (self.dropped and text == "\n")
         self.dropped = drop and text != "\n"
         return len(text) if drop else self.stream.write(text)

@@ -22,6 +22,7 @@ CPU_BLOCK = 32
 
 
 def report(phase: str) -> None:
+    """Publish which phase of its start the replica is in, in the cluster's key-value store."""
     _internal_kv_put(PHASE, phase.encode())
 
 
@@ -168,6 +169,7 @@ class Apart:
 
     @contextlib.asynccontextmanager
     async def common(self) -> AsyncIterator[None]:
+        """Run the block with other common tasks, once no rare one runs or waits."""
         async with self.change:
             await self.change.wait_for(lambda: not self.running["rare"] and not self.rare_waiting)
             self.running["common"] += 1

@@ -1,0 +1,1 @@
+"""The pages, tables and summary of a run that people read."""

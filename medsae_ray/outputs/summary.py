@@ -111,6 +111,7 @@ def _of_vocabulary(run: Run) -> dict[str, int]:
 
 
 def usage_of(run: Run) -> Usage:
+    """Return the tokens spent on naming and on all detection answers of a run."""
     tests = [source.answers for source in sources_of(run.recipe)]
     used = [run.artifact(stage).record.metrics["usage"] for stage in ("names", *tests)]
     return total(Usage(**usage) for usage in used)

@@ -1,0 +1,1 @@
+"""The machinery that makes any stage: shards over a cluster, progress, retries and records."""

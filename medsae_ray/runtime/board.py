@@ -242,6 +242,7 @@ class Bar:
                 self.stage.counts.update({name: count for name, count in counts.items() if name and count})
 
     def close(self, state: str = DONE) -> None:
+        """End the bar; a stage that the bar alone made ends with it, in `state`. A second call does nothing."""
         if self.stage is not None:
             if self.alone:
                 self.board._end(self.stage, state)

@@ -41,10 +41,12 @@ def commit(draft: Draft, made: Made, start: str, seconds: float) -> Artifact:
 
 
 def now() -> str:
+    """Return the current time in UTC, ISO 8601 with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def packages() -> dict[str, str]:
+    """Return the installed version of each of `PACKAGES`; those that are not installed are left out."""
     found = {}
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):

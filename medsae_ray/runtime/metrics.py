@@ -54,6 +54,7 @@ class RayMetrics:
         self.timed: set[str] = set()
 
     def look(self, board: Board) -> None:
+        """Set Ray's gauges, counters and stage times from the board."""
         if not ray.is_initialized():
             return
         for stage in board.now():

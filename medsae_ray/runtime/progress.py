@@ -52,6 +52,7 @@ class Screen:
         self.tasks: dict[str, TaskID] = {}
 
     def look(self, board: Board) -> None:
+        """Update the bars of running stages and remove those of others."""
         shown = {stage.name: stage for stage in board.now() if stage.state == RUNNING and (stage.total or stage.text)}
         for name in set(self.tasks) - set(shown):
             self.progress.remove_task(self.tasks.pop(name))
@@ -76,6 +77,7 @@ class Lines:
         """When a stage had its last line."""
 
     def look(self, board: Board) -> None:
+        """Print a line for each running stage that has had none for `EVERY_S` seconds."""
         now = board.clock()
         for stage in board.now():
             key = stage.name, stage.begun

@@ -100,6 +100,7 @@ class Prepare:
     tries: Tries
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        """Prepare the shard that the batch's one row names, and append its number as a column."""
         (shard,) = batch["shard"].to_pylist()
         self.tries.begin(_piece(shard), READING)  # ended by who gets it: to hand it over takes memory too
         with _naming(shard):
@@ -121,6 +122,7 @@ class Compute:
         tries.end(actor, LOADING)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        """Compute and write the part of a prepared shard; return its receipt as a table."""
         shard = batch["shard"][0].as_py()
         piece = _piece(shard)
         with contextlib.ExitStack() as turn:

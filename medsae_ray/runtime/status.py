@@ -64,6 +64,7 @@ class StatusFile:
         self.head = {"run": self.run, "recipe": recipe, "host": socket.gethostname(), "pid": os.getpid()}
 
     def look(self, board: Board) -> None:
+        """Write the run's file and, if no later run is at work, status.json; nothing before the first stage."""
         told: dict[str, Any] = self.head | {"start": _iso(self.start)} | told_of(board)
         if not told["stages"]:
             return  # what is refused before its first stage leaves nothing in a root

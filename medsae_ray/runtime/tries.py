@@ -39,11 +39,17 @@ _ANSWERS_S = 2.0
 class TryBook(Protocol):
     """Where tries are written down."""
 
-    def put(self, key: str) -> None: ...
+    def put(self, key: str) -> None:
+        """Write down a key."""
+        ...
 
-    def keys(self, prefix: str) -> list[str]: ...
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys that begin with `prefix`."""
+        ...
 
-    def delete(self, prefix: str) -> None: ...
+    def delete(self, prefix: str) -> None:
+        """Remove the keys that begin with `prefix`."""
+        ...
 
 
 class ControlService:
@@ -51,15 +57,18 @@ class ControlService:
     while the control service starts again."""
 
     def put(self, key: str) -> None:
+        """Write down a key, or nothing if the control service does not answer."""
         with contextlib.suppress(Exception):
             _internal_kv_put(key, b"")
 
     def keys(self, prefix: str) -> list[str]:
+        """Return the keys that begin with `prefix`; none if the control service does not answer."""
         with contextlib.suppress(Exception):
             return [key.decode() for key in _internal_kv_list(prefix)]
         return []
 
     def delete(self, prefix: str) -> None:
+        """Remove the keys that begin with `prefix`, or nothing if the control service does not answer."""
         with contextlib.suppress(Exception):
             _internal_kv_del(prefix, del_by_prefix=True)
 
@@ -133,6 +142,7 @@ class Tries:
         self.book.put(self._prefix(piece, _WRITTEN))
 
     def was_written(self, piece: str) -> bool:
+        """Return whether `written` was called for this piece, by any process."""
         return bool(self.book.keys(self._prefix(piece, _WRITTEN)))
 
     def died(self, tries: Iterable[str]) -> int:

@@ -52,6 +52,8 @@ class Desk:
         return await asyncio.get_running_loop().run_in_executor(self._threads, do, *arguments)
 
     def encode(self, data: bytes, top: int, named: bool) -> dict[str, Any]:
+        """Decode and encode an image: its strongest `top` features (with `named`, of those with a name) and their
+        counts. Problem if the image cannot be used."""
         image = self.to_encode.image(data, "image")
         try:
             active = self.encoder.active(image)
@@ -68,11 +70,14 @@ class Desk:
         return library_of(self.run)
 
     def query(self, text: str, features: int, images: int, split: str | None) -> QueryAnswer:
+        """Answer a query in words; the first one loads all activations. See `Library.ask`."""
         with self._opening:  # it holds all activations, and perhaps a text encoder: made when it is first asked
             library = self._library
         return library.ask(text, features, images, split)
 
     def pictures(self, files: list[bytes], where: str, side: int) -> list[bytes]:
+        """Decode uploads into the pictures that the engine gets, of at most `side` pixels. Problem names the one at
+        fault."""
         return [picture(self.to_show.image(data, f"{where}[{i}]"), side) for i, data in enumerate(files)]
 
     def models(self) -> tuple[str, ...]:
@@ -82,6 +87,7 @@ class Desk:
         return (engine.identity, asked.model) if asked else (engine.identity,)
 
     def vlm(self) -> tuple[Link, Naming]:
+        """Return the engine and the recipe's naming. Problem 503 if the run has none."""
         naming = self.run.recipe.what.naming
         if self.engine is None or naming is None:
             raise Problem(503, "no_engine", "this run's recipe names no vision-language model", retry_s=3600)

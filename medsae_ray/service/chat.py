@@ -31,7 +31,9 @@ class Engine(Protocol):
 
     identity: str
 
-    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]: ...
+    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Pass on a request of OpenAI's chat API: HTTP status and body."""
+        ...
 
 
 Draw = Callable[[bytes, str], bytes]

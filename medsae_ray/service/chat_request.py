@@ -27,11 +27,15 @@ class _Strict(BaseModel):
 
 
 class TextPart(_Strict):
+    """A piece of text in a message."""
+
     type: Literal["text"]
     text: str
 
 
 class ImageUrl(_Strict):
+    """An image inside the request."""
+
     url: str
     """data:image/png;base64,... or data:image/jpeg;base64,...; nothing is fetched."""
     detail: Literal["auto", "low", "high"] = "auto"
@@ -39,6 +43,8 @@ class ImageUrl(_Strict):
 
 
 class ImagePart(_Strict):
+    """An image in a message."""
+
     type: Literal["image_url"]
     image_url: ImageUrl
 
@@ -81,6 +87,8 @@ class Message(_Strict):
 
 
 class JsonSchema(_Strict):
+    """The schema that an answer has to fit."""
+
     name: Annotated[str, Field(max_length=64)]
     schema_: Annotated[dict[str, Any], Field(alias="schema")]
     strict: bool | None = None
@@ -89,6 +97,8 @@ class JsonSchema(_Strict):
 
 
 class ResponseFormat(_Strict):
+    """The form of the answer."""
+
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
 

@@ -25,11 +25,17 @@ FRESH_S = 2.0
 class Asker(Protocol):
     """What both kinds of engine do when asked."""
 
-    async def ask(self, image: bytes, questions: list[str], priority: int) -> ImageAnswers: ...
+    async def ask(self, image: bytes, questions: list[str], priority: int) -> ImageAnswers:
+        """As `Engine.ask` of core/naming/engine.py."""
+        ...
 
-    async def write(self, writing: Writing, priority: int) -> Wrote: ...
+    async def write(self, writing: Writing, priority: int) -> Wrote:
+        """As `Engine.write` of core/naming/engine.py."""
+        ...
 
-    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]: ...
+    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Pass on a request of OpenAI's chat API: HTTP status and body."""
+        ...
 
     async def answers(self) -> None:
         """Returns if the engine is there."""
@@ -43,9 +49,11 @@ class Link:
         self._well = -FRESH_S
 
     async def ask(self, image: bytes, questions: list[str]) -> ImageAnswers:
+        """As `Engine.ask`, ahead of batch work. Problem if there is no answer in time."""
         return await self._within(self.patience_s, lambda: self.engine.ask(image, questions, ONLINE))
 
     async def write(self, writing: Writing) -> Wrote:
+        """As `Engine.write`, ahead of batch work. Problem if there is no answer in time."""
         return await self._within(self.patience_s, lambda: self.engine.write(writing, ONLINE))
 
     async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -101,15 +109,19 @@ class ClusterEngine:
         self._handle: Any = None
 
     async def ask(self, image: bytes, questions: list[str], priority: int) -> ImageAnswers:
+        """As `Asker.ask`, by a replica."""
         return await (await self._found()).ask.remote(image, questions, priority)
 
     async def write(self, writing: Writing, priority: int) -> Wrote:
+        """As `Asker.write`, by a replica."""
         return await (await self._found()).write.remote(writing, priority)
 
     async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """As `Asker.chat`, by a replica."""
         return await (await self._found()).chat.remote(body)
 
     async def answers(self) -> None:
+        """Return once a replica has answered."""
         await (await self._found()).identity.remote()
 
     async def _found(self) -> Any:
@@ -127,15 +139,19 @@ class UrlEngine:
         self._engine: OpenAiEngine | None = None
 
     async def ask(self, image: bytes, questions: list[str], priority: int) -> ImageAnswers:
+        """As `Asker.ask`, by the server behind the URL, to which the priority means nothing."""
         return await self._found().ask(image, questions, priority)
 
     async def write(self, writing: Writing, priority: int) -> Wrote:
+        """As `Asker.write`, by the server behind the URL, to which the priority means nothing."""
         return await self._found().write(writing, priority)
 
     async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """As `Asker.chat`, by the server behind the URL."""
         return await self._found().chat(body)
 
     async def answers(self) -> None:
+        """Return if the server lists the model. Raises EngineError if not."""
         await self._found().connect()
 
     def _found(self) -> OpenAiEngine:

@@ -28,6 +28,7 @@ class Problem(Exception):
         self.status, self.code, self.message, self.where, self.retry_s = status, code, message, where, retry_s
 
     def response(self) -> JSONResponse:
+        """Build the HTTP response; `message` and `where` are shortened to one line each."""
         # Both may repeat a word of the request, which may be long, or no Unicode at all.
         error = {"code": self.code, "message": one_line(self.message)}
         error |= {"where": one_line(self.where[:LONGEST_WHERE])} if self.where else {}

@@ -37,6 +37,7 @@ class Guard:
         self.app, self.token, self.limits, self.under_way = app, token, limits, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check a request, hold a place for it while it is answered, and turn exceptions into error responses."""
         if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
         if scope["type"] != "http":

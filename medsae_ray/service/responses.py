@@ -4,6 +4,8 @@ from pydantic import BaseModel
 
 
 class Error(BaseModel):
+    """A reason why a request is not answered."""
+
     code: str
     """Short and stable."""
     message: str
@@ -12,14 +14,20 @@ class Error(BaseModel):
 
 
 class Refusal(BaseModel):
+    """The body of every response that is an error."""
+
     error: Error
 
 
 class Live(BaseModel):
+    """The answer of a process that is running."""
+
     live: bool
 
 
 class Ready(BaseModel):
+    """The answer of a service that can take requests."""
+
     ready: bool
     engine: str
     """"ok", or "not configured" where the recipe names no vision-language model."""
@@ -39,6 +47,8 @@ class NamedFeature(BaseModel):
 
 
 class ActiveFeature(NamedFeature):
+    """A feature that is active on the image, with its activation."""
+
     activation: float
 
 
@@ -56,6 +66,8 @@ class Encoded(BaseModel):
 
 
 class Feature(NamedFeature):
+    """A feature with the figures of its row in the atlas."""
+
     n_active: int
     frequency: float
     mean_active: float | None
@@ -68,6 +80,8 @@ class Feature(NamedFeature):
 
 
 class Page(BaseModel):
+    """One page of the atlas; `total` counts the features on all pages."""
+
     total: int
     page: int
     size: int
@@ -75,6 +89,8 @@ class Page(BaseModel):
 
 
 class Correlation(BaseModel):
+    """Pearson's r of the feature with a label, and its interval [low, high]."""
+
     label: str
     r: float | None
     low: float | None
@@ -82,6 +98,8 @@ class Correlation(BaseModel):
 
 
 class TopImage(BaseModel):
+    """An image on which the feature is strongest."""
+
     image_id: str
     activation: float
 
@@ -120,6 +138,8 @@ class Match(BaseModel):
 
 
 class Shown(BaseModel):
+    """A feature of the query on a found image, with its activation."""
+
     feature: int
     activation: float
 
@@ -192,12 +212,16 @@ class Detected(BaseModel):
 
 
 class DetectAnswer(BaseModel):
+    """The answers to all questions about all images."""
+
     answers: list[Detected]
     model: str
     usage: Spent
 
 
 class Model(BaseModel):
+    """A model in OpenAI's form."""
+
     id: str
     object: str
     created: int

@@ -111,6 +111,7 @@ async def _parse(request: Request, limits: RequestLimits) -> list[tuple[str, Upl
 
 
 def only(found: list[bytes], where: str) -> bytes:
+    """Return the one file of an upload. Problem if there is none or more than one."""
     if len(found) != 1:
         raise Problem(422, "invalid", f"{len(found)} files were sent, exactly one is needed", where)
     return found[0]

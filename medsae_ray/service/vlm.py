@@ -23,9 +23,13 @@ class Engine(Protocol):
 
     identity: str
 
-    async def ask(self, image: bytes, questions: list[str]) -> ImageAnswers: ...
+    async def ask(self, image: bytes, questions: list[str]) -> ImageAnswers:
+        """As `Link.ask`."""
+        ...
 
-    async def write(self, writing: Writing) -> Wrote: ...
+    async def write(self, writing: Writing) -> Wrote:
+        """As `Link.write`."""
+        ...
 
 
 def check_groups(n_a: int, n_b: int, naming: Naming) -> None:

@@ -1,0 +1,1 @@
+"""The stages: the artifact x-0123... is made by x.py."""

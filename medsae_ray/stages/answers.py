@@ -64,6 +64,7 @@ class ControlNames(NamedTuple):
 
     @classmethod
     def of(cls, run: Run, manifest: Artifact, samples: Artifact) -> "ControlNames":
+        """Derive the controls' rules, and which labels fit each tested feature, from manifest and samples."""
         what, naming, table = run.recipe.what, naming_of(run), manifest.table()
         labels, y_NL = manifest.record.metrics["labels"], label_matrix(table, what.uncertain, what.blank)
         rules = ControlRules(naming.seed, naming.detection.random_names, tuple(labels), related_labels(y_NL, labels))
@@ -164,6 +165,7 @@ def answer_table(needs: Iterable[Need], where: Addresses, known: Loaded) -> pa.T
 
 
 def questions_what(run: Run) -> dict[str, Any]:
+    """Return the settings that the questions depend on, as part of an artifact's identity."""
     rules = naming_of(run)
     return {
         "model": identity_of(run.recipe),

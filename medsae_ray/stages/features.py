@@ -30,9 +30,13 @@ T_co = TypeVar("T_co", covariant=True)
 class GroupWork(Protocol[T_co]):
     """What is computed group by group of shards."""
 
-    def groups(self) -> list[list[int]]: ...
+    def groups(self) -> list[list[int]]:
+        """Return the shards of each group."""
+        ...
 
-    def compute(self, shards: Sequence[int]) -> T_co: ...
+    def compute(self, shards: Sequence[int]) -> T_co:
+        """Compute one group's result."""
+        ...
 
 
 @ray.remote(num_cpus=1, max_retries=-1)
@@ -73,6 +77,7 @@ class Measured(NamedTuple):
 
 
 def labels_of(run: Run, draft: Draft) -> Labels:
+    """Return the labels of all images that have an embedding."""
     what = run.recipe.what
     usable = readable(draft.parents["embeddings"])
     labels = Labels.of(draft.parents["manifest"].table(), what.uncertain, what.blank, usable)
@@ -164,12 +169,14 @@ def _number(value: float) -> float | None:
 
 
 def features_what(run: Run) -> dict[str, Any]:
+    """Return the settings that the statistics depend on, as part of an artifact's identity."""
     what = run.recipe.what
     weights = {"weights"} if what.features.weights == "images" else set()  # it came later than artifacts without it
     return what.features.model_dump(exclude=weights) | {"uncertain": what.uncertain, "blank": what.blank}
 
 
 def features_parents(recipe: Recipe) -> tuple[str, ...]:
+    """Return the stages that the statistics are computed from."""
     return ("manifest", "embeddings", "sae", "activations")
 
 

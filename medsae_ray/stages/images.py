@@ -33,6 +33,7 @@ class PatientShard(NamedTuple):
     """Put before the names of image files, so that two datasets do not write the same."""
 
     def studies(self) -> list[Study]:
+        """Make up the studies of the shard's patients."""
         dataset = self.dataset
         hospital = Hospital(dataset.prevalence, dataset.film, dataset.marker)
         return [study for number in self.numbers for study in patient(dataset.seed, number, hospital)]
@@ -66,12 +67,15 @@ class DrawWork:
         object.__setattr__(self, "rows", {shard: len(ward.studies()) for shard, ward in enumerate(self.patient_shards)})
 
     def load(self) -> None:
+        """Return None: no model is needed."""
         return None
 
     def prepare(self, shard: int) -> pa.Table:
+        """Return the shard's number as a table: there is nothing to read."""
         return pa.table({"ward": [shard]})
 
     def compute(self, model: None, prepared: pa.Table) -> pa.Table:
+        """Draw and write the shard's radiographs: rows of the phantom schema."""
         ward = self.patient_shards[prepared["ward"][0].as_py()]
         rows = [self._draw(ward.folder, study) for study in ward.studies()]
         return pa.Table.from_pylist(rows, schema=phantom_schema())
@@ -87,6 +91,7 @@ class DrawWork:
 
 
 def phantom_schema() -> pa.Schema:
+    """Return the manifest's columns that drawing knows: ids, uri, labels and metadata."""
     keep = ("image_id", "patient_id", "uri")
     return pa.schema([f for f in schema.manifest(LABELS, METADATA) if f.name in keep or f.name[:2] in ("y_", "m_")])
 

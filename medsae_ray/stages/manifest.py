@@ -144,4 +144,5 @@ def _folder(run: Run, source: Dataset) -> Store:
 
 
 def one_dataset(recipe: Recipe) -> str | None:
+    """Return why a stage on one dataset cannot be part of the run; None if the recipe has one dataset."""
     return None if recipe.what.datasets else "what.datasets, which lists several"

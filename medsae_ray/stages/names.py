@@ -37,10 +37,12 @@ LEDGER = "ledger"
 
 
 def rules_of(naming: Naming) -> NamingRules:
+    """Return the rules by which names are asked for."""
     return NamingRules(naming.attempts, naming.temperature, naming.max_tokens, naming.seed)
 
 
 def pictures_of(run: Run, manifest: Artifact) -> Pictures:
+    """Return the images of a run as the vision-language model gets them."""
     table, reading = manifest.table(["image_id", "uri"]), Reading.of(run.recipe.what.images)
     return Pictures.of(table, image_store(run), naming_of(run).image_size, reading)
 
@@ -51,6 +53,7 @@ def ledger_of(run: Run, kind: str, rows: pa.Schema, *identity: object) -> Ledger
 
 
 def in_flight(run: Run) -> int:
+    """Return how many requests may be open at once, over all replicas."""
     vlm = run.recipe.how.vlm
     assert vlm is not None, "the recipe was checked"
     return vlm.in_flight * vlm.replicas

@@ -29,6 +29,8 @@ class Pace:
         self.last = clock()
 
     def due(self, epoch: int) -> bool:
+        """Return whether a checkpoint is due after `epoch` epochs; every rank has to call it, and all get the same
+        answer."""
         if self.epochs is not None:
             return epoch % self.epochs == 0
         now = self.clock()
@@ -38,6 +40,7 @@ class Pace:
 
 
 def to_bytes(value: Any) -> bytes:
+    """Serialise with torch.save."""
     stream = io.BytesIO()
     torch.save(value, stream)
     return stream.getvalue()

@@ -18,6 +18,7 @@ class Group:
     tries: Tries
 
     def join(self, rank: int) -> None:
+        """Write down that this process is worker `rank`, on this node."""
         self.tries.note(f"rank {rank}", TRAINING)
 
     def joined(self) -> set[str]:

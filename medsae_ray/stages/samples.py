@@ -28,10 +28,12 @@ NAMING, CHECK, DETECTION, POOL = "naming", "check", "detection", "pool"
 
 
 def without_naming(recipe: Recipe) -> str | None:
+    """Return the keys that the recipe lacks for names; None if it has them."""
     return None if recipe.what.naming else "what.naming and how.vlm"
 
 
 def naming_of(run: Run) -> Naming:
+    """Return the settings of naming, which a stage of a naming run can rely on."""
     naming = run.recipe.what.naming
     assert naming is not None, "the stage is part of a naming run only"
     return naming

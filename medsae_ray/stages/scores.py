@@ -71,6 +71,8 @@ class Bench(NamedTuple):
     """Those that were asked for; by default those of labels that have nothing to do with each other."""
 
     def controls_of(self, concept_of: dict[int, Concept], feature: int) -> tuple[list[Concept], int]:
+        """Return the control names of a feature, see `ControlNames.of_feature`; made from the bench's own seed and
+        labels if it has no `controls`."""
         controls = self.controls or ControlNames(ControlRules(self.seed, self.nulls, tuple(self.labels)), {})
         return controls.of_feature(concept_of, feature)
 

@@ -34,6 +34,7 @@ TEXTS = "texts"
 
 
 def vocabulary_of(recipe: Recipe) -> Vocabulary:
+    """Return the vocabulary, which a stage of a run with one can rely on."""
     vocabulary = recipe.what.vocabulary
     assert vocabulary is not None, "the stage is part of a run with a vocabulary only"
     return vocabulary
