@@ -33,6 +33,7 @@ def films(count: int, side: int) -> list[np.ndarray]:
 
 
 def encoded(film: np.ndarray, kind: str, **options: Any) -> bytes:
+    """Write a film in one of Pillow's formats."""
     stream = io.BytesIO()
     Image.fromarray(film).save(stream, kind, **options)
     return stream.getvalue()
@@ -49,11 +50,13 @@ def deep(film: np.ndarray) -> np.ndarray:
 
 
 def jpeg_lossless(film: np.ndarray) -> bytes:
+    """Write a film as DICOM with 12 bits in lossless JPEG."""
     frame = imagecodecs.jpeg8_encode(deep(film), lossless=True, bitspersample=12)
     return encapsulated(dicom(deep(film), **WINDOW), JPEG_LOSSLESS, frame)
 
 
 def jpeg_2000(film: np.ndarray) -> bytes:
+    """Write a film as DICOM with 12 bits in lossless JPEG 2000."""
     frame = imagecodecs.jpeg2k_encode(deep(film), level=0, reversible=True, codecformat="j2k", bitspersample=12)
     return encapsulated(dicom(deep(film), **WINDOW), JPEG_2000_LOSSLESS, frame)
 

@@ -67,19 +67,23 @@ class Bound:
 
     @property
     def rows(self) -> dict[int, int]:
+        """The rows that each shard's part has."""
         return self.work.rows
 
     def prepare(self, shard: int) -> pa.Table:
+        """Prepare a shard on the cores for decoding."""
         os.sched_setaffinity(0, self.decode_cores)  # this thread, and those that it starts
         return self.work.prepare(shard)
 
     def load(self) -> Any:
+        """Load the model, and move all threads of this process to the cores for encoding."""
         model = self.work.load()
         for thread in os.listdir("/proc/self/task"):
             os.sched_setaffinity(int(thread), self.encode_cores)
         return model
 
     def compute(self, model: Any, prepared: pa.Table) -> pa.Table:
+        """Compute a shard on the cores for encoding."""
         os.sched_setaffinity(0, self.encode_cores)
         return self.work.compute(model, prepared)
 
@@ -123,6 +127,7 @@ class Watch(threading.Thread):
         self.samples: list[dict[str, float]] = []
 
     def run(self) -> None:
+        """Take a sample every second until `over` is set; memory in MB."""
         address = get_state_from_address(ray.get_runtime_context().gcs_address)
         while not self.over.wait(1):
             store = get_memory_info_reply(address).store_stats
@@ -160,18 +165,21 @@ def whole(work: Bound, dim: int, pool: Pool, watch: Watch) -> dict[str, float]:
 
 
 def figures(alone: list[dict[str, float]], beside: dict[str, float], rate: dict[str, float]) -> dict[str, Any]:
+    """Compute the mean rates of the halves and their ratios to the whole."""
     mean = {half: sum(found[half] for found in alone) / len(alone) for half in HALVES}
     ratio = rate["whole"] / min(mean.values())
     return {**mean, "beside": beside, **rate, "ratio": ratio, "ratio_beside": rate["whole"] / min(beside.values())}
 
 
 def memory(samples: list[dict[str, float]], flat_from: int) -> dict[str, float]:
+    """Compute the driver's growth in memory after `flat_from` images, and the object store's peak."""
     after = [sample["driver"] for sample in samples if sample["images"] >= flat_from]
     peak = {name: max(sample[name] for sample in samples) for name in ("store", "spilled")}
     return {"driver_from": after[0], "driver_most": max(after), "growth": max(after) / after[0] - 1, **peak}
 
 
 def show(found: dict[str, Any], alone: list[dict[str, float]], console: Console) -> None:
+    """Print rates, ratio and memory, and whether the goals are met."""
     table = Table("images/s", "alone before", "alone after", "side by side", box=None, header_style="bold")
     for half in HALVES:
         table.add_row(half, *(f"{one[half]:.1f}" for one in (*alone, found["beside"])))
@@ -185,6 +193,7 @@ def show(found: dict[str, Any], alone: list[dict[str, float]], console: Console)
 
 
 def arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--each", type=int, default=40, help="distinct files per format; the rest are links to them")
@@ -212,6 +221,7 @@ def _cores(text: str) -> tuple[int, ...]:
 
 
 def main() -> None:
+    """Measure the halves alone and side by side, then the whole, then the halves again."""
     chosen, console = arguments(), Console()
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(chosen).items()}
     pool = pool_of(chosen)

@@ -32,6 +32,7 @@ def timed(what: str, data: list[bytes], read: Callable[[bytes], Image.Image]) ->
 
 
 def main() -> None:
+    """Time each format and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--side", type=int, default=2048)
@@ -63,6 +64,7 @@ def volume(rng: np.random.Generator) -> None:
 
 
 def difference(whole: np.ndarray, reduced: np.ndarray) -> None:
+    """Print by how much reduced decoding changes grids and embeddings."""
     apart = np.abs(whole.astype(int) - reduced.astype(int))
     encoder = load_encoder("medclip-vit", "builtin:phantom-encoder")
     x, y = (encoder.embed(_small(grids, encoder.preprocess.size)) for grids in (whole, reduced))

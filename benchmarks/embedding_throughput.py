@@ -60,6 +60,7 @@ class Timing:
 
     @property
     def rate(self) -> float:
+        """Images per second."""
         return self.images / self.seconds
 
 
@@ -145,14 +146,17 @@ def add_pool(parser: argparse.ArgumentParser, **defaults: float) -> None:
 
 
 def pool_of(chosen: argparse.Namespace) -> Pool:
+    """Make the pool of workers from options of the command line that have its fields' names."""
     return Pool.model_validate({name: value for name, value in vars(chosen).items() if name in Pool.model_fields})
 
 
 def machine() -> dict[str, str | int | None]:
+    """Describe the machine: cores, architecture and Python."""
     return {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
 
 
 def arguments() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--shard-rows", type=int, default=64, help="images per shard")
@@ -172,6 +176,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Time both engines in turns, and print and write the medians."""
     chosen, console = arguments(), Console()
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in vars(chosen).items()}
     with tempfile.TemporaryDirectory() as folder, cluster(How(cpus=chosen.ray_cpus)):

@@ -51,6 +51,7 @@ def run_questions() -> list[str]:
 def through_serve(
     settings: EngineSettings, images: list[bytes], questions: list[str], open_images: int
 ) -> dict[str, Any]:
+    """Ask all questions through Ray Serve, with the prefix cache and then without reading it."""
     import ray
 
     from medsae_ray.engine.client import start_engine
@@ -88,6 +89,7 @@ def through_serve(
 
 
 def p_yes(asked: list[ImageAnswers]) -> list[float]:
+    """Return every p(yes), image by image."""
     return [answer.p_yes for one in asked for answer in one.answers]
 
 
@@ -97,6 +99,7 @@ def difference(some: list[float], others: list[float]) -> float:
 
 
 def through_llm(settings: EngineSettings, images: list[bytes], questions: list[str]) -> dict[str, Any]:
+    """Ask all questions by `LLM.chat`: the first of each image, then the rest."""
     from medsae_ray.engine.vllm_options import engine_arguments, environment
 
     os.environ.update(environment(settings))
@@ -143,6 +146,7 @@ def _apart(function: Any, *arguments: Any) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Measure both paths on the same requests and print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(MODEL))
     parser.add_argument("--images", type=int, default=60)

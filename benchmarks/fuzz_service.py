@@ -75,6 +75,7 @@ def memory(processes: list[psutil.Process]) -> int:
 
 
 async def send(client: httpx.AsyncClient, asked: Hostile, seen: Counter[str]) -> None:
+    """Send one request and count its outcome in `seen`; print the first wrong ones."""
     try:
         answer = await client.request(asked.method, asked.path, headers=asked.headers, content=asked.body)
     except httpx.TimeoutException:
@@ -92,6 +93,8 @@ async def send(client: httpx.AsyncClient, asked: Hostile, seen: Counter[str]) ->
 
 
 async def attack(url: str, token: str, requests: int, at_once: int, seed: int) -> Counter[str]:
+    """Send many hostile requests, some at once, and return the outcomes. AssertionError if the service does not answer
+    afterwards."""
     seen: Counter[str] = Counter()
     draw = random.Random(seed)
     todo = iter(range(requests))
@@ -108,6 +111,7 @@ async def attack(url: str, token: str, requests: int, at_once: int, seed: int) -
 
 
 def main() -> int:
+    """Attack a service and return 0 if it held, 1 if not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url", help="a service that runs already; without it one is started")
     parser.add_argument("--pid", type=int, nargs="*", default=[], help="processes whose memory is watched, with --url")

@@ -55,6 +55,7 @@ class Images:
     z_NTM: np.ndarray
 
     def having(self, finding: str) -> np.ndarray:
+        """Return the rows of the images that have a finding."""
         return np.flatnonzero([study.truth[finding] for study in self.study_N])
 
 
@@ -198,6 +199,7 @@ def recipe_of(dataset: dict[str, Any], sae: dict[str, Any], shard_rows: int | No
 
 
 def main() -> None:
+    """Run the recipe, play the pointing game for each finding and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="where the run lies, or will")
     parser.add_argument("--dataset", type=json.loads, default={}, help='of what.dataset: {"patients": 100, "seed": 8}')

@@ -80,6 +80,7 @@ def one_engine(given: argparse.Namespace) -> Iterator[Engine | None]:
 
 
 def main() -> None:
+    """Measure each hospital and print means and worst cases."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", required=True, type=Path)
     parser.add_argument("--seeds", required=True, type=int, nargs="+")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 
 def main() -> None:
+    """Run the stages on hostile files in a process of its own, and print what they counted."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)

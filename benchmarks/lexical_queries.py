@@ -57,6 +57,7 @@ def truths(image_N: np.ndarray, seed: int) -> dict[str, dict[str, int]]:
 
 
 def by_strength(shelf: Shelf, matches: list[Match], images: int) -> list[str]:
+    """Return the images with the highest score, as the service ranks them."""
     return [row["image_id"] for row in shelf.strongest(matches, images, SPLIT)]
 
 
@@ -82,6 +83,7 @@ def by_cosine(shelf: Shelf, matches: list[Match], images: int) -> list[str]:
 
 
 def main() -> None:
+    """Print the precision of each way to query, finding by finding."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root")
     parser.add_argument("--recipe", default="phantom")

@@ -52,6 +52,7 @@ def manifest(table: str, root: str) -> None:
 
 
 def main(labels: str) -> None:
+    """Write train.csv from `labels`, then make the manifest of it in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         table = write_train_csv(Path(labels), Path(folder))
         subprocess.run([sys.executable, __file__, str(table), f"{folder}/run"], check=True)

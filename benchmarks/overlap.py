@@ -42,6 +42,7 @@ def one_by_one(recipe: Recipe, root: Path) -> dict[str, float]:
 
 
 def main() -> None:
+    """Finish the same run side by side and branch by branch, and print both times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patients", type=int, default=3000)
     parser.add_argument("--permutations", type=int, default=10000)

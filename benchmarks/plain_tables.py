@@ -34,6 +34,7 @@ START = "import ray; ray.init(log_to_driver=False); ray.get(ray.remote(lambda: 0
 
 
 def studies(seed: int) -> Iterator[Study]:
+    """Make up studies of one patient after another, without end."""
     return (study for number in count() for study in patient(seed, number))
 
 
@@ -59,6 +60,7 @@ def copy_radiographs(nih: Path, folder: Path, images: int) -> Path:
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Write rows as CSV, with the keys of the first as header."""
     with path.open("w", newline="") as stream:
         table = csv.DictWriter(stream, list(rows[0]))
         table.writeheader()
@@ -67,6 +69,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def recipe(table: Path, encoder: dict[str, Any], weights: str) -> dict[str, Any]:
+    """Make the recipe of a table whose first column is the path and whose others are labels."""
     with table.open() as stream:
         labels = next(csv.reader(stream))[1:]
     dataset = {"kind": "table", "name": table.parent.name, "image": "path", "labels": labels}
@@ -76,6 +79,7 @@ def recipe(table: Path, encoder: dict[str, Any], weights: str) -> dict[str, Any]
 
 
 def encoder_s(table: Path, encoder: dict[str, Any], weights: str) -> float:
+    """Measure the seconds to read and embed all images of a table in this process."""
     with table.open() as stream:
         paths = [table.parent / row["path"] for row in csv.DictReader(stream)]
     start = time.perf_counter()
@@ -86,6 +90,7 @@ def encoder_s(table: Path, encoder: dict[str, Any], weights: str) -> float:
 
 
 def ray_s() -> float:
+    """Measure the seconds that an empty cluster and its first task take."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", START], check=True, capture_output=True)
     return time.perf_counter() - start
@@ -106,6 +111,7 @@ def measured(table: Path, encoder: dict[str, Any], weights: str) -> dict[str, An
 
 
 def found(root: Path) -> dict[str, Any]:
+    """Read the figures of a finished run from its summary."""
     summary = json.loads((root / "summary.json").read_text())
     areas = [row["auroc"] for row in summary["findings"].values() if row["auroc"] is not None]
     return {
@@ -118,6 +124,7 @@ def found(root: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Make the tables, run the recipe on each and print one row of JSON per table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)

@@ -48,6 +48,7 @@ class Shares(NamedTuple):
 
 
 def shares(rows: Rows, seed: int) -> Shares:
+    """Share the rows out by patient: 60 % training, 20 % held-out, 20 % test."""
     people, who_N = np.unique(rows.patient_N, return_inverse=True)
     place_N = np.random.default_rng(seed).permutation(len(people))[who_N] / len(people)
     return Shares(
@@ -56,6 +57,7 @@ def shares(rows: Rows, seed: int) -> Shares:
 
 
 def auroc(x_N: np.ndarray, y_N: np.ndarray) -> float:
+    """Compute the area under the ROC curve from ranks, ties counted as half."""
     ranks, positives = rankdata(x_N), int(y_N.sum())
     return float((ranks[y_N == 1].sum() - positives * (positives + 1) / 2) / (positives * (len(y_N) - positives)))
 
@@ -165,6 +167,7 @@ def show(done: list[dict[str, Any]]) -> None:
 
 
 def line(entry: dict[str, Any]) -> str:
+    """Format an entry as a row of the table."""
     said, found = entry["settings"], entry["figures"]
     settings = ", ".join(f"{said[name]:g}" for name in ("width", "batch_size", "epochs", "lr"))
     names = ("fvu", "fvu_at_k", "l0", "dead", "feature", "probe", "seconds")
@@ -172,6 +175,7 @@ def line(entry: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    """Fit every setting on every table that the file does not have yet, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--json", type=Path, required=True)

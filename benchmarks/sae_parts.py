@@ -112,6 +112,7 @@ def ceiling(training: Training, rows: int) -> float:
 
 
 def measure(job: Job, x_ND: Tensor) -> dict[str, Any]:
+    """Train a few steps and return the fields that the module describes."""
     training = training_of(job, x_ND)
     order = row_order(training.config, 0, len(x_ND)).to(x_ND.device)
     indices = [order[torch.arange(i, i + job.batch) % len(order)] for i in range(STEPS)]

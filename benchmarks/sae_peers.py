@@ -76,6 +76,7 @@ class Schedule(NamedTuple):
 
     @classmethod
     def of(cls, job: Job, rows: int) -> "Schedule":
+        """Derive the schedule from a job: 5 % of all steps warm up, the last 30 % decay."""
         epoch = rows // job.batch
         total = epoch * job.epochs
         return cls(epoch, total, max(1, total // 20), max(1, total * 3 // 10))
@@ -153,6 +154,7 @@ def thin(job: Job, h_NM: Tensor, bias_M: Tensor) -> None:
 
 
 def our_config(job: Job, d_in: int) -> "SAEConfig":
+    """Make the configuration of our SAE that matches a job."""
     from medsae_ray.core.sae.config import SAEConfig
 
     # A sparse job gets its biases from `thin`.
@@ -181,6 +183,7 @@ def our_config(job: Job, d_in: int) -> "SAEConfig":
 
 
 def ours(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
+    """Train with this package."""
     from medsae_ray.core.sae.batch_topk import BatchTopK
     from medsae_ray.core.sae.fit import fit
     from medsae_ray.core.sae.model import SAE
@@ -196,6 +199,7 @@ def ours(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
 
 
 def saelens(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
+    """Train with SAELens."""
     from sae_lens import SAE, SAETrainer
     from sae_lens.config import LoggingConfig, SAETrainerConfig
     from sae_lens.registry import get_sae_training_class
@@ -235,6 +239,7 @@ def saelens(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
 
 
 def dictionary_learning(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
+    """Train with dictionary_learning."""
     from dictionary_learning.trainers import batch_top_k, gdm, matryoshka_batch_top_k, standard, top_k
 
     plan = Schedule.of(job, len(x_ND))

@@ -202,6 +202,7 @@ def _rows(chosen: argparse.Namespace) -> Rows:
 
 
 def main() -> None:
+    """Compare the libraries on each architecture and write the figures; with --worker, run one job of one library."""
     chosen = _arguments()
     if chosen.worker:
         work(Job(**json.loads(chosen.worker)), Path(chosen.data), chosen.threads)

@@ -41,6 +41,7 @@ HELD_OUT = 1 / 11
 
 
 def rows(n: int, d: int) -> np.ndarray:
+    """Draw n rows in D dimensions, each a sum of 16 random directions."""
     rng = np.random.default_rng(0)
     atoms = rng.standard_normal((2048, d), dtype=np.float32)
     parts = []
@@ -83,6 +84,7 @@ def stages(x_ND: np.ndarray) -> dict[str, Stage]:
 
 
 def recipe(chosen: argparse.Namespace, threads: int) -> Recipe:
+    """Make the packaged recipe of the sweep, with the command line's settings."""
     data = yaml.safe_load(find_recipe("sail-sweep").read_text())
     data["what"]["sae"] |= {"epochs": chosen.epochs, "batch_size": chosen.batch, "lr": 1e-3}
     data["how"] |= {"train": {"cpus": threads}, "engine": chosen.engine}
@@ -90,6 +92,7 @@ def recipe(chosen: argparse.Namespace, threads: int) -> Recipe:
 
 
 def changed(base: Recipe, **what: Any) -> Recipe:
+    """Return a recipe with other fields of `what`."""
     return base.model_copy(update={"what": base.what.model_copy(update=what)})
 
 
@@ -132,6 +135,7 @@ def measure(chosen: argparse.Namespace, block: list[Member], folder: str, of: di
 
 
 def summary(blocks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Add up the times of both ways, and compare their SAEs."""
     runs = [run for block in blocks for run in block["alone"]]
     sweep, alone = sum(block["sweep_s"] for block in blocks), sum(run["s"] for run in runs)
     return {
@@ -148,6 +152,7 @@ def summary(blocks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Train the grid block by block in both ways, and print the totals after each."""
     chosen = _arguments()
     x_ND = np.load(chosen.data) if chosen.data else rows(chosen.n, chosen.d)
     of = stages(np.ascontiguousarray(x_ND, np.float32))

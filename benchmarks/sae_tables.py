@@ -65,6 +65,7 @@ def radiographs(folder: Path) -> Pictures:
 
 
 def embedded(pictures: Pictures, kind: str, weights: str, **options: object) -> Rows:
+    """Embed the pictures with an encoder."""
     encoder = load_encoder(kind, weights, threads=1, **options)
     return Rows(encoder.encode(pictures.images), pictures.y_NL, pictures.patient_N)
 
@@ -91,6 +92,7 @@ def planted(rows: int, dim: int, atoms: int, active: float, seed: int, tail: flo
 
 
 def first(rows: Rows, count: int) -> Rows:
+    """Return the first `count` rows."""
     return Rows(*(part[:count] for part in rows))
 
 
@@ -136,11 +138,13 @@ REPORTED = (
 
 
 def load(folder: Path, name: str) -> Rows:
+    """Read the table `name` from the cache."""
     with np.load(folder / f"{name}.npz") as stored:
         return Rows(*(stored[field] for field in Rows._fields))
 
 
 def main() -> None:
+    """Make the tables that the cache does not have yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, needed in (("cache", True), ("nih", False), ("encoders", False)):
         parser.add_argument(f"--{name}", type=Path, required=needed)

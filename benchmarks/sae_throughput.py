@@ -57,10 +57,12 @@ class Pace:
         self.base = 0.0
 
     def start(self) -> None:
+        """Wait for the first turn."""
         self.base = _reset_peak(self.device)
         self._wait()
 
     def between(self) -> None:
+        """Report the turn that ends, and wait for the next."""
         if self.device == "cuda":
             torch.cuda.synchronize()
         turn = Turn(time.process_time() - self.core, time.perf_counter() - self.wall, _peak(self.device) - self.base)
@@ -129,6 +131,7 @@ class Worker:
         )
 
     def turn(self) -> None:
+        """Let the worker run for one turn, and keep its figures. SystemExit if the worker ends instead."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
@@ -139,6 +142,7 @@ class Worker:
         raise SystemExit(f"a worker ended early (status {self.process.wait()}): {self.process.args}")
 
     def close(self) -> None:
+        """Tell the worker to end, and wait until it has."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
@@ -208,6 +212,7 @@ def rows(chosen: argparse.Namespace, structured: bool) -> np.ndarray:
 
 
 def main() -> None:
+    """Measure the libraries on each architecture and write the figures; with --worker, be one of them."""
     chosen = _arguments()
     if chosen.worker:
         work(Job(**json.loads(chosen.worker)), chosen.data, chosen.threads)

@@ -75,6 +75,7 @@ def measure(name: str, options: argparse.Namespace, folder: Path) -> dict[str, A
 
 
 def main() -> None:
+    """Train each architecture in the three ways, and print and write their held-out FVU."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patients", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=40)

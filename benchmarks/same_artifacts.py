@@ -25,6 +25,7 @@ Artifacts = dict[str, dict[str, str]]
 
 
 def recipe_in(folder: Path, name: str) -> Path:
+    """Write a small copy of a packaged recipe and of its dataset into a new folder."""
     folder.mkdir()
     LAID_OUT[name](folder)
     file = small(name, folder)
@@ -56,12 +57,14 @@ def artifacts(checkout: Path, recipe: Path, root: Path) -> Artifacts:
 
 
 def differences(before: Artifacts, after: Artifacts) -> list[str]:
+    """Name the artifacts that only one side has, and those whose files differ."""
     found = [f"{name}: only one checkout makes it" for name in sorted(before.keys() ^ after.keys())]
     shared = sorted(before.keys() & after.keys())
     return found + [f"{name}: its files differ" for name in shared if before[name] != after[name]]
 
 
 def main() -> int:
+    """Compare each recipe and return 1 if anything differs, else 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)

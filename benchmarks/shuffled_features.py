@@ -52,6 +52,7 @@ def shuffled(seed: int) -> Stage:
 
 
 def run_activations(run: Run) -> pa.Table:
+    """Read the activations of the finished run."""
     with Run(run.recipe, run.root, STAGES, Console(quiet=True)) as finished:
         return finished.artifact("activations").table()
 
@@ -68,6 +69,7 @@ def _table(real: pa.Table, x_NF: np.ndarray, ok_N: np.ndarray) -> pa.Table:
 
 
 def main() -> None:
+    """Name and test shuffled features for each seed, and print how many are verified."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
     parser.add_argument("--root", required=True)

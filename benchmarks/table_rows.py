@@ -44,6 +44,7 @@ def forget(path: Path) -> None:
 
 
 def measure(path: Path, options: argparse.Namespace) -> dict[str, float]:
+    """Write a table and time batches from file and memory, in milliseconds."""
     rng = np.random.default_rng(0)
     step = min(options.rows, 10_000)
     started = time.perf_counter()
@@ -77,6 +78,7 @@ def measure(path: Path, options: argparse.Namespace) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measure in a temporary folder and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--d", type=int, default=512)

@@ -31,6 +31,7 @@ LEAST_TRUE = 0.6
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:
+    """Return the recipe with another seed of the SAE."""
     sae = recipe.what.sae.model_copy(update={"seed": seed})
     return recipe.model_copy(update={"what": recipe.what.model_copy(update={"sae": sae})})
 
@@ -53,6 +54,7 @@ def false_names(run: Run, scores: Artifact) -> int:
 
 
 def figures(run: Run) -> dict[str, Any]:
+    """Count a run's verdicts, and what else tells of its names."""
     scores, names = run.artifact("scores"), run.artifact("names").record.metrics
     metrics = scores.record.metrics
     of_model = {kind: metrics["vlm"][kind] for kind in KINDS} | {"false": false_names(run, scores)}
@@ -62,6 +64,7 @@ def figures(run: Run) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Run the recipe for each seed with one engine, and print and write the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
     parser.add_argument("--root", required=True)

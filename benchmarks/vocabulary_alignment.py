@@ -40,6 +40,7 @@ def world(seed: int, gap: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def train(x_ND: np.ndarray, normalisation: str, seed: int) -> SAE:
+    """Fit a BatchTopK SAE on five sixths of the images; the rest are held out."""
     config = SAEConfig(
         d_in=D,
         architecture="batch_topk",
@@ -63,10 +64,12 @@ def owners(z_NF: np.ndarray, has_NC: np.ndarray) -> dict[int, int]:
 
 
 def sphere(draws: int, seed: int) -> np.ndarray:
+    """Draw directions uniformly from the unit sphere [draws, D]."""
     return unit(np.random.default_rng(seed).normal(size=(draws, D)))
 
 
 def measure(seed: int, gap: float, normalisation: str) -> list[tuple[str, int, float, float, float, float]]:
+    """Count, for each centring, how often features and meaningless directions get names."""
     x_ND, has_NC, t_VD = world(seed, gap)
     sae = train(x_ND, normalisation, seed)
     with torch.no_grad():
@@ -87,6 +90,7 @@ def measure(seed: int, gap: float, normalisation: str) -> list[tuple[str, int, f
 
 
 def main() -> None:
+    """Average over seeds and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     seeds = parser.parse_args().seeds

@@ -57,6 +57,7 @@ class Heads(nn.Module):
         self.spots = nn.Linear(width, len(FINDINGS))
 
     def loss(self, e_ND: Tensor, tokens_NTC: Tensor, films: Films) -> Tensor:
+        """Compute the cross-entropy of findings, of their places (weight 2) and of attributes (weight 0.2)."""
         bce = functional.binary_cross_entropy_with_logits
         where = bce(self.spots(tokens_NTC), films.w_NTF, pos_weight=torch.tensor(4.0))
         return bce(self.findings(e_ND), films.y_NF) + 2 * where + 0.2 * bce(self.attributes(e_ND), films.a_NA)
@@ -184,6 +185,7 @@ def report(tower: VitTower, films: Films) -> None:
 
 
 def main() -> None:
+    """Draw the films, train the encoder, write it and print how well it does."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patients", type=int, default=5000, help="patients to train on")
     parser.add_argument("--cohort", type=int, default=0, help="another number draws other patients; 1 is tested on")

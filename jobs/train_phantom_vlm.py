@@ -100,6 +100,7 @@ def _films(folder: Path, seed: int, chunks: range, located: bool) -> Films:
 
 
 def main() -> None:
+    """Train the tower and then the language model, write both and print how well they do."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--films", type=Path, default=Path("runs/vlm-films"), help="a folder that keeps drawn films")
     parser.add_argument("--images", type=int, default=40_000, help="films to show the tower")
