@@ -33,11 +33,15 @@ def test_a_signal_during_an_import_waits_for_its_end(tmp_path: Path, monkeypatch
     lines = ["import os, signal, time", "os.kill(os.getpid(), signal.SIGINT)", "time.sleep(0.01)", "whole = True"]
     (tmp_path / "slow_to_import.py").write_text("\n".join(lines))
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(KeyboardInterrupt), terminable():
+
+    def use() -> None:
         import slow_to_import  # type: ignore[import-not-found]
 
         assert slow_to_import.whole
         time.sleep(20 * AGAIN_S)
+
+    with pytest.raises(KeyboardInterrupt), terminable():
+        use()
 
 
 def test_another_thread_has_no_signals() -> None:

@@ -40,8 +40,8 @@ def naming(**vlm: Any) -> Recipe:
 
 
 def refused(recipe: Recipe, there: Capacity, stages: list[str] = WHOLE, growth: Growth | None = None) -> str:
+    phases = phases_of(recipe, STAGES, stages)
     with pytest.raises(RecipeError) as caught:
-        phases = phases_of(recipe, STAGES, stages)
         check_placeable(phases, there, lambda text: None, lambda: growth or Growth((), 0))
     return str(caught.value)
 

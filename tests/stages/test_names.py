@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +82,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(vlm_engine: ServeEngine, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def undisturbed(vlm_engine: ServeEngine, prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("undisturbed") / "root"
     shutil.copytree(prepared, root)
     finish(root)
-    yield root
+    return root
 
 
 def test_a_run_says_what_was_named_and_what_it_cost(undisturbed: Path) -> None:

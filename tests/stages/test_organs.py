@@ -82,8 +82,11 @@ def test_what_was_passed_over_is_counted(folder: Path, tmp_path: Path) -> None:
     manifest = stage(folder, tmp_path, "manifest")
     assert manifest.record.metrics["notes"] == {
         "passed_over": {
-            **{"mask mask_of_other_size": 1, "mask truncated": 1, "no_volume": 1},
-            **{"volume no_organ": 1, "volume not_an_image": 1},
+            "mask mask_of_other_size": 1,
+            "mask truncated": 1,
+            "no_volume": 1,
+            "volume no_organ": 1,
+            "volume not_an_image": 1,
         },
         "scans": 9,
     }

@@ -34,7 +34,7 @@ def area(positive: list[float], negative: list[float]) -> float:
 def test_look_alikes_are_scored_apart_from_random_and_matched_negatives() -> None:
     rng = np.random.default_rng(0)
     own, other = rng.random(40).tolist(), rng.random(40).tolist()
-    trial = scores.tested(bench({OWN: own, OTHER: other, TRIVIAL: [0.9] * 40}), 0, {0: OWN, 1: OTHER})
+    trial = scores.tested(bench({OWN: own, OTHER: other, TRIVIAL: [0.9] * 40}), 0, {0: OWN, 1: OTHER}, turned=False)
     assert trial.score.area.auc == pytest.approx(area(own[:20], own[20:]))
     assert trial.hard == pytest.approx(area(own[:20], own[28:34]))
     assert trial.nulls_hard == pytest.approx((area(other[:20], other[28:34]),))
@@ -43,7 +43,7 @@ def test_look_alikes_are_scored_apart_from_random_and_matched_negatives() -> Non
 def test_a_failed_answer_counts_against_a_name_and_not_for_or_against_a_control() -> None:
     p = [0.8] * 20 + [0.1] * 8 + [0.2] * 6 + [0.1] * 6
     lost = [*p[:28], *[float("nan")] * 3, *p[31:]]
-    trial = scores.tested(bench({OWN: lost, OTHER: lost, TRIVIAL: [0.9] * 40}), 0, {0: OWN, 1: OTHER})
+    trial = scores.tested(bench({OWN: lost, OTHER: lost, TRIVIAL: [0.9] * 40}), 0, {0: OWN, 1: OTHER}, turned=False)
     assert trial.hard == pytest.approx(0.5) and trial.nulls_hard == pytest.approx((1.0,))
 
 

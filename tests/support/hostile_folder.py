@@ -17,12 +17,11 @@ from tests.support.medical import nifti
 def hostile_folder(root: Path, count: int, seed: int) -> dict[str, Counter[str]]:
     """Makes about `count` files; gives for each of the three datasets what must be counted, `good` rows among it."""
     share = count // 5
-    made = {
+    return {
         "dicom": _dicom(root / "dicom", 3 * share, seed),
         "images": _images(root / "images", share, seed),
         "volumes": _volumes(root / "volumes", share, seed),
     }
-    return made
 
 
 def _dicom(folder: Path, count: int, seed: int) -> Counter[str]:

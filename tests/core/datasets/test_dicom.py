@@ -138,8 +138,13 @@ def test_what_is_no_image_is_counted(tmp_path: Path) -> None:
     found = rows(tmp_path)
     assert found.uri == ["again.dcm#frame=0"]
     assert found.notes["passed_over"] == {
-        **{"duplicate": 1, "link_loop": 1, "no_pixels": 1, "not_a_file": 1, "not_an_image": 1},
-        **{"too_deep": 1, "unsafe_name": 1},
+        "duplicate": 1,
+        "link_loop": 1,
+        "no_pixels": 1,
+        "not_a_file": 1,
+        "not_an_image": 1,
+        "too_deep": 1,
+        "unsafe_name": 1,
     }
 
 

@@ -54,8 +54,7 @@ def test_a_broken_table_is_named_by_row_and_column(
     what = {"dataset": source, "encoder": {"kind": "onnx", "size": 16}}
     (dataset,) = parse_recipe({"name": "r", "what": what, "how": {"paths": paths}}).what.sources
     with pytest.raises(DatasetError) as raised:
-        rows = READERS[kind].rows(dataset, Paths(**paths))
-        to_manifest(rows, SHARES, "s", 8)
+        to_manifest(READERS[kind].rows(dataset, Paths(**paths)), SHARES, "s", 8)
     assert place in str(raised.value) and not marked(str(raised.value))
 
 

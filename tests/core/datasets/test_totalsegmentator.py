@@ -91,9 +91,14 @@ def test_labels_say_which_slices_show_an_organ(tmp_path: Path) -> None:
         for uri, liver, heart in zip(found.uri, *(found.labels[o].to_pylist() for o in ("liver", "heart")), strict=True)
     }
     assert shown == {
-        **{"axial=1": (1, 0), "axial=2": (0, 1)},
-        **{"coronal=2": (1, 1), "coronal=3": (0, 1)},
-        **{"sagittal=1": (1, 0), "sagittal=2": (1, 0), "sagittal=3": (1, 0), "sagittal=4": (0, 1)},
+        "axial=1": (1, 0),
+        "axial=2": (0, 1),
+        "coronal=2": (1, 1),
+        "coronal=3": (0, 1),
+        "sagittal=1": (1, 0),
+        "sagittal=2": (1, 0),
+        "sagittal=3": (1, 0),
+        "sagittal=4": (0, 1),
     }
 
 

@@ -48,7 +48,7 @@ class Hub(BaseHTTPRequestHandler):
                 return self._api(path, body)
             if path.startswith(f"/{model}/resolve/"):
                 return self._file(model, path.rsplit("/", 1)[1], body)
-        self._send(404, b"", body, {"X-Error-Code": "RepoNotFound"})
+        return self._send(404, b"", body, {"X-Error-Code": "RepoNotFound"})
 
     def _api(self, path: str, body: bool) -> None:
         revision = path.rsplit("/revision/", 1)[1] if "/revision/" in path else "main"
@@ -60,13 +60,13 @@ class Hub(BaseHTTPRequestHandler):
             for file in sorted(self.folder.iterdir())
         ]
         answer = tree if "/tree/" in path else {"id": "owner/open", "sha": COMMIT, "siblings": files}
-        self._send(200, json.dumps(answer).encode(), body, {"Content-Type": "application/json"})
+        return self._send(200, json.dumps(answer).encode(), body, {"Content-Type": "application/json"})
 
     def _file(self, model: str, name: str, body: bool) -> None:
         if model == "owner/gated":
             return self._send(403, b"", body, {"X-Error-Code": "GatedRepo"})
         data = (self.folder / name).read_bytes()
-        self._send(200, data, body, {"ETag": f'"{_sha(data)}"', "X-Repo-Commit": COMMIT})
+        return self._send(200, data, body, {"ETag": f'"{_sha(data)}"', "X-Repo-Commit": COMMIT})
 
     def _send(self, code: int, data: bytes, body: bool, headers: dict[str, str]) -> None:
         self.send_response(code)

@@ -133,8 +133,8 @@ def test_a_pause_until_a_date_is_kept_and_none_is_longer_than_there_is_patience(
     ask(engine(serve), 1)
     assert 18 < no_pauses[0] <= 20 and no_pauses[1:] == [30.0, 30.0]
     no_pauses.clear()
+    busy = httpx.Response(503, headers={"Retry-After": "60"})
     with pytest.raises(EngineError, match="does not answer"):
-        busy = httpx.Response(503, headers={"Retry-After": "60"})
         ask(engine(lambda request: busy, patience_s=0.05), 1)
     assert max(no_pauses) <= 0.05
 

@@ -244,9 +244,10 @@ def test_an_export_that_stopped_is_finished_and_one_that_stops_leaves_no_setting
             raise KeyboardInterrupt
         write(self, name, data)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Store, "write", stop_at_settings)
-        export_sae(other, "saelens", folder, overwrite=True)
+        with pytest.raises(KeyboardInterrupt):
+            export_sae(other, "saelens", folder, overwrite=True)
     assert folder.names() == ["sae_weights.safetensors"]
     assert export_sae(other, "saelens", folder) == ["cfg.json", "sae_weights.safetensors"]
 
@@ -255,9 +256,10 @@ def test_an_import_that_stops_leaves_no_artifact(tmp_path: Path, monkeypatch: py
     sae = artifact(trained("topk"), tmp_path / "ours")
     theirs, out = Store(str(tmp_path / "theirs")), Store(str(tmp_path / "back"))
     export_sae(sae, "saelens", theirs)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Draft, "commit", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
-        import_sae("saelens", theirs, out)
+        with pytest.raises(KeyboardInterrupt):
+            import_sae("saelens", theirs, out)
     (folder,) = out.folders()
     with pytest.raises(ArtifactError, match="is not a finished artifact"):
         load_sae(out.child(folder).uri)

@@ -27,7 +27,12 @@ def test_a_header_gives_identifiers_and_metadata() -> None:
     found = header(dicom(ramp(), patient="P7", number=9))
     assert (found.instance, found.patient, found.frames) == ("1.2.3.4.9", "\0P7", 1)
     assert metadata() == {
-        **{"view": "PA", "sex": "F", "age": "45", "modality": "CT", "manufacturer": "Siemens", "body_part": "CHEST"}
+        "view": "PA",
+        "sex": "F",
+        "age": "45",
+        "modality": "CT",
+        "manufacturer": "Siemens",
+        "body_part": "CHEST",
     }
 
 
