@@ -93,7 +93,8 @@ class Comoments:
         y_varies_L = self.m2_y_L > self.weight_L * (CONSTANT * self.mean_y_L) ** 2
         defined_FL = x_varies_FL & y_varies_L & (np.round(self.weight_L, 6) >= 3)
         scale_FL = np.where(defined_FL, np.sqrt(self.m2_x_FL) * np.sqrt(self.m2_y_L), np.nan)
-        return np.clip(self.c_FL / scale_FL, -1.0, 1.0)
+        r_FL: Floats = np.clip(self.c_FL / scale_FL, -1.0, 1.0)
+        return r_FL
 
 
 class _UnitMoments(NamedTuple):

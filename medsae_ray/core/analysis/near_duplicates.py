@@ -73,7 +73,8 @@ def duplicates(a: ImageHashes, b: ImageHashes, distance: int) -> NDArray[np.int6
     """The `near_pairs` whose details differ in at most `DETAIL` bits."""
     pairs = near_pairs(a.coarse_N, b.coarse_N, distance)
     differ = np.bitwise_count(a.detail_N[pairs[:, 0]] ^ b.detail_N[pairs[:, 1]]).sum(axis=1, dtype=np.int64)
-    return pairs[differ <= DETAIL]
+    confirmed: NDArray[np.int64] = pairs[differ <= DETAIL]
+    return confirmed
 
 
 def near_pairs(a_N: Hashes, b_M: Hashes, distance: int) -> NDArray[np.int64]:
@@ -122,8 +123,7 @@ class ImageHashWork:
         object.__setattr__(self, "rows", {part.shard: part.rows for part in self.manifest.parts})
 
     def load(self) -> None:
-        """Return None: no model is needed."""
-        return None
+        """Load nothing: no model is needed."""
 
     def prepare(self, shard: int) -> pa.Table:
         """Hash a shard's images: rows of the fingerprints schema, with null hashes and a reason where an image is

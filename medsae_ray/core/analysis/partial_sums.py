@@ -266,4 +266,5 @@ def activation_matrix(table: pa.Table, width: int) -> sparse.csr_array:
 
 def column(table: pa.Table, name: str) -> np.ndarray:
     """One column of a table as an array; texts come as objects."""
-    return table[name].to_numpy(zero_copy_only=False)
+    values: np.ndarray = table[name].to_numpy(zero_copy_only=False)
+    return values

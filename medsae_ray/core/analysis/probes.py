@@ -169,7 +169,8 @@ class Columns:
     def scores(self, weights: Floats) -> Floats:
         """[N] logits; `weights` are those of the columns, then the intercept."""
         scaled_K = weights[:-1] * self.scale_K
-        return self.x_NK @ scaled_K - self.mean_K @ scaled_K + weights[-1]
+        logits_N: Floats = self.x_NK @ scaled_K - self.mean_K @ scaled_K + weights[-1]
+        return logits_N
 
     def gradient(self, slope_N: Floats) -> Floats:
         """[K + 1] of a sum over rows whose slopes by the logit are given."""

@@ -110,7 +110,8 @@ def _one_sided(found: Correlations, source: int, other: int) -> Floats:
     """[F, L] p along the sign of the source's r; 1 for a feature that is constant in the other dataset."""
     same_FL = np.sign(found.r_DFL[source]) == np.sign(found.r_DFL[other])
     half_FL = found.p_DFL[other] / 2
-    return np.nan_to_num(np.where(same_FL, half_FL, 1 - half_FL), nan=1.0)
+    p_FL: Floats = np.nan_to_num(np.where(same_FL, half_FL, 1 - half_FL), nan=1.0)
+    return p_FL
 
 
 def _interval_agrees(found: Correlations, source: int, keep: float) -> Bools:
@@ -118,4 +119,5 @@ def _interval_agrees(found: Correlations, source: int, keep: float) -> Bools:
     sign_FL = np.sign(found.r_DFL[source])
     near_DFL = np.where(sign_FL > 0, found.low_DFL, -found.high_DFL)
     far_DFL = np.where(sign_FL > 0, found.high_DFL, -found.low_DFL)
-    return (near_DFL > 0) & (far_DFL >= keep * np.abs(found.r_DFL[source]))
+    agrees_DFL: Bools = (near_DFL > 0) & (far_DFL >= keep * np.abs(found.r_DFL[source]))
+    return agrees_DFL

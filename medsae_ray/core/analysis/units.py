@@ -171,7 +171,8 @@ class UnitStats:
 
     def mean_active(self) -> Floats:
         """Mean over the images on which the unit is active; NaN where there are none."""
-        return self.sum_F / np.where(self.n_active_F > 0, self.n_active_F, np.nan)
+        mean_F: Floats = self.sum_F / np.where(self.n_active_F > 0, self.n_active_F, np.nan)
+        return mean_F
 
 
 def _nonzero(x_NF: UnitValues) -> _Entries:
@@ -201,7 +202,8 @@ def _candidates(x_NF: UnitValues, patient_N: np.ndarray, k: int) -> _Entries:
 def _bin(value_T: Floats) -> Ints:
     low, high = HISTOGRAM_LOG2
     place_T = (np.log2(np.abs(value_T)) - low) * (HISTOGRAM_BINS / (high - low))
-    return np.clip(np.floor(place_T), 0, HISTOGRAM_BINS - 1).astype(np.int64)
+    bin_T: Ints = np.clip(np.floor(place_T), 0, HISTOGRAM_BINS - 1).astype(np.int64)
+    return bin_T
 
 
 def _trimmed(ids: np.ndarray) -> np.ndarray:

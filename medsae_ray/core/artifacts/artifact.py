@@ -311,7 +311,8 @@ def with_notes(table: pa.Table, counts: Mapping[str, int]) -> pa.Table:
 
 
 def _noted(schema: pa.Schema) -> dict[str, int]:
-    return json.loads((schema.metadata or {}).get(b"medsae.noted", b"{}"))
+    counts: dict[str, int] = json.loads((schema.metadata or {}).get(b"medsae.noted", b"{}"))
+    return counts
 
 
 def total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

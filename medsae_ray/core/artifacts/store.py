@@ -33,7 +33,8 @@ def _resolve(uri: str) -> tuple[pafs.FileSystem, str]:
     if scheme.lower() in _OBJECTS:
         return _of_objects(scheme.lower(), rest)
     try:
-        return pafs.FileSystem.from_uri(uri)
+        found: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(uri)
+        return found
     except pa.ArrowInvalid:
         import fsspec
 
@@ -126,14 +127,16 @@ class Store:
 
         def whole() -> bytes:
             with self.opened[0].open_input_file(self.path(name)) as stream:
-                return stream.read()
+                data: bytes = stream.read()
+                return data
 
         return self.patiently(whole)
 
     def open(self, name: str) -> BinaryIO:
         """A seekable stream of one file."""
         if self.is_local:
-            return self.opened[0].open_input_file(self.path(name))
+            stream: BinaryIO = self.opened[0].open_input_file(self.path(name))
+            return stream
         return PatientFile(self._bucket, lambda: self.opened[0].open_input_file(self.path(name)))  # type: ignore[return-value]
 
     def info(self, name: str = "") -> pafs.FileInfo:
@@ -157,7 +160,7 @@ class Store:
 
     def exists(self, name: str) -> bool:
         """Return whether `name` is a file, not a folder."""
-        return self.info(name).type == pafs.FileType.File
+        return bool(self.info(name).type == pafs.FileType.File)
 
     def names(self, folder: str = "") -> list[str]:
         """File names directly in `folder`, sorted; temporary files of writers are left out. [] if there is none."""

@@ -100,8 +100,7 @@ class OrganWork:
         object.__setattr__(self, "rows", counts)
 
     def load(self) -> None:
-        """Return None: no model is needed."""
-        return None
+        """Load nothing: no model is needed."""
 
     def prepare(self, shard: int) -> pa.Table:
         """Read the masks of a shard's scans: one row of the organs schema per file."""

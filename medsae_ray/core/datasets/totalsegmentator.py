@@ -39,8 +39,14 @@ if TYPE_CHECKING:
     from medsae_ray.config import Paths, TotalSegmentatorDataset
 
 COLUMNS = {
-    **{"sex": "gender", "age": "age", "institute": "institute", "study_type": "study_type"},
-    **{"manufacturer": "manufacturer", "scanner": "scanner_model", "kvp": "kvp", "pathology": "pathology"},
+    "sex": "gender",
+    "age": "age",
+    "institute": "institute",
+    "study_type": "study_type",
+    "manufacturer": "manufacturer",
+    "scanner": "scanner_model",
+    "kvp": "kvp",
+    "pathology": "pathology",
     "split": "split",
 }
 """Metadata -> column of meta.csv."""

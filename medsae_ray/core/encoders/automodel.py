@@ -36,15 +36,15 @@ def vision_model(folder: Path, *, pooler: bool) -> nn.Module:
             f"weights {folder}: transformers cannot load it ({type(error).__name__}: {error})"
         ) from error
     _check(folder, model, report, pooler)
-    model = getattr(model, "vision_model", model)
-    if getattr(model, "main_input_name", None) != "pixel_values":
+    vision: nn.Module = getattr(model, "vision_model", model)
+    if getattr(vision, "main_input_name", None) != "pixel_values":
         raise EncoderError(f"weights {folder}: a {config.model_type} model, which does not read images")
     if getattr(config, "mask_ratio", 0):
         raise EncoderError(
             f"weights {folder}: a {config.model_type} model hides a random share of each image; set mask_ratio to 0 in "
             "its config.json"
         )
-    return model
+    return vision
 
 
 def _check(folder: Path, model: Any, report: dict[str, Any], pooler: bool) -> None:

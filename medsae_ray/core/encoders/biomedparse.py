@@ -112,7 +112,8 @@ class BiomedParse(TorchEncoder):
         return Preprocess(size, channels, "stretch", "bilinear")
 
     def _embedding(self, x_NCHW: "Tensor") -> "Tensor":
-        return self._tower(x_NCHW).last_hidden_state.float().mean(1)
+        e_ND: Tensor = self._tower(x_NCHW).last_hidden_state.float().mean(1)
+        return e_ND
 
     def _tokens(self, x_NCHW: "Tensor") -> "tuple[Tensor, Grid]":
         x_NTD = self._tower(x_NCHW).last_hidden_state

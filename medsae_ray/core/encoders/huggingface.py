@@ -99,7 +99,8 @@ class HuggingFace(TorchEncoder):
         """D of one black image, which also shows that the model runs and has what `pool` names."""
         black = np.zeros((1, *self.preprocess.shape), np.uint8)
         try:
-            return self._forward(black).shape[1]
+            dim: int = self._forward(black).shape[1]
+            return dim
         except EncoderError:
             raise
         except Exception as error:  # each model has its own for a size that it does not take
@@ -110,7 +111,8 @@ class HuggingFace(TorchEncoder):
         if self._pool == "pooler":
             if getattr(output, "pooler_output", None) is None:
                 raise EncoderError(f"{self._where}: the model has no pooler_output; use pool cls or mean")
-            return output.pooler_output.flatten(1)
+            e_ND: Tensor = output.pooler_output.flatten(1)
+            return e_ND
         first, x_NTD, _ = _parts(output.last_hidden_state)
         if self._pool == "mean":
             return x_NTD.float().mean(1)
@@ -161,7 +163,7 @@ class Dinov3(HuggingFace):
     def _width(self) -> int:
         # Known from the configuration: a black image of 1024 px costs a minute of a CPU.
         sizes = model_setting(self._where, "hidden_sizes")
-        return sizes[-1] if sizes else model_setting(self._where, "hidden_size")
+        return int(sizes[-1] if sizes else model_setting(self._where, "hidden_size"))
 
 
 def _parts(hidden: "Tensor") -> "tuple[Tensor, Tensor, Grid]":

@@ -35,7 +35,7 @@ def listed(images: "ImageLike | Iterable[ImageLike]") -> Sequence[ImageLike]:
         raise EncoderError("images are bytes; give a path, a PIL image or an array, or a list of them")
     array = _array(images)
     if array is None or array.dtype.kind in "OUS":
-        return images if isinstance(images, Sequence) else list(images)  # type: ignore[arg-type]
+        return images if isinstance(images, Sequence) else list(images)
     if array.ndim == 2 or (array.ndim == 3 and array.shape[2] <= _MOST_CHANNELS):
         return [array]  # several images would be four pixels wide at most
     if array.ndim not in (3, 4):

@@ -159,7 +159,8 @@ class MedClip(TorchEncoder):
         """The tower, not yet filled, that `path` is a checkpoint of."""
 
     def _embedding(self, x_NCHW: "Tensor") -> "Tensor":
-        return self._tower(x_NCHW)
+        e_ND: Tensor = self._tower(x_NCHW)
+        return e_ND
 
     def _tokens(self, x_NCHW: "Tensor") -> "tuple[Tensor, Grid]":
         return self._tower.tokens(x_NCHW)

@@ -59,7 +59,8 @@ class VitTower(Tower):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Compute embeddings [N, D] of images [N, 3, S, S]."""
-        return self.projection_head(self.model(pixel_values).pooler_output)
+        e_ND: Tensor = self.projection_head(self.model(pixel_values).pooler_output)
+        return e_ND
 
     def tokens(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Compute projected final tokens [N, T, D] of images [N, 3, S, S], and their grid (rows, columns)."""
@@ -85,7 +86,8 @@ class ResNetTower(Tower):
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Compute embeddings [N, D] of images [N, 3, S, S]."""
-        return self.projection(self.model(pixel_values).pooler_output.flatten(1))
+        e_ND: Tensor = self.projection(self.model(pixel_values).pooler_output.flatten(1))
+        return e_ND
 
     def tokens(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """Compute projected cells of the last feature map [N, T, D] of images [N, 3, S, S], and their grid (rows,

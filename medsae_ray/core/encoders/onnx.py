@@ -160,7 +160,8 @@ class Onnx(Encoder):
     def _probe(self) -> int:
         """D of one black image, which also shows that the model runs."""
         black = np.zeros((1, *self.preprocess.shape), np.uint8)
-        return self._forward(black).shape[1]
+        dim: int = self._forward(black).shape[1]
+        return dim
 
     def _forward(self, pixels: np.ndarray) -> np.ndarray:
         step = self._input.batch or len(pixels)

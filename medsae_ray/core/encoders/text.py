@@ -132,7 +132,8 @@ def build_text(geometry: BertGeometry) -> "nn.Module":
             states = self.model(input_ids, attention_mask, output_hidden_states=True).hidden_states
             x_NLD = torch.stack([states[layer] for layer in _LAYERS]).mean(0)
             share_NL1 = (attention_mask / attention_mask.sum(1, keepdim=True))[:, :, None]
-            return self.projection_head((x_NLD * share_NL1).sum(1))
+            e_ND: Tensor = self.projection_head((x_NLD * share_NL1).sum(1))
+            return e_ND
 
     return TextTower()
 

@@ -130,7 +130,9 @@ def grey_to_8_bit(grey_HW: np.ndarray, high_bit: str = "depth") -> np.ndarray:
         raise ImageError(
             "out_of_range", f'pixels span {low:g}..{high:g}, not 0..65535; high_bit="minmax" takes any range'
         )
-    return np.rint(grey_HW.astype(np.float32) * np.float32(255 / _full_scale(grey_HW, high))).astype(np.uint8)
+    scaled_HW: np.ndarray = grey_HW.astype(np.float32) * np.float32(255 / _full_scale(grey_HW, high))
+    whole_HW: np.ndarray = np.rint(scaled_HW)
+    return whole_HW.astype(np.uint8)
 
 
 def _full_scale(grey_HW: np.ndarray, high: float) -> float:

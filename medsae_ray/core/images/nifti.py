@@ -187,7 +187,8 @@ def _scale(header: Any) -> tuple[float, float]:
 
 def _inside(values: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):
-        return np.isfinite(values) & (np.abs(values) >= 0.5)
+        inside: np.ndarray = np.isfinite(values) & (np.abs(values) >= 0.5)
+        return inside
 
 
 def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -27,4 +27,5 @@ def noted(image: Image.Image, found: Mapping[str, bool]) -> Image.Image:
 
 def notes_of(image: Image.Image) -> tuple[str, ...]:
     """The notes of an image, in the order of NOTES."""
-    return image.info.get(_KEY, ())
+    notes: tuple[str, ...] = image.info.get(_KEY, ())
+    return notes

@@ -139,8 +139,10 @@ class Candidates:
         They are the same up to a constant per row of A, which is enough to find neighbours.
         """
         if len(to_C) > len(self) // 2:  # copying so many rows would take longer than more products
-            return self.sq_N[to_C] - 2 * (self.e_ND @ self.e_ND[from_A].T).T[:, to_C]
-        return self.sq_N[to_C] - 2 * (self.e_ND[to_C] @ self.e_ND[from_A].T).T
+            product_AC: np.ndarray = (self.e_ND @ self.e_ND[from_A].T).T[:, to_C]
+        else:
+            product_AC = (self.e_ND[to_C] @ self.e_ND[from_A].T).T
+        return np.asarray(self.sq_N[to_C] - 2 * product_AC)
 
     def claim_neighbours(self, anchors: Ints, among_C: Ints, k: int) -> Ints:
         """Up to `k` places of `among_C`: each anchor in turn takes its nearest one, one image per patient.

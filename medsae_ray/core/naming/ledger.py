@@ -128,7 +128,8 @@ def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
 def _parquet(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue().to_pybytes()
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
 
 
 def _digest(data: bytes) -> str:

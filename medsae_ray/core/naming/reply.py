@@ -111,9 +111,10 @@ def _texts(reply: dict[str, Any], key: str, least: int, most: int) -> tuple[str,
 
 
 def _choice(reply: dict[str, Any], key: str, choices: tuple[str, ...]) -> str:
-    if not isinstance(reply[key], str) or reply[key] not in choices:
-        raise NamingError(f"{key!r} is {reply[key]!r:.60}, one of {list(choices)} is needed")
-    return reply[key]
+    value = reply[key]
+    if not isinstance(value, str) or value not in choices:
+        raise NamingError(f"{key!r} is {value!r:.60}, one of {list(choices)} is needed")
+    return value
 
 
 def _fraction(reply: dict[str, Any], key: str) -> float:
@@ -126,9 +127,10 @@ def _fraction(reply: dict[str, Any], key: str) -> float:
 
 
 def _flag(reply: dict[str, Any], key: str) -> bool:
-    if not isinstance(reply[key], bool):
-        raise NamingError(f"{key!r} is a {type(reply[key]).__name__}, true or false is needed")
-    return reply[key]
+    value = reply[key]
+    if not isinstance(value, bool):
+        raise NamingError(f"{key!r} is a {type(value).__name__}, true or false is needed")
+    return value
 
 
 def _check_words(key: str, text: str, most: int) -> None:

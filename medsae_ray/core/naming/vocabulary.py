@@ -61,4 +61,5 @@ def embed_terms(encoder: Texts, terms: Sequence[str], templates: Sequence[str], 
 def unit(x_ND: Floats) -> Floats:
     """Rows of unit norm; a row of zeros stays one."""
     norm_N1 = np.linalg.norm(x_ND, axis=1, keepdims=True)
-    return x_ND / np.where(norm_N1 > 0, norm_N1, 1)
+    unit_ND: Floats = x_ND / np.where(norm_N1 > 0, norm_N1, 1)
+    return unit_ND

@@ -126,7 +126,8 @@ def bones(chest: Chest, breaks: Array | None = None) -> Array:
     density += smooth(0.075 - spine, 0.03) * (np.float32(0.055) + np.float32(0.02) * discs)
     for side in SIDES:
         density += np.float32(0.14) * canvas.disc(side * (body.half_width + body.wall + 0.13), -0.66, 0.10, 0.11, 0.3)
-    return np.float32(body.bone) * density
+    shadow: Array = np.float32(body.bone) * density
+    return shadow
 
 
 def bone_strokes(body: Body) -> list[Stroke]:
@@ -184,4 +185,5 @@ def _branches(start: Floats, angle: Floats, length: Floats, curl: Floats, s: Flo
 def parenchyma(rng: np.random.Generator, chest: Chest) -> Array:
     """Faint texture [H, W] of the lungs and the soft tissue."""
     air = chest.lungs[0] + chest.lungs[1]
-    return np.float32(0.012) * cloud(rng, 48) * air + np.float32(0.015) * cloud(rng, 10)
+    texture: Array = np.float32(0.012) * cloud(rng, 48) * air + np.float32(0.015) * cloud(rng, 10)
+    return texture

@@ -56,7 +56,8 @@ def _spread(cells: int) -> Array:
     """Interpolation matrix [SIZE, cells] whose rows have unit norm, so that white cells stay of unit variance."""
     centre = np.linspace(-0.5, cells - 0.5, SIZE, dtype=np.float32)[:, None]
     weight = np.exp(-((centre - np.arange(cells, dtype=np.float32)) ** 2) / (2 * 0.55**2))
-    return (weight / np.sqrt((weight**2).sum(1, keepdims=True))).astype(np.float32)
+    spread: Array = (weight / np.sqrt((weight**2).sum(1, keepdims=True))).astype(np.float32)
+    return spread
 
 
 @lru_cache(maxsize=4)
@@ -64,7 +65,8 @@ def _pen(sigma: float) -> Array:
     """Gaussian blur [SIZE, SIZE] along one axis, scaled so that a line of unit mass per pixel peaks at 1."""
     at = np.arange(SIZE)
     weight = np.exp(-((at[:, None] - at) ** 2) / (2 * sigma**2)) / np.sqrt(np.sqrt(2 * np.pi) * sigma)
-    return weight.astype(np.float32)
+    pen: Array = weight.astype(np.float32)
+    return pen
 
 
 def cloud(rng: np.random.Generator, cells: int) -> Array:

@@ -32,7 +32,8 @@ def place(study: Study, finding: str, image: NDArray[np.uint8] | None = None) ->
     """
     image = render(study) if image is None else image
     without = render(replace(study, truth=study.truth | {finding: 0}))
-    return np.abs(image.astype(np.int16) - without) > 8
+    changed: NDArray[np.bool_] = np.abs(image.astype(np.int16) - without) > 8
+    return changed
 
 
 def _stream(study: Study, name: str) -> np.random.Generator:

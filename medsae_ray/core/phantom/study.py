@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from medsae_ray.core.datasets.labels import CHEXPERT as LABELS
+from medsae_ray.core.datasets.labels import CHEXPERT
 
+LABELS = CHEXPERT
 FINDINGS = LABELS[1:]
 """The 13 planted findings."""
 

@@ -61,7 +61,7 @@ class NameTest(NamedTuple):
     @property
     def verdict(self) -> str:
         """The verdict of the test, or the naming status of a name that was not tested."""
-        return self.score.get("verdict") or self.row["status"]
+        return str(self.score.get("verdict") or self.row["status"])
 
     @property
     def tested(self) -> bool:
@@ -83,7 +83,8 @@ def tests_of(naming: NamingReport, features: Collection[int]) -> dict[int, list[
 
 def _of(table: pa.Table, features: Collection[int]) -> list[dict[str, Any]]:
     wanted = pa.array(sorted(features), pa.int32())
-    return table.filter(pc.is_in(table["feature"], value_set=wanted)).to_pylist()
+    rows: list[dict[str, Any]] = table.filter(pc.is_in(table["feature"], value_set=wanted)).to_pylist()
+    return rows
 
 
 def _test(row: dict[str, Any], score: dict[str, Any], answers: Answers | None) -> NameTest:

@@ -225,7 +225,7 @@ def _variance(row: Row) -> float:
     width = (high - low) / HISTOGRAM_BINS
     square = sum(count * 4 ** (low + (b + 0.5) * width) for b, count in enumerate(row["histogram"]))
     mean = row["n_active"] * row["mean_active"]
-    return float(square - mean**2 / row["n_images"]) / row["n_images"]
+    return float((square - mean**2 / row["n_images"]) / row["n_images"])
 
 
 def carded(rows: Sequence[Row], data: ReportData, cards: int) -> list[Row]:

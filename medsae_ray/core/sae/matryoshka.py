@@ -32,7 +32,8 @@ class Matryoshka(BatchTopK):
     def decoded(self, z_S: Tensor, support: Support) -> Tensor:
         """Reconstruct from every prefix [L, B, D]: the cumulative sum over levels of what each adds."""
         parts_RD = support.decode(z_S, self.W_dec, self.low)
-        return parts_RD.unflatten(0, (len(self.levels), -1)).cumsum(0) + self.b_dec
+        x_LBD: Tensor = parts_RD.unflatten(0, (len(self.levels), -1)).cumsum(0) + self.b_dec
+        return x_LBD
 
     def _level(self, pairs: Pairs) -> Tensor:
         """The first level that has an entry's feature [A]."""
@@ -48,7 +49,8 @@ class MatryoshkaPerLevel(BatchTopK):
 
     def __init__(self, config: SAEConfig, normalisation: Normalisation) -> None:
         super().__init__(config, normalisation)
-        assert config.levels is not None and config.ks is not None
+        assert config.levels is not None
+        assert config.ks is not None
         self.levels, self.ks = config.levels, config.ks
         self.k = config.ks[-1]
 
@@ -61,7 +63,8 @@ class MatryoshkaPerLevel(BatchTopK):
 
     def decoded(self, z_S: Tensor, support: Support) -> Tensor:
         """Reconstruct from each level's own entries [L, B, D]."""
-        return support.decode(z_S, self.W_dec, self.low).unflatten(0, (len(self.levels), -1)) + self.b_dec
+        x_LBD: Tensor = support.decode(z_S, self.W_dec, self.low).unflatten(0, (len(self.levels), -1)) + self.b_dec
+        return x_LBD
 
     def sparsity(self, h_S: Tensor, z_S: Tensor, support: Support) -> Tensor:
         """The mean over levels."""

@@ -264,6 +264,7 @@ class _Bag(Function):
 
 def _inner(g_RD: Tensor, W_MD: Tensor, pairs: Pairs) -> Tensor:
     """The inner product of each entry's row of g and feature's row of W [A], without copies of those rows."""
-    return torch.ops.aten._embedding_bag_per_sample_weights_backward(
+    inner_A: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
         g_RD, W_MD, pairs.columns_A, pairs.starts[:-1], pairs.rows_A, 0
     )
+    return inner_A

@@ -68,7 +68,8 @@ class Greys:
             for level in self._levels(frame, "FrameVOILUTSequence"):
                 if item := _item(level, "VOILUTSequence"):
                     lut = table(item, self.little, before)
-                    return lut(values_HW) / (2**lut.bits - 1)
+                    brightness: np.ndarray = lut(values_HW) / (2**lut.bits - 1)
+                    return brightness
                 if found := self._window(level):
                     return windowed(values_HW, *found, str(level.get("VOILUTFunction") or "LINEAR"))
         inside = values_HW[~padding_HW]
@@ -129,7 +130,8 @@ def windowed(values_HW: np.ndarray, centre: float, width: float, function: str =
     """
     function = function.strip(" \0").upper().replace(" ", "_")
     if function == "SIGMOID":
-        return 1 / (1 + np.exp((-4 * (values_HW - centre) / width).clip(-700, 700)))
+        brightness: np.ndarray = 1 / (1 + np.exp((-4 * (values_HW - centre) / width).clip(-700, 700)))
+        return brightness
     if function == "LINEAR_EXACT" or width < 1:
         return (values_HW - centre) / width + 0.5
     if width == 1:

@@ -32,7 +32,9 @@ MODALITIES = (
 )
 VIEWS = {
     **{view: view for view in ("PA", "AP", "LL", "RL", "RLD", "LLD", "RLO", "LLO", "CC", "MLO", "ML", "LM", "XCCL")},
-    **{"LATERAL": "LATERAL", "LAT": "LATERAL", "OBLIQUE": "OBLIQUE"},
+    "LATERAL": "LATERAL",
+    "LAT": "LATERAL",
+    "OBLIQUE": "OBLIQUE",
 }
 BODY_PARTS = (
     *("ABDOMEN", "ANKLE", "ARM", "BRAIN", "BREAST", "CHEST", "CSPINE", "ELBOW", "EXTREMITY", "EYE", "FEMUR", "FINGER"),
@@ -41,10 +43,26 @@ BODY_PARTS = (
     "WRIST",
 )
 MAKERS = {
-    **{"ge medical": "GE", "ge healthcare": "GE", "general electric": "GE", "gems": "GE", "siemens": "Siemens"},
-    **{"philips": "Philips", "toshiba": "Canon", "canon": "Canon", "fuji": "Fujifilm", "hitachi": "Hitachi"},
-    **{"agfa": "Agfa", "carestream": "Carestream", "kodak": "Carestream", "konica": "Konica", "shimadzu": "Shimadzu"},
-    **{"hologic": "Hologic", "lorad": "Hologic", "samsung": "Samsung", "varian": "Varian", "mindray": "Mindray"},
+    "ge medical": "GE",
+    "ge healthcare": "GE",
+    "general electric": "GE",
+    "gems": "GE",
+    "siemens": "Siemens",
+    "philips": "Philips",
+    "toshiba": "Canon",
+    "canon": "Canon",
+    "fuji": "Fujifilm",
+    "hitachi": "Hitachi",
+    "agfa": "Agfa",
+    "carestream": "Carestream",
+    "kodak": "Carestream",
+    "konica": "Konica",
+    "shimadzu": "Shimadzu",
+    "hologic": "Hologic",
+    "lorad": "Hologic",
+    "samsung": "Samsung",
+    "varian": "Varian",
+    "mindray": "Mindray",
 }
 """Word of a manufacturer's name -> manufacturer."""
 METADATA = ("view", "sex", "age", "modality", "manufacturer", "body_part")

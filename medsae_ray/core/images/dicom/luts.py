@@ -41,7 +41,8 @@ class LookupTable(NamedTuple):
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """The entry of each value, int64; values before the first have the first, values after the last the last."""
         at = np.rint(np.clip(values, -(2.0**40), 2.0**40)).astype(np.int64) - self.first
-        return self.entries[at.clip(0, len(self.entries) - 1)]
+        stored: np.ndarray = self.entries[at.clip(0, len(self.entries) - 1)]
+        return stored
 
 
 class Descriptor(NamedTuple):
@@ -64,7 +65,8 @@ def coloured(indices: np.ndarray, dataset: "Dataset", little: bool, before: Rang
     tables = [_colour(dataset, colour, little) for colour in _COLOURS]
     bits = _bits(tables[0][0], [entries for _, entries in tables])
     channels = [LookupTable(_first(said, before), entries, bits)(indices) for said, entries in tables]
-    return np.rint(np.stack(channels, axis=-1) * (255 / (2**bits - 1))).clip(0, 255).astype(np.uint8)
+    rgb: np.ndarray = np.rint(np.stack(channels, axis=-1) * (255 / (2**bits - 1))).clip(0, 255).astype(np.uint8)
+    return rgb
 
 
 def _colour(dataset: "Dataset", colour: str, little: bool) -> tuple[Descriptor, np.ndarray]:

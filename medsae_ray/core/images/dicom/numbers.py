@@ -77,4 +77,5 @@ def whole(dataset: "Dataset", tag: str) -> int | None:
 
 def signed(value: int, bits: int = 16) -> int:
     """What `bits` bits mean as a number with a sign, whether or not they were read as one."""
-    return (value + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
+    number: int = (value + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
+    return number

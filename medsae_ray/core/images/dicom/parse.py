@@ -66,7 +66,8 @@ def parse(data: bytes, tags: Sequence[str] | None = None, most: int = MAX_INFLAT
         raise ImageError("not_an_image", "neither the mark of DICOM nor an element of its first groups")
     try:
         options = {"stop_before_pixels": True, "specific_tags": list(tags)} if tags else {}
-        return pydicom.dcmread(io.BytesIO(_inflated(data, most, cut=bool(tags))), force=True, **options)
+        dataset: Dataset = pydicom.dcmread(io.BytesIO(_inflated(data, most, cut=bool(tags))), force=True, **options)
+        return dataset
     except ImageError:
         raise
     except Exception as error:  # struct.error, ValueError, NotImplementedError, RecursionError, OverflowError, ...

@@ -143,16 +143,16 @@ class Dicom:
         says so of values that lie at the lower end, it is left aside, as decoders do."""
         stored, spare = self._bits()
         if spare <= 0:
-            return library().pixels.pixel_array(self.dataset, index=frame)
+            return np.asarray(library().pixels.pixel_array(self.dataset, index=frame))
         self.dataset.BitsStored = stored + spare
         try:
-            high = library().pixels.pixel_array(self.dataset, index=frame)
+            high: np.ndarray = library().pixels.pixel_array(self.dataset, index=frame)
         finally:
             self.dataset.BitsStored = stored
         beyond = (high >= 2**stored).any() or int(high.min()) < -(2 ** (stored - 1))
         if beyond or not (high % 2**spare).any():
-            return high >> spare
-        return library().pixels.pixel_array(self.dataset, index=frame)
+            return np.asarray(high >> spare)
+        return np.asarray(library().pixels.pixel_array(self.dataset, index=frame))
 
     def _bits(self) -> tuple[int, int]:
         """Bits stored of a value, and the bits of its word that lie below it by HighBit."""
@@ -168,7 +168,7 @@ class Dicom:
             return np.asarray(imagecodecs.jpeg8_decode(data, colorspace=space, outcolorspace="RGB"))
         pixels = np.asarray(imagecodecs.jpeg8_decode(data))
         if pixels.ndim == 3 and str(self.dataset.PhotometricInterpretation).startswith("YBR"):
-            return library().pixels.convert_color_space(pixels, "YBR_FULL", "RGB")
+            return np.asarray(library().pixels.convert_color_space(pixels, "YBR_FULL", "RGB"))
         if self.dataset.PixelRepresentation == 1:
             spare = 8 * pixels.dtype.itemsize - int(self.dataset.BitsStored)
             return (pixels << spare).view(f"i{pixels.dtype.itemsize}") >> spare
@@ -176,7 +176,7 @@ class Dicom:
 
     def _frame(self, syntax: str, frame: int) -> bytes:
         """A compressed frame, if it does not claim to be larger than the header says."""
-        data = library().encaps.get_frame(self.dataset.PixelData, frame, number_of_frames=self.frames)
+        data: bytes = library().encaps.get_frame(self.dataset.PixelData, frame, number_of_frames=self.frames)
         if syntax == _RLE:
             samples = int(self.dataset.SamplesPerPixel) * -(-int(self.dataset.BitsAllocated) // 8)
             check_rle(data, self.rows * self.columns * samples)
@@ -192,7 +192,8 @@ class Dicom:
         if colour.dtype == np.uint8:
             return np.ascontiguousarray(colour)
         bits = int(self.dataset.BitsStored)
-        return np.rint(colour.astype(np.float64) * (255 / (2**bits - 1))).clip(0, 255).astype(np.uint8)
+        rgb: np.ndarray = np.rint(colour.astype(np.float64) * (255 / (2**bits - 1))).clip(0, 255).astype(np.uint8)
+        return rgb
 
     def _fault(self, error: Exception) -> str:
         """truncated if there are fewer bytes than pixels, unsupported_mode for what no decoder knows, else corrupt."""

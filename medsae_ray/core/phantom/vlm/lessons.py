@@ -65,14 +65,16 @@ def pool(tokens_NTD: Tensor) -> Tensor:
 def image_tokens(model: Gemma3ForConditionalGeneration, pooled_NPD: Tensor) -> Tensor:
     """What Gemma 3's projector makes of pooled outputs of the tower."""
     projector = model.model.multi_modal_projector
-    return projector.mm_soft_emb_norm(pooled_NPD) @ projector.mm_input_projection_weight
+    tokens: Tensor = projector.mm_soft_emb_norm(pooled_NPD) @ projector.mm_input_projection_weight
+    return tokens
 
 
 def embed(model: Gemma3ForConditionalGeneration, ids_NL: Tensor, pooled_NPD: Tensor) -> Tensor:
     """Embeddings of tokens, the image tokens filled in row by row."""
     text = model.model.language_model.embed_tokens(ids_NL)
     soft = ids_NL == model.config.image_token_id
-    return text.masked_scatter(soft[..., None], image_tokens(model, pooled_NPD))
+    embedded: Tensor = text.masked_scatter(soft[..., None], image_tokens(model, pooled_NPD))
+    return embedded
 
 
 def answer_logits(model: Gemma3ForConditionalGeneration, page: Sheet, pooled_NPD: Tensor) -> Tensor:
@@ -88,7 +90,8 @@ def answer_logits(model: Gemma3ForConditionalGeneration, page: Sheet, pooled_NPD
         },
         use_cache=False,
     ).last_hidden_state
-    return model.lm_head(hidden[:, page.asks_Q])
+    logits: Tensor = model.lm_head(hidden[:, page.asks_Q])
+    return logits
 
 
 def writing_loss(
@@ -109,4 +112,5 @@ def writing_loss(
     loss = functional.cross_entropy(logits.transpose(1, 2), goal_NL, reduction="none")
     verdict = (goal_NL == tokenizer.get_vocab()[VERDICT]).cumsum(1)
     weight = (1 + (VERDICT_WEIGHT - 1) * verdict) * (goal_NL != tokenizer.pad_token_id)
-    return (loss * weight).sum() / weight.sum()
+    mean: Tensor = (loss * weight).sum() / weight.sum()
+    return mean

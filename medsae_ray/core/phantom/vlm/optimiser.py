@@ -28,7 +28,7 @@ class Muon(torch.optim.Optimizer):
 
 def orthogonal(g_MN: Tensor) -> Tensor:
     """A matrix's singular values made about 1 (0.7 to 1.2) by five steps of Newton and Schulz."""
-    x = g_MN.T if g_MN.shape[0] > g_MN.shape[1] else g_MN
+    x: Tensor = g_MN.T if g_MN.shape[0] > g_MN.shape[1] else g_MN
     x = x / (x.norm() + 1e-7)
     for _ in range(5):
         a = x @ x.T

@@ -33,7 +33,8 @@ class Heads(nn.Module):
     def forward(self, tokens_NTD: Tensor) -> Tensor:
         """Logits [N, K]: each concept attends to the pooled tokens by itself, as a question will."""
         pooled_NPD = pool(tokens_NTD)
-        return (self.where(pooled_NPD).softmax(1) * self.what(pooled_NPD)).sum(1)
+        logits_NK: Tensor = (self.where(pooled_NPD).softmax(1) * self.what(pooled_NPD)).sum(1)
+        return logits_NK
 
     def loss(self, tokens_NTD: Tensor, films: Films) -> Tensor:
         """Compute the cross-entropy of the concepts and, weighted twice, of the patches that findings fill."""
