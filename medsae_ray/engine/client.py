@@ -63,19 +63,23 @@ class ServeEngine:
 
     async def ask(self, image: bytes, questions: list[str], priority: int = BATCH, reuse: bool = True) -> ImageAnswers:
         """As `Engine.ask`; without `reuse` the prefix cache is not read."""
-        return await self._call("ask", image, questions, priority, reuse)
+        answers: ImageAnswers = await self._call("ask", image, questions, priority, reuse)
+        return answers
 
     async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:
         """As `Engine.write`."""
-        return await self._call("write", writing, priority)
+        wrote: Wrote = await self._call("write", writing, priority)
+        return wrote
 
     async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """A request of OpenAI's chat API: HTTP status and body."""
-        return await self._call("chat", body)
+        reply: tuple[int, dict[str, Any]] = await self._call("chat", body)
+        return reply
 
     async def models(self) -> dict[str, Any]:
         """The list of models of OpenAI's API."""
-        return await self._call("models")
+        models: dict[str, Any] = await self._call("models")
+        return models
 
     async def _call(self, method: str, *arguments: Any) -> Any:
         """Repeat until the replica answers. It answers for every request, so an exception is the engine's own."""

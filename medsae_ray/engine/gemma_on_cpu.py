@@ -74,5 +74,5 @@ class ImageAwareWorker(CPUWorker):
     def init_device(self) -> None:
         """Install the builder before vLLM sets up the device; the process ends when its parent does."""
         end_with_parent()
-        cpu_attn.CPUAttentionBackend.get_builder_cls = staticmethod(lambda: ImageAwareBuilder)  # type: ignore
-        super().init_device()
+        cpu_attn.CPUAttentionBackend.get_builder_cls = staticmethod(lambda: ImageAwareBuilder)  # type: ignore[method-assign]
+        super().init_device()  # type: ignore[no-untyped-call]

@@ -57,7 +57,7 @@ class Hold:
             if answer.do == REFUSED:
                 raise self.error(answer.why)
             if answer.do != WAIT:
-                return answer.do
+                return str(answer.do)
             meanwhile()
             time.sleep(POLL_S)
 

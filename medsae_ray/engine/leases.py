@@ -3,6 +3,7 @@
 Times are seconds of one clock.
 """
 
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -63,7 +64,7 @@ class Idle(NamedTuple):
 
 def unfit(have: dict[str, Any], want: dict[str, Any]) -> str:
     """Why what runs is not what is wanted, "" if it is: `same` are equal, and `at_least` not less, where both say."""
-    for kind, differ in (("same", lambda a, b: a != b), ("at_least", lambda a, b: a < b)):
+    for kind, differ in (("same", operator.ne), ("at_least", operator.lt)):
         for key, wanted in want.get(kind, {}).items():
             runs = have.get(kind, {}).get(key)
             if None not in (runs, wanted) and differ(runs, wanted):

@@ -64,7 +64,7 @@ def controller() -> Any:
 def controller_id() -> str | None:
     """Return the id of the actor that controls Ray Serve on this cluster; None if Serve is not running."""
     handle = controller()
-    return handle and handle._actor_id.hex()
+    return str(handle._actor_id.hex()) if handle else None
 
 
 def start_serve(**options: Any) -> None:

@@ -63,7 +63,7 @@ def _lines(table: str) -> int | None:
         return int(pq.read_metadata(store.path(name)).num_rows)
     opened: Any = gzip.open if name.endswith(".gz") else open
     with opened(store.path(name), "rb") as stream:
-        lines = sum(block.count(b"\n") for block in iter(lambda: stream.read(READ_AT_ONCE), b""))
+        lines: int = sum(block.count(b"\n") for block in iter(lambda: stream.read(READ_AT_ONCE), b""))
     return max(0, lines)
 
 

@@ -48,7 +48,7 @@ def check_seen(root: Store, seen: set[str]) -> None:
         return
     token = f".medsae-probe-{uuid.uuid4().hex}"
     root.write(token, token.encode())
-    asked = {_look.options(scheduling_strategy=_on(node)).remote(root.path(""), token, node): node for node in others}  # type: ignore[attr-defined]
+    asked = {_look.options(scheduling_strategy=_on(node)).remote(root.path(""), token, node): node for node in others}
     try:
         answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=_ANSWER_S)
         for one in answered:

@@ -50,7 +50,7 @@ def _loop(work: ShardWork, writer: PartWriter, todo: list[int]) -> Iterator[Rece
 def _ray(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool) -> Iterator[Receipt]:
     with Tries(pool.retries).kept() as tries:
         try:
-            batches: Iterable[pa.Table] = _mapped(work, writer, todo, pool, tries).iter_batches(  # type: ignore[assignment]
+            batches: Iterable[pa.Table] = _mapped(work, writer, todo, pool, tries).iter_batches(
                 prefetch_batches=0, batch_size=None, batch_format="pyarrow"
             )
             for batch in batches:

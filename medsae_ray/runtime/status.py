@@ -78,7 +78,7 @@ class StatusFile:
         """Whether no run that began later is at work. Run ids sort by the time of their start."""
         try:
             other = json.loads(self.root.read(LATEST))
-            return other["run"] <= self.run or judged(other, now)["state"] != RUNNING
+            return bool(other["run"] <= self.run or judged(other, now)["state"] != RUNNING)
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return True
 

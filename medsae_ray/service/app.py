@@ -22,6 +22,7 @@ from medsae_ray.service import chat, vlm
 from medsae_ray.service import responses as answers
 from medsae_ray.service.atlas import Atlas, Sort, Verdict
 from medsae_ray.service.atlas import Query as FeatureQuery
+from medsae_ray.service.chat_request import ChatRequest
 from medsae_ray.service.engine import Link
 from medsae_ray.service.errors import Problem, install, of_image
 from medsae_ray.service.image_encoder import ActiveFeatures, ImageEncoder
@@ -232,7 +233,7 @@ def _chat(desk: Desk) -> APIRouter:
         return {"object": "list", "data": cards}
 
     @router.post("/chat/completions")
-    async def completions(request: chat.ChatRequest) -> dict[str, Any]:
+    async def completions(request: ChatRequest) -> dict[str, Any]:
         """OpenAI's chat API without streaming. Images come as data: URLs; no other is read."""
         engine, rules = desk.vlm()
         chat.check(request, desk.models(), rules, desk.limits)

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from medsae_ray.config import Naming
 from medsae_ray.core.naming.server_reply import said_by
-from medsae_ray.service.chat_request import ChatRequest, ImagePart, ImageUrl, TextPart
+from medsae_ray.service.chat_request import ChatRequest, ImagePart, ImageUrl, ResponseFormat, TextPart
 from medsae_ray.service.data_urls import DATA, image_of
 from medsae_ray.service.errors import Problem
 from medsae_ray.service.limits import RequestLimits
@@ -60,7 +60,10 @@ def check(request: ChatRequest, models: tuple[str, ...], naming: Naming, limits:
         raise Problem(422, "invalid", f"{images} images were sent, at most {most} are taken", "body.messages")
     if (request.max_completion_tokens or request.max_tokens or 1) > limits.tokens:
         raise Problem(422, "invalid", f"an answer may have at most {limits.tokens} tokens", "body.max_tokens")
-    form = request.response_format
+    _check_form(request.response_format, limits)
+
+
+def _check_form(form: ResponseFormat | None, limits: RequestLimits) -> None:
     if form and (form.type == "json_schema") != (form.json_schema is not None):
         raise Problem(422, "invalid", "json_schema comes with the type json_schema only", "body.response_format")
     if form and len(form.model_dump_json()) > limits.chat_text:

@@ -61,7 +61,8 @@ def application(run: Finished, token: str | None, limits: RequestLimits | None =
         graceful_shutdown_timeout_s=5,
         logging_config={"log_level": "ERROR", "enable_access_log": False},
     )(Service)
-    return deployment.bind(run, token, limits)
+    app: serve.Application = deployment.bind(run, token, limits)
+    return app
 
 
 def _gpus(recipe: Recipe) -> float:

@@ -3,7 +3,8 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from ray import serve
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
@@ -15,6 +16,8 @@ from medsae_ray.core.naming.openai_api import OpenAiEngine
 from medsae_ray.engine.client import APPLICATION
 from medsae_ray.errors import EngineError
 from medsae_ray.service.errors import Problem
+
+T = TypeVar("T")
 
 READY_S = 5.0
 """How long the engine may take to say that it is there,"""
@@ -66,7 +69,7 @@ class Link:
             await self._within(READY_S, self.engine.answers)
             self._well = time.monotonic()
 
-    async def _within(self, seconds: float, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def _within(self, seconds: float, call: Callable[[], Awaitable[T]]) -> T:
         try:
             async with asyncio.timeout(seconds):
                 return await call()
@@ -110,15 +113,18 @@ class ClusterEngine:
 
     async def ask(self, image: bytes, questions: list[str], priority: int) -> ImageAnswers:
         """As `Asker.ask`, by a replica."""
-        return await (await self._found()).ask.remote(image, questions, priority)
+        answers: ImageAnswers = await (await self._found()).ask.remote(image, questions, priority)
+        return answers
 
     async def write(self, writing: Writing, priority: int) -> Wrote:
         """As `Asker.write`, by a replica."""
-        return await (await self._found()).write.remote(writing, priority)
+        wrote: Wrote = await (await self._found()).write.remote(writing, priority)
+        return wrote
 
     async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """As `Asker.chat`, by a replica."""
-        return await (await self._found()).chat.remote(body)
+        reply: tuple[int, dict[str, Any]] = await (await self._found()).chat.remote(body)
+        return reply
 
     async def answers(self) -> None:
         """Return once a replica has answered."""
@@ -135,7 +141,7 @@ class UrlEngine:
 
     def __init__(self, vlm: Vlm, patience_s: float) -> None:
         assert vlm.url is not None, "this kind of engine has one"
-        self._open = lambda: OpenAiEngine(vlm.url or "", vlm.model, vlm.key_variable, patience_s, patience_s)
+        self._open = partial(OpenAiEngine, vlm.url, vlm.model, vlm.key_variable, patience_s, patience_s)
         self._engine: OpenAiEngine | None = None
 
     async def ask(self, image: bytes, questions: list[str], priority: int) -> ImageAnswers:

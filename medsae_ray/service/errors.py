@@ -65,7 +65,8 @@ def install(app: FastAPI) -> None:
             return Problem(415, "wrong_content_type", "Content-Type is application/json").response()
         return Problem(422, "invalid", first["msg"], where).response()
 
-    async def own(request: Request, problem: Any) -> JSONResponse:
+    async def own(request: Request, error: Any) -> JSONResponse:
+        problem: Problem = error
         return problem.response()
 
     app.add_exception_handler(HTTPException, refused)

@@ -49,7 +49,8 @@ def _duplicates(run: Run, draft: Draft) -> Made:
 
 
 def _ok(prints: pa.Table) -> np.ndarray:
-    return prints["coarse"].is_valid().to_numpy(zero_copy_only=False)
+    ok: np.ndarray = prints["coarse"].is_valid().to_numpy(zero_copy_only=False)
+    return ok
 
 
 def _prints(prints: pa.Table, rows: np.ndarray) -> ImageHashes:

@@ -67,8 +67,7 @@ class DrawWork:
         object.__setattr__(self, "rows", {shard: len(ward.studies()) for shard, ward in enumerate(self.patient_shards)})
 
     def load(self) -> None:
-        """Return None: no model is needed."""
-        return None
+        """Load nothing: no model is needed."""
 
     def prepare(self, shard: int) -> pa.Table:
         """Return the shard's number as a table: there is nothing to read."""

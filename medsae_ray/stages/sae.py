@@ -34,7 +34,8 @@ from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.defaults import SAMPLE, Spread, check_fits, choose, open_settings, spread
 from medsae_ray.core.sae.distributed import Ranks
-from medsae_ray.core.sae.fit import Ending, EpochLog, fit
+from medsae_ray.core.sae.fit import fit
+from medsae_ray.core.sae.training import Ending, EpochLog
 from medsae_ray.core.sae.training_table import EmbeddingTable
 from medsae_ray.errors import ArtifactError, DatasetError, MedsaeError
 from medsae_ray.runtime.made import Made
@@ -271,7 +272,8 @@ def _make(run: Run, draft: Draft) -> Made:
 
 def _what(run: Run) -> dict[str, Any]:
     embeddings, manifest = (run.committed(name) for name in _PARENTS)
-    assert embeddings and manifest, "a stage is named after what it is made of is there"
+    assert embeddings, "a stage is named after its parents are made"
+    assert manifest, "a stage is named after its parents are made"
     return settings_of(run.recipe.what.sae, embeddings, manifest)
 
 

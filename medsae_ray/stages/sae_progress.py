@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 
-from medsae_ray.core.sae.fit import EpochLog
+from medsae_ray.core.sae.training import EpochLog
 from medsae_ray.runtime.board import Bar
 
 EACH_S = 1.0

@@ -130,7 +130,7 @@ def _real(value: float | None) -> float:
     return np.nan if value is None else value
 
 
-def tested(bench: Bench, feature: int, concept_of: dict[int, Concept], turned: bool = False) -> Trial:
+def tested(bench: Bench, feature: int, concept_of: dict[int, Concept], turned: bool) -> Trial:
     """One name with all of its controls on the same images; answers are `turned` for the absence of what was asked."""
     images = [row["image_id"] for row in bench.rows_of[feature]]
     y_n = np.array([row["value"] > 0 for row in bench.rows_of[feature]], dtype=np.float64)
