@@ -21,7 +21,7 @@ from tests.support.hostile_files import encapsulated
 from tests.support.medical import dicom
 
 JPEG_LOSSLESS, JPEG_2000_LOSSLESS = "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.90"
-WINDOW = {"BitsStored": 12, "HighBit": 11, "WindowCenter": 2048, "WindowWidth": 4096}
+WINDOW: dict[str, Any] = {"BitsStored": 12, "HighBit": 11, "WindowCenter": 2048, "WindowWidth": 4096}
 
 
 def films(count: int, side: int) -> list[np.ndarray]:
@@ -46,19 +46,20 @@ def colour(film: np.ndarray) -> np.ndarray:
 
 def deep(film: np.ndarray) -> np.ndarray:
     """uint16 [H, W] of 12 bits, whose last four are noise."""
-    return film.astype(np.uint16) * 16 + np.random.default_rng(int(film[0, 0])).integers(0, 16, film.shape, np.uint16)
+    noise: np.ndarray = np.random.default_rng(int(film[0, 0])).integers(0, 16, film.shape, np.uint16)
+    return np.asarray(film.astype(np.uint16) * 16 + noise)
 
 
 def jpeg_lossless(film: np.ndarray) -> bytes:
     """Write a film as DICOM with 12 bits in lossless JPEG."""
     frame = imagecodecs.jpeg8_encode(deep(film), lossless=True, bitspersample=12)
-    return encapsulated(dicom(deep(film), **WINDOW), JPEG_LOSSLESS, frame)
+    return encapsulated(dicom(deep(film), **WINDOW), JPEG_LOSSLESS, bytes(frame))
 
 
 def jpeg_2000(film: np.ndarray) -> bytes:
     """Write a film as DICOM with 12 bits in lossless JPEG 2000."""
     frame = imagecodecs.jpeg2k_encode(deep(film), level=0, reversible=True, codecformat="j2k", bitspersample=12)
-    return encapsulated(dicom(deep(film), **WINDOW), JPEG_2000_LOSSLESS, frame)
+    return encapsulated(dicom(deep(film), **WINDOW), JPEG_2000_LOSSLESS, bytes(frame))
 
 
 FORMATS: dict[str, tuple[str, Callable[[np.ndarray], bytes]]] = {
@@ -89,7 +90,8 @@ def archive(folder: Path, images: int, each: int, side: int) -> Path:
         for at, film in enumerate(made):
             originals.append(folder / f"o{number:02d}-{at:03d}.{suffix}")
             originals[-1].write_bytes(encode(film))
-    rng, names = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    names: list[str] = []
     while len(names) < images:
         for at in rng.permutation(len(originals))[: images - len(names)]:
             names.append(f"i{len(names):05d}{originals[at].suffix}")

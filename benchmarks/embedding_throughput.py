@@ -21,6 +21,7 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -187,7 +188,11 @@ def main() -> None:
     medians = show(timings, console)
     if chosen.json:
         runs = [{**asdict(t), "rate": t.rate} for t in timings]
-        result = {"created": datetime.now(UTC).isoformat(timespec="seconds"), "settings": settings, "runs": runs}
+        result: dict[str, Any] = {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "settings": settings,
+            "runs": runs,
+        }
         result |= {**medians, "machine": machine(), "packages": packages()}
         chosen.json.write_text(json.dumps(result, indent=1))
 

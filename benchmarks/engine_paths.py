@@ -61,7 +61,8 @@ def through_serve(
 
         async def ask(image: bytes) -> ImageAnswers:
             async with places:
-                return await engine.ask(image, questions, reuse=reuse)
+                answers: ImageAnswers = await engine.ask(image, questions, reuse=reuse)
+                return answers
 
         start = time.perf_counter()
         asked = await asyncio.gather(*(ask(image) for image in images))
@@ -116,7 +117,7 @@ def through_llm(settings: EngineSettings, images: list[bytes], questions: list[s
     first = llm.chat([_chat(image, questions[0]) for image in images], params, use_tqdm=False)
     rest = llm.chat([_chat(image, text) for image in images for text in questions[1:]], params, use_tqdm=False)
     seconds = time.perf_counter() - start
-    outputs = []
+    outputs: list[Any] = []
     for number, output in enumerate(first):
         outputs += [output, *rest[number * (len(questions) - 1) : (number + 1) * (len(questions) - 1)]]
     answers = [_answer(output.outputs[0].logprobs[0], tokens) for output in outputs]
@@ -129,7 +130,7 @@ def through_llm(settings: EngineSettings, images: list[bytes], questions: list[s
     }
 
 
-def _chat(image: bytes, text: str) -> list[dict[str, Any]]:
+def _chat(image: bytes, text: str) -> list[Any]:
     url = f"data:image/png;base64,{base64.b64encode(image).decode()}"
     shown = {"type": "image_url", "image_url": {"url": url}}
     return [{"role": "user", "content": [{"type": "text", "text": DETECTION}, shown, {"type": "text", "text": text}]}]
@@ -142,7 +143,8 @@ def _answer(logprobs: dict[int, Any], tokens: dict[int, str]) -> YesNo:
 def _apart(function: Any, *arguments: Any) -> dict[str, Any]:
     """Run in a process of its own, so that one path leaves nothing behind for the other."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
+        result: dict[str, Any] = pool.submit(function, *arguments).result()
+        return result
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ hung, or if the resident memory grew by more than a tenth.
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import random
 import re
@@ -50,7 +51,7 @@ def small_service(port: int) -> Iterator[str]:
         table = table_dataset(folder / "data", 60)
         recipe = parse_recipe(recipe_data(table, onnx_encoder(folder / "e.onnx"), engine="loop"))
         run_recipe(recipe, str(folder / "root"))
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         run = open_run(recipe, str(folder / "root"))
         with http("127.0.0.1", port, RequestLimits()), deployed(run, digest(TOKEN)):
             yield f"http://127.0.0.1:{port}"
@@ -77,7 +78,8 @@ def memory(processes: list[psutil.Process]) -> int:
 async def send(client: httpx.AsyncClient, asked: Hostile, seen: Counter[str]) -> None:
     """Send one request and count its outcome in `seen`; print the first wrong ones."""
     try:
-        answer = await client.request(asked.method, asked.path, headers=asked.headers, content=asked.body)
+        headers = {name.encode(): value for name, value in asked.headers.items()}
+        answer = await client.request(asked.method, asked.path, headers=headers, content=asked.body)
     except httpx.TimeoutException:
         seen["hung"] += 1
         return

@@ -71,14 +71,16 @@ def patches_of(study: Study, finding: str, grid: tuple[int, int]) -> np.ndarray:
     """Patches [H, W] that the finding is on."""
     pixels = place(study, finding)
     height, width = (n // g for n, g in zip(pixels.shape, grid, strict=True))
-    return pixels.reshape(grid[0], height, grid[1], width).mean((1, 3)) >= FILLED
+    shown: np.ndarray = pixels.reshape(grid[0], height, grid[1], width).mean((1, 3)) >= FILLED
+    return shown
 
 
 def dilated(patches_HW: np.ndarray) -> np.ndarray:
     """With all eight neighbours."""
     high, wide = patches_HW.shape
     padded = np.pad(patches_HW, 1)
-    return np.any([padded[y : y + high, x : x + wide] for y in range(3) for x in range(3)], axis=0)
+    near: np.ndarray = np.any([padded[y : y + high, x : x + wide] for y in range(3) for x in range(3)], axis=0)
+    return near
 
 
 def hits(map_NT: np.ndarray, place_NT: np.ndarray) -> np.ndarray:

@@ -32,6 +32,7 @@ FOUND, GOES_WITH = 0.90, 0.3
 def hospital(seed: int, names: bool) -> Recipe:
     """The packaged recipe with other patients, and one training worker: an engine that runs beside it has a CPU too."""
     recipe = load_recipe("phantom")
+    assert recipe.what.dataset is not None, "the packaged recipe has one dataset"
     dataset = recipe.what.dataset.model_copy(update={"seed": seed})
     changed = {"dataset": dataset} | ({} if names else {"naming": None})
     how = recipe.how.model_copy(update={"train": recipe.how.train.model_copy(update={"workers": 1})})

@@ -20,7 +20,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from medsae_ray.config import parse_recipe
-from medsae_ray.core.datasets.chexpert import LABELS
+from medsae_ray.core.datasets.labels import CHEXPERT as LABELS
 from medsae_ray.pipeline import run_stage
 
 

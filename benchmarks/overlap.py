@@ -27,6 +27,7 @@ BRANCHES = (("features",), ("names", "answers"))
 def phantom(patients: int, permutations: int) -> Recipe:
     """The packaged recipe with another number of patients and permutations."""
     recipe = load_recipe("phantom")
+    assert recipe.what.dataset is not None, "the packaged recipe has one dataset"
     dataset = recipe.what.dataset.model_copy(update={"patients": patients})
     features = recipe.what.features.model_copy(update={"permutations": permutations})
     return recipe.model_copy(update={"what": recipe.what.model_copy(update={"dataset": dataset, "features": features})})

@@ -28,8 +28,8 @@ from medsae_ray.core.phantom import Study, patient
 from medsae_ray.core.phantom.render import render
 
 SIZES, BATCH, THREADS = (40, 400, 4000), 32, 2
-PHANTOM = {"kind": "medclip-vit"}
-MOBILENET = {"kind": "onnx", "size": 224, "mean": 0.5, "std": 0.5}
+PHANTOM: dict[str, Any] = {"kind": "medclip-vit"}
+MOBILENET: dict[str, Any] = {"kind": "onnx", "size": 224, "mean": 0.5, "std": 0.5}
 START = "import ray; ray.init(log_to_driver=False); ray.get(ray.remote(lambda: 0).remote())"
 
 

@@ -27,9 +27,10 @@ from torch import Tensor
 from medsae_ray.core.sae.batch_topk import BatchTopK
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.defaults import choose, spread
-from medsae_ray.core.sae.fit import Ending, fit
+from medsae_ray.core.sae.fit import fit
 from medsae_ray.core.sae.metrics import reconstruction
 from medsae_ray.core.sae.model import SAE
+from medsae_ray.core.sae.training import Ending
 
 MIDDLE = (128, 64, 600, 6e-3)
 """Width, batch, steps, peak rate."""

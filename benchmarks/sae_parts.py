@@ -19,7 +19,7 @@ fraction_of_ceiling  gflop / ceiling_gflops / step: the share of a step that its
 import json
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -44,7 +44,7 @@ class Parts:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
 
     def timed(self, name: str, call: Callable[..., T]) -> Callable[..., T]:
         """The same function, with its time added to a part."""

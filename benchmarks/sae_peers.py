@@ -190,6 +190,7 @@ def ours(job: Job, x_ND: Tensor, on_epoch: OnEpoch) -> Trained:
 
     def wrap(sae: SAE) -> SAE:
         if job.sparse:
+            assert sae.b_enc is not None
             thin(job, sae.pre_activations(sae.normalise(x_ND[:256].cpu())), sae.b_enc)
         return sae.to(job.device)
 

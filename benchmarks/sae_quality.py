@@ -66,7 +66,7 @@ def split(x_ND: np.ndarray, atoms_AD: np.ndarray | None, share: float, seed: int
 def figures(k: int, found: Trained, train_ND: Tensor, heldout_ND: Tensor, atoms_AD: Tensor | None) -> Figures:
     """The training mean is 0 by now."""
     z_NM = torch.cat([found.encode(part) for part in heldout_ND.split(ROWS)])
-    error = sum(
+    error: float = sum(
         float((x - found.decode(z)).double().square().sum())
         for x, z in zip(heldout_ND.split(ROWS), z_NM.split(ROWS), strict=True)
     )
@@ -103,7 +103,8 @@ def work(job: Job, folder: Path, threads: int) -> None:
         torch.from_numpy(np.load(folder / f"{name}.npy")).to(job.device) if (folder / f"{name}.npy").exists() else None
         for name in names
     )
-    assert x is not None and heldout is not None
+    assert x is not None
+    assert heldout is not None
     print(MARK + json.dumps(figures(job.k, train(job, x, lambda: None), x, heldout, atoms)), flush=True)
 
 

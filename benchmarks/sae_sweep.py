@@ -118,7 +118,9 @@ def difference(one: Artifact, other: Artifact) -> float:
 def measure(chosen: argparse.Namespace, block: list[Member], folder: str, of: dict[str, Stage]) -> dict[str, Any]:
     """A sweep of some SAEs, and then each of them alone."""
     base = recipe(chosen, 1)
-    _, seconds = made(changed(base, sweep=Sweep(each=[m.changes for m in block])), f"{folder}/sweep", "sweep", of)
+    _, seconds = made(
+        changed(base, sweep=Sweep(grid={}, each=[m.changes for m in block])), f"{folder}/sweep", "sweep", of
+    )
     print(f"sweep of {len(block)}: {seconds:.1f} s", flush=True)
     found: dict[str, Any] = {"sweep_s": seconds, "alone": []}
     for member in block:

@@ -10,9 +10,9 @@ mobilenetv2_035.onnx and squeezenet11_cxr.onnx. What is missing is left out.
 import argparse
 import csv
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +22,8 @@ from medsae_ray.core.encoders import load_encoder
 from medsae_ray.core.phantom import USUAL, Hospital, Study, patient
 from medsae_ray.core.phantom.render import render
 
-IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-ONNX = {"mobilenetv2_035": {"mean": 0.5, "std": 0.5}, "squeezenet11_cxr": IMAGENET}
+IMAGENET: dict[str, Any] = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+ONNX: dict[str, dict[str, Any]] = {"mobilenetv2_035": {"mean": 0.5, "std": 0.5}, "squeezenet11_cxr": IMAGENET}
 SOFT = Hospital(prevalence=0.7, film="soft", marker="random")
 
 
@@ -64,10 +64,20 @@ def radiographs(folder: Path) -> Pictures:
     return Pictures(images, y_NL, np.array([row["patient_id"] for row in rows]))
 
 
-def embedded(pictures: Pictures, kind: str, weights: str, **options: object) -> Rows:
+def embedded(pictures: Pictures, kind: str, weights: str, **options: Any) -> Rows:
     """Embed the pictures with an encoder."""
     encoder = load_encoder(kind, weights, threads=1, **options)
     return Rows(encoder.encode(pictures.images), pictures.y_NL, pictures.patient_N)
+
+
+def embedded_radiographs(folder: Path, weights: str, options: dict[str, Any]) -> Rows:
+    """Embed the radiographs of a folder with an ONNX model."""
+    return embedded(radiographs(folder), "onnx", weights, **options)
+
+
+def some(pictures: Pictures, part: slice) -> Pictures:
+    """Return a part of the pictures."""
+    return Pictures(pictures.images[part], pictures.y_NL[part], pictures.patient_N[part])
 
 
 def patches(pictures: Pictures) -> Rows:
@@ -98,17 +108,17 @@ def first(rows: Rows, count: int) -> Rows:
 
 def tables(nih: Path | None, encoders: Path | None) -> dict[str, Callable[[], Rows]]:
     """How each table is made. Those above the line of the page are CHOSEN, the others REPORTED."""
-    usual, soft = (lambda: phantoms(31, 3200, USUAL)), (lambda: phantoms(77, 900, SOFT))
+    usual, soft = partial(phantoms, 31, 3200, USUAL), partial(phantoms, 77, 900, SOFT)
     own = ("medclip-vit", "builtin:phantom-encoder")
     made: dict[str, Callable[[], Rows]] = {
         "phantom-500": lambda: first(embedded(usual(), *own), 500),
         "phantom-5000": lambda: embedded(usual(), *own),
-        "patches-5000": lambda: patches(Pictures(*(part[:102] for part in usual()))),
+        "patches-5000": lambda: patches(some(usual(), slice(102))),
         "planted-300": lambda: planted(300, 256, 64, 6, seed=1),
         "planted-6000": lambda: planted(6000, 64, 128, 5, seed=2, tail=0.5),
         "soft-1300": lambda: embedded(soft(), *own),
         "soft-40": lambda: first(embedded(soft(), *own), 40),
-        "soft-patches-2000": lambda: patches(Pictures(*(part[-41:] for part in soft()))),
+        "soft-patches-2000": lambda: patches(some(soft(), slice(-41, None))),
         "planted-20000": lambda: planted(20_000, 512, 1024, 8, seed=3, tail=0.7),
     }
     if encoders:
@@ -119,9 +129,7 @@ def tables(nih: Path | None, encoders: Path | None) -> dict[str, Callable[[], Ro
         made["soft-mobilenet"] = lambda: embedded(soft(), "onnx", network["mobilenetv2_035"], **ONNX["mobilenetv2_035"])
         if nih:
             for name, options in ONNX.items():
-                made[f"nih-{name.split('_')[0]}"] = lambda name=name, options=options: embedded(
-                    radiographs(nih), "onnx", network[name], **options
-                )
+                made[f"nih-{name.split('_')[0]}"] = partial(embedded_radiographs, nih, network[name], options)
     return made
 
 

@@ -132,14 +132,15 @@ class Worker:
 
     def turn(self) -> None:
         """Let the worker run for one turn, and keep its figures. SystemExit if the worker ends instead."""
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
         for line in self.process.stdout:
             if line.startswith(MARK):
                 self.turns.append(Turn(*json.loads(line.removeprefix(MARK))))
                 return
-        raise SystemExit(f"a worker ended early (status {self.process.wait()}): {self.process.args}")
+        raise SystemExit(f"a worker ended early (status {self.process.wait()}): {self.process.args!r}")
 
     def close(self) -> None:
         """Tell the worker to end, and wait until it has."""
@@ -208,7 +209,8 @@ def rows(chosen: argparse.Namespace, structured: bool) -> np.ndarray:
         return rng.standard_normal((n, chosen.d), dtype=np.float32)
     x_ND, _ = planted(n, chosen.d, chosen.m // 4, chosen.k, seed=0)
     x_ND -= x_ND.mean(0)
-    return x_ND * np.sqrt(chosen.d / np.square(x_ND).sum(1).mean())
+    scaled_ND: np.ndarray = x_ND * np.sqrt(chosen.d / np.square(x_ND).sum(1).mean())
+    return scaled_ND
 
 
 def main() -> None:

@@ -5,11 +5,12 @@ on the images. Usage: python benchmarks/vocabulary_alignment.py [--seeds 3]
 """
 
 import argparse
+from typing import Literal
 
 import numpy as np
 import torch
 
-from medsae_ray.core.naming.alignment import Space, best_terms
+from medsae_ray.core.naming.alignment import Centring, Space, best_terms
 from medsae_ray.core.naming.vocabulary import unit
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.fit import fit
@@ -19,7 +20,9 @@ D, SHARED, TERMS, PLANTED, IMAGES = 128, 48, 200, 40, 6000
 RATES, STRENGTH = (0.02, 0.4), 1.0
 OWN_WORDS = 1.0
 """Length of what a text's embedding has besides its concept, of length 1."""
-NORMALISATIONS, CENTRINGS = ("centre", "none", "l2"), ("none", "text", "both")
+Normalisation = Literal["centre", "none", "l2"]
+NORMALISATIONS: tuple[Normalisation, ...] = ("centre", "none", "l2")
+CENTRINGS: tuple[Centring, ...] = ("none", "text", "both")
 
 
 def world(seed: int, gap: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -39,7 +42,7 @@ def world(seed: int, gap: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x_ND.astype(np.float32), has_NC, unit(text_D + spoken_VD)
 
 
-def train(x_ND: np.ndarray, normalisation: str, seed: int) -> SAE:
+def train(x_ND: np.ndarray, normalisation: Normalisation, seed: int) -> SAE:
     """Fit a BatchTopK SAE on five sixths of the images; the rest are held out."""
     config = SAEConfig(
         d_in=D,
@@ -68,14 +71,14 @@ def sphere(draws: int, seed: int) -> np.ndarray:
     return unit(np.random.default_rng(seed).normal(size=(draws, D)))
 
 
-def measure(seed: int, gap: float, normalisation: str) -> list[tuple[str, int, float, float, float, float]]:
+def measure(seed: int, gap: float, normalisation: Normalisation) -> list[tuple[str, int, float, float, float, float]]:
     """Count, for each centring, how often features and meaningless directions get names."""
     x_ND, has_NC, t_VD = world(seed, gap)
     sae = train(x_ND, normalisation, seed)
     with torch.no_grad():
         z_NF = sae.encode(torch.from_numpy(x_ND)).numpy()
-    of, alive_F = owners(z_NF, has_NC), (z_NF > 0).any(axis=0)
-    rows = []
+    of, alive_F = owners(z_NF, has_NC), np.any(z_NF > 0, axis=0)
+    rows: list[tuple[str, int, float, float, float, float]] = []
     for centring in CENTRINGS:
         space = Space.of(sae, t_VD, centring)
         texts_VD, null_KD = space.texts(t_VD), space.null(alive_F, 10_000, 1)

@@ -76,7 +76,8 @@ def locate(study: Study, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         if study.truth[name]:
             changed = place(study, name, image)
             w_TF[:, k] = changed.reshape(TOKENS, cell, TOKENS, cell).mean((1, 3)).ravel()
-    return np.minimum(4 * w_TF, 1)
+    share_TF: NDArray[np.float32] = np.minimum(4 * w_TF, 1)
+    return share_TF
 
 
 def draw(seed: int, patients: int, located: bool = False) -> Films:

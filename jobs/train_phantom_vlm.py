@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from transformers import SiglipVisionModel
+from transformers import Gemma3ForConditionalGeneration, SiglipVisionModel
 
 from medsae_ray.core.analysis.auroc import auroc
 from medsae_ray.core.phantom.cohort import TRAINING_SEEDS
@@ -49,9 +49,7 @@ def train_tower(films: Films, images: int, held: Films, out: Path) -> None:
     _report_tower(eyes, heads, held)
 
 
-def train_language(
-    small: model.Gemma3ForConditionalGeneration, teacher: Teacher, steps: int, held: Cards, out: Path
-) -> None:
+def train_language(small: Gemma3ForConditionalGeneration, teacher: Teacher, steps: int, held: Cards, out: Path) -> None:
     """Stage 2: the model is kept at `out` as it goes."""
     small.model.vision_tower.requires_grad_(False)
     optimiser = Optimiser(small, LANGUAGE_RATE)
@@ -68,7 +66,7 @@ def train_language(
             print({name: round(value, 3) for name, value in _detect(small, teacher, held).items()}, flush=True)
 
 
-def report(small: model.Gemma3ForConditionalGeneration, teacher: Teacher, held: Cards) -> None:
+def report(small: Gemma3ForConditionalGeneration, teacher: Teacher, held: Cards) -> None:
     """The examination as Markdown, beside that of a model with random weights."""
     control = model.untrained(teacher.tokenizer, seed=1)
     columns = [_detect(small, teacher, held), _detect(small, teacher, held, True), _detect(control, teacher, held)]
@@ -79,7 +77,7 @@ def report(small: model.Gemma3ForConditionalGeneration, teacher: Teacher, held: 
 
 
 def _detect(
-    small: model.Gemma3ForConditionalGeneration, teacher: Teacher, held: Cards, defined: bool = False
+    small: Gemma3ForConditionalGeneration, teacher: Teacher, held: Cards, defined: bool = False
 ) -> dict[str, float]:
     return exam.detection(small, teacher.tokenizer, held, defined)
 
@@ -115,7 +113,7 @@ def main() -> None:
     words = tokenizer.build()
     small = model.untrained(words)
     if args.start_from is not None:
-        small = model.Gemma3ForConditionalGeneration.from_pretrained(args.start_from, dtype=torch.float32)
+        small = Gemma3ForConditionalGeneration.from_pretrained(args.start_from, dtype=torch.float32)
     if args.tower is None:
         args.tower = args.films / "tower.pt"
         train_tower(_films(args.films, TRAINING_SEEDS[0], SEEN, located=True), args.images, held, args.tower)
