@@ -9,8 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from medsae_ray.core.encoders.checkpoint import read_metadata
 from medsae_ray.core.encoders.medclip import SwinGeometry, build_vit, save_vit
-from medsae_ray.core.encoders.text import BertGeometry, TextEncoder, build_text, load_text_encoder, text_state
+from medsae_ray.core.encoders.text import BertGeometry, TextEncoder, build_text, load_text_encoder
 from tests.core.encoders.small_models import stirred
+from tests.support.released import text_state
 
 DIM = 32
 PLACES = ("left", "right", "apical", "basal")

@@ -9,8 +9,7 @@ DeLong, DeLong & Clarke-Pearson (1988), "Comparing the areas under two or more c
 midranks as in Sun & Xu (2014), "Fast implementation of DeLong's algorithm".
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -38,42 +37,6 @@ class DeLong(NamedTuple):
     both_vary: bool
     """False if all rows of a class have the same structural component: a variance estimated from one class only.
     Typical of a sparse unit that is silent on all of a few positives; the interval would be far too narrow."""
-
-
-@dataclass(frozen=True)
-class RankSample:
-    """Scores and labels of some rows, ascending by row. Merging is an exact commutative monoid with identity `zero`."""
-
-    row_N: Ints
-    """Which row of the data set it is; a row may be in one sample only."""
-    score_N: Floats
-    y_N: Floats
-
-    @classmethod
-    def zero(cls) -> Self:
-        return cls(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
-
-    @classmethod
-    def of(cls, row_N: ArrayLike, score_N: ArrayLike, y_N: ArrayLike) -> Self:
-        """ArtifactError if lengths differ or a row comes twice."""
-        row_N, score_N, y_N = np.asarray(row_N, np.int64), np.asarray(score_N, float), np.asarray(y_N, float)
-        if not row_N.shape == score_N.shape == y_N.shape:
-            raise ArtifactError(f"{row_N.shape} rows, {score_N.shape} scores and {y_N.shape} labels do not match")
-        order = np.argsort(row_N, kind="stable")
-        row_N = row_N[order]
-        if (twice := np.flatnonzero(row_N[1:] == row_N[:-1])).size:
-            raise ArtifactError(f"row {row_N[twice[0]]} comes twice; a row belongs to one shard")
-        return cls(row_N, score_N[order], y_N[order])
-
-    def merge(self, other: Self) -> Self:
-        return self.of(
-            np.concatenate([self.row_N, other.row_N]),
-            np.concatenate([self.score_N, other.score_N]),
-            np.concatenate([self.y_N, other.y_N]),
-        )
-
-    def auroc(self, level: float = 0.95) -> Auroc:
-        return auroc(self.score_N, self.y_N, level)
 
 
 def auroc(scores_N: ArrayLike, y_N: ArrayLike, level: float = 0.95) -> Auroc:

@@ -11,7 +11,6 @@ Legend: N images, F units, L labels, K shuffles, n rows of a shard.
 
 import hashlib
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -75,11 +74,6 @@ def one_dataset(rows: int) -> np.ndarray:
     return np.full(rows, "")
 
 
-def permuted(y_NL: Floats, seed: int, n: int) -> Iterator[Floats]:
-    """`y_NL`, the labels of one dataset, with its rows shuffled, `n` times."""
-    return (y_NL[rows_N] for rows_N in shuffles(one_dataset(len(y_NL)), seed, n))
-
-
 def null_comoments(x_nF: UnitValues, rows_n: Ints, y_NL: Floats, shuffles_KN: Ints) -> Comoments:
     """Co-moments of one shard with shuffled labels; the label axis runs over K x L, shuffle by shuffle.
 
@@ -107,11 +101,3 @@ def summarise_null(draws_K: Floats) -> EntropyNull:
     """Mean and sample standard deviation of the draws; NaN of none."""
     sd = float(np.std(draws_K, ddof=1)) if len(draws_K) > 1 else math.nan
     return EntropyNull(float(np.mean(draws_K)) if len(draws_K) else math.nan, sd, draws_K)
-
-
-def entropy_null(x_NF: UnitValues, y_NL: Floats, *, permutations: int, seed: int, base: float = math.e) -> EntropyNull:
-    """The null of one shard that holds all rows, one shuffle at a time so that memory does not grow with K."""
-    if permutations < 1:
-        raise ArtifactError(f"{permutations} permutations were asked for, a null needs at least 1")
-    draws = [null_draws(Comoments.of(x_NF, y), y_NL.shape[1], base) for y in permuted(y_NL, seed, permutations)]
-    return summarise_null(np.concatenate(draws))

@@ -175,7 +175,6 @@ class Draft:
     version: int
     what: dict[str, Any]
     parents: dict[str, Artifact]
-    reused: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         prints = [p.record.fingerprint for p in self.parents.values()]

@@ -6,9 +6,8 @@ the last stage's tokens after their norm (`norm3`); the rest of the checkpoint, 
 images, S side, D embedding dimension, T tokens.
 """
 
-import json
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -135,17 +134,6 @@ def build_focalnet(geometry: FocalGeometry) -> "FocalNetModel":
         normalize_modulator=True,
     )
     return FocalNetModel(config, add_pooling_layer=False)
-
-
-def save_focalnet(model: "FocalNetModel", geometry: FocalGeometry, path: str | Path) -> None:
-    """Write the model as safetensors in the released layout, with its geometry; the file appears by rename."""
-    from safetensors.torch import save_file
-
-    last = len(geometry.depths) - 1
-    state = {f"backbone.{released_name(key, last)}": value.contiguous() for key, value in model.state_dict().items()}
-    partial = Path(f"{path}.partial")
-    save_file(state, partial, metadata={"format": "pt", "focalnet": json.dumps(asdict(geometry))})
-    partial.replace(path)
 
 
 def released_name(key: str, last: int) -> str:

@@ -8,9 +8,8 @@ for one text at a time. Compare with images by their cosine: image embeddings ar
 Legend: N texts, L tokens, D embedding dimension.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,12 +135,6 @@ def build_text(geometry: BertGeometry) -> "nn.Module":
             return e_ND
 
     return TextTower()
-
-
-def text_state(tower: "nn.Module", geometry: BertGeometry) -> "tuple[dict[str, Tensor], dict[str, str]]":
-    """(the tower's tensors under their released names, header for a safetensors file), to join to an image half."""
-    state = {f"{_PREFIX}{key}": value.detach().cpu().contiguous() for key, value in tower.state_dict().items()}
-    return state, {"bert": json.dumps(asdict(geometry))}
 
 
 def _geometry(path: Path) -> BertGeometry:

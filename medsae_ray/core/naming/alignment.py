@@ -37,10 +37,8 @@ class Space:
 
     text_mean_D: Floats
     """Taken from every text; zeros leave texts as they are."""
-    image_axis_D: Floats
-    """Unit direction that is taken out of every feature; zeros leave features as they are."""
     direction_FD: Floats
-    """Unit rows. A feature that is nothing but the axis is zero."""
+    """The features' directions, as unit rows; zero where nothing is left after `centring`."""
 
     @classmethod
     def of(cls, sae: SAE, t_VD: Floats, centring: Centring) -> Self:
@@ -53,7 +51,7 @@ class Space:
         text_mean_D = zero_D if centring == "none" else np.asarray(t_VD, dtype=np.float64).mean(axis=0)
         mean_1D = sae.mean.detach().cpu().double().numpy()[None]
         axis_D = unit(mean_1D)[0] if centring == "both" else zero_D
-        return cls(text_mean_D, axis_D, unit(raw_FD - np.outer(raw_FD @ axis_D, axis_D)))
+        return cls(text_mean_D, unit(raw_FD - np.outer(raw_FD @ axis_D, axis_D)))
 
     def texts(self, t_ND: Floats) -> Floats:
         """Embeddings of texts -> unit rows to compare with `direction_FD`."""

@@ -40,8 +40,6 @@ class ImageSample(NamedTuple):
     """Patients with an image on which the feature is active and not faint."""
     inactive: int
     """Patients, of those that are not positives here, with an image on which it is 0."""
-    top_ups: int = 0
-    """Images from outside the shared pool."""
     unmatched: int = 0
     """Negatives that were to be matched but are equal in strength only, for want of a match."""
     faint: int = 0

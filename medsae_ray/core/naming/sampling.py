@@ -134,7 +134,6 @@ def _test_sample(
         [role for role, _ in drawn],
         _values(active, places),
         *counts,
-        top_ups=int((images.order_N[places] >= design.pool).sum()),
         unmatched=negatives.unmatched,
         faint=faint,
     )

@@ -114,9 +114,8 @@ class JudgedName(NamedTuple):
 class ChanceNamer(NamedTuple):
     """What a namer that gives each feature the name of another feature achieves, over all its draws."""
 
-    share_verified: float
     expected_verified: float
-    """Of as many names as were tested."""
+    """The number of verified names among as many as were tested."""
     mean_auroc: float
     mean_auroc_hard: float
     """Against hard negatives alone. Silent images are more often healthy, so that any finding's name tells active from
@@ -205,7 +204,7 @@ def chance_namer(trials: Sequence[Trial]) -> ChanceNamer:
     verdicts = [verdict for j in range(draws) for verdict in _draw(trials, j)]
     share = verdicts.count(VERIFIED) / len(verdicts) if verdicts else math.nan
     areas = _mean(null.area.auc for t in trials for null in t.nulls)
-    return ChanceNamer(share, share * len(trials), areas, _mean(area for t in trials for area in t.nulls_hard))
+    return ChanceNamer(share * len(trials), areas, _mean(area for t in trials for area in t.nulls_hard))
 
 
 def _mean(areas: Iterable[float]) -> float:

@@ -4,7 +4,6 @@ The weights hold the normalisation too (`mean`, `scale`, `there`), so that the p
 """
 
 import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -61,15 +60,6 @@ def sae_from_bytes(weights: bytes, config: bytes, where: str = "SAE checkpoint")
     _check_tensors(tensors, sae.state_dict(), where)
     sae.load_state_dict(tensors)
     return StoredSAE(sae.eval(), settings, document["provenance"])
-
-
-def load_sae_files(weights_path: Path | str, config_path: Path | str) -> StoredSAE:
-    """`sae_from_bytes` of two files."""
-    try:
-        weights, config = Path(weights_path).read_bytes(), Path(config_path).read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"SAE checkpoint cannot be read: {error}") from error
-    return sae_from_bytes(weights, config, str(weights_path))
 
 
 def _blank(config: SAEConfig) -> Normalisation:

@@ -1,5 +1,3 @@
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import sparse, special
 from sklearn.metrics import roc_auc_score
 
-from medsae_ray.core.analysis.auroc import RankSample, auroc, auroc_columns, delong
+from medsae_ray.core.analysis.auroc import auroc, auroc_columns, delong
 from medsae_ray.errors import ArtifactError
 
 
@@ -52,27 +50,12 @@ def test_four_rows_by_hand() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(0, 40), max_size=5))
-def test_any_sharding_gives_the_same_bits(seed: int, cuts: list[int]) -> None:
+@given(seed=st.integers(0, 10**6))
+def test_any_order_of_rows_gives_the_same_bits(seed: int) -> None:
     scores_N, y_N = sample(seed, 40, 9)
     y_N[::7] = np.nan
-    rng, bounds = np.random.default_rng(seed), [0, *sorted(cuts), 40]
-    rows = rng.permutation(40)
-    parts = [rows[a:b] for a, b in pairwise(bounds)]
-    shards = [RankSample.of(part, scores_N[part], y_N[part]) for part in parts] + [RankSample.zero()]
-    merged = shards[0]
-    for shard in shards[1:]:
-        merged = shard.merge(merged) if rng.random() < 0.5 else merged.merge(shard)
-    np.testing.assert_array_equal(merged.row_N, np.arange(40))
-    np.testing.assert_array_equal(merged.score_N, scores_N)
-    np.testing.assert_array_equal(merged.y_N, y_N)
-    np.testing.assert_array_equal(merged.auroc(), auroc(scores_N, y_N))
-
-
-def test_a_row_in_two_shards_is_refused() -> None:
-    one = RankSample.of([1, 2], [0.1, 0.2], [0, 1])
-    with pytest.raises(ArtifactError, match="row 2 comes twice"):
-        one.merge(RankSample.of([2], [0.2], [1]))
+    order = np.random.default_rng(seed).permutation(40)
+    np.testing.assert_array_equal(auroc(scores_N[order], y_N[order]), auroc(scores_N, y_N))
 
 
 def test_a_perfect_score_still_has_an_interval_with_a_width() -> None:

@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 
 from medsae_ray.core.encoders import Encoder, load_encoder
-from medsae_ray.core.encoders.biomedparse import FocalGeometry, build_focalnet, save_focalnet
+from medsae_ray.core.encoders.biomedparse import FocalGeometry, build_focalnet
 from medsae_ray.core.encoders.medclip import SwinGeometry, build_vit, save_vit
 from medsae_ray.core.encoders.networks import ResNetTower, released_state
 from medsae_ray.core.phantom import patient
 from medsae_ray.core.phantom.render import render
 from tests.core.encoders.small_models import NAMES, saved, stirred
+from tests.support.released import save_focalnet
 from tests.support.small import SIZE, onnx_encoder
 
 

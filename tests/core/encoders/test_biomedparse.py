@@ -18,10 +18,10 @@ from medsae_ray.core.encoders.biomedparse import (
     FocalGeometry,
     build_focalnet,
     released_name,
-    save_focalnet,
 )
 from medsae_ray.errors import EncoderError
 from tests.core.encoders.small_models import stirred
+from tests.support.released import save_focalnet
 
 SMALL = FocalGeometry(embed_dim=8, depths=(1, 1, 2, 1), focal_levels=(4, 3, 2, 2), focal_windows=(3, 3, 3, 5))
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 96, 96, 3), dtype=np.uint8)

@@ -9,9 +9,10 @@ from safetensors.torch import load_file, save_file
 
 from medsae_ray.core.encoders import load_encoder
 from medsae_ray.core.encoders.medclip import SwinGeometry, build_vit, save_vit
-from medsae_ray.core.encoders.text import BertGeometry, build_text, load_text_encoder, text_state
+from medsae_ray.core.encoders.text import BertGeometry, build_text, load_text_encoder
 from medsae_ray.errors import EncoderError
 from tests.core.encoders.small_models import stirred
+from tests.support.released import text_state
 
 WORDS = [
     "[PAD]",

@@ -125,7 +125,7 @@ class Axes:
 
 def test_with_a_text_half_features_come_by_their_cosine_and_its_p(tmp_path: Path) -> None:
     direction_FD = unit(np.array([[1.0, 0.2, 0], [0, 1, 0], [-1, 0, 0], [1, 0, 0]]))
-    space = Space(np.zeros(3), np.zeros(3), direction_FD)
+    space = Space(np.zeros(3), direction_FD)
     null_KD = unit(np.random.default_rng(0).normal(size=(99, 3)))
     library = Library(artifacts(tmp_path), TextSide(Axes(), ["{}", "{}!"], space, null_KD))
     answer = library.ask("xxx")

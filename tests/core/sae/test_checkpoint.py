@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load, save
 
 from medsae_ray.core.sae.architectures import build
-from medsae_ray.core.sae.checkpoint import load_sae_files, sae_from_bytes, sae_to_bytes
+from medsae_ray.core.sae.checkpoint import sae_from_bytes, sae_to_bytes
 from medsae_ray.core.sae.normalise import Normalisation
 from medsae_ray.errors import ArtifactError
 from tests.core.sae.planted import NORMALISED, normalisation, topk_config
@@ -23,15 +23,13 @@ def stored() -> tuple[bytes, bytes]:
     ("make", "other"),
     NORMALISED,
 )
-def test_a_checkpoint_encodes_raw_embeddings_as_its_writer_did(make, other, tmp_path):
+def test_a_checkpoint_encodes_raw_embeddings_as_its_writer_did(make, other):
     settings = make(seed=3, **other)
     x_ND = torch.randn(50, 32) * torch.linspace(1, 3, 32)
     fitted = Normalisation.fit(x_ND, settings.whiten, settings.normalisation)
     sae = build(settings, fitted)
     weights, config = sae_to_bytes(sae, settings, {"encoder": "toy"})
-    (tmp_path / "w").write_bytes(weights)
-    (tmp_path / "c").write_bytes(config)
-    found = load_sae_files(tmp_path / "w", tmp_path / "c")
+    found = sae_from_bytes(weights, config)
     x_ND = torch.randn(5, 32)
     assert torch.equal(found.sae.encode(x_ND), sae.encode(x_ND))
     assert torch.equal(found.sae.decode(sae.encode(x_ND)), sae.decode(sae.encode(x_ND)))
@@ -92,5 +90,3 @@ def test_damaged_or_foreign_files_are_refused(tmp_path):
         sae_from_bytes(weights, json.dumps({"format": "medsae-ray sae 1", "config": {}}).encode())
     with pytest.raises(ArtifactError, match="unknown setting 'kk'"):
         sae_from_bytes(weights, config.replace(b'"k"', b'"kk"'))
-    with pytest.raises(ArtifactError, match="cannot be read"):
-        load_sae_files(tmp_path / "absent", tmp_path / "absent")

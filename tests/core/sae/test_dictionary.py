@@ -1,12 +1,10 @@
-from itertools import permutations
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medsae_ray.core.sae import dictionary
-from medsae_ray.core.sae.dictionary import coherence, stability
+from medsae_ray.core.sae.dictionary import coherence
 
 
 def rows(count: int, seed: int, dim: int = 6) -> torch.Tensor:
@@ -41,29 +39,3 @@ def test_coherence_in_parts_is_that_of_the_whole(monkeypatch):
 def test_orthogonal_features_have_none_and_one_feature_neither():
     assert coherence(torch.eye(4)).largest == 0
     assert coherence(torch.ones(1, 4)) == (torch.zeros(1), 0.0, 0.0)
-
-
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 9999))
-def test_partners_have_the_largest_sum_of_cosines(seed):
-    first, second = rows(5, seed), rows(5, seed + 1)
-    found = stability(first, second)
-    cosine = torch.nn.functional.normalize(first, dim=1) @ torch.nn.functional.normalize(second, dim=1).T
-    best = max(sum(float(cosine[i, j]) for i, j in enumerate(order)) for order in permutations(range(5)))
-    assert float(found.cosine_M.sum()) == pytest.approx(best, rel=1e-5)
-    assert sorted(found.partner_M.tolist()) == list(range(5))
-
-
-def test_a_shuffled_dictionary_is_found_again_whatever_the_length_of_its_rows():
-    W_MD, order = rows(30, 1), torch.randperm(30, generator=torch.Generator().manual_seed(0))
-    found = stability(W_MD, 3 * W_MD[order])
-    assert torch.equal(order[found.partner_M], torch.arange(30))
-    assert found.share(0.999) == 1.0
-
-
-def test_features_without_a_partner_count_as_lost():
-    W_MD = rows(6, 2)
-    found = stability(W_MD, W_MD[:4])
-    assert found.partner_M.tolist() == [0, 1, 2, 3, -1, -1]
-    assert found.share() == pytest.approx(4 / 6)
-    assert stability(W_MD[:4], W_MD).share() == 1.0
