@@ -26,7 +26,7 @@ class Demand(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What to name where it is waited for: the scarcest resource's key, or the stage."""
+        """The recipe's key to name while a run waits: the scarcest resource's, or else the stage."""
         return self.keys.get("GPU" if "GPU" in self.unit.total else "CPU", f"stage {self.stage}")
 
     def __str__(self) -> str:

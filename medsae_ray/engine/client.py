@@ -72,12 +72,12 @@ class ServeEngine:
         return wrote
 
     async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """A request of OpenAI's chat API: HTTP status and body."""
+        """Pass on a request of OpenAI's chat API: HTTP status and body."""
         reply: tuple[int, dict[str, Any]] = await self._call("chat", body)
         return reply
 
     async def models(self) -> dict[str, Any]:
-        """The list of models of OpenAI's API."""
+        """Return the list of models in the form of OpenAI's API."""
         models: dict[str, Any] = await self._call("models")
         return models
 
@@ -128,7 +128,7 @@ class ServeEngine:
             call.cancel()
 
     def look(self) -> None:
-        """Gone if the application is, EngineError if it failed, was taken away on purpose, or is not well for long."""
+        """Raise Gone if the application is gone; EngineError if it failed, was removed on purpose or stays unwell."""
         now = time.monotonic()
         self.hold.check()
         if now - self.looked < POLL_S:

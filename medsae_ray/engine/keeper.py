@@ -76,7 +76,7 @@ class Keeper:
         return why
 
     def report(self, thing: str) -> dict[str, Any]:
-        """What `medsae engine status` shows."""
+        """Return the figures that `medsae engine status` shows."""
         seen = found(thing)
         with self.lock:
             ours = self.book.is_ours(thing, seen)

@@ -131,12 +131,12 @@ class LeaseBook:
         return thing in self.ours and not found.from_file
 
     def deployed(self, thing: str, holder: str) -> None:
-        """The deployment that a holder was told to make is there, or has failed."""
+        """Note that the deployment which `holder` was told to make has been made, or has failed."""
         if self.deploying.get(thing) == holder:
             del self.deploying[thing]
 
     def renew(self, lease: Lease) -> str:
-        """Why the holder has to give the thing up; "" as long as it has not."""
+        """Renew a lease; return why its holder has to give the thing up, or ""."""
         self.expire()
         if lease.holder in self.revoked:
             return self.revoked[lease.holder][0]
@@ -186,7 +186,7 @@ class LeaseBook:
         return ""
 
     def over(self) -> list[str]:
-        """The things that end now."""
+        """Return the things that end now."""
         self.expire()
         now = self.clock()
         due = {thing for thing, idle in self.idle.items() if now >= idle.since + idle.keep_s}
@@ -194,13 +194,13 @@ class LeaseBook:
         return sorted(self.ending)
 
     def gone(self, thing: str) -> None:
-        """It has ended, or was never ours to end."""
+        """Forget a thing that has ended, or was never ours to end."""
         self.ending.discard(thing)
         self.ours.pop(thing, None)
         self.idle.pop(thing, None)
 
     def waits_for(self, thing: str) -> bool:
-        """Whether it is about to end: nobody holds it, and it is not gone yet."""
+        """Return whether a thing is about to end: nobody holds it, and it is not gone yet."""
         return not self.holders(thing) and (thing in self.ending or thing in self.idle)
 
     def empty(self) -> bool:
@@ -208,7 +208,7 @@ class LeaseBook:
         return not (self.held or self.idle or self.ending or self.revoked)
 
     def left(self, thing: str) -> dict[str, Any]:
-        """For people: who holds it and for how many seconds, or since how many it is idle and how many are left."""
+        """Return the holders with the seconds left to each, and the seconds that a thing has been idle and has left."""
         self.expire()
         now = self.clock()
         leases = [(lease.who, round(until - now)) for lease, until in self.held.values() if lease.thing == thing]

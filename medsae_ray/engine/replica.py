@@ -146,7 +146,7 @@ class VlmServer:
             return 400, {"error": {"message": refusal, "code": 400}}
 
     async def models(self) -> dict[str, Any]:
-        """The list of models as OpenAI's API has it."""
+        """Return the list of models in the form of OpenAI's API."""
         card = {"id": self._identity, "object": "model", "created": 0, "owned_by": "medsae-ray"}
         return {"object": "list", "data": [card]}
 

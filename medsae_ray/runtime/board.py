@@ -201,7 +201,7 @@ class Bar:
         self.close(DONE if kind is None else FAILED if issubclass(kind, Exception) else STOPPED)
 
     def advance(self, by: int = 1, rows: int = 0, not_ok: int = 0) -> None:
-        """So much more was done, with so many rows of the artifact."""
+        """Count so much more as done, with so many rows of the artifact."""
         with self.board.lock:
             if self.stage is not None:
                 self.count(**{self.unit: by, "rows": rows, "not_ok": not_ok})
@@ -209,15 +209,15 @@ class Bar:
             self.reach(self.done + by)
 
     def found(self, done: int, rows: int = 0, not_ok: int = 0) -> None:
-        """So much is there from an earlier run: no rate is taken from it, and this run did not do it."""
+        """Count so much as made by an earlier run: it enters neither the rate nor this run's counts."""
         with self.board.lock:
             self.rows, self.not_ok = rows, not_ok
             self.points.clear()
             self.reach(done)
 
     def reach(self, done: int, text: str | None = None, **numbers: float) -> None:
-        """So much is done now. What is first reached may be there from before, and no rate is taken from it; less than
-        before changes nothing."""
+        """Set how much is done; less than before changes nothing. The first call sets no rate, as an earlier run may
+        have done that much."""
         if self.board.stopped.is_set():
             raise KeyboardInterrupt
         with self.board.lock:
@@ -232,7 +232,7 @@ class Bar:
                 self.points.popleft()
 
     def say(self, text: str) -> None:
-        """What it does now, in words."""
+        """Set the words that say what the work does now."""
         self.text = text
 
     def count(self, **counts: int) -> None:
@@ -249,7 +249,7 @@ class Bar:
             self.stage = None
 
     def rates(self, now: float) -> tuple[float, float] | None:
-        """What is done in a second, and rows; None before there was time to tell."""
+        """Return the work and the rows done in a second; None before there was time to tell."""
         if not self.points or now <= self.points[0][0]:
             return None
         at, done, rows = self.points[0]

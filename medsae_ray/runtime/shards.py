@@ -144,7 +144,7 @@ class Compute:
         return _row(receipt)
 
     def _written(self, shard: int) -> Receipt | None:
-        """What a worker wrote whose receipt was lost with it."""
+        """Find the part of a worker whose receipt was lost with it."""
         found = self.writer.finished({shard: self.work.rows[shard]}).get(shard)
         return None if found is None or nothing_usable(found) else found
 

@@ -37,7 +37,7 @@ _ANSWERS_S = 2.0
 
 
 class TryBook(Protocol):
-    """Where tries are written down."""
+    """A place where tries are written down."""
 
     def put(self, key: str) -> None:
         """Write down a key."""
@@ -130,15 +130,15 @@ class Tries:
         self.book.put(f"{self._prefix(piece, doing)}{self.here()}/{uuid.uuid4().hex}")
 
     def noted(self) -> list[str]:
-        """All that was begun and did not end."""
+        """Return the keys of all that was begun and did not end."""
         return self.book.keys(f"{_ROOT}/{self.name}/")
 
     def end(self, piece: str, doing: str) -> None:
-        """`piece` came to its end."""
+        """Note that `piece` came to its end."""
         self.book.delete(self._prefix(piece, doing))
 
     def written(self, piece: str) -> None:
-        """What is made of `piece` is kept for good, even if the news of it is lost with its node."""
+        """Note that the result of `piece` is kept for good, even if the news of it is lost with its node."""
         self.book.put(self._prefix(piece, _WRITTEN))
 
     def was_written(self, piece: str) -> bool:
@@ -146,7 +146,7 @@ class Tries:
         return bool(self.book.keys(self._prefix(piece, _WRITTEN)))
 
     def died(self, tries: Iterable[str]) -> int:
-        """How many of these were on nodes that are up."""
+        """Count the tries that were on nodes that are up."""
         nodes = [key.split("/")[-2] for key in tries]
         up = self.standing(set(nodes))
         return sum(node in up for node in nodes)

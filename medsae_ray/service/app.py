@@ -49,7 +49,7 @@ class Desk:
         self._opening = threading.Lock()
 
     async def work(self, do: Callable[..., T], *arguments: Any) -> T:
-        """`do` in one of the threads."""
+        """Run `do` in one of the threads."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, do, *arguments)
 
     def encode(self, data: bytes, top: int, named: bool) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class Desk:
         return [picture(self.to_show.image(data, f"{where}[{i}]"), side) for i, data in enumerate(files)]
 
     def models(self) -> tuple[str, ...]:
-        """What a caller may call the engine's model: what it is, and the recipe's word for it."""
+        """List the names by which a caller may ask for the engine's model: its identity and the recipe's name."""
         engine, _ = self.vlm()
         asked = self.run.recipe.how.vlm
         return (engine.identity, asked.model) if asked else (engine.identity,)

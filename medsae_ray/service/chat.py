@@ -27,7 +27,7 @@ _CONTROL = re.compile(r"</?\|?\w+\|?>")
 
 
 class Engine(Protocol):
-    """What `Link` offers."""
+    """The part of `Link` that chat needs."""
 
     identity: str
 

@@ -39,7 +39,7 @@ class ImageUrl(_Strict):
     url: str
     """data:image/png;base64,... or data:image/jpeg;base64,...; nothing is fetched."""
     detail: Literal["auto", "low", "high"] = "auto"
-    """Taken for OpenAI's sake; every image has the size that the run uses."""
+    """Accepted for compatibility and ignored: images are always sent at the run's size."""
 
 
 class ImagePart(_Strict):

@@ -26,7 +26,7 @@ FRESH_S = 2.0
 
 
 class Asker(Protocol):
-    """What both kinds of engine do when asked."""
+    """The requests that both kinds of engine answer."""
 
     async def ask(self, image: bytes, questions: list[str], priority: int) -> ImageAnswers:
         """As `Engine.ask` of core/naming/engine.py."""
@@ -41,11 +41,11 @@ class Asker(Protocol):
         ...
 
     async def answers(self) -> None:
-        """Returns if the engine is there."""
+        """Return if the engine can be reached."""
 
 
 class Link:
-    """Asks at priority ONLINE. A full, slow or lost engine is a Problem at once, and the caller comes back."""
+    """Asks at priority ONLINE. A full, slow or lost engine is a Problem at once, and the caller retries."""
 
     def __init__(self, engine: Asker, identity: str, patience_s: float, retry_s: int) -> None:
         self.engine, self.identity, self.patience_s, self.retry_s = engine, identity, patience_s, retry_s
@@ -60,7 +60,7 @@ class Link:
         return await self._within(self.patience_s, lambda: self.engine.write(writing, ONLINE))
 
     async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """A request of OpenAI's chat API, whose own priority is ONLINE: HTTP status and body."""
+        """Pass on a request of OpenAI's chat API, whose own priority is ONLINE: HTTP status and body."""
         return await self._within(self.patience_s, lambda: self.engine.chat(body))
 
     async def check(self) -> None:
@@ -137,7 +137,7 @@ class ClusterEngine:
 
 
 class UrlEngine:
-    """The engine behind a URL. Its own patience is short here: the caller is told to come back instead."""
+    """The engine behind a URL. Its own patience is short here: the caller is told to retry instead."""
 
     def __init__(self, vlm: Vlm, patience_s: float) -> None:
         assert vlm.url is not None, "this kind of engine has one"

@@ -19,7 +19,7 @@ AT_ONCE = 4
 
 
 class Engine(Protocol):
-    """What `Link` offers."""
+    """The part of `Link` that naming and detection need."""
 
     identity: str
 

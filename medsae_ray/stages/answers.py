@@ -78,7 +78,7 @@ class ControlNames(NamedTuple):
         return cls(rules, {feature: fitting(rows) for feature, rows in tested.items()})
 
     def of_feature(self, concept_of: dict[int, Concept], feature: int) -> tuple[list[Concept], int]:
-        """See `controls_of`."""
+        """Choose the controls of one feature, see `controls_of`."""
         return controls_of(concept_of, feature, self.rules, self.fitting_of.get(feature, ()))
 
 

@@ -28,7 +28,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class GroupWork(Protocol[T_co]):
-    """What is computed group by group of shards."""
+    """A computation over groups of shards."""
 
     def groups(self) -> list[list[int]]:
         """Return the shards of each group."""

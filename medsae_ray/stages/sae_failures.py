@@ -22,11 +22,11 @@ class Group:
         self.tries.note(f"rank {rank}", TRAINING)
 
     def joined(self) -> set[str]:
-        """A key of every worker that was ever started."""
+        """Return a key of every worker that was ever started."""
         return set(self.tries.noted())
 
     def lost(self, workers: set[str]) -> bool:
-        """Whether one of them was on a node that is gone."""
+        """Return whether one of the workers was on a node that is gone."""
         return self.tries.died(workers) < len(workers)
 
 

@@ -1,4 +1,4 @@
-"""Stage `scores`: what the answers say of every name, held against its controls."""
+"""Stage `scores`: what the answers say of every name, compared with its controls."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -50,7 +50,7 @@ LOW_MASS_SHARE = 0.05
 
 
 class Bench(NamedTuple):
-    """All that a name is held against. Images are known by their id."""
+    """Everything that a name is tested against. Images are identified by their id."""
 
     rows_of: dict[int, list[dict[str, Any]]]
     """Detection sample of each feature."""
@@ -78,11 +78,11 @@ class Bench(NamedTuple):
 
     @property
     def blind(self) -> bool:
-        """Labels were asked for, and the model tells none of them from its absence."""
+        """Whether labels were asked about and the model tells none of them from its absence."""
         return sight(self.ceilings) == "blind"
 
     def doubt(self, name: str, controls: int) -> str | None:
-        """Why nothing can be said of a name, whatever its score; None if there is no reason."""
+        """Return why nothing can be said of a name, whatever its score; None if there is no such reason."""
         if self.blind:
             return verdict.BLIND
         unseen = [label for label in label_in(name, self.labels) if self.ceilings[label].seen is False]

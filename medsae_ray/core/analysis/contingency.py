@@ -30,7 +30,7 @@ class Overlap(NamedTuple):
 
     @classmethod
     def of(cls, x_NF: UnitValues, y_NL: np.ndarray, dataset_N: Ints | None = None, datasets: int = 1) -> Self:
-        """One shard, whose rows are of datasets `dataset_N` (0 unless given) out of so many.
+        """Count one shard, whose rows are of datasets `dataset_N` (0 unless given) out of so many.
 
         ArtifactError if shapes disagree or a unit value is not finite.
         """
@@ -46,7 +46,7 @@ class Overlap(NamedTuple):
         return Overlap(*(mine + others for mine, others in zip(self, other, strict=True)))
 
     def p(self, label_F: Ints, fewer_F: Bools | None = None) -> Floats:
-        """Chance of an overlap as large or larger, of each unit with its label; NaN where `label_F` is -1.
+        """Compute the chance of an overlap as large or larger, of each unit with its label; NaN where `label_F` is -1.
 
         As small or smaller where `fewer_F` says so: for units that go with the label's absence.
         """
@@ -65,7 +65,7 @@ class Overlap(NamedTuple):
         return found_F
 
     def area(self, label_F: Ints, fewer_F: Bools) -> Floats:
-        """AUROC of "active or silent" for the label (its absence where `fewer_F`); NaN where `label_F` is -1.
+        """Compute the AUROC of "active or not" for the label (its absence where `fewer_F`); NaN where `label_F` is -1.
 
         Pairs of an image with the label and one without are of the same dataset.
         """

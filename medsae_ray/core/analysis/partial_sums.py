@@ -169,7 +169,7 @@ class Quality(NamedTuple):
 
 
 class GroupSums(NamedTuple):
-    """What one group of shards contributes."""
+    """The contribution of one group of shards."""
 
     sae: Sums
     raw: Sums
@@ -198,7 +198,7 @@ class FeatureWork:
         return [shards[start : start + GROUP] for start in range(0, len(shards), GROUP)]
 
     def compute(self, shards: Sequence[int]) -> GroupSums:
-        """The partial sums of a group, read once."""
+        """Compute the partial sums of a group, whose shards are read once."""
         raw_GD, ok_G, layout = self._embeddings(shards)
         activations = pa.concat_tables(self.activations.part(shard) for shard in shards).take(pa.array(ok_G))
         rows_G = np.flatnonzero(np.isin(self.labels.shard_N, shards))[ok_G]

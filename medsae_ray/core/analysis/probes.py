@@ -163,17 +163,17 @@ class Columns:
         return cls(x_NK, mean_K, np.where(varies_K, 1 / np.sqrt(np.where(varies_K, variance_K, 1)), 0.0))
 
     def of_rows(self, x_NK: UnitValues) -> "Columns":
-        """Other rows on the same scale."""
+        """Put other rows on the same scale."""
         return Columns(x_NK.astype(np.float64), self.mean_K, self.scale_K)
 
     def scores(self, weights: Floats) -> Floats:
-        """[N] logits; `weights` are those of the columns, then the intercept."""
+        """Compute logits [N]; `weights` are those of the columns, then the intercept."""
         scaled_K = weights[:-1] * self.scale_K
         logits_N: Floats = self.x_NK @ scaled_K - self.mean_K @ scaled_K + weights[-1]
         return logits_N
 
     def gradient(self, slope_N: Floats) -> Floats:
-        """[K + 1] of a sum over rows whose slopes by the logit are given."""
+        """Compute the gradient [K + 1] of a sum of losses, given each row's slope by its logit."""
         total = slope_N.sum()
         return np.append((self.x_NK.T @ slope_N - self.mean_K * total) * self.scale_K, total)
 

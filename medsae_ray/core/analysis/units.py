@@ -65,7 +65,7 @@ class TopImages:
 
     @classmethod
     def of(cls, x_NF: UnitValues, image_ids: Ids, patient_ids: Ids, k: int = TOP_IMAGES) -> Self:
-        """ArtifactError if ids are not one per row, or an image comes twice."""
+        """Take the top images of one shard. ArtifactError if ids are not one per row, or an image comes twice."""
         x_NF = unit_values(x_NF)
         image_N, order_N = np.unique(np.asarray(image_ids, dtype=np.str_), return_index=True)
         if not len(image_N) == len(image_ids) == len(patient_ids) == x_NF.shape[0]:
@@ -78,7 +78,7 @@ class TopImages:
         return cls.zero(x_NF.shape[1], k)._best(image_N, patient_N, entries)
 
     def merge(self, other: Self) -> Self:
-        """An exact commutative monoid with identity `zero`."""
+        """Merge with the top images of other rows: exact in any order, with identity `zero`."""
         if (self.units, self.k) != (other.units, other.k):
             raise ArtifactError(
                 f"top {self.k} of {self.units} and top {other.k} of {other.units} units cannot be merged"
@@ -96,7 +96,7 @@ class TopImages:
         return self._best(image_I, patients[first_I], _Entries(unit_T, row_T, value_T))
 
     def per_unit(self) -> list[Top]:
-        """One `Top` per unit, empty where the unit is never active."""
+        """Return one `Top` per unit, empty where the unit is never active."""
         bounds = np.searchsorted(self.unit_T, np.arange(self.units + 1))
         images, patients = self.image_I[self.row_T].tolist(), self.patient_I[self.row_T].tolist()
         values = self.value_T.tolist()
@@ -141,7 +141,10 @@ class UnitStats:
 
     @classmethod
     def of(cls, x_NF: UnitValues, image_ids: Ids, patient_ids: Ids, k: int = TOP_IMAGES) -> Self:
-        """One shard. ArtifactError if a value is not finite, ids are not one per row, or an image comes twice."""
+        """Compute the statistics of one shard.
+
+        ArtifactError if a value is not finite, ids are not one per row, or an image comes twice.
+        """
         x_NF = unit_values(x_NF)
         n, units = x_NF.shape
         top = TopImages.of(x_NF, image_ids, patient_ids, k)
@@ -166,11 +169,11 @@ class UnitStats:
         )
 
     def frequency(self) -> Floats:
-        """Share of images on which the unit is active; NaN over no images."""
+        """Compute the share of images on which the unit is active; NaN over no images."""
         return self.n_active_F / (self.n_images or np.nan)
 
     def mean_active(self) -> Floats:
-        """Mean over the images on which the unit is active; NaN where there are none."""
+        """Compute the mean over the images on which the unit is active; NaN where there are none."""
         mean_F: Floats = self.sum_F / np.where(self.n_active_F > 0, self.n_active_F, np.nan)
         return mean_F
 

@@ -46,7 +46,7 @@ class Receipt:
 
 @dataclass(frozen=True)
 class Record:
-    """What `record.json` says."""
+    """The contents of `record.json`."""
 
     name: str
     stage: str
@@ -92,7 +92,7 @@ class Artifact:
 
     @property
     def schema(self) -> pa.Schema:
-        """The Arrow schema of the rows. Raises ArtifactError for an artifact that is not a table."""
+        """Read the Arrow schema of the rows. Raises ArtifactError for an artifact that is not a table."""
         return self._parquet(self._first().name).schema_arrow.remove_metadata()
 
     def part(self, shard: int, columns: list[str] | None = None) -> pa.Table:
@@ -100,12 +100,12 @@ class Artifact:
         return self._parquet(part_name(shard)).read(columns)
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
-        """All rows, in shard order."""
+        """Read all rows, in shard order."""
         self._first()
         return pa.concat_tables(self.part(f.shard, columns) for f in self.parts).replace_schema_metadata(None)
 
     def file(self, prefix: str) -> bytes:
-        """The bytes of the one file whose name starts with `prefix`, checked against the record."""
+        """Read the one file whose name starts with `prefix`, checked against the record."""
         found = [f for f in self.record.files if f.name.startswith(prefix)]
         if len(found) != 1:
             raise ArtifactError(f"{self.store.uri}: {len(found)} files start with {prefix!r}, one is expected")
@@ -191,7 +191,7 @@ class Draft:
         return PartWriter(self.store, self.fingerprint, schema)
 
     def write_file(self, stem: str, suffix: str, data: bytes) -> Receipt:
-        """A file that is not a part. Its name carries its content's hash, so two runs never mix their files."""
+        """Write a file that is not a part. Its name carries its content's hash, so two runs never mix their files."""
         digest = sha256(data)
         name = f"{stem}-{digest[:12]}{suffix}"
         self.store.write(name, data)
@@ -199,7 +199,7 @@ class Draft:
 
     def commit(self, files: list[Receipt], metrics: dict[str, Any], run: dict[str, Any]) -> Artifact:
         """Write the record. If another run committed this artifact first, that one is returned. ArtifactError if a file
-        is not there as it was written: a node may have written it to a disk of its own."""
+        is missing or differs from what was written: a node may have written it to a disk of its own."""
         if not self.store.exists(RECORD):
             self._check_there(files)
         record = Record(

@@ -63,7 +63,7 @@ def ppm(data: bytes, image: ImageFile.ImageFile) -> np.ndarray | None:
 
 
 class TiffTags(NamedTuple):
-    """What the first directory of a TIFF says."""
+    """The tags of a TIFF's first directory."""
 
     width: int
     height: int
@@ -109,7 +109,7 @@ class TiffTags(NamedTuple):
 
     @property
     def faithful_in_pillow(self) -> bool:
-        """Whether Pillow reads all bits, if it knows the kind."""
+        """Return whether Pillow reads all bits, if it knows the kind."""
         return self.channels == 1 or self.bits <= 8
 
     @property

@@ -31,7 +31,7 @@ class NamingRules:
 
 
 class Reply(NamedTuple):
-    """What came of one attempt."""
+    """The outcome of one attempt."""
 
     text: str | None
     finish: str

@@ -22,7 +22,7 @@ One in ten features named without meaning gets through, and hardly any is lost t
 
 
 class SelfCheck(NamedTuple):
-    """What came of one name."""
+    """The result of checking one name."""
 
     auroc: float
     p: float
@@ -49,7 +49,7 @@ class ChosenName(NamedTuple):
         return self.check.p * self.tried <= MOST_P
 
     def reason(self, names: Sequence[str]) -> str:
-        """Why it is not kept."""
+        """Say why the name is not kept."""
         check, others = self.check, f", nor does any of {list(names[1:])}" if len(names) > 1 else ""
         return (
             f"{names[0]!r} does not tell {check.n_pos} other images of the naming patients on which it is active from "

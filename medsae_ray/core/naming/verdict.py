@@ -102,11 +102,11 @@ class JudgedName(NamedTuple):
     """False discovery rate over all names of the source (Benjamini & Hochberg 1995), of the larger of two p: that of
     chance, and that of being no better than the best control on the same images."""
     control: str | None = None
-    """The control that the name is least sure to beat,"""
+    """The control that the name is least sure to beat."""
     control_auroc: float = math.nan
-    """its AUROC in the better direction,"""
+    """The control's AUROC in the better direction."""
     control_p: float = math.nan
-    """and the one-sided p of the paired comparison."""
+    """The one-sided p of the paired comparison with the control."""
     reason: str | None = None
     """Why it is not verified; None if it is."""
 
@@ -118,8 +118,8 @@ class ChanceNamer(NamedTuple):
     """The number of verified names among as many as were tested."""
     mean_auroc: float
     mean_auroc_hard: float
-    """Against hard negatives alone. Silent images are more often healthy, so that any finding's name tells active from
-    silent a little; hard negatives look like the active images, and are not."""
+    """The mean AUROC against hard negatives alone. Inactive images are more often healthy, so that any finding's name
+    tells active from inactive a little; hard negatives look like active images without being so."""
 
 
 class PaperCount(NamedTuple):

@@ -26,7 +26,7 @@ class WithAuxK(SAE):
 
     @abstractmethod
     def cut(self, h_NM: Tensor) -> Tensor:
-        """What an h has to exceed to be active at inference [N]."""
+        """Return the value that h has to exceed to be active at inference [N]."""
 
     def code(self, h_S: Tensor, support: Support) -> Tensor:
         """Apply a ReLU to h at the support."""

@@ -56,7 +56,7 @@ class BatchTopK(WithAuxK):
         return pairs
 
     def top(self, h_BM: Tensor, k: int) -> tuple[Pairs, Tensor]:
-        """The n largest positive entries, and the smallest of them []."""
+        """Select the n largest positive entries; return them and the smallest of them []."""
         n = k * len(h_BM) * self.ranks.world
         found = largest(h_BM, n)
         floor = smallest_kept(found.values_A, n, self.ranks)

@@ -67,5 +67,5 @@ class MatryoshkaPerLevel(BatchTopK):
         return x_LBD
 
     def sparsity(self, h_S: Tensor, z_S: Tensor, support: Support) -> Tensor:
-        """The mean over levels."""
+        """Return the mean over levels of the norm."""
         return super().sparsity(h_S, z_S, support) / len(self.levels)

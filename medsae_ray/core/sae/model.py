@@ -20,10 +20,10 @@ from medsae_ray.core.sae.sparse_support import AffineEncoder, Support
 
 
 class Losses(NamedTuple):
-    """One training step: what is minimised, its parts without their weights, and the features that fired."""
+    """The losses of one training step: the objective, its parts without their weights, and the features that fired."""
 
     total: Tensor
-    """What is minimised []."""
+    """The objective []."""
     mse: Tensor
     """Squared error in normalised space, summed over D, mean over B and, with levels, over L []."""
     sparsity: Tensor
@@ -55,7 +55,7 @@ class SAE(Normaliser, ABC):
         self.b_dec = nn.Parameter(torch.zeros(config.d_in))
         self.ranks = Ranks()
         self.low: Dtype = None
-        """What the factors of large products are rounded to in training."""
+        """The number type that factors of large products are rounded to in training."""
         self.scratch: Tensor | None = None
         """Memory of the last step's h, used again: new memory of this size costs as much as filling it."""
 
@@ -76,7 +76,7 @@ class SAE(Normaliser, ABC):
         return self.denormalise(self.reconstruct(z_NM))
 
     def forward(self, x_BD: Tensor, dead_J: Tensor | None = None) -> Losses:
-        """The losses of a training batch of raw embeddings; `dead_J` holds the indices of dead features.
+        """Compute the losses of a training batch of raw embeddings; `dead_J` holds the indices of dead features.
 
         With several ranks each has its share of the global batch, and the mean of `total` (and of its gradient) over
         ranks is that of the global batch.
@@ -90,7 +90,7 @@ class SAE(Normaliser, ABC):
         return self.losses(x_BD, h_S, support, dead)
 
     def losses(self, x_BD: Tensor, h_S: Tensor, support: Support, dead: "Dead | None") -> Losses:
-        """From the pre-activations at the support; `dead` is there if some features are dead."""
+        """Compute the losses from the pre-activations at the support; `dead` is None if no feature is dead."""
         z_S = self.code(h_S, support)
         residual_LBD = x_BD - self.decoded(z_S, support)
         mse = residual_LBD.square().sum(-1).mean()
@@ -130,7 +130,7 @@ class SAE(Normaliser, ABC):
         return support.decode(z_S, self.W_dec, self.low) + self.b_dec
 
     def sparsity(self, h_S: Tensor, z_S: Tensor, support: Support) -> Tensor:
-        """The norm whose mean over B is reported, and by some architectures minimised."""
+        """Compute the mean over B of the norm that is reported, and that some architectures minimise."""
         return z_S.sum() / support.images
 
     def auxiliary(self, x_BD: Tensor, residual_LBD: Tensor, dead: "Dead | None") -> Tensor:
@@ -139,7 +139,7 @@ class SAE(Normaliser, ABC):
 
     @abstractmethod
     def objective(self, mse: Tensor, sparsity: Tensor, auxk: Tensor) -> Tensor:
-        """What is minimised."""
+        """Combine the losses into the one that is minimised."""
 
     @torch.no_grad()
     def project_decoder_gradient(self) -> None:
@@ -167,7 +167,7 @@ class SAE(Normaliser, ABC):
         raise NotImplementedError
 
     def finish_step(self) -> None:
-        """After the optimiser's step: parameters go back to where they are allowed to be."""
+        """Bring parameters back to where they are allowed to be, after the optimiser's step."""
         self.normalise_decoder()
 
     def _bias(self) -> Tensor:
@@ -195,7 +195,7 @@ def check_rows(values: Tensor, columns: int, what: str, column: str) -> None:
 
 
 class Dead(NamedTuple):
-    """Features that have been silent for long."""
+    """Features that have been inactive for `dead_after_epochs`."""
 
     dead_J: Tensor
     """Their indices."""

@@ -37,7 +37,7 @@ class Sail(MatryoshkaPerLevel):
         self.W_enc.data.copy_(W_MD.T)
 
     def begin_epoch(self) -> None:
-        """The mean is over all batches of all epochs."""
+        """Keep the mean: it is over all batches of all epochs."""
 
     def activate(self, h_NM: Tensor) -> Tensor:
         """Return relu(h - threshold) [N, M]."""
@@ -71,7 +71,7 @@ class Sail(MatryoshkaPerLevel):
         return mse
 
     def project_decoder_gradient(self) -> None:
-        """The decoder has none."""
+        """Do nothing: the decoder gets no gradient."""
 
     @torch.no_grad()
     def finish_step(self) -> None:

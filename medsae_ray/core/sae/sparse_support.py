@@ -39,7 +39,7 @@ class Support(ABC):
     @property
     @abstractmethod
     def images(self) -> int:
-        """B."""
+        """The number of images, B."""
 
     @abstractmethod
     def pick(self, h_BM: Tensor, x_BD: Tensor, encoder: AffineEncoder, low: Dtype = None) -> Tensor:
@@ -118,7 +118,7 @@ class Pairs(Support):
 
     @property
     def count(self) -> int:
-        """R."""
+        """The number of decoded rows, R."""
         return self.images * self.levels
 
     def regrouped(self, level_A: Tensor, levels: int) -> "Pairs":

@@ -96,7 +96,7 @@ def row_order(config: SAEConfig, epoch: int, rows: int) -> Tensor:
 
 
 class Training:
-    """What changes during training, and one epoch of change."""
+    """The state of a training run: its model, optimiser and counters, advanced by one epoch at a time."""
 
     def __init__(
         self, config: SAEConfig, sae: SAE, model: nn.Module, train: EmbeddingTable, heldout: EmbeddingTable
@@ -118,7 +118,7 @@ class Training:
 
     @property
     def done(self) -> bool:
-        """Whether all epochs are over, or patience is."""
+        """Return whether all epochs are over, or patience is."""
         patience = self.config.patience
         spent = patience is not None and self.best is not None and self.epoch - self.best.epoch >= patience
         return spent or self.epoch >= self.config.epochs
@@ -237,7 +237,7 @@ class Training:
         )
 
     def state(self) -> State:
-        """A copy that training does not change any more."""
+        """Copy the state, so that further training does not change it."""
         return {
             "config": self.config.to_dict(),
             "model": _copy(self.sae.state_dict()),
