@@ -40,7 +40,8 @@ def settings_of(recipe: Recipe) -> EngineSettings:
     Raises RecipeError where the model's config.json, as far as it is on this machine, does not allow it.
     """
     vlm, naming = recipe.how.vlm, recipe.what.naming
-    assert vlm is not None and naming is not None, "the recipe was checked for both"
+    assert vlm is not None, "the recipe was checked for both"
+    assert naming is not None, "the recipe was checked for both"
     return EngineSettings(
         model=model_of(vlm),
         revision=vlm.revision,
@@ -65,7 +66,8 @@ def length_of(recipe: Recipe) -> int | None:
     """Tokens of a prompt and its answer; None where neither the recipe nor a file on this machine says. RecipeError as
     `settings_of`."""
     vlm, naming = recipe.how.vlm, recipe.what.naming
-    assert vlm is not None and naming is not None, "the recipe was checked for both"
+    assert vlm is not None, "the recipe was checked for both"
+    assert naming is not None, "the recipe was checked for both"
     limits = limits_of(model_of(vlm), vlm.revision)
     if vlm.max_model_len and limits.longest and vlm.max_model_len > limits.longest:
         raise RecipeError(
