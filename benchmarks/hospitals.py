@@ -23,6 +23,7 @@ from medsae_ray.config import Recipe, load_recipe
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.engine import Engine
 from medsae_ray.core.phantom import FINDINGS
+from medsae_ray.outputs.summary_types import Summary
 from medsae_ray.pipeline import STAGES, run_recipe
 from medsae_ray.runtime.run import Run
 
@@ -43,13 +44,13 @@ def measured(seed: int, root: Path, engine: Engine | None) -> dict[str, Any]:
     """One hospital: figures by finding, and counts."""
     names = engine is not None
     summary = run_recipe(hospital(seed, names), str(root / str(seed)), Console(), engine)
-    found = {label: summary["findings"][label] for label in FINDINGS}
+    found: dict[str, Any] = {label: summary["findings"][label] for label in FINDINGS}
     areas = {
         "feature": {label: row["auroc"] for label, row in found.items()},
         "dimension": {label: row["dimension"]["auroc"] for label, row in found.items()},
         "probe": {label: row["probe"]["features"]["auroc"] for label, row in found.items()},
     }
-    counts = {f"found by {kind}": sum(a >= FOUND for a in of.values()) for kind, of in areas.items()}
+    counts: dict[str, Any] = {f"found by {kind}": sum(a >= FOUND for a in of.values()) for kind, of in areas.items()}
     if names:
         counts["right"] = sum(r["name"] == label and r["verdict"] == "verified" for label, r in found.items())
         verified = verified_names(root / str(seed), summary)
@@ -58,7 +59,7 @@ def measured(seed: int, root: Path, engine: Engine | None) -> dict[str, Any]:
     return {"seed": seed, "sae": summary["sae"]} | counts | {"areas": areas}
 
 
-def verified_names(root: Path, summary: dict[str, Any]) -> list[tuple[str, float | None]]:
+def verified_names(root: Path, summary: Summary) -> list[tuple[str, float | None]]:
     """Each verified name, with its feature's correlation where it is that of a planted finding."""
     artifact = {stage["name"]: stage["artifact"] for stage in summary["stages"]}
     atlas = open_artifact(str(root / artifact["atlas"]))

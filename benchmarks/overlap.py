@@ -58,6 +58,7 @@ def main() -> None:
         alone = one_by_one(recipe, apart)
     seconds: dict[str, Any] = {row["name"]: round(row["seconds"], 1) for row in summary["stages"]}
     overlap = summary["overlap"]
+    assert overlap is not None, "the recipe names features"
     result = {
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "patients": options.patients,

@@ -46,7 +46,7 @@ class Sae:
 
         self._stored, self.artifact = stored, artifact
         plain = stored.sae if stored.config.normalisation == "l2" else folded(stored).sae
-        self._weights = {name: tensor.detach() for name, tensor in plain.state_dict().items()}
+        self._weights: dict[str, Tensor] = {name: tensor.detach() for name, tensor in plain.state_dict().items()}
 
     def __repr__(self) -> str:
         d_in, width = self.W_enc.shape

@@ -15,6 +15,7 @@ class PrintCompletion(argparse.Action):
         super().__init__(option_strings, argparse.SUPPRESS, default=argparse.SUPPRESS, choices=SHELLS, help=text)
 
     def __call__(self, parser: argparse.ArgumentParser, *given: Any) -> None:
+        """Print the script for the shell that was named, and exit; with an error if shtab is not installed."""
         _, shell, *_ = given
         try:
             import shtab

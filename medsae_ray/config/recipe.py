@@ -94,7 +94,7 @@ def parse_recipe(data: dict[str, Any], where: str = "recipe") -> Recipe:
 
 
 def find_recipe(name: str) -> Path:
-    """Return the file of a recipe: one of that name, or one that comes with the package. RecipeError if there is neither."""
+    """Return the file of that name, or else of the packaged recipe. RecipeError if there is neither."""
     packaged = packaged_recipes()
     if Path(name).is_file():
         return Path(name)

@@ -10,12 +10,7 @@ def fits(value: Any, kind: Any, where: str = "") -> None:
     if origin is NotRequired:
         fits(value, inner[0], where)
     elif origin in (Union, types.UnionType):
-        known = [one for one in inner if (value is None) == (one is type(None))]
-        assert known, f"{where}: {value!r} is no {kind}"
-        if len(known) == 1:
-            fits(value, known[0], where)
-        else:
-            assert isinstance(value, tuple(known)), f"{where}: {value!r} is no {kind}"
+        _one_fits(value, kind, where)
     elif is_typeddict(kind):
         _keys_fit(value, kind, where)
     elif origin is dict:
@@ -28,6 +23,15 @@ def fits(value: Any, kind: Any, where: str = "") -> None:
         assert value in inner, f"{where}: {value!r} is none of {inner}"
     elif kind is not type(None):
         assert isinstance(value, (float, int) if kind is float else kind), f"{where}: {value!r} is no {kind}"
+
+
+def _one_fits(value: Any, kind: Any, where: str) -> None:
+    known = [one for one in get_args(kind) if (value is None) == (one is type(None))]
+    assert known, f"{where}: {value!r} is no {kind}"
+    if len(known) == 1:
+        fits(value, known[0], where)
+    else:
+        assert isinstance(value, tuple(known)), f"{where}: {value!r} is no {kind}"
 
 
 def _keys_fit(value: Any, kind: Any, where: str) -> None:
