@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(HERE))
 from tests.stages.test_recipes import LAID_OUT, small  # noqa: E402 - found once the checkout is on the path
 
-PATIENTS = 120
+PATIENTS = 240
 Artifacts = dict[str, dict[str, str]]
 
 
