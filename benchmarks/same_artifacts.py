@@ -21,6 +21,8 @@ sys.path.insert(0, str(HERE))
 from tests.stages.test_recipes import LAID_OUT, small  # noqa: E402 - found once the checkout is on the path
 
 PATIENTS = 240
+KEY = "SAME_ARTIFACTS_KEY"
+"""Variable with the key that identifiers are hashed with: each root would draw its own."""
 Artifacts = dict[str, dict[str, str]]
 
 
@@ -33,6 +35,7 @@ def recipe_in(folder: Path, name: str) -> Path:
     for source in data["what"].get("datasets", [data["what"].get("dataset")]):
         if source["kind"] == "phantom":
             source["patients"] = PATIENTS
+    data["how"]["id_key"] = {"variable": KEY}
     file.write_text(yaml.safe_dump(data))
     return file
 
@@ -44,7 +47,7 @@ def artifacts(checkout: Path, recipe: Path, root: Path) -> Artifacts:
     done = subprocess.run(
         [sys.executable, "-m", "medsae_ray.cli", *arguments, "--root", str(root)],
         cwd=checkout,
-        env=os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", KEY: "00ff" * 16},
         capture_output=True,
         text=True,
     )
