@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN ?= runs/phantom
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-ray test-rest test-cluster check setup bench-peers clean
+.PHONY: demo test test-ray test-rest test-cluster check docs setup bench-peers clean
 
 demo: $(VENV)/.cpu
 	$(BIN)/medsae run phantom --root $(RUN)
@@ -31,6 +31,11 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory docs
+
+# The documentation, into site/. Every warning fails; no network is needed. `python -m` finds docs/gen and medsae_ray here.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 setup: $(VENV)/.dev
 
@@ -67,4 +72,4 @@ bench-peers: $(PEERS:%=.peers/%/.done)
 	touch $@
 
 clean:
-	rm -rf runs .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf runs site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

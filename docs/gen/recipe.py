@@ -1,0 +1,94 @@
+"""The keys of a recipe, from the models of medsae_ray/config and the docstrings of their fields."""
+
+import json
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from medsae_ray.config import Recipe
+
+_BOUNDS = (("minimum", "at least {}"), ("exclusiveMinimum", "above {}"), ("maximum", "at most {}"))
+_BOUNDS += (("exclusiveMaximum", "below {}"), ("minItems", "{} or more items"), ("multipleOf", "a multiple of {}"))
+
+
+def page() -> str:
+    """A table for each model that a recipe is made of, in the order in which a recipe names them."""
+    seen: set[type[BaseModel]] = set()
+    return "\n".join(_model(Recipe, "", seen))
+
+
+def _model(model: type[BaseModel], path: str, seen: set[type[BaseModel]]) -> list[str]:
+    if model in seen:
+        return []
+    seen.add(model)
+    schema = model.model_json_schema()
+    schema = schema["$defs"][model.__name__] if "$ref" in schema else schema  # a model within itself
+    lines = [f"## {_heading(model, path, schema)}", "", _text(model.__doc__), ""]
+    lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        shown = schema["properties"][name]
+        lines.append(
+            f"| `{name}` | {_value(shown)} | {_default(field)} | {_text(field.description) or _about(field)} |"
+        )
+    lines.append("")
+    for name, field in model.model_fields.items():
+        for inner in _models(field.annotation):
+            lines += _model(inner, f"{path}.{name}".strip("."), seen)
+    return lines
+
+
+def _heading(model: type[BaseModel], path: str, schema: dict[str, Any]) -> str:
+    kind = schema["properties"].get("kind")
+    if kind is None:
+        return f"`{path}`" if path else "The recipe"
+    kinds = kind.get("enum") or [kind["const"]]
+    return f"`{path}` of kind " + " and ".join(f"`{one}`" for one in kinds)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The models within an annotation, in its order."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _about(field: FieldInfo) -> str:
+    """The first sentence about the model that a field without a docstring holds."""
+    models = _models(field.annotation)
+    return _text(models[0].__doc__) if len(models) == 1 else "See below, by kind." if models else "Which of the kinds."
+
+
+def _value(schema: dict[str, Any]) -> str:
+    if "const" in schema:
+        return f"`{_plain(schema['const'])}`"
+    if "enum" in schema:
+        return ", ".join(f"`{_plain(value)}`" for value in schema["enum"])
+    if choices := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(dict.fromkeys(_value(choice) for choice in choices))
+    if "$ref" in schema:
+        return "a mapping"
+    kind = {"array": "list", "object": "mapping", "string": "text"}.get(
+        schema.get("type", ""), schema.get("type", "any")
+    )
+    if kind == "list" and schema.get("items"):
+        kind = f"list of {_value(schema['items'])}"
+    bounds = [text.format(f"{schema[key]:,}") for key, text in _BOUNDS if key in schema]
+    return ", ".join([kind, *bounds])
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    return "as below" if isinstance(value, BaseModel) else f"`{_plain(value)}`"
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _text(doc: str | None) -> str:
+    """A docstring in one line, safe within a table."""
+    words = " ".join((doc or "").split())
+    return words.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
