@@ -127,13 +127,13 @@ def test_a_chat_needs_the_token(url: str) -> None:
         client.models.list()
 
 
-def readme_requests() -> list[str]:
-    blocks = re.findall(r"```sh\n(curl .*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+def shown_requests() -> list[str]:
+    blocks = re.findall(r"```sh\n(curl .*?)```", (ROOT / "docs/reference/http.md").read_text(), flags=re.DOTALL)
     return [command.strip() for block in blocks for command in re.split(r"\n(?=curl )", block)]
 
 
 def run(command: str, url: str, folder: Path, **variables: str) -> tuple[int, Any]:
-    """Status and JSON of a command as the README has it, but for the address."""
+    """Status and JSON of a command as docs/reference/http.md has it, but for the address."""
     there = command.replace("http://127.0.0.1:8000", url).replace("curl ", "curl -w '\\n%{http_code}' ", 1)
     done = subprocess.run(
         ["bash", "-c", there], cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True, timeout=150
@@ -143,12 +143,12 @@ def run(command: str, url: str, folder: Path, **variables: str) -> tuple[int, An
     return int(status), json.loads(body)
 
 
-def test_the_readmes_requests_are_answered(url: str, client: httpx.Client, tmp_path: Path) -> None:
+def test_the_documented_requests_are_answered(url: str, client: httpx.Client, tmp_path: Path) -> None:
     a1, a2 = films("Cardiomegaly", True, 2)
     (b1,) = films("Cardiomegaly", False, 1)
     for name, film in (("image", a1), ("a1", a1), ("a2", a2), ("b1", b1)):
         (tmp_path / f"{name}.png").write_bytes(film)
-    answers = {command: run(command, url, tmp_path, MEDSAE_TOKEN=TOKEN) for command in readme_requests()}
+    answers = {command: run(command, url, tmp_path, MEDSAE_TOKEN=TOKEN) for command in shown_requests()}
     assert {command: status for command, (status, _) in answers.items() if status != 200} == {}
     found = {command: body for command, (_, body) in answers.items()}
     described = client.get("/openapi.json").json()["paths"]
