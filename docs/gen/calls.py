@@ -1,6 +1,7 @@
-"""What can be called: the command line, from its parser, and the routes, from the service's OpenAPI document."""
+"""What can be called: the command line, the routes of the service, and the public functions."""
 
 import argparse
+import inspect
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,6 +44,17 @@ def routes() -> str:
     return "\n".join(parts)
 
 
+def public() -> str:
+    """mkdocstrings' marks for the public functions, and for the classes that they return."""
+    import medsae_ray
+    from medsae_ray import api
+
+    names = [f"medsae_ray.{name}" for name in medsae_ray.__all__ if _is_shown(getattr(medsae_ray, name))]
+    returned = [name for name, value in inspect.getmembers(api, inspect.isclass) if value.__module__ == api.__name__]
+    names += [f"medsae_ray.api.{name}" for name in returned if name not in medsae_ray.__all__]
+    return "\n\n".join(f"::: {name}" for name in names)
+
+
 def openapi() -> dict[str, Any]:
     """The document that a service shows at /openapi.json; no run is opened for it."""
     from medsae_ray.service.app import make_app
@@ -50,6 +62,11 @@ def openapi() -> dict[str, Any]:
 
     desk: Any = SimpleNamespace(limits=Limits())
     return make_app(desk, token="a digest").openapi()
+
+
+def _is_shown(value: Any) -> bool:
+    """Errors have a page of their own."""
+    return inspect.isfunction(value) or (inspect.isclass(value) and not issubclass(value, Exception))
 
 
 def _argument(action: argparse.Action) -> str:

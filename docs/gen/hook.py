@@ -23,6 +23,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "errors": tables.errors,
     "cli": calls.command_line,
     "http": calls.routes,
+    "public": calls.public,
     "decisions": decisions.index,
 }
 

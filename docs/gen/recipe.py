@@ -9,41 +9,42 @@ from pydantic.fields import FieldInfo
 from medsae_ray.config import Recipe
 
 _BOUNDS = (("minimum", "at least {}"), ("exclusiveMinimum", "above {}"), ("maximum", "at most {}"))
-_BOUNDS += (("exclusiveMaximum", "below {}"), ("minItems", "{} or more items"), ("multipleOf", "a multiple of {}"))
+_BOUNDS += (("exclusiveMaximum", "below {}"), ("multipleOf", "a multiple of {}"))
 
 
 def page() -> str:
     """A table for each model that a recipe is made of, in the order in which a recipe names them."""
-    seen: set[type[BaseModel]] = set()
-    return "\n".join(_model(Recipe, "", seen))
+    places: dict[type[BaseModel], list[str]] = {}
+    _find(Recipe, "", places)
+    return "\n".join(line for model, paths in places.items() for line in _table(model, paths))
 
 
-def _model(model: type[BaseModel], path: str, seen: set[type[BaseModel]]) -> list[str]:
-    if model in seen:
-        return []
-    seen.add(model)
+def _find(model: type[BaseModel], path: str, places: dict[type[BaseModel], list[str]]) -> None:
+    """Where in a recipe a model and the models within it stand."""
+    known = model in places
+    places.setdefault(model, []).append(path)
+    for name, field in () if known else model.model_fields.items():
+        for inner in _models(field.annotation):
+            _find(inner, f"{path}.{name}".strip("."), places)
+
+
+def _table(model: type[BaseModel], paths: list[str]) -> list[str]:
     schema = model.model_json_schema()
     schema = schema["$defs"][model.__name__] if "$ref" in schema else schema  # a model within itself
-    lines = [f"## {_heading(model, path, schema)}", "", _text(model.__doc__), ""]
+    lines = [f"## {_heading(paths, schema)}", "", _text(model.__doc__), ""]
     lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
     for name, field in model.model_fields.items():
-        shown = schema["properties"][name]
-        lines.append(
-            f"| `{name}` | {_value(shown)} | {_default(field)} | {_text(field.description) or _about(field)} |"
-        )
-    lines.append("")
-    for name, field in model.model_fields.items():
-        for inner in _models(field.annotation):
-            lines += _model(inner, f"{path}.{name}".strip("."), seen)
-    return lines
+        value, text = _value(schema["properties"][name]), _text(field.description) or _about(field)
+        lines.append(f"| `{name}` | {value} | {_default(field)} | {text} |")
+    return [*lines, ""]
 
 
-def _heading(model: type[BaseModel], path: str, schema: dict[str, Any]) -> str:
+def _heading(paths: list[str], schema: dict[str, Any]) -> str:
     kind = schema["properties"].get("kind")
     if kind is None:
-        return f"`{path}`" if path else "The recipe"
+        return ", ".join(f"`{path}`" for path in paths) if paths[0] else "Top level"
     kinds = kind.get("enum") or [kind["const"]]
-    return f"`{path}` of kind " + " and ".join(f"`{one}`" for one in kinds)
+    return f"`{paths[0]}` of kind " + " and ".join(f"`{one}`" for one in kinds)
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -65,16 +66,20 @@ def _value(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(f"`{_plain(value)}`" for value in schema["enum"])
     if choices := schema.get("anyOf") or schema.get("oneOf"):
-        return " or ".join(dict.fromkeys(_value(choice) for choice in choices))
+        return "; or ".join(dict.fromkeys(_value(choice) for choice in choices))
     if "$ref" in schema:
         return "a mapping"
-    kind = {"array": "list", "object": "mapping", "string": "text"}.get(
-        schema.get("type", ""), schema.get("type", "any")
-    )
-    if kind == "list" and schema.get("items"):
-        kind = f"list of {_value(schema['items'])}"
-    bounds = [text.format(f"{schema[key]:,}") for key, text in _BOUNDS if key in schema]
-    return ", ".join([kind, *bounds])
+    kind = {"object": "mapping", "string": "text"}.get(schema.get("type", ""), schema.get("type", "any"))
+    if kind == "array":
+        return _list(schema)
+    return ", ".join([kind, *(text.format(f"{schema[key]:,}") for key, text in _BOUNDS if key in schema)])
+
+
+def _list(schema: dict[str, Any]) -> str:
+    least, most = schema.get("minItems"), schema.get("maxItems")
+    count = "" if least is None else f" of {least}" if least == most else f" of {least} or more"
+    item = _value(schema.get("items", {})).replace("a mapping", "a mapping" if "items" in schema else "any")
+    return f"list{count}, each {item}"
 
 
 def _default(field: FieldInfo) -> str:
