@@ -58,9 +58,9 @@ def public() -> str:
 def openapi() -> dict[str, Any]:
     """The document that a service shows at /openapi.json; no run is opened for it."""
     from medsae_ray.service.app import make_app
-    from medsae_ray.service.limits import Limits
+    from medsae_ray.service.limits import RequestLimits
 
-    desk: Any = SimpleNamespace(limits=Limits())
+    desk: Any = SimpleNamespace(limits=RequestLimits())
     return make_app(desk, token="a digest").openapi()
 
 

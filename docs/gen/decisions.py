@@ -16,6 +16,7 @@ HEADS = {
     "encoders": "Encoders",
     "datasets": "Datasets",
     "phantoms": "Phantoms",
+    "code": "Code",
 }
 
 

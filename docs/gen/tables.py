@@ -29,7 +29,7 @@ NOTES = {
 }
 ELSEWHERE: dict[str, Callable[[], pa.Schema]] = {
     "scores": verdict.scores,
-    "answers": ledger.answers,
+    "answers": ledger.answers_schema,
     "replies": ledger.replies,
 }
 """Tables that the module of their makers declares; the last two are those of the ledger too."""
