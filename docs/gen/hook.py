@@ -29,7 +29,7 @@ GENERATED: dict[str, Callable[[], str]] = {
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """mkdocs calls it with the text of each page."""
+    """Return the text of a page for mkdocs, which calls this for each."""
     return filled(markdown, page.file.src_uri)
 
 
