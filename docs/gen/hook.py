@@ -36,7 +36,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 def on_config(config: Any) -> Any:
     """mkdocs calls it once, before it looks for pages: decisions and benchmarks are listed by what is there."""
     pages = sorted((ROOT / "benchmarks").glob("2*.md"), reverse=True)
-    more = {"Decisions": decisions.navigation(), "Benchmarks": [page.relative_to(ROOT).as_posix() for page in pages]}
+    more: dict[str, list[Any]] = {
+        "Decisions": decisions.navigation(),
+        "Benchmarks": [page.relative_to(ROOT).as_posix() for page in pages],
+    }
     for entry in config.nav:
         for title in set(more) & set(entry):
             entry[title] = [*entry[title], *more[title]]

@@ -8,8 +8,13 @@ from pydantic.fields import FieldInfo
 
 from medsae_ray.config import Recipe
 
-_BOUNDS = (("minimum", "at least {}"), ("exclusiveMinimum", "above {}"), ("maximum", "at most {}"))
-_BOUNDS += (("exclusiveMaximum", "below {}"), ("multipleOf", "a multiple of {}"))
+_BOUNDS = (
+    ("minimum", "at least {}"),
+    ("exclusiveMinimum", "above {}"),
+    ("maximum", "at most {}"),
+    ("exclusiveMaximum", "below {}"),
+    ("multipleOf", "a multiple of {}"),
+)
 
 
 def page() -> str:
