@@ -79,6 +79,7 @@ def commands(text: str) -> Iterator[list[str]]:
         if whole.endswith("\\"):
             continue
         whole = ""
+        words = words[: words.index(">")] if ">" in words else words
         parts = " \0 ".join(words).split(" \0 && \0 ")
         yield from (part.split(" \0 ") for part in parts if part)
     assert not whole, text

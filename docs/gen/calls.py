@@ -14,17 +14,31 @@ def parser() -> argparse.ArgumentParser:
 
 
 def command_line() -> str:
-    """A section for each command."""
+    """A section for each command, and for each command of a group."""
     whole = parser()
-    (commands,) = (action for action in whole._actions if isinstance(action, argparse._SubParsersAction))
-    helps = {action.dest: action.help or "" for action in commands._choices_actions}
-    parts = [f"{whole.description}", ""]
-    for name, command in commands.choices.items():
-        usage = " ".join(command.format_usage().removeprefix("usage: ").split())
-        parts += [f"## `{whole.prog} {name}`", "", f"{_sentence(helps[name])}", "", "```text", usage, "```", ""]
-        rows = [_argument(action) for action in command._actions if action.dest != "help"]
-        parts += ["| argument | meaning | default |", "|---|---|---|", *rows, ""]
-    return "\n".join(parts)
+    options = [_argument(action) for action in whole._actions if action.option_strings and action.dest != "help"]
+    parts = [f"{whole.description}", "", *_rows(options)]
+    return "\n".join([*parts, *_commands(whole, whole.prog)])
+
+
+def _commands(of: argparse.ArgumentParser, called: str) -> list[str]:
+    parts: list[str] = []
+    for group in (action for action in of._actions if isinstance(action, argparse._SubParsersAction)):
+        helps = {action.dest: action.help or "" for action in group._choices_actions}
+        for name, command in group.choices.items():
+            usage = " ".join(command.format_usage().removeprefix("usage: ").split())
+            parts += [f"## `{called} {name}`", "", _sentence(_cell(helps[name])), "", "```text", usage, "```", ""]
+            parts += _rows([_argument(action) for action in command._actions if _is_argument(action)])
+            parts += _commands(command, f"{called} {name}")
+    return parts
+
+
+def _is_argument(action: argparse.Action) -> bool:
+    return action.dest != "help" and not isinstance(action, argparse._SubParsersAction)
+
+
+def _rows(rows: list[str]) -> list[str]:
+    return ["| argument | meaning | default |", "|---|---|---|", *rows, ""] if rows else []
 
 
 def routes() -> str:
@@ -45,14 +59,11 @@ def routes() -> str:
 
 
 def public() -> str:
-    """mkdocstrings' marks for the public functions, and for the classes that they return."""
+    """mkdocstrings' marks for the public functions and classes."""
     import medsae_ray
-    from medsae_ray import api
 
-    names = [f"medsae_ray.{name}" for name in medsae_ray.__all__ if _is_shown(getattr(medsae_ray, name))]
-    returned = [name for name, value in inspect.getmembers(api, inspect.isclass) if value.__module__ == api.__name__]
-    names += [f"medsae_ray.api.{name}" for name in returned if name not in medsae_ray.__all__]
-    return "\n\n".join(f"::: {name}" for name in names)
+    names = [name for name in medsae_ray.__all__ if _is_shown(getattr(medsae_ray, name))]
+    return "\n\n".join(f"::: medsae_ray.{name}" for name in names)
 
 
 def openapi() -> dict[str, Any]:
@@ -65,8 +76,10 @@ def openapi() -> dict[str, Any]:
 
 
 def _is_shown(value: Any) -> bool:
-    """Errors have a page of their own."""
-    return inspect.isfunction(value) or (inspect.isclass(value) and not issubclass(value, Exception))
+    """Errors and recipes have pages of their own."""
+    if inspect.isclass(value):
+        return not issubclass(value, Exception) and not hasattr(value, "model_fields")
+    return inspect.isfunction(value)
 
 
 def _argument(action: argparse.Action) -> str:
@@ -74,7 +87,7 @@ def _argument(action: argparse.Action) -> str:
     if action.option_strings and action.nargs != 0:
         shown = action.metavar or "|".join(map(str, action.choices or [action.dest.upper()]))
         names += f" `{shown}`"
-    default = "" if action.default in (None, False, argparse.SUPPRESS) else f"`{action.default}`"
+    default = "" if action.default in (None, False, argparse.SUPPRESS, []) else f"`{action.default}`"
     needed = "required" if action.required and action.option_strings else default
     text = action.help or (f"one of {', '.join(map(str, action.choices))}" if action.choices else "")
     return f"| {_cell(names)} | {_cell(text)} | {needed} |"

@@ -29,14 +29,17 @@ GENERATED: dict[str, Callable[[], str]] = {
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """mkdocs calls it with the text of each page."""
+    """Return the text of a page for mkdocs, which calls this for each."""
     return filled(markdown, page.file.src_uri)
 
 
 def on_config(config: Any) -> Any:
     """mkdocs calls it once, before it looks for pages: decisions and benchmarks are listed by what is there."""
     pages = sorted((ROOT / "benchmarks").glob("2*.md"), reverse=True)
-    more = {"Decisions": decisions.navigation(), "Benchmarks": [page.relative_to(ROOT).as_posix() for page in pages]}
+    more: dict[str, list[Any]] = {
+        "Decisions": decisions.navigation(),
+        "Benchmarks": [page.relative_to(ROOT).as_posix() for page in pages],
+    }
     for entry in config.nav:
         for title in set(more) & set(entry):
             entry[title] = [*entry[title], *more[title]]

@@ -8,8 +8,13 @@ from pydantic.fields import FieldInfo
 
 from medsae_ray.config import Recipe
 
-_BOUNDS = (("minimum", "at least {}"), ("exclusiveMinimum", "above {}"), ("maximum", "at most {}"))
-_BOUNDS += (("exclusiveMaximum", "below {}"), ("multipleOf", "a multiple of {}"))
+_BOUNDS = (
+    ("minimum", "at least {}"),
+    ("exclusiveMinimum", "above {}"),
+    ("maximum", "at most {}"),
+    ("exclusiveMaximum", "below {}"),
+    ("multipleOf", "a multiple of {}"),
+)
 
 
 def page() -> str:
@@ -78,7 +83,7 @@ def _value(schema: dict[str, Any]) -> str:
 def _list(schema: dict[str, Any]) -> str:
     least, most = schema.get("minItems"), schema.get("maxItems")
     count = "" if least is None else f" of {least}" if least == most else f" of {least} or more"
-    item = _value(schema.get("items", {})).replace("a mapping", "a mapping" if "items" in schema else "any")
+    item = _value(schema.get("items", {}))
     return f"list{count}, each {item}"
 
 

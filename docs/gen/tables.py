@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
+from medsae_ray import errors as all_errors
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.warnings import CODES
 from medsae_ray.core.naming import ledger, verdict
-from medsae_ray.errors import MedsaeError
 
 EXAMPLE = {
     "labels": ["LABEL"],
@@ -47,11 +47,9 @@ def warnings() -> str:
 
 
 def errors() -> str:
-    """The hierarchy, and each class with what it says of itself."""
-    classes = list(_below(MedsaeError, 0))
-    width = max(2 * depth + len(cls.__name__) for cls, depth in classes) + 2
-    lines = [f"{'  ' * depth}{cls.__name__}".ljust(width) + _first(cls) for cls, depth in classes]
-    return "\n".join(["```text", *lines, "```"])
+    """The hierarchy, as the module of errors draws it."""
+    _, _, tree = inspect.cleandoc(all_errors.__doc__ or "").partition("\n\n")
+    return f"```text\n{tree}\n```"
 
 
 def _declared() -> dict[str, Callable[..., pa.Schema]]:
@@ -74,20 +72,6 @@ def _table(name: str, make: Callable[..., pa.Schema]) -> str:
 
 def _kind(kind: pa.DataType) -> str:
     return str(kind).replace("item: ", "").replace(" not null", "")
-
-
-def _below(cls: type[Exception], depth: int) -> list[tuple[type[Exception], int]]:
-    inner = [
-        entry
-        for child in cls.__subclasses__()
-        if child.__module__ == cls.__module__
-        for entry in _below(child, depth + 1)
-    ]
-    return [(cls, depth), *inner]
-
-
-def _first(cls: type[Exception]) -> str:
-    return inspect.cleandoc(cls.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
 
 
 def _cell(text: str) -> str:
