@@ -1,7 +1,6 @@
 """Four nodes on a local S3 server, and everything on them is lost in turn. `make test-cluster` runs it: minutes."""
 
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ from tests.on_nodes.ward import BUCKET, Bucket, Ward, upload_to, write_recipe
 from tests.support.outage import settings, store
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(3600)]
-NAMING = os.environ.get("MEDSAE_CLUSTER_NAMING") == "1"
 
 
 @pytest.fixture(scope="module")
@@ -152,15 +150,38 @@ def test_a_root_that_other_nodes_do_not_see_is_refused_before_the_first_stage(wa
     assert job.status() == "FAILED" and "is a relative path" in job.log(), job.log()[-2000:]
 
 
-@pytest.mark.skipif(not NAMING, reason="MEDSAE_CLUSTER_NAMING=1 runs it: an engine on every attempt takes minutes")
-def test_a_node_is_lost_while_features_are_named(ward: Ward, tmp_path: Path) -> None:
-    path, bucket = tmp_path / "naming.yaml", ward.bucket
+@pytest.fixture(scope="module")
+def naming(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("naming") / "naming.yaml"
     write_recipe(path, patients=200, epochs=120, naming=True)
-    ward.submit(path, "named").succeeds(1800)
-    job = ward.submit(path, "lost")
+    return path
+
+
+@pytest.fixture(scope="module")
+def named(ward: Ward, naming: Path) -> dict[str, dict[str, str]]:
+    ward.submit(naming, "named").succeeds(1800)
+    ward.say("the undisturbed run with names ended")
+    return ward.bucket.checksums("named")
+
+
+def test_a_node_is_lost_while_features_are_named(ward: Ward, naming: Path, named: dict[str, dict[str, str]]) -> None:
+    bucket, job = ward.bucket, ward.submit(naming, "lost")
     ward.lose_a_node(job, "ServeReplica", lambda: bucket.has("lost", "ledger/names", "rows-"), "names")
     ward.lose_a_node(job, "ServeReplica", lambda: bucket.has("lost", "names", "record.json"), "answers")
     job.succeeds(1800)
     ward.say("the run ended")
-    assert bucket.checksums("lost") == bucket.checksums("named")
+    assert bucket.checksums("lost") == named
     assert not bucket.written_twice("lost") and not bucket.answered_twice("lost")
+
+
+def test_the_store_is_away_while_features_are_named(ward: Ward, naming: Path, named: dict[str, dict[str, str]]) -> None:
+    bucket, job = ward.bucket, ward.submit(naming, "mute")
+    for stage, moment in (("names", ("ledger/names", "rows-")), ("answers", ("names", "record.json"))):
+        wait_for(lambda m=moment: job.over() or bucket.has("mute", *m), stage, 600)
+        assert not job.over(), job.log()[-4000:]
+        ward.door.away(60).join()
+        ward.say(f"the store was away for 60 s in {stage}")
+    job.succeeds(1800)
+    ward.say("the run ended")
+    assert bucket.checksums("mute") == named
+    assert not bucket.written_twice("mute") and not bucket.answered_twice("mute")
