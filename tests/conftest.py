@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from medsae_ray.engine.client import ServeEngine
 
 
+FIRST = ("runtime/test_shards.py", "service/test_deployment.py", "service/test_live.py")
+"""The engine stays up once it is started: it holds a CPU, and Ray Serve keeps its address. These want neither taken."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "ray_cluster" in getattr(item, "fixturenames", ()):
             item.add_marker("ray")
-    # The engine stays up once it is started, holds a CPU, and ties Ray Serve to its address: its modules come last.
-    late = {item.path for item in items if {"vlm_engine", "http_port"} & set(getattr(item, "fixturenames", ()))}
-    items.sort(key=lambda item: item.path in late)
+    items.sort(key=lambda item: next((place for place, name in enumerate(FIRST) if name in str(item.path)), len(FIRST)))
 
 
 @pytest.fixture(scope="session")
