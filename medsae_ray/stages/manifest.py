@@ -11,7 +11,7 @@ from medsae_ray.config import PhantomDataset, Recipe, TotalSegmentatorDataset
 from medsae_ray.config.datasets import Dataset, unused_options
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, Receipt
-from medsae_ray.core.artifacts.store import Folders, ImageSource, Store, split_uri
+from medsae_ray.core.artifacts.store import Store, split_uri
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.combine import combine
@@ -19,6 +19,7 @@ from medsae_ray.core.datasets.privacy import find_key, hash_ids, key_check
 from medsae_ray.core.datasets.rows import Rows, never_absent, to_manifest
 from medsae_ray.core.datasets.splits import audit, hold_out
 from medsae_ray.core.images.cache import Cached
+from medsae_ray.core.images.sources import Folders, ImageSource
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.doubts import of_manifest

@@ -19,8 +19,8 @@ from scipy import fft
 
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact
-from medsae_ray.core.artifacts.store import ImageSource
 from medsae_ray.core.images.reader import Reading, map_images
+from medsae_ray.core.images.sources import ImageSource
 from medsae_ray.errors import ImageError
 
 Hashes = NDArray[np.uint64]

@@ -1,15 +1,14 @@
 """One folder of files at a URI: local, s3://, gs:// (pyarrow) or anything fsspec knows. Writes are all or nothing."""
 
-import hashlib
 import os
 import re
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeVar
+from typing import BinaryIO, TypeVar
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -64,7 +63,7 @@ def _without_options(uri: str) -> tuple[str, str]:
     return (uri[: found.start()], found[0]) if found else (uri, "")
 
 
-def _plain(uri: str) -> str:
+def plain_path(uri: str) -> str:
     """A file: URL as the path that it means, with its %20 read; anything else as it is."""
     if not uri.lower().startswith("file:/"):
         return uri
@@ -82,7 +81,7 @@ class Store:
     """A local path is made absolute at once: other processes have other working directories."""
 
     def __post_init__(self) -> None:
-        uri = _plain(self.uri)
+        uri = plain_path(self.uri)
         if "://" not in uri:
             uri = os.path.abspath(os.path.expanduser(uri))
         object.__setattr__(self, "uri", uri)
@@ -151,7 +150,7 @@ class Store:
 
     def place(self, uri: str) -> tuple["Store", str]:
         """The folder and the name of an image: a URI or an absolute path as it is, anything else below this folder."""
-        return split_uri(uri) if _is_absolute(uri) else (self, uri)
+        return split_uri(uri) if is_absolute(uri) else (self, uri)
 
     def open_uri(self, uri: str) -> BinaryIO:
         """A seekable stream of the image at `uri`."""
@@ -257,95 +256,13 @@ class Store:
         return str(temporary)
 
 
-@dataclass(frozen=True)
-class Folders:
-    """Several folders under names: "a/x/y.png" is x/y.png in the folder called a."""
-
-    of: dict[str, Store]
-
-    @property
-    def is_local(self) -> bool:
-        """Whether all folders are on a local filesystem."""
-        return all(store.is_local for store in self.of.values())
-
-    def path(self, name: str) -> str:
-        """As `Store.path`."""
-        store, rest = self.place(name)
-        return store.path(rest)
-
-    def place(self, uri: str) -> tuple[Store, str]:
-        """As `Store.place`."""
-        if _is_absolute(uri):
-            return split_uri(uri)
-        folder, _, rest = uri.partition("/")
-        return self.of[folder], rest
-
-    def open_uri(self, uri: str) -> BinaryIO:
-        """As `Store.open_uri`."""
-        store, rest = self.place(uri)
-        return store.open(rest)
-
-
-class ImageSource(Protocol):
-    """Where the relative uris of a manifest start: a Store, Folders, or one of them behind a cache."""
-
-    @property
-    def is_local(self) -> bool:
-        """Whether all images are on a local filesystem."""
-        ...
-
-    def path(self, name: str) -> str:
-        """As `Store.path`."""
-        ...
-
-    def place(self, uri: str) -> tuple[Store, str]:
-        """As `Store.place`."""
-        ...
-
-    def open_uri(self, uri: str) -> BinaryIO:
-        """As `Store.open_uri`."""
-        ...
-
-
-def _is_absolute(uri: str) -> bool:
+def is_absolute(uri: str) -> bool:
+    """Whether a uri starts at a store or at the root of a disk."""
     return "://" in uri or uri.startswith(("/", "file:/"))
-
-
-def cache_dir() -> Path:
-    """Where what is fetched from elsewhere is kept: ~/.cache/medsae_ray, or under $XDG_CACHE_HOME."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsae_ray"
-
-
-@lru_cache
-def local_copy(uri: str) -> str:
-    """`uri` itself if it is a local path or on the web, else (s3://, gs://) a copy in the cache, named by content.
-
-    Of a folder, the files directly in it are copied.
-    """
-    if "://" not in uri or uri.startswith(("http://", "https://")):
-        return _plain(uri)
-    folder, name = split_uri(uri)
-    cache = Store(str(cache_dir()))
-    if folder.info(name).type != pafs.FileType.Directory:
-        return _cached(cache, name, folder.read(name))
-    files = {inner: folder.child(name).read(inner) for inner in folder.names(name)}
-    digest = hashlib.sha256(b"".join(inner.encode() + hashlib.sha256(data).digest() for inner, data in files.items()))
-    copy = cache.child(f"{digest.hexdigest()[:16]}-{name}")
-    for inner, data in files.items():
-        if not copy.exists(inner):
-            copy.write(inner, data)
-    return copy.uri
-
-
-def _cached(cache: Store, name: str, data: bytes) -> str:
-    copy = f"{hashlib.sha256(data).hexdigest()[:16]}-{name}"
-    if not cache.exists(copy):
-        cache.write(copy, data)
-    return cache.path(copy)
 
 
 def split_uri(uri: str) -> tuple[Store, str]:
     """The folder and the name of one file or artifact: "s3://b/a/x" -> (Store("s3://b/a"), "x")."""
-    place, options = _without_options(_plain(uri))
+    place, options = _without_options(plain_path(uri))
     folder, _, name = place.rstrip("/").rpartition("/")
     return Store(f"{folder}{options}" if folder else "/" if place.startswith("/") else "."), name

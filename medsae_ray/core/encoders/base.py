@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from medsae_ray.core.artifacts.store import local_copy
+from medsae_ray.core.artifacts.local_copies import local_copy
 from medsae_ray.core.encoders.checkpoint import content_hash, resolve
 from medsae_ray.core.encoders.inputs import ImageLike, listed, opened
 from medsae_ray.core.images.decode import Preprocess

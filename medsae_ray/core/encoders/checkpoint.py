@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medsae_ray.core.artifacts.store import cache_dir
+from medsae_ray.core.artifacts.local_copies import cache_dir
 from medsae_ray.core.encoders.onnx_graph import outside_files
 from medsae_ray.errors import EncoderError
 

@@ -13,12 +13,12 @@ from PIL import Image
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, with_notes
 from medsae_ray.core.artifacts.layout import Layout
-from medsae_ray.core.artifacts.store import ImageSource
 from medsae_ray.core.encoders import ENCODERS, encoder_preprocess, load_encoder
 from medsae_ray.core.encoders.base import Encoder
 from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.core.images.notes import notes_of
 from medsae_ray.core.images.reader import Reading, map_images
+from medsae_ray.core.images.sources import ImageSource
 from medsae_ray.errors import ImageError
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from medsae_ray.core.artifacts.store import cache_dir, local_copy, split_uri
+from medsae_ray.core.artifacts.local_copies import cache_dir, local_copy
+from medsae_ray.core.artifacts.store import split_uri
 from medsae_ray.core.encoders.checkpoint import content_hash, resolve
 from medsae_ray.core.encoders.onnx_graph import outside, read_graph
 from medsae_ray.errors import EncoderError

@@ -16,7 +16,8 @@ from typing import BinaryIO, NamedTuple
 
 import pyarrow.fs as pafs
 
-from medsae_ray.core.artifacts.store import ImageSource, Store
+from medsae_ray.core.artifacts.store import Store
+from medsae_ray.core.images.sources import ImageSource
 from medsae_ray.errors import ArtifactError, ImageError
 
 MAX_FILE = 2**30  # bytes of one file or archive member that are ever held

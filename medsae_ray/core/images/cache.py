@@ -20,7 +20,8 @@ from typing import BinaryIO
 
 import pyarrow.fs as pafs
 
-from medsae_ray.core.artifacts.store import ImageSource, Store
+from medsae_ray.core.artifacts.store import Store
+from medsae_ray.core.images.sources import ImageSource
 
 MAX_FILE = 2**30  # bytes: larger files, archives for the most part, are read where they are
 _USED, _TEMPORARY = "used", "incoming"

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from PIL import Image
 
-from medsae_ray.core.artifacts.store import ImageSource
 from medsae_ray.core.images.archives import opened_files, outer_file
 from medsae_ray.core.images.decode import MAX_PIXELS, read_image
 from medsae_ray.core.images.dicom import Dicom
 from medsae_ray.core.images.nifti import MAX_VOXELS, PLANES, Volume
+from medsae_ray.core.images.sources import ImageSource
 from medsae_ray.errors import ImageError
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 from PIL import Image
 
-from medsae_ray.core.artifacts.store import ImageSource
 from medsae_ray.core.images.reader import Reading
+from medsae_ray.core.images.sources import ImageSource
 from medsae_ray.errors import ImageError
 
 BLANK = "blank"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from medsae_ray.core.artifacts.store import Store, local_copy, split_uri
+from medsae_ray.core.artifacts.local_copies import local_copy
+from medsae_ray.core.artifacts.store import Store, split_uri
 from medsae_ray.errors import ArtifactError
 
 

@@ -5,9 +5,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from medsae_ray.core.artifacts.store import Folders, Store
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.combine import combine
 from medsae_ray.core.datasets.rows import Rows, label_matrix, to_manifest
+from medsae_ray.core.images.sources import Folders
 from medsae_ray.errors import DatasetError
 
 SHARES = {"sae": 0.4, "naming": 0.3, "detection": 0.3}

@@ -8,12 +8,13 @@ import pytest
 
 from medsae_ray.config import Paths, parse_recipe
 from medsae_ray.core.artifacts.patience import at_most
-from medsae_ray.core.artifacts.store import Folders, Store
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.labels import CHEXPERT
 from medsae_ray.core.datasets.rows import to_manifest
 from medsae_ray.core.images.archives import fetch
 from medsae_ray.core.images.reader import Reading
+from medsae_ray.core.images.sources import Folders
 from medsae_ray.errors import DatasetError, ImageError
 from tests.support.medical import dicom, ramp
 from tests.support.planted import NAME, marked

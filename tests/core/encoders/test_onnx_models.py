@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto
 
-from medsae_ray.core.artifacts.store import local_copy
+from medsae_ray.core.artifacts.local_copies import local_copy
 from medsae_ray.core.encoders import load_encoder
 from medsae_ray.core.encoders.checkpoint import content_hash
 from medsae_ray.core.encoders.onnx import Onnx

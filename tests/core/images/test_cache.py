@@ -16,9 +16,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from medsae_ray.core.artifacts.store import Folders, Store
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.images.archives import fetch
 from medsae_ray.core.images.cache import Cached
+from medsae_ray.core.images.sources import Folders
 from medsae_ray.errors import ImageError
 
 SPAWN = multiprocessing.get_context("spawn")
