@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,9 @@ import ray
 from ray import serve
 from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
+from ray.serve._private.constants import SERVE_NAMESPACE
+from ray.serve._private.controller import SHUTDOWN_IN_PROGRESS_KEY
+from ray.serve._private.storage.kv_store import RayInternalKVStore
 from ray.serve.context import _disconnect, _get_global_client
 from ray.serve.schema import APIType, ServeInstanceDetails
 
@@ -68,8 +72,14 @@ def controller_id() -> str | None:
 
 
 def start_serve(**options: Any) -> None:
-    """Start Serve, unless it runs, and note that it is ours to end."""
+    """Start Serve, unless it runs, and note that it is ours to end.
+
+    A controller that is asked to end while it ends already may leave its note of that behind; the next one would read
+    it and end at once.
+    """
     before = controller_id()
+    if before is None:
+        RayInternalKVStore(f"ray-serve-{SERVE_NAMESPACE}").delete(SHUTDOWN_IN_PROGRESS_KEY)
     try:
         with quiet():
             serve.start(**options)
@@ -88,15 +98,25 @@ def end_serve() -> bool:
         return False
     if not ray.get(handle.__ray_call__.remote(_close_if_unused), timeout=END_S):
         return False
-    with contextlib.suppress(RayActorError, GetTimeoutError):
-        ray.get(handle.graceful_shutdown.remote(), timeout=END_S)
+    _wait_for_end(handle)
     _disconnect()
     _internal_kv_del(STARTED)
     return True
 
 
+def _wait_for_end(handle: Any) -> None:
+    until = time.monotonic() + END_S
+    with contextlib.suppress(RayActorError, GetTimeoutError):
+        while (left := until - time.monotonic()) > 0:
+            ray.get(handle.check_alive.remote(), timeout=left)
+            time.sleep(0.1)
+
+
 def _close_if_unused(controller: Any) -> bool:
-    """Runs in the controller, between two of its own calls: from now on it takes no application."""
+    """Runs in the controller, between two of its own calls: from now on it takes no application, and it ends by itself.
+
+    `graceful_shutdown` after it would come too late now and then: see `start_serve`.
+    """
     if controller.application_state_manager.list_app_statuses():
         return False
     controller._shutting_down = True

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 import ray
 from ray import serve
+from ray.serve._private.constants import SERVE_NAMESPACE
+from ray.serve._private.controller import SHUTDOWN_IN_PROGRESS_KEY
+from ray.serve._private.storage.kv_store import RayInternalKVStore
 
 from medsae_ray.engine.holding import Hold, held, tell
 from medsae_ray.engine.keeper import keeper
@@ -112,6 +115,11 @@ def test_serve_ends_with_its_last_application_if_one_of_ours_started_it(ray_clus
     known = details()
     if known and (known.applications or known.proxies):
         pytest.skip("Serve runs for other tests of this session")
-    with held(THING, "first", wait=True) as first:
-        bring(first)
-    assert controller_id() is None
+    for _ in range(2):
+        with held(THING, "first", wait=True) as first:
+            bring(first)
+        assert controller_id() is None
+        noted = RayInternalKVStore(f"ray-serve-{SERVE_NAMESPACE}")
+        assert noted.get(SHUTDOWN_IN_PROGRESS_KEY) is None
+        noted.put(SHUTDOWN_IN_PROGRESS_KEY, b"1")  # as of a controller that was told twice
+    noted.delete(SHUTDOWN_IN_PROGRESS_KEY)
