@@ -16,13 +16,15 @@ import platform
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 import medsae_ray
+from medsae_ray.config import Vlm
 from medsae_ray.core.naming.engine import EngineSettings, ImageAnswers, YesNo, spelling, total, yes_no
 from medsae_ray.core.naming.prompts import CONTROL_NAME, DETECTION, question
+from medsae_ray.names import by_name
 
 MODEL = Path(medsae_ray.__file__).parent / "core" / "phantom" / "weights" / "vlm"
 SEED = 7
@@ -156,9 +158,17 @@ def main() -> None:
     parser.add_argument("--cpus", type=float, default=0.5)
     parser.add_argument("--gpus", type=int, default=0)
     options = parser.parse_args()
-    settings = EngineSettings(
-        options.model, dtype="bfloat16" if options.gpus else "float32", cpus=options.cpus, gpus=options.gpus
+    dtype: Literal["bfloat16", "float32"] = "bfloat16" if options.gpus else "float32"
+    vlm = Vlm(
+        model=options.model,
+        dtype=dtype,
+        cpus=options.cpus,
+        gpus=options.gpus,
+        max_seqs=16,
+        kv_cache_gb=0.5,
+        eager=True,
     )
+    settings = by_name(EngineSettings, vlm, max_model_len=2048, max_images=12, max_ongoing=64)
     images, questions = films(options.images), run_questions()
     llm = _apart(through_llm, settings, images, questions)
     serve = through_serve(settings, images, questions, options.open_images)

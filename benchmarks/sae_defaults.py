@@ -24,6 +24,7 @@ from sae_tables import CHOSEN, REPORTED, Rows, load
 from scipy.stats import rankdata
 from torch import Tensor
 
+from medsae_ray.config import Sae
 from medsae_ray.core.sae.batch_topk import BatchTopK
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.defaults import choose, spread
@@ -118,7 +119,8 @@ def at_equal_k(sae: SAE, x_ND: Tensor, k: int) -> float:
 def figures(rows: Rows, of: Shares, settings: dict[str, Any]) -> dict[str, Any]:
     """Train and measure."""
     x_ND = torch.from_numpy(rows.x_ND)
-    config = SAEConfig.from_dict({"architecture": "batch_topk", "d_in": x_ND.shape[1], **settings})
+    usual = Sae().model_dump(include={"normalisation", "whiten", "init", "precision", "seed"})
+    config = SAEConfig.from_dict({**usual, "architecture": "batch_topk", "d_in": x_ND.shape[1], **settings})
     endings: list[Ending] = []
     started = time.process_time()
     sae = fit(config, x_ND[of.train], x_ND[of.heldout], on_end=endings.append)

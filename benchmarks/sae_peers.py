@@ -173,6 +173,8 @@ def our_config(job: Job, d_in: int) -> "SAEConfig":
             "batch_size": job.batch,
             "epochs": job.epochs,
             "dead_after_epochs": job.dead_after,
+            "normalisation": "centre",
+            "whiten": None,
             "init": "random" if job.sparse else job.init,
             "lr": job.lr,
             "seed": job.seed,

@@ -52,6 +52,10 @@ def train(x_ND: np.ndarray, normalisation: Normalisation, seed: int) -> SAE:
         epochs=40,
         batch_size=256,
         normalisation=normalisation,
+        whiten=None,
+        init=None,
+        lr=1e-3,
+        precision="float32",
         seed=seed,
     )
     x = torch.from_numpy(x_ND)

@@ -19,6 +19,10 @@ USED: dict[str, frozenset[str]] = {
 """The settings that only some architectures have, by architecture."""
 SOME = frozenset.union(*USED.values())
 
+BANDWIDTH, START_L0, AUXK_COEFFICIENT = 0.05, 64.0, 1 / 32
+"""Of settings that only some architectures have: what a recipe without them means, and what the configuration of an
+SAE of another architecture holds all the same, as each is stored whole."""
+
 CHOSEN = frozenset({"width", "k", "epochs", "batch_size", "lr"})
 """What is chosen by the training rows where a recipe does not say it."""
 

@@ -6,7 +6,16 @@ from pydantic import Field, model_validator
 
 from medsae_ray.config.base import Model, Positive, Seed
 from medsae_ray.errors import RecipeError
-from medsae_ray.sae_rules import CHOSEN, REVIVING, SOME, USED, check_together
+from medsae_ray.sae_rules import (
+    AUXK_COEFFICIENT,
+    BANDWIDTH,
+    CHOSEN,
+    REVIVING,
+    SOME,
+    START_L0,
+    USED,
+    check_together,
+)
 
 
 class Sae(Model):
@@ -28,7 +37,7 @@ class Sae(Model):
     (L0 / target_l0 - 1)^2."""
     target_l0: Annotated[float, Field(gt=0)] | None = None
     """JumpReLU: mean number of active features per image to steer to."""
-    bandwidth: Annotated[float, Field(gt=0, le=10)] = 0.05
+    bandwidth: Annotated[float, Field(gt=0, le=10)] = BANDWIDTH
     """JumpReLU: window about a threshold in which images move it, in standard deviations of a dimension."""
     levels: Annotated[list[Positive], Field(min_length=1)] | None = None
     """Matryoshka: widths of the nested dictionaries, ascending; the last is `width`."""
@@ -38,7 +47,7 @@ class Sae(Model):
     """Matryoshka with selection per_level: mean active features per image, for each level."""
     compat: Literal["sail"] | None = None
     """Matryoshka: train and encode as SAIL's published code does where it departs from its paper."""
-    auxk: Annotated[float, Field(ge=0)] = 1 / 32
+    auxk: Annotated[float, Field(ge=0)] = AUXK_COEFFICIENT
     """TopK, BatchTopK, Matryoshka: weight of the auxiliary loss that revives dead features; 0 turns it off."""
     resample: bool | None = None
     """TopK, BatchTopK, Matryoshka: whether features that fired on no image in an epoch start again near badly explained
@@ -51,7 +60,7 @@ class Sae(Model):
     init: Literal["random", "scaled", "data"] | None = None
     """Where features start: random directions; the same, with the encoder's length fitted to the data; or near training
     embeddings, with such a length. Null: data, or random with compat sail."""
-    start_l0: Annotated[float, Field(gt=0)] | None = 64.0
+    start_l0: Annotated[float, Field(gt=0)] | None = START_L0
     """ReLU, JumpReLU, Gated: active features per image at first, at most half of `width`, by a bias for each feature.
     Null starts without biases, half of the features active; with init random this is MedSAE's start."""
     epochs: Annotated[int | None, Field(ge=1)] = None

@@ -19,6 +19,7 @@ from medsae_ray.core.naming.openai_api import OpenAiEngine
 from medsae_ray.core.naming.pictures import picture
 from medsae_ray.core.naming.prompts import question
 from medsae_ray.errors import RecipeError
+from medsae_ray.names import by_name
 
 BUILTIN = {"builtin:phantom-vlm": Path(__file__).parents[1] / "core" / "phantom" / "weights" / "vlm"}
 
@@ -42,21 +43,12 @@ def settings_of(recipe: Recipe) -> EngineSettings:
     vlm, naming = recipe.how.vlm, recipe.what.naming
     assert vlm is not None, "the recipe was checked for both"
     assert naming is not None, "the recipe was checked for both"
-    return EngineSettings(
+    return by_name(
+        EngineSettings,
+        vlm,
         model=model_of(vlm),
-        revision=vlm.revision,
-        dtype=vlm.dtype,
         max_model_len=length_of(recipe),
         max_images=naming.positives + naming.contrasts,
-        max_num_seqs=vlm.max_seqs,
-        kv_cache_gb=vlm.kv_cache_gb,
-        gpu_memory_utilization=vlm.gpu_memory,
-        gpus=vlm.gpus,
-        cpus=vlm.cpus,
-        model_impl=None if vlm.model_impl == "auto" else vlm.model_impl,
-        enforce_eager=vlm.eager,
-        replicas=vlm.replicas,
-        start_timeout_s=vlm.start_timeout_s,
         max_ongoing=2 * vlm.in_flight,
         metrics=bool(cluster_address(recipe.how)),
     )

@@ -60,8 +60,8 @@ def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
         "max_model_len": settings.max_model_len or _default_length(settings),
         # The size is that of the pictures vLLM warms up with; left alone it takes 10,000 pixels, and 10 s.
         "limit_mm_per_prompt": {"image": {"count": settings.max_images, "width": 1024, "height": 1024}},
-        "max_num_seqs": settings.max_num_seqs,
-        "enforce_eager": settings.enforce_eager,
+        "max_num_seqs": settings.max_seqs,
+        "enforce_eager": settings.eager,
         "enable_prefix_caching": settings.prefix_caching,
         "scheduling_policy": "priority",
         # The tokens of an image see each other in both directions, so they have to be computed together.
@@ -74,10 +74,10 @@ def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
         "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
     }
     if settings.gpus:
-        arguments |= {"gpu_memory_utilization": settings.gpu_memory_utilization}
-        return arguments | ({"model_impl": settings.model_impl} if settings.model_impl else {})
+        arguments |= {"gpu_memory_utilization": settings.gpu_memory}
+        return arguments | ({} if settings.model_impl == "auto" else {"model_impl": settings.model_impl})
     return arguments | {
-        "model_impl": settings.model_impl or "transformers",
+        "model_impl": "transformers" if settings.model_impl == "auto" else settings.model_impl,
         "block_size": CPU_BLOCK,
         "kv_cache_memory_bytes": int(settings.kv_cache_gb * 2**30),
         "worker_cls": "medsae_ray.engine.gemma_on_cpu.ImageAwareWorker",
@@ -106,7 +106,7 @@ def environment(settings: EngineSettings) -> dict[str, str]:
     own = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if not settings.gpus:
         own |= {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-        if settings.enforce_eager:
+        if settings.eager:
             own["TORCHDYNAMO_DISABLE"] = "1"  # vLLM's sampler compiles a line of its own all the same, for 20 s
     if Path(settings.model).is_dir():
         own["HF_HUB_OFFLINE"] = "1"

@@ -16,6 +16,7 @@ from medsae_ray.core.datasets.rows import Rows, label_names
 from medsae_ray.core.phantom import LABELS, METADATA, TRAINING_SEEDS, Hospital, Study, patient
 from medsae_ray.core.phantom.render import render
 from medsae_ray.errors import RecipeError
+from medsae_ray.names import by_name
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 
@@ -34,9 +35,8 @@ class PatientShard(NamedTuple):
 
     def studies(self) -> list[Study]:
         """Make up the studies of the shard's patients."""
-        dataset = self.dataset
-        hospital = Hospital(dataset.prevalence, dataset.film, dataset.marker)
-        return [study for number in self.numbers for study in patient(dataset.seed, number, hospital)]
+        hospital = by_name(Hospital, self.dataset)
+        return [study for number in self.numbers for study in patient(self.dataset.seed, number, hospital)]
 
 
 def hospitals(recipe: Recipe) -> list[PhantomDataset]:

@@ -22,6 +22,7 @@ from medsae_ray.core.naming.plan import content_address
 from medsae_ray.core.naming.prompts import detection_prompt
 from medsae_ray.core.naming.verdict import ABSTAINED, DEAD, FAILED, INSUFFICIENT
 from medsae_ray.engine.session import identity_of, session
+from medsae_ray.names import by_name
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.asking import spent
@@ -38,7 +39,7 @@ LEDGER = "ledger"
 
 def rules_of(naming: Naming) -> NamingRules:
     """Return the rules by which names are asked for."""
-    return NamingRules(naming.attempts, naming.temperature, naming.max_tokens, naming.seed)
+    return by_name(NamingRules, naming)
 
 
 def pictures_of(run: Run, manifest: Artifact) -> Pictures:

@@ -30,11 +30,10 @@ def _dataset_features(run: Run, draft: Draft) -> Made:
 
 
 def _replication(run: Run, draft: Draft) -> Made:
-    features, rules = draft.parents["dataset_features"], run.recipe.what.replication
+    features, rules = draft.parents["dataset_features"], Rules(**_replication_what(run))
     names, labels = features.record.metrics["order"], features.record.metrics["labels"]
-    level = run.recipe.what.features.level
-    found = correlations(features, level)
-    results = list(replicate(found, Rules(rules.q, rules.min_r, rules.keep, level)))
+    found = correlations(features, rules.level)
+    results = list(replicate(found, rules))
     table = pair_table(found, results, names, labels)
     metrics = {
         "datasets": names,

@@ -21,6 +21,7 @@ from medsae_ray.core.naming.sampling import (
     detection_sample,
     naming_sample,
 )
+from medsae_ray.names import by_name
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 
@@ -74,9 +75,8 @@ def _matrices(
 def _make(run: Run, draft: Draft) -> Made:
     rules = naming_of(run)
     top = round(rules.positives * 5 / 8)
-    naming_design = NamingDesign(top, rules.positives - top, rules.contrasts, rules.faint)
-    test = rules.detection
-    detection_design = DetectionDesign(test.positives, test.negatives, test.pool, test.support, rules.faint)
+    naming_design = by_name(NamingDesign, rules, top=top, middle=rules.positives - top)
+    detection_design = by_name(DetectionDesign, rules.detection, faint=rules.faint)
     naming, image_N = candidates(run, draft, "naming", one_each=False)
     detection, _ = candidates(run, draft, "detection", one_each=True)
     features = range(detection.x_NF.shape[1])
@@ -88,7 +88,7 @@ def _make(run: Run, draft: Draft) -> Made:
     samples = [(NAMING, sample) for sample in named]
     samples += [(CHECK, sample) for sample in _checks(run, draft, named)]
     samples += [(DETECTION, detection_sample(detection, f, rules.seed, detection_design)) for f in each("for tests")]
-    pool = image_N[detection.row_N[np.argsort(detection.order_N)[: test.pool]]]
+    pool = image_N[detection.row_N[np.argsort(detection.order_N)[: detection_design.pool]]]
     rows = [row for purpose, sample in samples for row in _rows(purpose, sample, image_N)]
     rows += [{"feature": -1, "purpose": POOL, "role": POOL, "image_id": image, "value": 0.0} for image in pool]
     table = pa.Table.from_pylist(rows, schema=schema.samples())

@@ -13,12 +13,12 @@ from medsae_ray.cluster.packing import Growth, Kind, Node
 from medsae_ray.cluster.placing import check_placeable, judged, no_growth
 from medsae_ray.cluster.waiting import line_of
 from medsae_ray.config import Recipe, load_recipe, parse_recipe
-from medsae_ray.core.naming.engine import EngineSettings
 from medsae_ray.engine.vllm_options import bundles, strategy
 from medsae_ray.errors import RecipeError
 from medsae_ray.pipeline import STAGES
 from medsae_ray.preflight.needs import phases_of, service_phase, share_problems
 from tests.support.small import recipe_data
+from tests.support.usual import engine_settings
 
 WHOLE = [name for name in STAGES if name not in ("sweep", "organs")]
 
@@ -221,7 +221,7 @@ def test_a_service_that_does_not_fit_beside_its_engine_says_how_it_would() -> No
 
 @pytest.mark.parametrize(("gpus", "packed"), [(0, "PACK"), (1, "PACK"), (2, "STRICT_PACK"), (4, "STRICT_PACK")])
 def test_a_model_that_is_split_stays_on_one_node(gpus: int, packed: str) -> None:
-    settings = EngineSettings(model="x", gpus=gpus, cpus=0)
+    settings = engine_settings("x", gpus=gpus, cpus=0)
     assert strategy(settings) == packed
     (unit,) = engine_demand(0, gpus, 1).units
     assert [dict(bundle.amounts) for bundle in unit.bundles] == bundles(settings)

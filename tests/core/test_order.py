@@ -23,6 +23,7 @@ from medsae_ray.core.naming.label_names import label_names as names_by_label
 from tests.core.made import SHARES, Cohort, artifact, both_evidence, cohort, embeddings_table
 from tests.core.made import activations_table as activations_of
 from tests.support.small import recipe_data
+from tests.support.usual import replication_rules
 
 DATASETS, LABELS, COLUMNS = ("kermany", "ieee", "nih"), ("l0", "l1", "l2", "l3"), ("view", "sex", "age")
 MAPPED = {"L0": {name: "l0" for name in DATASETS}, "L3": {"nih": "l3", "ieee": "l3"}}
@@ -66,8 +67,9 @@ class Run:
         dataset_N = np.array(names)[labels.dataset_N]
         works = [FeatureWork(**vars(self.work) | {"labels": labels.within(dataset_N == name)}) for name in names]
         r_DFL = np.array([both_evidence(work, self.names)["sae"].table["r"].to_pylist() for work in works], dtype=float)
-        found = Correlations.of(r_DFL, np.array([work.labels.discovery_patients() for work in works]))
-        results = list(replicate(found))
+        rules = replication_rules()
+        found = Correlations.of(r_DFL, np.array([work.labels.discovery_patients() for work in works]), rules.level)
+        results = list(replicate(found, rules))
         best = best_pairs(found, results, names, self.names)
         pairs = pair_table(found, results, names, self.names).to_pylist()
         key = ("source", "label", "feature", "dataset")

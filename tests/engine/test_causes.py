@@ -5,9 +5,9 @@ import re
 import pytest
 
 from medsae_ray.config import Naming, Vlm
-from medsae_ray.core.naming.engine import EngineSettings
 from medsae_ray.engine.causes import CAUSES, explain
 from medsae_ray.engine.vllm_options import bundles, engine_arguments
+from tests.support.usual import engine_settings
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,6 @@ def test_advice_speaks_of_keys_that_a_recipe_has() -> None:
 
 @pytest.mark.parametrize(("gpus", "ranks"), [(0, 1), (1, 1), (4, 4)])
 def test_a_model_is_shared_by_all_gpus_of_its_replica(gpus: int, ranks: int) -> None:
-    settings = EngineSettings("a-model", gpus=gpus)
+    settings = engine_settings("a-model", gpus=gpus)
     assert engine_arguments(settings)["tensor_parallel_size"] == ranks
     assert sum(bundle.get("GPU", 0) for bundle in bundles(settings)) == gpus

@@ -19,7 +19,7 @@ from PIL import Image
 from ray import serve
 
 import medsae_ray
-from medsae_ray.core.naming.engine import ONLINE, EngineSettings, Writing, YesNo, spelling
+from medsae_ray.core.naming.engine import ONLINE, Writing, YesNo, spelling
 from medsae_ray.core.naming.openai_api import OpenAiEngine
 from medsae_ray.core.naming.prompts import DETECTION, naming_message, question
 from medsae_ray.engine.client import APPLICATION, ServeEngine, start_engine
@@ -28,9 +28,10 @@ from medsae_ray.engine.leases import RUNNING, Lease
 from medsae_ray.engine.serve_status import status_of
 from medsae_ray.engine.vllm_options import Segment, segments
 from medsae_ray.errors import EngineError
+from tests.support.usual import engine_settings
 
 MODEL = Path(medsae_ray.__file__).parent / "core" / "phantom" / "weights" / "vlm"
-SETTINGS = EngineSettings(str(MODEL), dtype="float32", start_timeout_s=300, metrics=True)
+SETTINGS = engine_settings(str(MODEL), dtype="float32", metrics=True)
 QUESTIONS = [question(name) for name in ("pleural effusion", "device", "chest radiograph", "large heart", "nodule")]
 HANDLE = object()
 SCHEMA = {

@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.naming.engine import BATCH, ImageAnswers, Usage, YesNo
 from medsae_ray.core.naming.ledger import Ledger, answers_schema
 from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.runtime.board import Board
 from medsae_ray.stages.name_checks import TAKEN_BACK, checked
 from tests.core.naming.plain_engine import PlainEngine, brightness
+from tests.support.usual import reading
 
 N = 20
 SHOWN = [{"image_id": f"i{n}", "value": float(n >= N // 2)} for n in range(N)]
@@ -36,7 +36,7 @@ class Naming(PlainEngine):
 def pictures(tmp_path: Path) -> Pictures:
     for n in range(N):
         Image.fromarray(np.full((20, 20), 12 * n, np.uint8)).save(tmp_path / f"i{n}.png")
-    return Pictures(Store(str(tmp_path)), {f"i{n}": f"i{n}.png" for n in range(N)}, 16, Reading(1_000_000))
+    return Pictures(Store(str(tmp_path)), {f"i{n}": f"i{n}.png" for n in range(N)}, 16, reading(max_pixels=1_000_000))
 
 
 def row(name: str, alternatives: list[str], feature: int = 0) -> dict[str, Any]:

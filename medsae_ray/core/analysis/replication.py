@@ -28,13 +28,10 @@ from medsae_ray.errors import ArtifactError
 class Rules(NamedTuple):
     """The criterion above; `level` is that of the intervals."""
 
-    q: float = 0.05
-    min_r: float = 0.1
-    keep: float = 0.5
-    level: float = 0.95
-
-
-USUAL = Rules()
+    q: float
+    min_r: float
+    keep: float
+    level: float
 
 
 class Correlations(NamedTuple):
@@ -50,7 +47,7 @@ class Correlations(NamedTuple):
     """Independent patients behind a label's correlations."""
 
     @classmethod
-    def of(cls, r_DFL: Floats, n_DL: Ints, level: float = 0.95) -> "Correlations":
+    def of(cls, r_DFL: Floats, n_DL: Ints, level: float) -> "Correlations":
         """Intervals (Fisher) and p-values (t-test) over n patients. ArtifactError if shapes disagree."""
         if r_DFL.ndim != 3 or n_DL.shape != (r_DFL.shape[0], r_DFL.shape[2]):
             raise ArtifactError(f"correlations {r_DFL.shape} and patients {n_DL.shape} are not [D, F, L] and [D, L]")
@@ -83,7 +80,7 @@ class ReplicatedPairs(NamedTuple):
         return self.selected_FL & ~np.asarray(self.can_tell_DL.any(axis=0))[None, :]
 
 
-def replicate(found: Correlations, rules: Rules = USUAL) -> Iterator[ReplicatedPairs]:
+def replicate(found: Correlations, rules: Rules) -> Iterator[ReplicatedPairs]:
     """One `ReplicatedPairs` with each dataset in turn as the source."""
     for source in range(len(found.r_DFL)):
         q_FL = benjamini_hochberg(found.p_DFL[source])

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from PIL import Image
 
 from medsae_ray.core.images.archives import opened_files, outer_file
-from medsae_ray.core.images.decode import MAX_PIXELS, read_image
+from medsae_ray.core.images.decode import read_image
 from medsae_ray.core.images.dicom import Dicom
-from medsae_ray.core.images.nifti import MAX_VOXELS, PLANES, Volume
+from medsae_ray.core.images.nifti import PLANES, Volume
 from medsae_ray.core.images.sources import ImageSource
 from medsae_ray.errors import ImageError
+from medsae_ray.names import by_name
 
 if TYPE_CHECKING:
     from medsae_ray.config.what import ImageRules
@@ -55,20 +56,19 @@ def split_slice(uri: str) -> tuple[str, Slice]:
 class Reading:
     """The part of a recipe that decides how files become images."""
 
-    max_pixels: int = MAX_PIXELS
-    high_bit: str = "depth"
-    window: str = "header"
-    max_voxels: int = MAX_VOXELS
-    at_least: int | None = None
+    max_pixels: int
+    high_bit: str
+    window: str
+    max_voxels: int
+    at_least: int | None
     """Of JPEG files: see `read_image`."""
-    orientation: str = "exif"
+    orientation: str
 
     @classmethod
     def of(cls, rules: "ImageRules", side: int | None = None) -> "Reading":
         """As a recipe's what.images says. `side`, in pixels, of the encoder's input is needed where JPEG files may be
         reduced; None reads them whole, for whatever looks at the image itself."""
-        at_least = 2 * side if rules.reduce_jpeg and side else None
-        return cls(rules.max_pixels, rules.high_bit, rules.window, rules.max_voxels, at_least, rules.orientation)
+        return by_name(cls, rules, at_least=2 * side if rules.reduce_jpeg and side else None)
 
     def image(self, store: ImageSource, uri: str) -> Image.Image:
         """One image of mode L or RGB. ImageError if it cannot be used, OSError if the store does not answer."""

@@ -14,11 +14,11 @@ from medsae_ray.errors import NamingError
 class NamingRules:
     """How often and how freely a name is asked for."""
 
-    attempts: int = 3
-    temperature: float = 0.7
+    attempts: int
+    temperature: float
     """Of every attempt but the first, which is greedy."""
-    max_tokens: int = 768
-    seed: int = 0
+    max_tokens: int
+    seed: int
 
     def prompt(self, n_a: int) -> str:
         """Identity of what is asked about groups A of `n_a` images."""

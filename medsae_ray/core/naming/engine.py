@@ -97,29 +97,30 @@ class EngineSettings:
 
     model: str
     """A folder that every node can read, or an id on Hugging Face."""
-    revision: str | None = None
+    revision: str | None
     """Branch, tag or commit of an id."""
-    dtype: str = "auto"
-    max_model_len: int | None = 2048
+    dtype: str
+    max_model_len: int | None
     """Tokens of one prompt and its answer; None where only the model's files, yet to be fetched, can tell."""
-    max_images: int = 12
+    max_images: int
     """Images in one prompt."""
-    max_num_seqs: int = 16
+    max_seqs: int
     """Sequences computed together."""
-    kv_cache_gb: float = 0.5
-    """GiB of key-value cache on a CPU; a GPU gives what gpu_memory_utilization leaves."""
-    gpu_memory_utilization: float = 0.9
-    gpus: int = 0
+    kv_cache_gb: float
+    """GiB of key-value cache on a CPU; a GPU gives what gpu_memory leaves."""
+    gpu_memory: float
+    """Share of a GPU's memory that the engine takes."""
+    gpus: int
     """GPUs of one replica, which share the model (tensor parallel); 0 runs on the CPU."""
-    cpus: float = 0.5
+    cpus: float
     """CPUs that a replica reserves; it computes with as many threads, rounded up."""
-    model_impl: str | None = None
-    """vLLM's implementation of the model; None is its own choice, on a CPU "transformers"."""
-    enforce_eager: bool = True
-    replicas: int = 1
-    start_timeout_s: float = 900.0
+    model_impl: str
+    """Whose implementation of the model; "auto" is vLLM's own choice, on a CPU "transformers"."""
+    eager: bool
+    replicas: int
+    start_timeout_s: float
     """Longest wait for the first answer, and for an engine that was lost to come back."""
-    max_ongoing: int = 64
+    max_ongoing: int
     """Calls inside one replica; as many more wait in a queue, and the rest are told to come back."""
     prefix_caching: bool = True
     metrics: bool = False

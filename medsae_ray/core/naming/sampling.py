@@ -38,10 +38,10 @@ _NAMING, _DETECTION, _CHECK = 0, 1, 3
 class NamingDesign(NamedTuple):
     """How many images of each role; roles "top", "middle" (group A) and "contrast" (group B)."""
 
-    top: int = 5
-    middle: int = 3
-    contrasts: int = 4
-    faint: float = 0.0
+    top: int
+    middle: int
+    contrasts: int
+    faint: float
     """Share of the feature's strength below which an image is not taken."""
 
 
@@ -53,21 +53,21 @@ class DetectionDesign(NamedTuple):
     any finding tells it from the active ones. Equal strength leaves a name nothing but its own feature to show.
     """
 
-    positives: int = 50
-    negatives: int = 50
-    pool: int = 2000
+    positives: int
+    negatives: int
+    pool: int
     """Images that all features draw from before any other."""
-    support: int = 30
+    support: int
     """Patients with, and without, an active image that a feature needs at least."""
-    faint: float = 0.0
+    faint: float
     """Share of the feature's strength below which an image is not taken."""
 
 
-CHECK = DetectionDesign(positives=25, negatives=25, pool=200, support=8)
+CHECK = DetectionDesign(positives=25, negatives=25, pool=200, support=8, faint=0.0)
 """Names are first tried on so many images of the split that they were written from."""
 
 
-def naming_sample(images: Candidates, feature: int, seed: int, design: NamingDesign | None = None) -> ImageSample:
+def naming_sample(images: Candidates, feature: int, seed: int, design: NamingDesign) -> ImageSample:
     """Group A and group B for one feature.
 
     Images on which it is faint are in neither. Top: of the strongest images (one per patient), the strongest and then
@@ -75,7 +75,7 @@ def naming_sample(images: Candidates, feature: int, seed: int, design: NamingDes
     strongest left. Contrasts: for each image of group A in turn its nearest image with activation 0 of a patient not
     yet used.
     """
-    design, rng = design or NamingDesign(), np.random.default_rng([seed, feature, _NAMING])
+    rng = np.random.default_rng([seed, feature, _NAMING])
     active = images.active(feature)
     best = _strongest(images, _clear(active, design.faint))
     n, wanted = len(best.place_A), design.top + design.middle
@@ -93,17 +93,17 @@ def naming_sample(images: Candidates, feature: int, seed: int, design: NamingDes
     return ImageSample(feature, SUFFICIENT, images.row_N[places], roles, _values(active, places), n, inactive)
 
 
-def detection_sample(images: Candidates, feature: int, seed: int, design: DetectionDesign | None = None) -> ImageSample:
+def detection_sample(images: Candidates, feature: int, seed: int, design: DetectionDesign) -> ImageSample:
     """Positives and negatives for one feature, from the shared pool and, where it lacks images, from outside it.
 
     Within the pool images are drawn at random for each feature; from outside they come in one order that all features
     share, so that two features that need more tend to need the same. ArtifactError if a patient has two images.
     """
     free_N = np.ones(len(images), dtype=bool)
-    return _test_sample(images, feature, free_N, design or DetectionDesign(), (seed, feature, _DETECTION))
+    return _test_sample(images, feature, free_N, design, (seed, feature, _DETECTION))
 
 
-def check_sample(images: Candidates, feature: int, seed: int, free_N: Bools, faint: float = 0.0) -> ImageSample:
+def check_sample(images: Candidates, feature: int, seed: int, free_N: Bools, faint: float) -> ImageSample:
     """As `detection_sample`, but few images, and of the split that names are written from: `free_N` says which of them
     belong to patients whom the name was not written from."""
     return _test_sample(images, feature, free_N, CHECK._replace(faint=faint), (seed, feature, _CHECK))

@@ -23,17 +23,18 @@ _STRAY_MARKERS = 0.25
 
 @dataclass(frozen=True)
 class Hospital:
-    """How a hospital's patients and films differ from the usual ones; the default differs in nothing."""
+    """How a hospital's patients and films differ from the usual ones."""
 
-    prevalence: float = 1.0
+    prevalence: float
     """Factor on the probability of every finding."""
-    film: str = "standard"
+    film: str
     """Look of the films: "standard", or "soft" for a flatter, darker one."""
-    marker: str = "devices"
+    marker: str
     """What the PORTABLE marker goes with: support "devices" (the planted shortcut), nothing ("random"), or "never"."""
 
 
-USUAL = Hospital()
+USUAL = Hospital(prevalence=1.0, film="standard", marker="devices")
+"""Differs in nothing; the shipped models were trained on its patients."""
 
 
 class _Luck(NamedTuple):

@@ -30,6 +30,20 @@ class StoredSAE(NamedTuple):
     """What the writer said of where the weights come from."""
 
 
+UNSAID: dict[str, Any] = {
+    "normalisation": "centre",
+    "whiten": None,
+    "init": None,
+    "epochs": 100,
+    "batch_size": 512,
+    "lr": 1e-3,
+    "precision": "float32",
+    "seed": 0,
+}
+"""What stands for settings of training that a stored SAE does not tell, as that of another library: its weights need
+them no more."""
+
+
 def sae_to_bytes(sae: SAE, config: SAEConfig, provenance: dict[str, Any]) -> tuple[bytes, bytes]:
     """(weights.safetensors, config.json); equal input gives equal bytes. ArtifactError on weights with NaN or Inf."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sae.state_dict().items()}
@@ -48,7 +62,7 @@ def sae_from_bytes(weights: bytes, config: bytes, where: str = "SAE checkpoint")
     """The inverse of `sae_to_bytes`. ArtifactError names what is missing, foreign, misshapen or not finite."""
     document = _document(config, where)
     try:
-        settings = SAEConfig.from_dict(document["config"])
+        settings = SAEConfig.from_dict(UNSAID | document["config"])
         tensors = load(weights)
     except RecipeError as error:
         raise ArtifactError(f"{where}: config.json: {error}") from error

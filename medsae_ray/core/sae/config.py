@@ -1,12 +1,12 @@
 """What a sparse autoencoder is and how it is trained: every setting that its weights depend on."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from medsae_ray.errors import RecipeError
-from medsae_ray.sae_rules import check
+from medsae_ray.sae_rules import AUXK_COEFFICIENT, BANDWIDTH, START_L0, check
 
 Architecture = Literal["relu_l1", "topk", "batch_topk", "jumprelu", "gated", "matryoshka"]
 
@@ -41,7 +41,7 @@ class SAEConfig:
     target_l0: float | None = None
     """jumprelu: mean number of active features that training steers to; above 0, at most `width`."""
 
-    bandwidth: float = 0.05
+    bandwidth: float = BANDWIDTH
     """jumprelu: width of the window about its threshold in which a feature's pre-activation moves the threshold, in
     units of the standard deviation of an embedding's dimensions; above 0. Thresholds start at its size."""
 
@@ -58,37 +58,37 @@ class SAEConfig:
     compat: Literal["sail"] | None = None
     """matryoshka: "sail" reproduces the published code of SAIL where it departs from its paper; see sail.py."""
 
-    normalisation: Literal["centre", "none", "l2"] = "centre"
+    normalisation: Literal["centre", "none", "l2"]
     """Training mean removed and E||x||^2 = D (MedSAE); embeddings as they are; every embedding brought to unit norm
     (SAIL)."""
 
-    whiten: float | None = None
+    whiten: float | None
     """Decorrelate the embeddings first (Saraswatula & Klindt 2025, arXiv 2511.13981): every principal component gets
     the variance v / (v + whiten * total variance), so components far below this share of the total stay small. Above
     0; None leaves the covariance as it is. Needs normalisation centre."""
 
-    init: Literal["random", "scaled", "data"] | None = None
+    init: Literal["random", "scaled", "data"] | None
     """Where features start: random directions of unit length; the same, with the encoder's length fitted to the data;
     or near randomly chosen training embeddings, with such a length. None becomes data, or random with compat
     sail."""
 
-    start_l0: float | None = 64.0
+    start_l0: float | None = START_L0
     """relu_l1, jumprelu, gated: active features per image at first, above 0: each feature gets a bias (jumprelu: a
     threshold) above which this share of the training rows lies, at most half. A step costs as much as it has active
     features. None starts without biases, half of the features active; with init random as MedSAE's trainer does."""
 
-    epochs: int = 100
+    epochs: int
     """Passes over the training rows; 1 or more."""
 
     patience: int | None = None
     """Architectures with k: stop after so many epochs without a lower held-out FVU, and keep the best epoch's weights;
     1 or more. None trains all epochs and keeps the last."""
 
-    batch_size: int = 512
+    batch_size: int
     """Rows of the global batch, over all workers; at most the number of training rows. An incomplete last batch of
     an epoch is left out."""
 
-    lr: float = 1e-3
+    lr: float
     """Peak learning rate of Adam; above 0."""
 
     warmup_fraction: float = 0.05
@@ -97,7 +97,7 @@ class SAEConfig:
     decay_fraction: float = 0.3
     """Share of all steps, at the end, in which the learning rate falls linearly to 0; 0 to 1 - `warmup_fraction`."""
 
-    auxk_coefficient: float = 1 / 32
+    auxk_coefficient: float = AUXK_COEFFICIENT
     """topk, batch_topk, matryoshka: weight of the loss that revives dead features against the main loss, both as
     shares of variance (Gao et al. 2024); 0 switches it off."""
 
@@ -112,11 +112,11 @@ class SAEConfig:
     """topk, batch_topk, matryoshka: whether a feature that fired on no row in an epoch starts again, near a row that is
     badly explained (Bricken et al. 2023); see resample.py. Without effect with compat sail. None: topk only."""
 
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    precision: Literal["float32", "bfloat16", "auto"]
     """Of the large matrix products in training; weights, sums and the optimiser are float32 always. "auto" takes
     bfloat16 where a measurement on the spot finds it faster, so that results then depend on the machine."""
 
-    seed: int = 0
+    seed: int
     """Of the initial weights and of the order of the rows; 0 to 2^31 - 1."""
 
     def __post_init__(self) -> None:
@@ -140,7 +140,7 @@ class SAEConfig:
                 near = get_close_matches(key, known, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
                 raise RecipeError(f"sae: unknown setting {key!r}{hint}")
-        missing = [key for key in ("architecture", "d_in", "width") if key not in values]
+        missing = [field.name for field in fields(cls) if field.default is MISSING and field.name not in values]
         if missing:
             raise RecipeError(f"sae: {', '.join(missing)} not given")
         return cls(**values)

@@ -12,11 +12,11 @@ from PIL import Image
 from medsae_ray.core.analysis.near_duplicates import ImageHashes, ImageHashWork, duplicates, image_hash, near_pairs
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.rows import Rows, to_manifest
-from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.phantom import patient
 from medsae_ray.core.phantom.render import render
 from tests.core.made import SHARES, artifact
 from tests.support.shared import SHARED, needs_shared
+from tests.support.usual import reading
 
 
 def brute(a_N: np.ndarray, b_M: np.ndarray, distance: int) -> list[list[int]]:
@@ -76,7 +76,7 @@ def test_an_image_that_cannot_be_read_is_a_row_with_a_reason(tmp_path: Path) -> 
     y = {"a": pa.array([1, 0], pa.int8())}
     rows = Rows("d", ["i0.png", "i1.png"], ["p0", "p1"], ["i0.png", "i1.png"], y, {})
     manifest = artifact(tmp_path, "manifest", [to_manifest(rows, SHARES, "s", 2)])
-    work = ImageHashWork(manifest, Store(str(tmp_path)), Reading())
+    work = ImageHashWork(manifest, Store(str(tmp_path)), reading())
     good, bad = work.compute(None, work.prepare(0)).to_pylist()
     assert (good["coarse"], good["detail"]) == image_hash(film) and good["reason"] is None
     assert bad == {"image_id": "i1.png", "coarse": None, "detail": None, "reason": "missing"}

@@ -14,11 +14,11 @@ from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.rows import Rows
-from medsae_ray.core.images.reader import Reading
 from medsae_ray.errors import DatasetError
 from medsae_ray.pipeline import run_stage
 from tests.support.hostile_files import nested_zip, zipped
 from tests.support.medical import dicom, dicom_folder, ramp
+from tests.support.usual import reading
 
 LABELS = ["bright", "left"]
 
@@ -113,8 +113,8 @@ def test_archives_are_entered(folder: Path, tmp_path: Path) -> None:
         "a/b.zip!/inner.zip!/y.dcm#frame=0",
         *(f"a/b.zip!/x/{n}.dcm#frame=0" for n in range(3)),
     ]
-    images = dict(Reading().images(Store(str(tmp_path)), found.uri))
-    plain = Reading().images(Store(str(folder)), ["p000/i0.dcm#frame=0"])
+    images = dict(reading().images(Store(str(tmp_path)), found.uri))
+    plain = reading().images(Store(str(folder)), ["p000/i0.dcm#frame=0"])
     assert all(np.ptp(np.asarray(image)) == 255 for image in images.values()) and len(list(plain)) == 1
     assert found.notes["passed_over"] == {"not_an_image": 1}
 
@@ -222,6 +222,6 @@ def test_a_folder_may_be_elsewhere(folder: Path) -> None:
     dataset, paths = DicomDataset(kind="dicom", name="d", folders=["."]), Paths(images=store.uri)
     found = READERS["dicom"].rows(dataset, paths)
     assert found.uri == [*rows(folder).uri, "z/b.zip!/x.dcm#frame=0"]
-    assert all(not isinstance(image, Exception) for _, image in Reading().images(store, found.uri[-1:]))
+    assert all(not isinstance(image, Exception) for _, image in reading().images(store, found.uri[-1:]))
     of_folder = READERS["dicom"].rows(dataset.model_copy(update={"folders": ["p003"]}), paths)
     assert len(of_folder.uri) == 4

@@ -13,11 +13,11 @@ from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.labels import CHEXPERT
 from medsae_ray.core.datasets.rows import to_manifest
 from medsae_ray.core.images.archives import fetch
-from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.images.sources import Folders
 from medsae_ray.errors import DatasetError, ImageError
 from tests.support.medical import dicom, ramp
 from tests.support.planted import NAME, marked
+from tests.support.usual import reading
 
 SHARES = {"sae": 0.6, "naming": 0.2, "detection": 0.2}
 MARKS = ",".join("1" for _ in CHEXPERT)
@@ -96,7 +96,7 @@ def test_a_file_that_cannot_be_read_is_not_named(
 ) -> None:
     make(tmp_path / name)
     with pytest.raises(ImageError) as raised:
-        Reading().image(Store(str(tmp_path)), name)
+        reading().image(Store(str(tmp_path)), name)
     assert raised.value.reason == reason and not marked(str(raised.value))
 
 

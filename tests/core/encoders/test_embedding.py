@@ -22,11 +22,11 @@ from medsae_ray.core.datasets.rows import Rows, to_manifest
 from medsae_ray.core.encoders.embedding import EmbedWork
 from medsae_ray.core.encoders.medclip import SwinGeometry, build_vit, save_vit
 from medsae_ray.core.images.archives import fetch
-from medsae_ray.core.images.reader import Reading
 from medsae_ray.errors import EncoderError
 from medsae_ray.pipeline import run_stage
 from medsae_ray.runtime.shards import _pack, _unpack
 from tests.support.small import DIM, SIZE, onnx_encoder, recipe_data
+from tests.support.usual import reading
 
 IMAGES, DAMAGED = 1000, 50
 SHARES = {"sae": 0.6, "naming": 0.2, "detection": 0.2}
@@ -164,7 +164,7 @@ def embed_work(folder: Path, names: list[str], weights: Path, **settings: object
     files = [draft.writer(manifest.schema).write(s, part, part.num_rows) for s, part in enumerate(shards)]
     artifact = draft.commit(files, {}, {})
     options = {"size": SIZE}
-    return EmbedWork(artifact, Store(str(folder)), "onnx", str(weights), options, Reading(10**6), **settings)
+    return EmbedWork(artifact, Store(str(folder)), "onnx", str(weights), options, reading(max_pixels=10**6), **settings)
 
 
 def embedded(work: EmbedWork) -> pa.Table:

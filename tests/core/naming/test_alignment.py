@@ -9,10 +9,10 @@ import torch
 from medsae_ray.core.naming.alignment import Space, best_terms, directions, exceedance, vocabulary_names
 from medsae_ray.core.naming.vocabulary import unit
 from medsae_ray.core.sae.architectures import build
-from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.sae.normalise import Normalisation
 from tests.core.small_medclip import DIM, TERMS
+from tests.support.usual import sae_config
 
 PLANTED, STRANGE, DEAD = 20, 40, 2
 CASES: list[dict[str, Any]] = [
@@ -34,7 +34,7 @@ def planted(t_VD: np.ndarray, noise: float = 0.3, seed: int = 0, **settings: Any
     x_ND = 5 * rng.normal(size=DIM) + rng.normal(size=(400, DIM)) @ np.diag(np.geomspace(0.2, 3, DIM))
     kind = settings["normalisation"]
     normalisation = Normalisation.fit(torch.from_numpy(x_ND), settings.get("whiten"), kind)
-    sae = build(SAEConfig(d_in=DIM, architecture="batch_topk", width=len(raw_FD), k=4, **settings), normalisation)
+    sae = build(sae_config(d_in=DIM, architecture="batch_topk", width=len(raw_FD), k=4, **settings), normalisation)
     rows = torch.from_numpy(raw_FD).float()
     with torch.no_grad():
         sae.W_dec.copy_(rows if sae.there is None else rows @ sae.there)

@@ -8,9 +8,7 @@ import pytest
 from PIL import Image
 
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.naming.asking import NamingGroups, addresses, at_most, detect, images_of, name_feature
-from medsae_ray.core.naming.attempts import NamingRules
 from medsae_ray.core.naming.engine import BATCH, FAILED, ImageAnswers, Usage, Writing, Written, Wrote
 from medsae_ray.core.naming.failures import Failures
 from medsae_ray.core.naming.ledger import Ledger, answers_schema, replies
@@ -18,6 +16,7 @@ from medsae_ray.core.naming.pictures import BLANK, Pictures, picture
 from medsae_ray.core.naming.plan import Concept, Need, Plan
 from medsae_ray.errors import EngineError
 from tests.core.naming.plain_engine import PlainEngine, brightness, reply
+from tests.support.usual import naming_rules, reading
 
 NEEDS = [
     Need(Concept("bright"), ["i0", "i1", "i2", BLANK]),
@@ -32,7 +31,7 @@ def pictures(tmp_path: Path) -> Pictures:
         Image.fromarray(np.full((40, 30), 40 * number, np.uint8)).save(tmp_path / f"i{number}.png")
     (tmp_path / "broken.png").write_bytes(b"not an image")
     uri_of = {name: f"{name}.png" for name in [*(f"i{n}" for n in range(6)), "broken"]}
-    return Pictures(Store(str(tmp_path)), uri_of, 16, Reading(1_000_000))
+    return Pictures(Store(str(tmp_path)), uri_of, 16, reading(max_pixels=1_000_000))
 
 
 def ask(engine: PlainEngine, pictures: Pictures, ledger: Ledger, limit: int = 2) -> Plan:
@@ -152,7 +151,7 @@ def test_after_an_error_nothing_more_is_begun_and_what_is_under_way_is_finished(
 def name(engine: PlainEngine, pictures: Pictures, ledger: Ledger, **rules: Any) -> Any:
     known = {row["address"]: row for row in ledger.load().table.to_pylist()}
     groups = NamingGroups(7, ["i4", "i5"], ["i0"])
-    return asyncio.run(name_feature(engine, groups, pictures, ledger, known, NamingRules(**rules)))
+    return asyncio.run(name_feature(engine, groups, pictures, ledger, known, naming_rules(**rules)))
 
 
 def test_a_name_is_asked_for_again_until_it_fits_the_schema(pictures: Pictures, tmp_path: Path) -> None:
@@ -183,7 +182,7 @@ def test_a_name_that_no_request_came_back_with_says_why(pictures: Pictures, tmp_
 def test_pictures_are_small_grey_and_free_of_metadata(tmp_path: Path) -> None:
     image = Image.new("RGB", (300, 200), (200, 10, 10))
     image.save(tmp_path / "a.jpg", comment=b"Jane Doe")
-    png = Pictures(Store(str(tmp_path)), {"a": "a.jpg"}, 64, Reading(1_000_000)).png("a")
+    png = Pictures(Store(str(tmp_path)), {"a": "a.jpg"}, 64, reading(max_pixels=1_000_000)).png("a")
     assert png is not None and b"Jane" not in png
     with Image.open(io.BytesIO(png)) as made:
         assert made.size == (64, 43) and made.mode == "L" and not made.info

@@ -2,10 +2,11 @@ import asyncio
 
 import pytest
 
-from medsae_ray.core.naming.attempts import NamingRules, Reply, Tried, until_named
+from medsae_ray.core.naming.attempts import Reply, Tried, until_named
 from medsae_ray.core.naming.engine import Writing, Written
 from medsae_ray.core.naming.prompts import naming_message, naming_schema
 from tests.core.naming.plain_engine import reply
+from tests.support.usual import naming_rules
 
 A, B = [b"a1", b"a2"], [b"b1"]
 
@@ -17,11 +18,11 @@ def tried(*replies: Written, attempts: int = 3) -> tuple[Tried, list[int]]:
         asked.append(attempt)
         return Reply.of(replies[min(attempt, len(replies) - 1)])
 
-    return asyncio.run(until_named(NamingRules(attempts), 2, reply_to)), asked
+    return asyncio.run(until_named(naming_rules(attempts=attempts), 2, reply_to)), asked
 
 
 def test_the_first_attempt_is_greedy_and_each_has_a_seed_of_its_own() -> None:
-    rules = NamingRules(temperature=0.4, max_tokens=99, seed=7)
+    rules = naming_rules(temperature=0.4, max_tokens=99, seed=7)
     first, second = (rules.writing(A, B, attempt) for attempt in (0, 1))
     assert first == Writing(naming_message(A, B), naming_schema(2), 7, 0.0, 99)
     assert second == first._replace(seed=8, temperature=0.4)

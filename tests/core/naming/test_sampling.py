@@ -8,13 +8,15 @@ from scipy import sparse
 
 from medsae_ray.core.naming.candidates import INSUFFICIENT, SUFFICIENT, Candidates, ImageSample
 from medsae_ray.core.naming.sampling import (
-    DetectionDesign,
-    NamingDesign,
     check_sample,
     detection_sample,
     naming_sample,
 )
 from medsae_ray.errors import ArtifactError
+from tests.support.usual import detection_design, naming_design
+
+NAMING, DETECTION = naming_design(), detection_design()
+LARGE = detection_design(pool=2000)
 
 
 def cohort(seed: int, n: int, share: float, patients: int | None = None, features: int = 3) -> dict[str, Any]:
@@ -78,8 +80,8 @@ def test_a_naming_sample_has_its_roles_and_no_patient_twice(seed: int, n: int, s
     made = cohort(seed, n, share, patients)
     images, shuffled = Candidates.of(**made, seed=1), Candidates.of(**permuted(made, seed), seed=1)
     for feature in (2, 0, 1):
-        got = naming_sample(images, feature, 7)
-        assert same(got, naming_sample(shuffled, feature, 7))
+        got = naming_sample(images, feature, 7, NAMING)
+        assert same(got, naming_sample(shuffled, feature, 7, NAMING))
         active = made["x_NF"].toarray()[:, feature] > 0
         assert got.active == len(set(made["patient_N"][active]))
         if got.status == INSUFFICIENT:
@@ -99,7 +101,7 @@ def test_top_images_are_strong_and_diverse_and_middle_ones_are_above_the_median(
     e_ND[:20] = np.repeat(np.eye(5) * 100, 4, axis=0) + 0.01 * e_ND[:20]
     ids = np.array([f"i{i:04d}" for i in range(n)])
     images = Candidates.of(np.arange(n), ids, ids, e_ND, sparse.csc_array(value[:, None]), seed=0)
-    rows = naming_sample(images, 0, 0).row_n
+    rows = naming_sample(images, 0, 0, NAMING).row_n
     assert sorted(rows[:5] // 4) == [0, 1, 2, 3, 4] and rows[0] == 0
     assert ((rows[5:8] >= 100) & (rows[5:8] <= 1000)).all()
 
@@ -112,7 +114,7 @@ def test_contrasts_are_the_nearest_inactive_images_of_other_patients() -> None:
     images = Candidates.of(
         np.arange(14), [f"i{i:02d}" for i in range(14)], patients, e_ND, sparse.csc_array(value[:, None]), seed=0
     )
-    got = naming_sample(images, 0, 0, NamingDesign(5, 3, 4))
+    got = naming_sample(images, 0, 0, NAMING)
     distance = np.abs(e_ND[got.row_n[:4]] - e_ND[got.row_n[8:]])
     assert (distance < 15).all() and 8 not in got.row_n
     assert got.inactive == 5
@@ -129,7 +131,7 @@ def test_contrasts_are_the_nearest_inactive_images_of_other_patients() -> None:
 def test_a_detection_sample_has_its_roles_and_no_patient_twice(
     seed: int, n: int, share: float, pool: int, each: int
 ) -> None:
-    made, design = cohort(seed, n, share), DetectionDesign(each, each, pool, 30)
+    made, design = cohort(seed, n, share), detection_design(positives=each, negatives=each, pool=pool)
     images, shuffled = Candidates.of(**made, seed=1), Candidates.of(**permuted(made, seed), seed=1)
     for feature in (1, 0, 2):
         got = detection_sample(images, feature, 7, design)
@@ -157,7 +159,7 @@ def test_a_detection_sample_has_its_roles_and_no_patient_twice(
 def test_images_outside_the_pool_are_used_only_where_a_bin_has_too_few(seed: int, share: float) -> None:
     """Without matching, negatives never need a top-up here; a bin needs as many as the pool lacks."""
     made = {**cohort(seed, 1000, share), "metadata": None}
-    images, design = Candidates.of(**made, seed=1), DetectionDesign(50, 50, 400, 30)
+    images, design = Candidates.of(**made, seed=1), DETECTION
     got = detection_sample(images, 0, 7, design)
     active = images.active(0)
     if got.status == INSUFFICIENT:
@@ -178,7 +180,7 @@ def test_hard_negatives_are_nearer_to_the_positives_and_matched_ones_share_their
     metadata = {"view": np.where(pa, "PA", "AP").tolist(), "sex": ["F"] * n}
     ids = np.array([f"i{i:04d}" for i in rng.permutation(n)])
     images = Candidates.of(np.arange(n), ids, ids, e_ND, sparse.csc_array(value[:, None]), 0, metadata)
-    got = detection_sample(images, 0, 0, DetectionDesign(pool=600))
+    got = detection_sample(images, 0, 0, detection_design(pool=600))
     rows = {role: got.row_n[[r == role for r in got.role_n]] for role in ("equal", "hard", "matched")}
     assert [len(r) for r in rows.values()] == [20, 15, 15]
     assert (rows["hard"] < 600).all() and (rows["equal"] >= 600).sum() > 3
@@ -194,7 +196,7 @@ def test_negatives_are_as_strong_as_the_positives_where_the_pool_has_such_images
     x_NF[x_NF > 1] += rng.random(n)[which < 2]
     ids = [f"i{i:04d}" for i in range(n)]
     images = Candidates.of(np.arange(n), ids, ids, np.ones((n, 2)), sparse.csc_array(x_NF), 0, {"sex": ["F"] * n})
-    got = detection_sample(images, 0, 0, DetectionDesign(pool=900))
+    got = detection_sample(images, 0, 0, detection_design(pool=900))
     strong = x_NF[got.row_n].sum(axis=1) > 1
     for role in ("equal", "matched"):
         assert strong[[r == role for r in got.role_n]].all()
@@ -204,7 +206,7 @@ def test_negatives_without_a_match_are_equal_in_strength_and_counted() -> None:
     made = cohort(3, 400, 0.3)
     active = made["x_NF"].toarray()[:, 0] > 0
     made["metadata"] = {"view": np.where(active, "PA", "AP").tolist()}
-    got = detection_sample(Candidates.of(**made, seed=1), 0, 7)
+    got = detection_sample(Candidates.of(**made, seed=1), 0, 7, LARGE)
     assert got.unmatched == 15
     assert (got.role_n.count("equal"), got.role_n.count("matched")) == (35, 0)
 
@@ -212,7 +214,7 @@ def test_negatives_without_a_match_are_equal_in_strength_and_counted() -> None:
 def test_features_reuse_the_pool() -> None:
     made = cohort(5, 4000, 0.2, features=60)
     images = Candidates.of(**made, seed=1)
-    used = np.concatenate([detection_sample(images, f, 7, DetectionDesign(pool=500)).row_n for f in range(60)])
+    used = np.concatenate([detection_sample(images, f, 7, detection_design(pool=500)).row_n for f in range(60)])
     assert len(used) == 60 * 100 and len(np.unique(used)) < 560
 
 
@@ -220,7 +222,7 @@ def test_another_seed_or_feature_number_is_another_draw() -> None:
     made = cohort(5, 1000, 0.3)
     made["x_NF"] = sparse.csc_array(np.repeat(made["x_NF"].toarray()[:, :1], 3, axis=1))
     images = Candidates.of(**made, seed=1)
-    draws = [detection_sample(images, f, s).row_n.tolist() for f, s in [(0, 7), (1, 7), (0, 8)]]
+    draws = [detection_sample(images, f, s, LARGE).row_n.tolist() for f, s in [(0, 7), (1, 7), (0, 8)]]
     assert draws[0] != draws[1] and draws[0] != draws[2]
     assert not np.array_equal(images.order_N, Candidates.of(**made, seed=2).order_N)
 
@@ -228,7 +230,7 @@ def test_another_seed_or_feature_number_is_another_draw() -> None:
 def test_what_cannot_be_sampled_is_refused() -> None:
     made = cohort(0, 60, 0.5, patients=20)
     with pytest.raises(ArtifactError, match="one image per patient"):
-        detection_sample(Candidates.of(**made, seed=0), 0, 0)
+        detection_sample(Candidates.of(**made, seed=0), 0, 0, LARGE)
     with pytest.raises(ArtifactError, match="negative or not finite"):
         Candidates.of(**{**made, "x_NF": -made["x_NF"]}, seed=0)
     with pytest.raises(ArtifactError, match=r"\[59, 60\] rows"):
@@ -242,11 +244,11 @@ def test_a_name_is_checked_on_images_of_patients_that_it_was_not_written_from() 
     images = Candidates.of(**of, seed=0)
     free_N = np.random.default_rng(0).random(300) < 0.7
     for feature in range(3):
-        sample = check_sample(images, feature, 0, free_N)
+        sample = check_sample(images, feature, 0, free_N, 0.0)
         check(sample, of, tuple(f"bin{b}" for b in range(5)))
         assert set(sample.row_n) <= set(images.row_N[free_N]) and (sample.y_n.sum(), len(sample.y_n)) == (25, 50)
-        assert same(sample, check_sample(images, feature, 0, free_N))
-    few = check_sample(images, 0, 0, images.x_NF.toarray()[:, 0] == 0)
+        assert same(sample, check_sample(images, feature, 0, free_N, 0.0))
+    few = check_sample(images, 0, 0, images.x_NF.toarray()[:, 0] == 0, 0.0)
     assert few.status == INSUFFICIENT and not len(few.row_n)
 
 
@@ -257,13 +259,13 @@ def test_images_on_which_a_feature_is_faint_are_neither_active_nor_silent() -> N
     least = 0.4 * np.quantile(x_N[x_N > 0], 0.99)
     faint_N = (x_N > 0) & (x_N < least)
     assert faint_N.sum() > 20
-    test = detection_sample(images, 1, 0, DetectionDesign(40, 40, 200, 30, faint=0.4))
+    test = detection_sample(images, 1, 0, detection_design(positives=40, negatives=40, pool=200, faint=0.4))
     tried = check_sample(images, 1, 0, np.ones(len(images), bool), faint=0.4)
-    named = naming_sample(images, 1, 0, NamingDesign(5, 3, 4, faint=0.4))
+    named = naming_sample(images, 1, 0, naming_design(faint=0.4))
     for sample in (test, tried, named):
         assert sample.status == SUFFICIENT and not set(sample.row_n) & set(images.row_N[faint_N])
         assert (sample.value_n[sample.value_n > 0] >= least).all()
     assert (test.faint, test.active, test.inactive) == (faint_N.sum(), (x_N >= least).sum(), (x_N == 0).sum())
-    assert detection_sample(images, 1, 0).faint == 0
-    few = detection_sample(images, 1, 0, DetectionDesign(support=int((x_N >= least).sum()) + 1, faint=0.4))
+    assert detection_sample(images, 1, 0, LARGE).faint == 0
+    few = detection_sample(images, 1, 0, detection_design(support=int((x_N >= least).sum()) + 1, faint=0.4))
     assert few.status == INSUFFICIENT and few.faint == faint_N.sum()

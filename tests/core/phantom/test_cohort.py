@@ -7,9 +7,10 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from medsae_ray.core.phantom import FINDINGS, LABELS, METADATA, TRAINING_SEEDS, Hospital, Study, patient
+from medsae_ray.core.phantom import FINDINGS, LABELS, METADATA, TRAINING_SEEDS, Study, patient
 from medsae_ray.core.phantom.cohort import LUNG_OPACITY_CHILDREN
 from medsae_ray.core.phantom.render import place, render
+from tests.support.usual import hospital
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,7 @@ def test_the_usual_hospital_is_what_it_always_was() -> None:
 
 
 def test_prevalence_scales_findings_and_leaves_people_as_they_are() -> None:
-    fewer = [study for number in range(1000) for study in patient(7, number, Hospital(prevalence=0.5))]
+    fewer = [study for number in range(1000) for study in patient(7, number, hospital(prevalence=0.5))]
     usual = [study for number in range(1000) for study in patient(7, number)]
     assert [(s.sex, s.age, s.view) for s in fewer] == [(s.sex, s.age, s.view) for s in usual]
     assert rate(fewer, "Pneumonia") == pytest.approx(rate(usual, "Pneumonia") / 2, abs=0.02)
@@ -133,7 +134,7 @@ def test_prevalence_scales_findings_and_leaves_people_as_they_are() -> None:
 
 @pytest.mark.parametrize("marker", ["random", "never"])
 def test_a_marker_that_is_no_shortcut_says_nothing_of_devices(marker: str) -> None:
-    studies = [study for number in range(1500) for study in patient(7, number, Hospital(marker=marker))]
+    studies = [study for number in range(1500) for study in patient(7, number, hospital(marker=marker))]
     with_devices, without = (
         float(np.mean([s.portable_marker for s in studies if s.truth["Support Devices"] == y])) for y in (1, 0)
     )
@@ -145,7 +146,7 @@ def test_a_marker_that_is_no_shortcut_says_nothing_of_devices(marker: str) -> No
 
 def test_a_soft_film_shows_the_same_person_flatter_and_darker() -> None:
     for number in range(3):
-        usual, soft = (render(patient(7, number, Hospital(film=film))[0]) for film in ("standard", "soft"))
+        usual, soft = (render(patient(7, number, hospital(film=film))[0]) for film in ("standard", "soft"))
         assert np.corrcoef(usual.ravel(), soft.ravel())[0, 1] > 0.95
         assert soft.std() < 0.9 * usual.std() and soft.mean() < usual.mean()
 

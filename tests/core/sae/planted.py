@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.sae.normalise import Normalisation
+from tests.support.usual import sae_config
 
 
 class Planted(NamedTuple):
@@ -30,15 +31,11 @@ def planted(rows: int = 1500, dim: int = 32, atoms: int = 32, active: int = 3, s
 
 
 def relu_config(**other: object) -> SAEConfig:
-    return SAEConfig.from_dict(
-        {"architecture": "relu_l1", "d_in": 32, "width": 48, "l1": 1.0, "batch_size": 100, **other}
-    )
+    return sae_config(**{"architecture": "relu_l1", "d_in": 32, "width": 48, "l1": 1.0, "batch_size": 100, **other})
 
 
 def topk_config(**other: object) -> SAEConfig:
-    return SAEConfig.from_dict(
-        {"architecture": "batch_topk", "d_in": 32, "width": 48, "k": 3, "batch_size": 100, **other}
-    )
+    return sae_config(**{"architecture": "batch_topk", "d_in": 32, "width": 48, "k": 3, "batch_size": 100, **other})
 
 
 def row_topk_config(**other: object) -> SAEConfig:

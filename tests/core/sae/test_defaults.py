@@ -3,13 +3,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.defaults import BATCHES, Spread, check_fits, choose, open_settings, spread
 from medsae_ray.core.sae.fit import fit
 from medsae_ray.core.sae.metrics import reconstruction
 from medsae_ray.errors import DatasetError, RecipeError
 from medsae_ray.sae_rules import CHOSEN
 from tests.core.sae.planted import planted
+from tests.support.usual import sae_config
 
 NOTHING = {"architecture": "batch_topk", "width": None, "k": None, "epochs": None, "batch_size": None, "lr": None}
 GIVEN = {
@@ -33,7 +33,7 @@ def test_whatever_is_given_the_rest_is_chosen_to_go_with_it(rows, dims, given):
         del given["k"]
     asked = NOTHING | given
     found = choose(asked, rows, dims)
-    config = SAEConfig.from_dict(found | {"d_in": 64})  # refuses what does not go together
+    config = sae_config(**found, d_in=64)  # refuses what does not go together
     assert all(found[name] == value for name, value in given.items())
     assert choose(found, rows, dims) == found and not open_settings(found)
     assert set(open_settings(asked)) == CHOSEN - set(given)
@@ -95,7 +95,7 @@ def test_without_rows_nothing_is_chosen():
 @pytest.mark.parametrize("rows", [8, 24, 400])
 def test_the_smallest_tables_get_an_sae_that_keeps_its_k_and_lives(rows):
     data = planted(rows=rows)
-    config = SAEConfig.from_dict(choose(NOTHING, rows, spread(data.train_ND.numpy())) | {"d_in": 32})
+    config = sae_config(**choose(NOTHING, rows, spread(data.train_ND.numpy())), d_in=32)
     sae = fit(config, data.train_ND, data.heldout_ND)
     found = reconstruction(sae, data.train_ND)
     assert found.l0 == pytest.approx(config.k, rel=0.05)

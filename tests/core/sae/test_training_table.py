@@ -98,7 +98,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 import numpy as np, torch
-from medsae_ray.core.sae.config import SAEConfig
+from tests.support.usual import sae_config
 from medsae_ray.core.sae.fit import fit
 from medsae_ray.core.sae.training_table import EmbeddingTable, write_table
 
@@ -106,9 +106,9 @@ ROWS, D = 2_000_000, 64
 path = Path(sys.argv[1])
 rng = np.random.default_rng(0)
 write_table(path, (rng.standard_normal((ROWS // 100, D), dtype=np.float32) for _ in range(100)), D)
-config = SAEConfig(architecture="topk", d_in=D, width=64, k=4, epochs=1, batch_size=8192)
+config = sae_config(architecture="topk", d_in=D, width=64, k=4, epochs=1, batch_size=8192)
 small = torch.randn(200, D)
-fit(SAEConfig(**config.to_dict() | {"batch_size": 64}), small, small)  # threads and imports come before the limit
+fit(sae_config(**config.to_dict() | {"batch_size": 64}), small, small)  # threads and imports come before the limit
 
 
 def status(name):
