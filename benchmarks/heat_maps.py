@@ -30,7 +30,8 @@ import torch
 from rich.console import Console
 
 from medsae_ray.config import Recipe, load_recipe
-from medsae_ray.core.analysis.partial_sums import column, one_readable, readable
+from medsae_ray.core.analysis.partial_sums import one_readable
+from medsae_ray.core.artifacts.columns import column, readable
 from medsae_ray.core.artifacts.layout import Layout, token_matrix
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.scores import wilson

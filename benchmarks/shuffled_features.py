@@ -17,9 +17,9 @@ import pyarrow as pa
 from rich.console import Console
 
 from medsae_ray.config import load_recipe
-from medsae_ray.core.analysis.partial_sums import activation_matrix, readable
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft
+from medsae_ray.core.artifacts.columns import activation_matrix, readable
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.pipeline import STAGES
 from medsae_ray.runtime.made import Made

@@ -1,6 +1,5 @@
 """What report.html is made of, from the artifacts of a run."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from medsae_ray.config import Recipe
 from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.analysis.findings import Finding
 from medsae_ray.core.analysis.patch_maps import Pair, PatchMap, Square, input_square, patch_values
+from medsae_ray.core.artifacts.columns import null_to_nan, with_nan
 from medsae_ray.core.artifacts.layout import Layout
 from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.core.datasets.rows import label_matrix
@@ -57,7 +57,7 @@ def report_data(run: Run) -> ReportData:
         not_ok=embeddings.record.not_ok,
         provenance=_provenance(run),
         labels=metrics["labels"],
-        sae={k: _nan(v) for k, v in metrics["sae"].items()},
+        sae=with_nan(metrics["sae"]),
         entropy=_entropy(metrics),
         log=log,
         atlas=run.artifact("atlas").table(),
@@ -134,7 +134,7 @@ def encoder_name(recipe: Recipe) -> str:
 
 
 def _entropy(metrics: dict[str, Any]) -> EntropySummary:
-    sae, raw = ({k: _nan(v) for k, v in metrics["entropy"][s].items()} for s in ("sae", "raw"))
+    sae, raw = (with_nan(metrics["entropy"][s]) for s in ("sae", "raw"))
     return EntropySummary(
         sae=sae["mean"],
         raw=raw["mean"],
@@ -149,9 +149,9 @@ def _entropy(metrics: dict[str, Any]) -> EntropySummary:
 
 
 def _finding(stored: dict[str, Any]) -> Finding:
-    apart = {name: Auroc(**{key: _nan(v) for key, v in area.items()}) for name, area in stored["by_dataset"].items()}
+    apart = {name: Auroc(**with_nan(area)) for name, area in stored["by_dataset"].items()}
     return Finding(
-        **{f.name: _nan(stored[f.name]) for f in fields(Finding) if f.name != "by_dataset"}, by_dataset=apart
+        **{f.name: null_to_nan(stored[f.name]) for f in fields(Finding) if f.name != "by_dataset"}, by_dataset=apart
     )
 
 
@@ -159,7 +159,7 @@ def _probes(rows: list[dict[str, Any]]) -> dict[str, dict[str, Auroc]]:
     """Label -> space -> its probe's AUROC."""
     found: dict[str, dict[str, Auroc]] = {}
     for row in rows:
-        area = Auroc(*(_nan(row[key]) for key in ("auroc", "low", "high", "positives", "negatives")))
+        area = Auroc(*(null_to_nan(row[key]) for key in ("auroc", "low", "high", "positives", "negatives")))
         found.setdefault(row["label"], {})[row["space"]] = area
     return found
 
@@ -175,7 +175,3 @@ def _labels_of(run: Run) -> Callable[[Sequence[str]], dict[str, Sequence[float]]
         return dict(zip(table["image_id"].take(pa.array(rows)).to_pylist(), y_NL[rows].tolist(), strict=True))
 
     return labels_of
-
-
-def _nan(value: Any) -> Any:
-    return math.nan if value is None else value

@@ -1,11 +1,11 @@
 """What report.html says of names, from the artifacts of a naming run."""
 
-import math
 from typing import Any
 
 import pyarrow as pa
 
 from medsae_ray.core.analysis.auroc import Auroc
+from medsae_ray.core.artifacts.columns import null_to_nan, with_nan
 from medsae_ray.core.naming.plan import Concept
 from medsae_ray.core.naming.verdict import VERDICTS, PaperCount
 from medsae_ray.core.report.data import Answers, NameCounts, NamingReport
@@ -46,7 +46,7 @@ def answers_of(concept_of: dict[int, Concept], samples: pa.Table, answers: pa.Ta
     }
     return {
         feature: Answers(
-            p_yes=[_real(found.get((row["image_id"], concept_of[feature]))) for row in rows],
+            p_yes=[null_to_nan(found.get((row["image_id"], concept_of[feature]))) for row in rows],
             y=[int(row["value"] > 0) for row in rows],
             role=[row["role"] for row in rows],
         )
@@ -57,17 +57,10 @@ def answers_of(concept_of: dict[int, Concept], samples: pa.Table, answers: pa.Ta
 
 def _counts(stored: dict[str, Any]) -> NameCounts:
     counts = {key: stored[key] for key in ("named", "tested", *VERDICTS)}
-    chance = {key: _real(stored[key]) for key in ("expected_by_chance", "random_name_auroc", "random_name_auroc_hard")}
-    return NameCounts(**counts, **chance, paper=PaperCount(**_known(stored["paper"])))
+    by_chance = ("expected_by_chance", "random_name_auroc", "random_name_auroc_hard")
+    chance = with_nan({key: stored[key] for key in by_chance})
+    return NameCounts(**counts, **chance, paper=PaperCount(**with_nan(stored["paper"])))
 
 
 def _area(ceiling: dict[str, Any]) -> Auroc:
-    return Auroc(**_known({key: ceiling[key] for key in Auroc._fields}))
-
-
-def _known(stored: dict[str, Any]) -> dict[str, Any]:
-    return {key: _real(value) for key, value in stored.items()}
-
-
-def _real(value: Any) -> Any:
-    return math.nan if value is None else value
+    return Auroc(**with_nan({key: ceiling[key] for key in Auroc._fields}))

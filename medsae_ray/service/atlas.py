@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 import pyarrow.compute as pc
 
 from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.columns import with_null
 from medsae_ray.service.errors import Problem
 
 Sort = Literal[
@@ -56,7 +57,7 @@ class Atlas:
         keys = [(query.sort, order)] + ([("feature", "ascending")] if query.sort != "feature" else [])
         first = (query.page - 1) * query.size
         rows = pc.sort_indices(table, sort_keys=keys)[first : first + query.size]
-        return table.num_rows, [_plain(row) for row in table.take(rows).to_pylist()]
+        return table.num_rows, [with_null(row) for row in table.take(rows).to_pylist()]
 
     def one(self, feature: int) -> dict[str, Any]:
         """Everything that the atlas says of a feature. Problem if there is none of that number."""
@@ -65,14 +66,14 @@ class Atlas:
         row: dict[str, Any] = self._table.slice(self._row_of[feature], 1).to_pylist()[0]
         per_label = zip(self.labels, row.pop("r"), row.pop("r_low"), row.pop("r_high"), strict=True)
         tops = zip(row.pop("top_images"), row.pop("top_values"), strict=True)
-        return _plain(row) | {
-            "correlations": [_plain({"label": label, "r": r, "low": a, "high": b}) for label, r, a, b in per_label],
+        return with_null(row) | {
+            "correlations": [with_null({"label": label, "r": r, "low": a, "high": b}) for label, r, a, b in per_label],
             "top_images": [{"image_id": image_id, "activation": value} for image_id, value in tops],
         }
 
     def name(self, feature: int) -> dict[str, Any]:
         """A feature's number, name and test."""
-        return _plain(self._table.select(["feature", *NAME]).slice(self._row_of[feature], 1).to_pylist()[0])
+        return with_null(self._table.select(["feature", *NAME]).slice(self._row_of[feature], 1).to_pylist()[0])
 
     def _conditions(self, query: Query) -> Iterator[pc.Expression]:
         if query.label is not None and query.label not in self.labels:
@@ -88,7 +89,3 @@ class Atlas:
 
 def _contains(column: str, text: str) -> pc.Expression:
     return pc.match_substring(pc.field(column), text, ignore_case=True)
-
-
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: (None if isinstance(value, float) and value != value else value) for key, value in row.items()}

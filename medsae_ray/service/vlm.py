@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from medsae_ray.config import Naming
+from medsae_ray.core.artifacts.columns import nan_to_null
 from medsae_ray.core.naming.attempts import NamingRules, Reply, until_named
 from medsae_ray.core.naming.engine import ImageAnswers, Usage, Writing, Wrote, total
 from medsae_ray.core.naming.prompts import question
@@ -95,7 +96,13 @@ async def detect(engine: Engine, images: list[bytes], asked: list[Asking]) -> di
 
     of_image = await asyncio.gather(*(about(image) for image in images))
     answers = [
-        {"image": i, "name": name, "definition": definition, "p_yes": _real(answer.p_yes), "mass": _real(answer.mass)}
+        {
+            "image": i,
+            "name": name,
+            "definition": definition,
+            "p_yes": nan_to_null(answer.p_yes),
+            "mass": nan_to_null(answer.mass),
+        }
         for i, found in enumerate(of_image)
         for (name, definition), answer in zip(asked, found.answers, strict=True)
     ]
@@ -104,7 +111,3 @@ async def detect(engine: Engine, images: list[bytes], asked: list[Asking]) -> di
         "model": engine.identity,
         "usage": total(found.usage for found in of_image)._asdict(),
     }
-
-
-def _real(value: float) -> float | None:
-    return None if value != value else value

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from medsae_ray.config import Recipe
-from medsae_ray.core.analysis.partial_sums import column, readable
 from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.columns import column, readable
 from medsae_ray.core.artifacts.layout import Layout
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.datasets.rows import label_matrix, label_names

@@ -9,9 +9,9 @@ import pyarrow as pa
 from medsae_ray.cluster.demands import pool_demands
 from medsae_ray.config import Pool, Recipe
 from medsae_ray.core.analysis.near_duplicates import ImageHashes, ImageHashWork, duplicates
-from medsae_ray.core.analysis.partial_sums import column
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft
+from medsae_ray.core.artifacts.columns import column
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage

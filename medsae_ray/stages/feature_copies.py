@@ -6,8 +6,8 @@ import numpy as np
 from scipy import sparse
 
 from medsae_ray.core.analysis.copies import copies, spread
-from medsae_ray.core.analysis.partial_sums import activation_matrix
 from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.columns import activation_matrix
 from medsae_ray.core.artifacts.warnings import RunWarning
 
 DEAD = 0.5

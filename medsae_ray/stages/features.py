@@ -14,8 +14,9 @@ from medsae_ray.config import Recipe
 from medsae_ray.core.analysis.columns import deciding_columns
 from medsae_ray.core.analysis.feature_table import to_json, unit_statistics
 from medsae_ray.core.analysis.findings import disagree, headed, notable
-from medsae_ray.core.analysis.partial_sums import FeatureWork, GroupSums, Labels, readable
+from medsae_ray.core.analysis.partial_sums import FeatureWork, GroupSums, Labels
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
+from medsae_ray.core.artifacts.columns import nan_to_null, readable, with_null
 from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.runtime.made import Made
@@ -106,7 +107,7 @@ def measure(run: Run, draft: Draft, labels: Labels, step: str) -> Measured:
         "labels": names,
         "discovery_patients": labels.discovery_patients().tolist(),
         "sae": _quality(total),
-        "entropy": {s: {k: _number(v) for k, v in e.entropy.items()} for s, e in (("sae", sae), ("raw", raw))},
+        "entropy": {s: with_null(e.entropy) for s, e in (("sae", sae), ("raw", raw))},
         "findings": to_json(sae.findings),
         "absences": to_json(sae.absences),
         "raw_findings": to_json(raw.findings),
@@ -118,8 +119,8 @@ def measure(run: Run, draft: Draft, labels: Labels, step: str) -> Measured:
 def _quality(total: GroupSums) -> dict[str, Any]:
     quality, active = total.quality, total.sae.units.n_active_F
     return {
-        "r2": _number(1 - quality.sq_error / quality.sq_norm) if quality.sq_norm else None,
-        "fvu": _number(quality.sq_error / quality.sq_norm) if quality.sq_norm else None,
+        "r2": nan_to_null(1 - quality.sq_error / quality.sq_norm) if quality.sq_norm else None,
+        "fvu": nan_to_null(quality.sq_error / quality.sq_norm) if quality.sq_norm else None,
         "l0": quality.active / quality.rows if quality.rows else None,
         "dead": float((active == 0).mean()),
         "width": len(active),
@@ -162,10 +163,6 @@ def _apart(finding: dict[str, Any]) -> str:
     """One finding, pooled and dataset by dataset."""
     own = (f"{a['auc']:.2f} in {name}" for name, a in finding["by_dataset"].items() if a["auc"] is not None)
     return f"{headed(finding['label'], finding['r'])} {finding['auroc']:.2f} in all, {', '.join(own)}"
-
-
-def _number(value: float) -> float | None:
-    return None if value != value else value
 
 
 def features_what(run: Run) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from medsae_ray.cluster.demands import task_demand
 from medsae_ray.core.analysis.probes import Probed, ProbeRows, ProbeWork, gathered, probe, probe_rows
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft
+from medsae_ray.core.artifacts.columns import nan_to_null
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.runtime.tries import COMPUTING, Tries
@@ -66,7 +67,7 @@ def _fitted(run: Run, sample: ProbeRows, y_nL: np.ndarray, role_n: np.ndarray) -
 
 
 def _row(label: str, space: str, found: Probed) -> dict[str, Any]:
-    area, low, high, positives, negatives = (None if value != value else value for value in found.area)
+    area, low, high, positives, negatives = (nan_to_null(value) for value in found.area)
     counts = {"positives": positives, "negatives": negatives, "patients": found.patients}
     return {
         "label": label,

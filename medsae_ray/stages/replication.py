@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow.compute as pc
 
 from medsae_ray.cluster.demands import task_demand
-from medsae_ray.core.analysis.partial_sums import column
 from medsae_ray.core.analysis.replication import Correlations, ReplicatedPairs, Rules, replicate
 from medsae_ray.core.analysis.replication_table import best_pairs, pair_table
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
+from medsae_ray.core.artifacts.columns import column
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.features import features_parents, features_what, labels_of, measure

@@ -24,8 +24,8 @@ from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 
 from medsae_ray.cluster.demands import train_demand
 from medsae_ray.config import Sae, Train
-from medsae_ray.core.analysis.partial_sums import readable
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, Record, sha256
+from medsae_ray.core.artifacts.columns import readable
 from medsae_ray.core.artifacts.layout import Layout
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.artifacts.warnings import RunWarning

@@ -8,9 +8,10 @@ import pyarrow as pa
 from scipy import sparse
 
 from medsae_ray.config import Naming, Recipe
-from medsae_ray.core.analysis.partial_sums import activation_matrix, column, one_readable, readable
+from medsae_ray.core.analysis.partial_sums import one_readable
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
+from medsae_ray.core.artifacts.columns import activation_matrix, column, readable
 from medsae_ray.core.artifacts.layout import Layout, embedding_matrix
 from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.naming.candidates import SUFFICIENT, Candidates, ImageSample

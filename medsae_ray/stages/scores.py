@@ -14,6 +14,7 @@ from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.analysis.findings import absent_name
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
+from medsae_ray.core.artifacts.columns import nan_to_null, null_to_nan, with_null
 from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.datasets.rows import label_matrix
@@ -109,7 +110,7 @@ def _bench(run: Run, draft: Draft, answers: pa.Table) -> Bench:
     other_words = {METADATA + name for name in deciding(manifest, y_NL)}  # a label in other words is no shortcut
     columns = [c for c in columns if c not in other_words]
     metadata = {c.removeprefix(METADATA): dict(zip(images, table[c].to_pylist(), strict=True)) for c in columns}
-    found = {_key(row): (_real(row["p_yes"]), _real(row["mass"])) for row in answers.to_pylist()}
+    found = {_key(row): (null_to_nan(row["p_yes"]), null_to_nan(row["mass"])) for row in answers.to_pylist()}
     _, pool = sample_images(draft.parents["samples"])
     p_of = {
         label: answered(*zip(*(found.get((i, Concept(label)), NONE) for i in pool), strict=True)) for label in labels
@@ -124,10 +125,6 @@ def _bench(run: Run, draft: Draft, answers: pa.Table) -> Bench:
 
 def _key(row: dict[str, Any]) -> tuple[str, Concept]:
     return row["image_id"], Concept(row["name"], row["definition"])
-
-
-def _real(value: float | None) -> float:
-    return np.nan if value is None else value
 
 
 def tested(bench: Bench, feature: int, concept_of: dict[int, Concept], turned: bool) -> Trial:
@@ -228,10 +225,10 @@ def score_source(
         **reached,
         **{kind: statuses.count(kind) for kind in UNNAMED},
         "low_mass_share": float(np.mean(masses)) if masses else None,
-        "random_name_auroc": _number(chance.mean_auroc),
-        "random_name_auroc_hard": _number(chance.mean_auroc_hard),
-        "expected_by_chance": _number(chance.expected_verified),
-        "paper": {key: _number(value) for key, value in paper._asdict().items()},
+        "random_name_auroc": nan_to_null(chance.mean_auroc),
+        "random_name_auroc_hard": nan_to_null(chance.mean_auroc_hard),
+        "expected_by_chance": nan_to_null(chance.expected_verified),
+        "paper": with_null(paper._asdict()),
     }
     return Source(table, metrics)
 
@@ -255,10 +252,7 @@ def _make(run: Run, draft: Draft) -> Made:
     scored = {source: score_source(bench, source, names, each(source)) for source, names in sources.items()}
     table = pa.concat_tables([s.table for s in scored.values()])
     receipt = draft.writer(verdict.scores()).write(0, table, table.num_rows)
-    seen = {
-        label: {k: _number(v) for k, v in area._asdict().items()} | {"seen": seen}
-        for label, (area, seen) in bench.ceilings.items()
-    }
+    seen = {label: with_null(area._asdict()) | {"seen": seen} for label, (area, seen) in bench.ceilings.items()}
     of_source = {name: found.metrics for name, found in scored.items()}
     return Made([receipt], {**of_source, "ceilings": seen, "sight": sight(bench.ceilings)})
 
@@ -282,10 +276,6 @@ def _warnings(run: Run, scores: Artifact) -> Iterator[RunWarning]:
             f"and below {LEAST_MASS} that is no answer. Take a model that follows instructions, or mend its template"
         )
         yield RunWarning("no_mass", said, round(share, 3))
-
-
-def _number(value: float | int) -> float | int | None:
-    return None if value != value else value
 
 
 def _what(run: Run) -> dict[str, Any]:

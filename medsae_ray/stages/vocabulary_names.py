@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from medsae_ray.config import Recipe, Vocabulary
-from medsae_ray.core.analysis.partial_sums import column
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, sha256
+from medsae_ray.core.artifacts.columns import column
 from medsae_ray.core.artifacts.local_copies import local_copy
 from medsae_ray.core.artifacts.store import split_uri
 from medsae_ray.core.encoders.hub import is_id, snapshot

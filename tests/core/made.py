@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from medsae_ray.core.analysis.feature_table import UnitStatistics, unit_statistics
-from medsae_ray.core.analysis.partial_sums import FeatureWork, GroupSums, Labels, readable
+from medsae_ray.core.analysis.partial_sums import FeatureWork, GroupSums, Labels
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
+from medsae_ray.core.artifacts.columns import readable
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.rows import Rows, label_matrix, to_manifest
 

@@ -16,9 +16,9 @@ from rich.console import Console
 
 import medsae_ray
 from medsae_ray.config import Recipe, Train, load_recipe
-from medsae_ray.core.analysis.partial_sums import column
 from medsae_ray.core.analysis.patch_maps import patch_values
 from medsae_ray.core.artifacts.artifact import Artifact, open_artifact
+from medsae_ray.core.artifacts.columns import column
 from medsae_ray.core.artifacts.layout import Layout, token_matrix
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.sae.activations import load_artifact_sae

@@ -76,7 +76,7 @@ def test_cards_without_labels_start_with_the_feature_that_varies_most(data: tupl
     _, page = ran(recipe(data, []), tmp_path)
     (activations,) = tmp_path.glob("activations-*")
     from medsae_ray import open_artifact
-    from medsae_ray.core.analysis.partial_sums import activation_matrix
+    from medsae_ray.core.artifacts.columns import activation_matrix
 
     x_NF = activation_matrix(open_artifact(activations).table(), 24).toarray()
     order = [int(number) for number in re.findall(r'<article id="feature-(\d+)"', page)]

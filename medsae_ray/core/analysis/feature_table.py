@@ -3,7 +3,6 @@
 Legend: F units, L labels.
 """
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from medsae_ray.core.analysis.partial_sums import Labels, Sums
 from medsae_ray.core.analysis.pearson import fisher_interval
 from medsae_ray.core.analysis.values import Floats, Ints
 from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.columns import nullable_column, with_null
 
 
 class UnitStatistics(NamedTuple):
@@ -105,32 +105,28 @@ def _table(
         "n_images": np.full(n, units.n_images),
         "n_active": units.n_active_F,
         "frequency": np.nan_to_num(units.frequency()),
-        "mean_active": _nullable(units.mean_active()),
-        "max": _nullable(np.where(np.isfinite(units.max_F), units.max_F, np.nan)),
+        "mean_active": nullable_column(units.mean_active()),
+        "max": nullable_column(np.where(np.isfinite(units.max_F), units.max_F, np.nan)),
         "histogram": units.histogram_FB.tolist(),
         "top_images": [t.image_ids for t in top],
         "top_values": [t.values for t in top],
         "r": r_FL.tolist(),
         "r_low": low_FL.tolist(),
         "r_high": high_FL.tolist(),
-        "entropy": _nullable(entropy.h_F),
-        "entropy_normalised": _nullable(entropy.normalised_F),
+        "entropy": nullable_column(entropy.h_F),
+        "entropy_normalised": nullable_column(entropy.normalised_F),
         "best_label": [names[b] if b >= 0 else None for b in best_F],
-        "best_r": _nullable(best_r_F),
-        "best_p": _nullable(sums.overlap.p(best_F, fewer_F) if space == "sae" and names else nothing_F),
-        "active_auroc": _nullable(sums.overlap.area(best_F, fewer_F) if space == "sae" and names else nothing_F),
-        "auroc": _nullable(np.array([a.auc for a in areas])),
-        "auroc_low": _nullable(np.array([a.low for a in areas])),
-        "auroc_high": _nullable(np.array([a.high for a in areas])),
+        "best_r": nullable_column(best_r_F),
+        "best_p": nullable_column(sums.overlap.p(best_F, fewer_F) if space == "sae" and names else nothing_F),
+        "active_auroc": nullable_column(sums.overlap.area(best_F, fewer_F) if space == "sae" and names else nothing_F),
+        "auroc": nullable_column(np.array([a.auc for a in areas])),
+        "auroc_low": nullable_column(np.array([a.low for a in areas])),
+        "auroc_high": nullable_column(np.array([a.high for a in areas])),
         "auroc_positives": [a.positives for a in areas],
         "auroc_negatives": [a.negatives for a in areas],
     }
     declared = schema.features(len(names))
     return pa.Table.from_arrays([pa.array(columns[f.name], f.type) for f in declared], schema=declared)
-
-
-def _nullable(values: Floats) -> pa.Array:
-    return pa.array(values.astype(np.float64), mask=np.isnan(values))
 
 
 def _spread(heldout: Comoments) -> Floats:
@@ -141,9 +137,5 @@ def _spread(heldout: Comoments) -> Floats:
 
 def to_json(findings: list[Finding]) -> list[dict[str, Any]]:
     """Findings as JSON values; NaN becomes null."""
-    apart = [{name: _plain(area._asdict()) for name, area in f.by_dataset.items()} for f in findings]
-    return [_plain(asdict(f)) | {"by_dataset": areas} for f, areas in zip(findings, apart, strict=True)]
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: None if value != value else value for key, value in values.items()}
+    apart = [{name: with_null(area._asdict()) for name, area in f.by_dataset.items()} for f in findings]
+    return [with_null(asdict(f)) | {"by_dataset": areas} for f, areas in zip(findings, apart, strict=True)]

@@ -17,14 +17,14 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
-from scipy import sparse
 
 from medsae_ray.core.analysis.comoments import Comoments
 from medsae_ray.core.analysis.contingency import Overlap
 from medsae_ray.core.analysis.entropy import null_comoments, shuffles
 from medsae_ray.core.analysis.units import UnitStats
 from medsae_ray.core.analysis.values import UnitValues
-from medsae_ray.core.artifacts.artifact import Artifact, Receipt
+from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.columns import activation_matrix, column
 from medsae_ray.core.artifacts.layout import Layout, embedding_matrix
 from medsae_ray.core.datasets.rows import Policy, label_matrix
 
@@ -241,30 +241,3 @@ class FeatureWork:
         active = chosen["patch_active"] if layout.grid else pa.compute.list_value_length(chosen["feature"])
         error, norm = (pa.compute.sum(chosen[c]).as_py() or 0.0 for c in ("sq_error", "sq_norm"))
         return Quality(error, norm, chosen.num_rows * layout.tokens, pa.compute.sum(active).as_py() or 0)
-
-
-def readable(embeddings: Artifact) -> np.ndarray:
-    """bool [N], in manifest order: the image has an embedding. Only parts whose receipts count bad rows are read."""
-    return np.concatenate([_ok(embeddings, part) for part in embeddings.parts])
-
-
-def _ok(embeddings: Artifact, part: Receipt) -> np.ndarray:
-    if not part.not_ok:
-        return np.ones(part.rows, dtype=bool)
-    return column(embeddings.part(part.shard, ["ok"]), "ok").astype(bool)
-
-
-def activation_matrix(table: pa.Table, width: int) -> sparse.csr_array:
-    """Activations as float32 CSR [N, width]; an image that is not ok is an empty row."""
-    feature = table["feature"].combine_chunks()
-    lengths = pa.compute.fill_null(pa.compute.list_value_length(feature), 0).to_numpy(zero_copy_only=False)
-    indptr = np.concatenate([[0], np.cumsum(lengths)])
-    value = table["value"].combine_chunks()
-    columns, values = (c.flatten().to_numpy(zero_copy_only=False) for c in (feature, value))
-    return sparse.csr_array((values, columns, indptr), shape=(table.num_rows, width))
-
-
-def column(table: pa.Table, name: str) -> np.ndarray:
-    """One column of a table as an array; texts come as objects."""
-    values: np.ndarray = table[name].to_numpy(zero_copy_only=False)
-    return values

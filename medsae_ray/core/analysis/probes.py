@@ -19,9 +19,10 @@ import pyarrow as pa
 from scipy import optimize, sparse, special
 
 from medsae_ray.core.analysis.auroc import Auroc, auroc
-from medsae_ray.core.analysis.partial_sums import GROUP, Labels, activation_matrix
+from medsae_ray.core.analysis.partial_sums import GROUP, Labels
 from medsae_ray.core.analysis.values import Bools, Floats, UnitValues
 from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.columns import activation_matrix
 from medsae_ray.core.artifacts.layout import embedding_matrix
 from medsae_ray.core.datasets.splits import uniform_hash
 

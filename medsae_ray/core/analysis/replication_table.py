@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from medsae_ray.core.analysis.findings import notable, strongest
 from medsae_ray.core.analysis.replication import Correlations, ReplicatedPairs
-from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts.columns import nan_to_null, nullable_column
 
 REPLICATED, NOT_REPLICATED, UNTESTED = "replicated", "not_replicated", "untested"
 
@@ -41,11 +41,11 @@ def _pairs(
         "feature": feature_P.astype(np.int32),
         "label": np.array(labels, dtype=object)[label_P],
         "dataset": [names[other]] * len(feature_P),
-        "r": _real(found.r_DFL[at]),
-        "r_low": _real(found.low_DFL[at]),
-        "r_high": _real(found.high_DFL[at]),
+        "r": nullable_column(found.r_DFL[at]),
+        "r_low": nullable_column(found.low_DFL[at]),
+        "r_high": nullable_column(found.high_DFL[at]),
         "patients": found.n_DL[other][label_P],
-        "q": _real(result.q_DFL[at]),
+        "q": nullable_column(result.q_DFL[at]),
         "holds": pa.array(result.holds_DFL[at], mask=~told_P),
         "verdict": verdicts(result)[feature_P, label_P],
     }
@@ -88,8 +88,4 @@ def _best_of(
 def _interval(found: Correlations, dataset: int, feature: int, label: int) -> dict[str, float | None]:
     values = (found.r_DFL, found.low_DFL, found.high_DFL)
     named = zip(("r", "low", "high"), values, strict=True)
-    return {key: None if np.isnan(v := a[dataset, feature, label]) else float(v) for key, a in named}
-
-
-def _real(values: Floats) -> pa.Array:
-    return pa.array(values.astype(np.float64), mask=np.isnan(values))
+    return {key: nan_to_null(float(a[dataset, feature, label])) for key, a in named}

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from medsae_ray.core.artifacts.columns import with_null
 from medsae_ray.core.artifacts.schema import conform
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import ArtifactError
@@ -121,7 +122,7 @@ class Ledger:
 
 
 def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    clean = {key: None if value != value else value for key, value in row.items()}
+    clean = with_null(row)
     return clean if clean == row or clean.get("failed") else {**clean, "failed": "nan"}
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 from scipy import stats
 
 from medsae_ray.core.analysis.values import Floats
+from medsae_ray.core.artifacts.columns import with_null
 from medsae_ray.core.naming.metadata import BestColumn
 from medsae_ray.core.naming.prompts import CONTROL_NAME
 from medsae_ray.core.naming.scores import LEAST_MASS, LabelScore, Score, beats, folded
@@ -247,8 +248,7 @@ def scores_table(source: str, trials: Sequence[Trial], untested: Iterable[Untest
     """The scores of one source, by feature."""
     rows = [_row(t, j) for t, j in zip(trials, judge(trials), strict=True)] + [_untested_row(u) for u in untested]
     rows = [{"source": source, **row} for row in sorted(rows, key=lambda row: row["feature"])]
-    clean = [{key: None if value != value else value for key, value in row.items()} for row in rows]
-    return pa.Table.from_pylist(clean, schema=scores())
+    return pa.Table.from_pylist([with_null(row) for row in rows], schema=scores())
 
 
 _REAL = (

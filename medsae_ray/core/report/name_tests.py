@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from markupsafe import Markup
 
+from medsae_ray.core.artifacts.columns import null_to_nan
 from medsae_ray.core.naming.prompts import CONTROL_NAME
 from medsae_ray.core.naming.verdict import REJECTED, UNTESTED, VERIFIED
 from medsae_ray.core.report.charts import Mark
@@ -140,8 +141,9 @@ def roc_points(answers: Answers) -> list[tuple[float, float]]:
 
 def _controls(score: dict[str, Any]) -> list[Row]:
     """The name, and everything that it is held against."""
-    name = Mark(score["auroc"], _real(score["low"]), _real(score["high"]), "name")
-    random = Mark(_real(score["null_mean"]), _real(score["null_mean"]), _real(score["null_max"]), "plain")
+    name = Mark(score["auroc"], null_to_nan(score["low"]), null_to_nan(score["high"]), "name")
+    mean = null_to_nan(score["null_mean"])
+    random = Mark(mean, mean, null_to_nan(score["null_max"]), "plain")
     largest = f", max {real(score['null_max'], 2)}" if known(score["null_max"]) else ""
     single = [
         (f"“{CONTROL_NAME}”", score["trivial"]),
@@ -153,13 +155,9 @@ def _controls(score: dict[str, Any]) -> list[Row]:
     return [
         Row("this name", name, f"{real(score['auroc'], 2)} {interval(score['low'], score['high'])}"),
         Row("random names", random, real(score["null_mean"], 2) + largest),
-        *(Row(said, Mark(_real(value), np.nan, np.nan, "plain"), real(value, 2)) for said, value in single),
+        *(Row(said, Mark(null_to_nan(value), np.nan, np.nan, "plain"), real(value, 2)) for said, value in single),
     ]
 
 
 def _best(score: dict[str, Any]) -> str:
     return f"best control: {score['best_control']}" if score["best_control"] else "best control"
-
-
-def _real(value: float | None) -> float:
-    return np.nan if value is None else value

@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
-from medsae_ray.core.analysis.partial_sums import activation_matrix, column
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.columns import activation_matrix, column
 from medsae_ray.core.naming.alignment import Space, exceedance
 from medsae_ray.core.naming.vocabulary import Texts, embed_terms
 from medsae_ray.core.retrieval.answer import ActiveFeature, FoundFeature, FoundImage, QueryAnswer

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsae_ray.core.analysis.partial_sums import GROUP, GroupSums, Labels, activation_matrix, one_readable, readable
+from medsae_ray.core.analysis.partial_sums import GROUP, GroupSums, Labels, one_readable
+from medsae_ray.core.artifacts.columns import activation_matrix, readable
 from tests.core.made import activations_table, cohort, feature_work, known_labels, merged, representatives
 
 MADE = cohort()
