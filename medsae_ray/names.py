@@ -15,7 +15,7 @@ def by_name(cls: type[T], source: object, **others: Any) -> T:
     return cls(**given, **others)
 
 
-def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.4) -> str | None:
     """The known name that is most like `word`; None if none is like it."""
     near = get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return near[0] if near else None

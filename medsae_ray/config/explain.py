@@ -1,9 +1,10 @@
 """What is wrong with a recipe, in one line a user can act on: where, what was found, what is allowed."""
 
-import difflib
 import reprlib
 import types
 from typing import Annotated, Any, Union, get_args, get_origin
+
+from medsae_ray.names import nearest
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 200
@@ -15,8 +16,8 @@ def explain(problem: Any, model: Any) -> str:
     place, keys, constraints = _walk(problem["loc"], model)
     where = ".".join(place)
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place[-1], keys, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else ""
+        near = nearest(place[-1], keys)
+        hint = f"did you mean {near!r}?" if near else ""
         return f"{where}: unknown key; {hint or 'known keys are ' + ', '.join(sorted(keys))}"
     if problem["type"] == "missing":
         return f"{where}: is missing"

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
+from medsae_ray.core.analysis.false_discovery import benjamini_hochberg
 from medsae_ray.core.analysis.pearson import fisher_interval, pearson_p
 from medsae_ray.core.analysis.values import Bools, Floats, Ints
 from medsae_ray.errors import ArtifactError
@@ -93,14 +93,6 @@ def replicate(found: Correlations, rules: Rules) -> Iterator[ReplicatedPairs]:
             q_DFL[other] = benjamini_hochberg(np.where(asked_FL, _one_sided(found, source, other), np.nan))
         holds_DFL = (q_DFL <= rules.q) & _interval_agrees(found, source, rules.keep)
         yield ReplicatedPairs(source, selected_FL, can_tell_DL, q_DFL, holds_DFL)
-
-
-def benjamini_hochberg(p: Floats) -> Floats:
-    """q-values of the defined p-values, over all of them; NaN stays NaN."""
-    q, defined = np.full(p.shape, np.nan), ~np.isnan(p)
-    if defined.any():
-        q[defined] = stats.false_discovery_control(p[defined])
-    return q
 
 
 def _one_sided(found: Correlations, source: int, other: int) -> Floats:

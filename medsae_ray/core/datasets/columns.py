@@ -5,7 +5,6 @@ counted from 1, without the header.
 """
 
 import codecs
-import difflib
 import gzip
 import re
 import zlib
@@ -19,6 +18,7 @@ from medsae_ray.core.artifacts.store import split_uri
 from medsae_ray.core.datasets.delimited import PLAIN, TableForm, delimited
 from medsae_ray.core.datasets.label_values import ALLOWED, BLANK, meanings, normalised_word
 from medsae_ray.errors import DatasetError
+from medsae_ray.names import nearest
 
 
 def file_data(uri: str | None, key: str) -> bytes:
@@ -134,9 +134,9 @@ def other_columns(table: pa.Table, name: str) -> str:
         by = repr((cut[2] or cut[1]).strip() or " ")
         found = f"no name of its {table.num_columns} columns is like it"
         return f"{found}; is it divided by {by}? The option `separator` of a table dataset says so"
-    near = difflib.get_close_matches(name, table.column_names, n=1, cutoff=0.7)
+    near = nearest(name, table.column_names, 0.7)
     if near:
-        return f"did you mean {near[0]!r}?"
+        return f"did you mean {near!r}?"
     one = "; is it divided by another character than comma, semicolon, tab or |?" if table.num_columns == 1 else ""
     return f"no name of its {table.num_columns} columns is like it{one}"
 

@@ -1,12 +1,12 @@
 """Several datasets as one: names made unique, labels brought together where the recipe says so."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
 from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.errors import DatasetError
+from medsae_ray.names import nearest
 
 Mapped = Mapping[str, Mapping[str, str]]
 """Label -> dataset -> what the label is called there."""
@@ -60,8 +60,8 @@ def _labels(datasets: Sequence[Rows], mapped: Mapped, sizes: Sequence[int]) -> d
     for rows in datasets:
         for own in (names[rows.dataset] for names in mapped.values() if rows.dataset in names):
             if own not in rows.labels:
-                near = difflib.get_close_matches(own, rows.labels, n=1, cutoff=0.5)
-                hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(rows.labels)}"
+                near = nearest(own, rows.labels)
+                hint = f"did you mean {near!r}?" if near else f"it has {', '.join(rows.labels)}"
                 raise DatasetError(f"what.labels: dataset {rows.dataset} has no label {own!r}; {hint}")
     known = {rows.dataset: rows.labels for rows in datasets}
     own_names: dict[str, dict[str, str | None]] = {

@@ -1,6 +1,5 @@
 """Image encoders by kind. Importing this package loads neither torch, transformers nor onnxruntime."""
 
-import difflib
 import inspect
 from collections.abc import Iterable
 from typing import Any
@@ -12,6 +11,7 @@ from medsae_ray.core.encoders.medclip import MedClipResnet, MedClipVit
 from medsae_ray.core.encoders.onnx import Onnx
 from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.errors import EncoderError
+from medsae_ray.names import nearest
 
 _ALL: tuple[type[Encoder], ...] = (MedClipVit, MedClipResnet, BiomedParse, Dinov3, HuggingFace, Onnx)
 ENCODERS = {cls.kind: cls for cls in _ALL}
@@ -54,5 +54,5 @@ def _find(kind: str, options: Iterable[str]) -> type[Encoder]:
 
 def _nearest(word: str, known: Iterable[str]) -> str:
     known = list(known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}"
+    near = nearest(word, known)
+    return f"; did you mean {near!r}?" if near else f"; known: {', '.join(known) or 'none'}"

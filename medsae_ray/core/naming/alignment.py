@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
+from medsae_ray.core.analysis.false_discovery import benjamini_hochberg
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.naming.vocabulary import unit
@@ -98,7 +98,7 @@ def best_terms(direction_FD: Floats, t_VD: Floats, null_KD: Floats) -> BestTerms
     null_K = (null_KD @ t_VD.T).max(axis=1)
     p_F = exceedance(cosine_FR[:, 0], null_K)
     spread = max(float(null_K.std()), np.finfo(np.float64).tiny)
-    q_F = stats.false_discovery_control(p_F) if len(p_F) else p_F
+    q_F = benjamini_hochberg(p_F)
     return BestTerms(term_FR, cosine_FR, (cosine_FR[:, 0] - null_K.mean()) / spread, q_F)
 
 

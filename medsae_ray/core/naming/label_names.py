@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy import stats
 
+from medsae_ray.core.analysis.false_discovery import benjamini_hochberg
 from medsae_ray.core.analysis.findings import headed
 from medsae_ray.core.analysis.values import Ints
 from medsae_ray.core.artifacts import schema
@@ -32,7 +32,7 @@ def label_names(features: pa.Table, patients_L: Ints, names: list[str]) -> pa.Ta
     rows = features.filter(pa.compute.equal(features["space"], "sae")).to_pylist()
     n_of = dict(zip(names, patients_L, strict=True))
     p_F = np.array([_name_p(row, len(names)) for row in rows])
-    q_F = stats.false_discovery_control(p_F) if len(p_F) else p_F
+    q_F = benjamini_hochberg(p_F)
     out = [_name(row, float(q), n_of) for row, q in zip(rows, q_F, strict=True)]
     return pa.Table.from_pylist(out, schema=schema.names())
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from scipy import stats
 
-from medsae_ray.core.analysis.values import Floats
+from medsae_ray.core.analysis.false_discovery import benjamini_hochberg
 from medsae_ray.core.artifacts.columns import with_null
 from medsae_ray.core.naming.metadata import BestColumn
 from medsae_ray.core.naming.prompts import CONTROL_NAME
@@ -139,10 +139,12 @@ def judge(trials: Sequence[Trial]) -> list[JudgedName]:
     """Verdicts of all names of one source, which share one false discovery rate.
 
     A name has to beat every one of its controls, so the largest of its p is one of all of them together and needs no
-    correction for their number (Berger 1982); Benjamini and Hochberg count the names.
+    correction for their number (Berger 1982); Benjamini and Hochberg count the names,
+    and an undefined p as 1.
     """
     held = [_held(t) for t in trials]
-    q_n = _q([float(np.fmax(t.score.p, h.control_p)) for t, h in zip(trials, held, strict=True)])
+    p_n = np.array([float(np.fmax(t.score.p, h.control_p)) for t, h in zip(trials, held, strict=True)])
+    q_n = benjamini_hochberg(np.nan_to_num(p_n, nan=1.0))
     return [_judged(t, h, float(q)) for t, h, q in zip(trials, held, q_n, strict=True)]
 
 
@@ -256,11 +258,6 @@ _REAL = (
     "null_mean", "null_max", "gain", "trivial", "blank_p", "ceiling", "hard_low", "control_auroc", "control_p",
     "faint",
 )  # fmt: skip
-
-
-def _q(p: Sequence[float]) -> Floats:
-    """Benjamini & Hochberg (1995); an undefined p counts as 1."""
-    return stats.false_discovery_control(np.nan_to_num(np.array(p, dtype=np.float64), nan=1.0)) if p else np.zeros(0)
 
 
 def _draw(trials: Sequence[Trial], j: int) -> list[str]:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from difflib import get_close_matches
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 from medsae_ray.errors import RecipeError
+from medsae_ray.names import nearest
 from medsae_ray.sae_rules import AUXK_COEFFICIENT, BANDWIDTH, START_L0, check
 
 Architecture = Literal["relu_l1", "topk", "batch_topk", "jumprelu", "gated", "matryoshka"]
@@ -137,8 +137,8 @@ class SAEConfig:
         known = [field.name for field in fields(cls)]
         for key in values:
             if key not in known:
-                near = get_close_matches(key, known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+                near = nearest(key, known)
+                hint = f"; did you mean {near!r}?" if near else f"; known: {', '.join(known)}"
                 raise RecipeError(f"sae: unknown setting {key!r}{hint}")
         missing = [field.name for field in fields(cls) if field.default is MISSING and field.name not in values]
         if missing:

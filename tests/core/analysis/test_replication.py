@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from medsae_ray.core.analysis.comoments import Comoments
-from medsae_ray.core.analysis.replication import Correlations, Rules, benjamini_hochberg, replicate
+from medsae_ray.core.analysis.false_discovery import benjamini_hochberg
+from medsae_ray.core.analysis.replication import Correlations, Rules, replicate
 from medsae_ray.errors import ArtifactError
 from tests.support.usual import replication_rules
 
