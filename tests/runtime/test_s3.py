@@ -3,12 +3,10 @@
 import json
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from medsae_ray.config import parse_recipe
@@ -117,50 +115,6 @@ def test_a_whole_run_lives_on_the_object_store(s3: str, tmp_path: Path, engine: 
     assert told["state"] == "done" and json.loads(Store(root).read("status.json"))["run"] == told["run"]
     kept = [path.read_bytes()[32:] for path in (tmp_path / "cache").iterdir() if path.name != "used"]
     assert sorted(kept) == sorted(path.read_bytes() for path in table.parent.glob("*.png"))
-
-
-@pytest.mark.timeout(900)
-def test_training_goes_on_from_its_checkpoint_on_the_object_store(s3: str, tmp_path: Path) -> None:
-    """A worker is killed once a checkpoint is there: the same SAE as of an undisturbed run."""
-    data = recipe_data(table_dataset(tmp_path, 240), onnx_encoder(tmp_path / "e.onnx"))
-    data["what"]["sae"] |= {"epochs": 300, "width": 64, "batch_size": 32}
-    data["how"]["train"] = {"workers": 2, "cpus": 0.5, "checkpoint_epochs": 10, "retries": 1}
-    data["how"]["cpus"] = 2
-    (tmp_path / "recipe.yaml").write_text(json.dumps(data))
-    root, weights = Store(f"{s3}/training"), {}
-    stage = [sys.executable, "-m", "medsae_ray.cli", "stage", "sae", str(tmp_path / "recipe.yaml"), "--root", root.uri]
-    for name in ("clean", "killed"):
-        run = subprocess.Popen(stage, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if name == "killed":
-            _wait_until(lambda run=run: run.poll() is not None or any("/state-" in f for f in _files(root)))
-            assert run.poll() is None, f"it ended before its first checkpoint: {run.communicate()[0]}"
-            (worker, *_) = [p for p in psutil.Process(run.pid).children(recursive=True) if _trains(p)]
-            worker.kill()
-        said = run.communicate(timeout=400)[0]
-        assert run.returncode == 0, said
-        (folder,) = [f for f in root.folders() if f.startswith("sae-")]
-        sae = open_artifact(f"{root.uri}/{folder}")
-        weights[name] = [f.sha256 for f in sae.record.files if f.name.startswith("weights")]
-        assert (sae.record.metrics["resumed_from_epoch"] > 0) == (name == "killed") and verify(sae) == []
-        root.delete_folder(folder)
-    assert weights["killed"] == weights["clean"]
-
-
-def _files(root: Store) -> list[str]:
-    return [info.path for info in root.listed(recursive=True)]
-
-
-def _trains(process: psutil.Process) -> bool:
-    try:
-        return any("RayTrainWorker" in part for part in process.cmdline()[:1])
-    except psutil.Error:
-        return False
-
-
-def _wait_until(sign: Callable[[], bool]) -> None:
-    until = time.monotonic() + 300
-    while not sign() and time.monotonic() < until:
-        time.sleep(0.1)
 
 
 def test_several_datasets_have_their_images_on_the_object_store(s3: str, tmp_path: Path) -> None:
