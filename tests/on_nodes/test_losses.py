@@ -54,10 +54,12 @@ def test_a_node_is_lost_in_every_stage(ward: Ward, recipe: Path, undisturbed: di
 
 
 def test_five_nodes_are_lost_in_one_stage(ward: Ward, tmp_path: Path) -> None:
-    """Of twice as many images, so that the stage outlasts all of it."""
+    """Of twice as many images on one actor, so that the stage outlasts all of it: without its node nothing goes on."""
     path, run, bucket = tmp_path / "many.yaml", "five", ward.bucket
     write_recipe(path, patients=400, epochs=120)
     data = yaml.safe_load(path.read_text())
+    data["how"]["embed"]["actors"] = 1
+    path.write_text(yaml.safe_dump(data))
     data["how"]["engine"] = "loop"
     alone = run_stage(parse_recipe(data), str(tmp_path / "alone"), "embeddings").record
     job = ward.submit(path, run, "-m", "medsae_ray.cli", "stage", "embeddings")
