@@ -44,7 +44,7 @@ def namespaces() -> bool:
     return False
 
 
-def wait_for(sign: Callable[[], object], what: str, seconds: float = 300) -> None:
+def wait_for(sign: Callable[[], object], what: str, seconds: float = 900) -> None:
     until = time.monotonic() + seconds
     while not sign():
         if time.monotonic() > until:
