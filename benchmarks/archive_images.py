@@ -1,4 +1,4 @@
-"""Images as archives hold them: phantom radiographs, enlarged, with a detector's noise, in the usual file formats."""
+"""Images like those of archives: enlarged phantom radiographs with a detector's noise, in the usual formats."""
 
 import io
 import os

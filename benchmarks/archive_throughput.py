@@ -1,4 +1,4 @@
-"""Embedding an archive against its two halves: decoding alone and the encoder alone, in the same run.
+"""The embedding of an archive compared with its halves in one run: decoding alone and the encoder alone.
 
     python benchmarks/archive_throughput.py --images 20000 --json result.json
 

@@ -1,4 +1,4 @@
-"""How fast images are decoded and brought to an encoder's grid, on one thread, and what reduce_jpeg changes.
+"""Throughput of decoding images to an encoder's grid, on one thread, with and without reduce_jpeg.
 
 python benchmarks/decode_throughput.py --images 40
 """

@@ -1,4 +1,4 @@
-"""The engine's path through Ray Serve against plain `vllm.LLM.chat`, on the same requests, one after the other.
+"""The engine's path through Ray Serve compared with plain `vllm.LLM.chat`, on the same requests in turn.
 
 Phantom films, and about each the questions of a run: the names of all planted concepts with and without definition, and
 the trivial name. Both run image-major with the prefix cache; then Serve once more without reading it, which costs what

@@ -1,4 +1,4 @@
-"""Sends hostile requests to a running service over HTTP, and measures its memory before and after.
+"""Hostile requests to a running service over HTTP, and its memory before and after.
 
     python benchmarks/fuzz_service.py                                  a small run of its own, on a cluster of its own
     python benchmarks/fuzz_service.py --url http://127.0.0.1:8000 --pid PID    a service that runs already

@@ -1,4 +1,4 @@
-"""Do the maps of features point at what was planted? The pointing game on phantoms, whose findings have known places.
+"""The pointing game of feature maps on phantoms, whose planted findings have known places.
 
     python benchmarks/heat_maps.py --root runs/patches [--json out.json]
 

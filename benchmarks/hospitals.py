@@ -1,4 +1,4 @@
-"""The packaged recipe on hospitals that no setting was chosen on: what is found, what rightly named and verified.
+"""The packaged recipe on hospitals that no setting was chosen on: findings, and right and verified names.
 
     python benchmarks/hospitals.py --root runs/hospitals --seeds 1001 1002 1003
     python benchmarks/hospitals.py --root runs/hospitals --seeds 1001 1002 1003 --without-names

@@ -1,4 +1,4 @@
-"""Hostile files through manifest and embeddings: what is counted, how long it takes, and how much memory.
+"""Hostile files through manifest and embeddings: counts, time and memory.
 
 python benchmarks/hostile_files.py --files 500 --seed 1
 """

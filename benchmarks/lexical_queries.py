@@ -1,4 +1,4 @@
-"""How good queries in words are where the encoder has no text half: precision of the first images on a phantom run.
+"""Precision of queries in words for an encoder without a text half: the first images of a phantom run.
 
 For every planted finding its name, the name's words in another form, and the same in other words, are the query; images
 of detection patients are retrieved, one of each patient.

@@ -1,4 +1,4 @@
-"""How long CheXpert's labels take to become a manifest, and how much memory: no image is read.
+"""Time and memory of making a manifest of CheXpert's labels: no image is read.
 
     python benchmarks/manifest_time.py labels.parquet
 

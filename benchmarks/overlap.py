@@ -1,4 +1,4 @@
-"""Naming and analysis side by side against one after the other, each long enough to measure.
+"""The time of naming and analysis side by side and one after the other, each long enough to measure.
 
 A phantom run whose features are tested with so many label permutations that the analysis takes about as long as naming.
 Everything before is made once. Then it is finished twice: as a run does it, and branch by branch. Prints JSON.

@@ -1,4 +1,4 @@
-"""`medsae run` through Ray on tables of nothing but paths and labels, and how much longer than the encoder it takes.
+"""Time of `medsae run` through Ray on tables of paths and labels alone, compared with the encoder's.
 
     python benchmarks/plain_tables.py --folder runs/plain [--nih FOLDER --encoders FOLDER]
 

@@ -1,4 +1,4 @@
-"""What an SAE is worth after other settings than the chosen ones, on tables of many kinds.
+"""The quality of SAEs with other settings than the chosen ones, on tables of many kinds.
 
     python benchmarks/sae_tables.py --cache FOLDER ...
     python benchmarks/sae_defaults.py --cache FOLDER --json result.json [--tables NAME ...] [--seed 0] [--k 8]

@@ -1,4 +1,4 @@
-"""Where the time of one training step of ours goes, and how near its products come to what the device can do.
+"""The time of one training step of ours by parts, and its products compared with the device's peak.
 
 Run by `sae_throughput.py --parts`, or by itself: python benchmarks/sae_parts.py JOB ROWS.npy THREADS, with a job of
 sae_peers.py as JSON. Needs torch and numpy alone. Prints JSON:

@@ -1,4 +1,4 @@
-"""What this package's SAEs and other libraries' are worth after the same training on the same rows.
+"""The quality of this package's SAEs and other libraries' after the same training on the same rows.
 
     make bench-peers
     python benchmarks/sae_quality.py --data EMBEDDINGS.npy --json result.json

@@ -1,4 +1,4 @@
-"""SAIL's grid of 28 SAEs on one table of embeddings, as a sweep and one by one: seconds, and whether they are the same.
+"""SAIL's grid of 28 SAEs on one table of embeddings, as a sweep and one by one: seconds and equality.
 
     python benchmarks/sae_sweep.py --json result.json
 

@@ -1,4 +1,4 @@
-"""Whether two checkouts make the same artifacts of every packaged recipe: their names, and the SHA-256 of every file.
+"""A comparison of two checkouts' artifacts of every packaged recipe: names, and the SHA-256 of every file.
 
     python benchmarks/same_artifacts.py BEFORE AFTER
 

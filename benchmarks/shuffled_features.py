@@ -1,4 +1,4 @@
-"""How many features without any meaning get a verified name: activations shuffled across images, then named and tested.
+"""The number of meaningless features with a verified name: activations shuffled across images, then tested.
 
     python benchmarks/shuffled_features.py RECIPE --root ROOT --seeds 3
 

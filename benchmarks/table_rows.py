@@ -1,4 +1,4 @@
-"""What it costs to draw a batch from a table in a file, beside one in memory.
+"""The cost of drawing a batch from a table in a file, compared with one in memory.
 
 A batch of random rows of a float32 table, in milliseconds (median of 10): from memory; from a file whose pages are in
 memory; from one of which none is, as if the table were endlessly large; and the last without asking the kernel for all

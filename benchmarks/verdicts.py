@@ -1,4 +1,4 @@
-"""How many names are verified over several SAEs of one recipe, and what became of the others.
+"""The number of names verified over several SAEs of one recipe, and the verdicts on the others.
 
     python benchmarks/verdicts.py RECIPE --root ROOT --seeds 0 1 2 3 4 --json result.json
 

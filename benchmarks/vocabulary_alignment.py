@@ -1,4 +1,4 @@
-"""Which centring names planted features rightly, and which null keeps directions that are no feature from being named.
+"""A comparison of centrings by right names of planted features, and of nulls by names of random directions.
 
 Images and texts are made up: two cones far apart, concepts as directions of a small shared subspace. SAEs are trained
 on the images. Usage: python benchmarks/vocabulary_alignment.py [--seeds 3]

@@ -1,4 +1,4 @@
-"""Entry point for a cluster: ray job submit --working-dir . -- python jobs/pipeline.py RECIPE --root URI
+"""The entry point for a cluster: ray job submit --working-dir . -- python jobs/pipeline.py RECIPE --root URI
 
 Inside a Ray job RAY_ADDRESS is set, so the run joins that cluster. The exit status is the job's.
 """

@@ -2,11 +2,11 @@
 
     python jobs/train_phantom_encoder.py --out medsae_ray/core/phantom/weights/encoder.safetensors
 
-The network is MedCLIP's vision transformer at a small geometry. It learns to tell the planted findings (and view, sex,
-age and the two planted shortcuts) by binary cross-entropy on linear heads, which are then dropped. Because each finding
-can be taken out of a study, the difference of two renderings says where it is; a head on the tokens learns that too,
-which makes up for the few images that a CPU can train on. The encoder is a toy for trying the software: it has never
-seen a medical image and says nothing about one.
+The network is MedCLIP's vision transformer at a small geometry. It learns the planted findings (and view, sex, age and
+the two planted shortcuts) by binary cross-entropy on linear heads, which are then dropped. Because each finding can be
+taken out of a study, the difference of two renderings shows its place; a head on the tokens learns that too, which
+compensates for the few images that a CPU can train on. The encoder is a toy for trying the software: it has never seen
+a medical image and is of no use on one.
 
 Legend: N images, S side, D embedding dimension, T tokens (a square grid), F findings, A attributes.
 """
@@ -39,7 +39,7 @@ SHIPPED = Path(__file__).parents[1] / "medsae_ray" / "core" / "phantom" / "weigh
 
 
 class Films(NamedTuple):
-    """Rendered studies: x_NSS uint8; y_NF and a_NA float32, 0 or 1; w_NTF float32, how far a finding fills a token."""
+    """The rendered studies: x_NSS uint8; y_NF and a_NA float32, 0 or 1; w_NTF float32, a finding's share of a token."""
 
     x_NSS: Tensor
     y_NF: Tensor
@@ -48,7 +48,7 @@ class Films(NamedTuple):
 
 
 class Heads(nn.Module):
-    """Trained on top, then dropped: linear on the embedding, and on the tokens for where a finding is."""
+    """Heads that are trained and then dropped: linear on the embedding, and on the tokens for findings' places."""
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()
@@ -64,12 +64,12 @@ class Heads(nn.Module):
 
 
 def attributes(study: Study) -> tuple[bool, ...]:
-    """The five things that are not findings, as ATTRIBUTES orders them."""
+    """Return the five attributes that are not findings, in the order of ATTRIBUTES."""
     return study.sex == "F", study.view == "AP", study.scanner == "B", study.portable_marker == 1, study.age > 60
 
 
 def locate(study: Study, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """w_TF: the share of each token's pixels that a finding changes by more than 8 grey levels, times 4, at most 1."""
+    """Return w_TF: the share of each token's pixels that a finding changes by > 8 grey levels, times 4, at most 1."""
     cell = GEOMETRY.image_size // TOKENS
     w_TF = np.zeros((TOKENS**2, len(FINDINGS)), np.float32)
     for k, name in enumerate(FINDINGS):
@@ -81,7 +81,7 @@ def locate(study: Study, image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def draw(seed: int, patients: int, located: bool = False) -> Films:
-    """All films of the first `patients` patients of a seed; w_NTF is left at 0 unless `located`."""
+    """Draw all films of the first `patients` patients of a seed; w_NTF stays 0 unless `located`."""
     studies = [study for number in range(patients) for study in patient(seed, number)]
     x_NSS = np.stack([render(study) for study in studies])
     w_NTF = torch.zeros(len(studies), TOKENS**2, len(FINDINGS))
@@ -93,12 +93,12 @@ def draw(seed: int, patients: int, located: bool = False) -> Films:
 
 
 def normalise(x_NSS: Tensor) -> Tensor:
-    """uint8 grey to what the encoder takes: float32 [N, 3, S, S]."""
+    """Turn uint8 grey levels into the encoder's input: float32 [N, 3, S, S]."""
     return ((x_NSS.float() / 255 - MEAN) / STD)[:, None].expand(-1, 3, -1, -1)
 
 
 def batches(films: Films, rng: np.random.Generator) -> Iterator[Films]:
-    """One epoch in random order; each batch is shifted by a few pixels and its exposure varied."""
+    """Yield one epoch in random order; each batch is shifted by a few pixels and varied in exposure."""
     order = rng.permutation(len(films.x_NSS))
     for start in range(0, len(order) - BATCH + 1, BATCH):
         rows = torch.from_numpy(order[start : start + BATCH])
@@ -110,7 +110,7 @@ def batches(films: Films, rng: np.random.Generator) -> Iterator[Films]:
 
 
 def train(films: Films, epochs: int, start_from: Path | None = None) -> VitTower:
-    """The tower after `epochs` epochs of AdamW with warm-up and a cosine, from earlier weights where they are given."""
+    """Train a tower, new or from `start_from`, by `epochs` epochs of AdamW with warm-up and a cosine."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     tower = untrained()
@@ -137,7 +137,7 @@ def train(films: Films, epochs: int, start_from: Path | None = None) -> VitTower
 
 
 def untrained() -> VitTower:
-    """A tower to train: weights scaled by their fan-in (Swin's 0.02 is too small for so narrow a net), no drop path."""
+    """Return a tower to train, without drop path; its weights scale by fan-in, as Swin's 0.02 is too small for it."""
     tower = build_vit(GEOMETRY)
     for module in tower.modules():
         if isinstance(module, nn.Linear):
@@ -149,12 +149,12 @@ def untrained() -> VitTower:
 
 @torch.inference_mode()
 def embed(tower: VitTower, x_NSS: Tensor) -> Tensor:
-    """Embeddings [N, D]."""
+    """Compute embeddings [N, D]."""
     return torch.cat([tower(normalise(part)) for part in x_NSS.split(64)])
 
 
 def probe(e_ND: Tensor, y_N: Tensor, n_fit: int) -> float:
-    """AUROC of a logistic regression (L2 1e-3) fitted on the first `n_fit` images and tested on the others."""
+    """Return the AUROC of a logistic regression (L2 1e-3) fitted on the first `n_fit` images, tested on the others."""
     z_ND = (e_ND - e_ND[:n_fit].mean(0)) / (e_ND[:n_fit].std(0) + 1e-6)
     weight = torch.zeros(z_ND.shape[1] + 1, requires_grad=True)
     optimiser = torch.optim.LBFGS([weight], max_iter=100, line_search_fn="strong_wolfe")
@@ -171,7 +171,7 @@ def probe(e_ND: Tensor, y_N: Tensor, n_fit: int) -> float:
 
 
 def report(tower: VitTower, films: Films) -> None:
-    """Probes of the trained tower and of the same tower with random weights, as a Markdown table."""
+    """Print probes of the trained tower and of the same tower with random weights, as a Markdown table."""
     start = time.process_time()
     e_ND = embed(tower, films.x_NSS)
     cost = (time.process_time() - start) / len(e_ND) * 1000
@@ -186,7 +186,7 @@ def report(tower: VitTower, films: Films) -> None:
 
 
 def main() -> None:
-    """Draw the films, train the encoder, write it and print how well it does."""
+    """Draw the films, train the encoder, write it and print its scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patients", type=int, default=5000, help="patients to train on")
     parser.add_argument("--cohort", type=int, default=0, help="another number draws other patients; 1 is tested on")

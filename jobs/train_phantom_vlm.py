@@ -2,10 +2,10 @@
 
     python jobs/train_phantom_vlm.py --out medsae_ray/core/phantom/weights/vlm
 
-Two stages. First the vision tower learns what a film shows and where, with heads that are then dropped. Then the tower
-is frozen, its outputs are computed once for films that it was not trained on (on its own it would be too sure of
-itself), and the projector and the language model learn to answer, describe and name. The model is a toy for trying the
-software: it has never seen a medical image and says nothing about one.
+Two stages. First the vision tower learns the findings of a film and their places, with heads that are then dropped.
+Then the tower is frozen, its outputs are computed once for films that it was not trained on (on its training films it
+is too confident), and the projector and the language model learn to answer, describe and name. The model is a toy for
+trying the software: it has never seen a medical image and is of no use on one.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from medsae_ray.core.phantom.vlm.teacher import Cards, Teacher, cards
 
 TOWER_RATE, LANGUAGE_RATE = 2e-3, 3e-3
 SEEN, FRESH, HELD = range(24), range(24, 40), range(2)
-"""Chunks of patients for the tower, for the language model, and (of another seed) for the examination."""
+"""The chunks of patients for the tower, for the language model, and (of another seed) for the examination."""
 
 
 def train_tower(films: Films, images: int, held: Films, out: Path) -> None:
-    """Stage 1: `images` films shown in all, each several times; the tower is kept at `out` as it goes."""
+    """Train stage 1 on `images` films in all, each shown several times, and save the tower at `out` on the way."""
     rng = np.random.default_rng(0)
     eyes, heads = tower.untrained(films.x_NSS[:300]), sight.Heads(model.WIDTH)
     optimiser = Optimiser(nn.ModuleList([eyes, heads]), TOWER_RATE)
@@ -50,7 +50,7 @@ def train_tower(films: Films, images: int, held: Films, out: Path) -> None:
 
 
 def train_language(small: Gemma3ForConditionalGeneration, teacher: Teacher, steps: int, held: Cards, out: Path) -> None:
-    """Stage 2: the model is kept at `out` as it goes."""
+    """Train stage 2, and save the model at `out` on the way."""
     small.model.vision_tower.requires_grad_(False)
     optimiser = Optimiser(small, LANGUAGE_RATE)
     start = time.time()
@@ -67,7 +67,7 @@ def train_language(small: Gemma3ForConditionalGeneration, teacher: Teacher, step
 
 
 def report(small: Gemma3ForConditionalGeneration, teacher: Teacher, held: Cards) -> None:
-    """The examination as Markdown, beside that of a model with random weights."""
+    """Print the examination and its control, a model with random weights, as Markdown."""
     control = model.untrained(teacher.tokenizer, seed=1)
     columns = [_detect(small, teacher, held), _detect(small, teacher, held, True), _detect(control, teacher, held)]
     print("| concept | AUROC | with definition | random language model | positives |\n|---|---|---|---|---|")
@@ -98,7 +98,7 @@ def _films(folder: Path, seed: int, chunks: range, located: bool) -> Films:
 
 
 def main() -> None:
-    """Train the tower and then the language model, write both and print how well they do."""
+    """Train the tower and then the language model, write both and print their scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--films", type=Path, default=Path("runs/vlm-films"), help="a folder that keeps drawn films")
     parser.add_argument("--images", type=int, default=40_000, help="films to show the tower")

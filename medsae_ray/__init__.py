@@ -50,7 +50,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Recipe is a pydantic model, which takes a while to import: it is, when it is first asked for."""
+    """Import Recipe when it is first asked for, since pydantic takes a while to import."""
     if name == "Recipe":
         from medsae_ray.config import Recipe
 

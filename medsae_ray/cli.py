@@ -1,4 +1,4 @@
-"""The command line: `medsae`, its commands, and what their end tells the shell."""
+"""The command line: `medsae`, its commands and its exit status."""
 
 import argparse
 import sys
@@ -11,8 +11,8 @@ from medsae_ray.signals import stopped, terminable
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Entry point. Exit status 0, 1 for a refused or failed run (one clear line on stderr), 2 for a wrong call, 130 for
-    one that was stopped by Ctrl-C and 143 by SIGTERM. `arguments` are the process's own unless given."""
+    """Run a command. The exit status is 0, 1 for a refused or failed run (one clear line on stderr), 2 for a wrong
+    call, 130 after Ctrl-C and 143 after SIGTERM. `arguments` are the process's own unless given."""
     try:
         with terminable():
             set_up()
@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"medsae: {error}", file=sys.stderr)
         return 1
     except OSError as error:  # a store that does not answer, a disk that fails
-        print(f"medsae: the system says: {error}", file=sys.stderr)
+        print(f"medsae: system error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         return stopped(stop, leave=arguments is None)

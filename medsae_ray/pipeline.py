@@ -1,4 +1,4 @@
-"""The whole run: every stage in turn, then the two things a person reads, summary.json and report.html."""
+"""The whole run: every stage in turn, then the two outputs for people, summary.json and report.html."""
 
 import json
 
@@ -53,7 +53,7 @@ from medsae_ray.stages.sweep import SWEEP, WorkersDied
 from medsae_ray.stages.vocabulary_names import VOCABULARY_ANSWERS, VOCABULARY_NAMES, text_half
 
 SEVERAL = (DATASET_FEATURES, REPLICATION, FINGERPRINTS, DUPLICATES)
-"""Stages that only a run over several datasets has."""
+"""The stages that only a run over several datasets has."""
 _STAGES = (
     *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, PROBES, LABEL_NAMES, VOCABULARY_NAMES),
     *(SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
@@ -61,12 +61,12 @@ _STAGES = (
     *SEVERAL,
 )
 OF_NAMING = (SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES)
-"""Stages whose making needs the vision-language model, of themselves or of what they are made of."""
+"""The stages that need the vision-language model, themselves or by a parent."""
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _STAGES}
 
 
 def goals_of(recipe: Recipe) -> tuple[str, ...]:
-    """What a whole run makes; everything else is made for these."""
+    """Return the goals of a whole run, for which all other stages are made."""
     several = ("replication", "duplicates") if recipe.what.datasets else ()
     return ("features", *(("answers",) if recipe.what.naming else ()), "probes", "atlas", *several)
 
@@ -74,18 +74,17 @@ def goals_of(recipe: Recipe) -> tuple[str, ...]:
 def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine: Engine | None = None) -> Summary:
     """Run a recipe below `root` (a path or URI) and return the summary that is also written to summary.json.
 
-    `engine` is one that runs already with the recipe's model, which several recipes may share; it is left running.
-    The report that is its own is `summary["report"]`; report.html is a copy, until another run is made below the root.
-    A finished run whose root can no longer be written gives its summary all the same. What an earlier run finished is
-    taken as it is. Raises RecipeError, DatasetError, EncoderError, ArtifactError or ShardError; everything finished by
-    then stays.
+    `engine` is a running one with the recipe's model, which several recipes may share; it is left running. The run's
+    own report is `summary["report"]`; report.html is a copy, until another run below the root. A finished run whose
+    root can no longer be written still returns its summary. Stages that an earlier run finished are reused. Raises
+    RecipeError, DatasetError, EncoderError, ArtifactError or ShardError; all stages finished by then stay.
     """
     check_place(root)
     with Run(recipe, Store(root), STAGES, console or Console(quiet=True), engine) as run, watched(run):
         _meet(run)
         check_engine(recipe, run.console)
         if recipe.what.vocabulary and run.committed("vocabulary_names") is None:
-            text_half(recipe)  # what it lacks is said now, not after the images are embedded
+            text_half(recipe)  # a missing part is reported now, not after the images are embedded
         ready(run, *goals_of(recipe))
         check(run, "atlas")
         if recipe.what.naming:
@@ -116,19 +115,19 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine
 
 
 def _meet(run: Run) -> None:
-    """The nodes of a cluster that is joined say before the first stage whether they see a root on a disk."""
+    """Connect before the first stage, so that the nodes of a joined cluster check that they see a root on a disk."""
     if joins(run.recipe) and run.root.is_local:
         run.connect()
 
 
 def _report(run: Run) -> str:
     with run.bar("report", None) as bar:
-        bar.say("is written")
+        bar.say("writing it")
         return render_report(report_data(run))
 
 
 def run_stage(recipe: Recipe, root: str, name: str, console: Console | None = None) -> Artifact:
-    """One stage, and the stages before it that are not there yet."""
+    """Make the artifact of one stage, and missing ones of the stages before it."""
     if name not in STAGES:
         raise RecipeError(f"no stage {name!r}; the stages are {', '.join(STAGES)}")
     if lacking := STAGES[name].lacks(recipe):

@@ -1,4 +1,4 @@
-"""`medsae plan`: what a run would do and take, by the same checks that it begins with. Nothing is made or written."""
+"""The plan of a run by `medsae plan`: stages and cost, by the same checks that begin a run. No stage is made."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,10 +22,10 @@ from medsae_ray.runtime.run import Run
 
 
 def plan(recipe: Recipe, root: str, address: str | None = None) -> dict[str, Any]:
-    """What `medsae run` would do with `recipe` below `root`, for a reader or a program.
+    """Return the plan of `medsae run` with `recipe` below `root`, for a reader or a program.
 
-    `address` is a Ray cluster to join; without one, in the recipe or in RAY_ADDRESS neither, this machine counts and no
-    Ray is started. What is in the way of the run is in `problems`.
+    `address` is a Ray cluster to join; without one here, in the recipe or in RAY_ADDRESS, this machine counts and no
+    Ray is started. The obstacles of the run are in `problems`.
     """
     if address:
         recipe = recipe.model_copy(update={"how": recipe.how.model_copy(update={"address": address})})
@@ -40,7 +40,7 @@ def plan(recipe: Recipe, root: str, address: str | None = None) -> dict[str, Any
 
 
 def _of_engine(run: Run) -> list[str]:
-    """What the run's own look at the engine refuses."""
+    """Return the problems that the run's own check of the engine finds."""
     try:
         check_engine(run.recipe, run.console)
     except MedsaeError as error:
@@ -49,7 +49,7 @@ def _of_engine(run: Run) -> list[str]:
 
 
 def _unnamed(run: Run) -> tuple[str, ...]:
-    """Stages whose name a plan must not ask for: the key that hides identifiers is made by the run."""
+    """Return stages whose name a plan cannot know: the run makes the key that hides identifiers."""
     key = run.recipe.how.id_key
     made = run.recipe.what.hashed and not (key.file or key.variable or run.root.exists(KEY_FILE))
     return ("manifest",) if made else ()

@@ -1,7 +1,7 @@
-"""A trained sparse autoencoder to work with: `medsae_ray.load_sae` opens one.
+"""A trained sparse autoencoder to work with, opened by `medsae_ray.load_sae`.
 
-Legend: N embeddings, D their dimension, M features. torch is imported when it is needed, so that importing the package
-is light.
+Legend: N embeddings, D their dimension, M features. torch is imported on first use, so that importing the package is
+light.
 """
 
 from os import PathLike
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 
 class SaeInput(NamedTuple):
-    """What training did to embeddings before the SAE saw them. The weights of `Sae` have it in them."""
+    """The normalisation of embeddings in training, which is folded into the weights of `Sae`."""
 
     kind: str
-    """"centre": scale (x - mean), times `there` if there is one; "none": x itself; "l2": x / ||x||. With the last two
-    mean and scale only serve to measure errors."""
+    """The kind: "centre": scale (x - mean), times `there` if there is one; "none": x itself; "l2": x / ||x||. With the
+    last two mean and scale only serve to measure errors."""
     mean: "Tensor"
-    """Of the training embeddings [D]."""
+    """The mean of the training embeddings [D]."""
     scale: float
-    """sqrt(D / E||x - mean||^2) over them."""
+    """The scale sqrt(D / E||x - mean||^2) over them."""
     there: "Tensor | None"
-    """Whitening [D, D], which is symmetric; None without."""
+    """The whitening [D, D], which is symmetric; None without."""
 
 
 class Sae:
@@ -53,52 +53,52 @@ class Sae:
         return f"Sae({self.config.architecture}, D={d_in}, M={width}, device={str(self.device)!r})"
 
     def encode(self, x: "ArrayLike | Tensor") -> Any:
-        """Embeddings [N, D] -> activations float32 [N, M], all >= 0.
+        """Encode embeddings [N, D] as activations float32 [N, M], all >= 0.
 
         A torch tensor gives a tensor on its own device, without gradients; an array or nested lists of real numbers
-        give an array. ValueError for another shape, for NaN and for Inf.
+        give an array. Raises ValueError for another shape, for NaN and for Inf.
         """
         return self._call(self._stored.sae.encode, x, "embeddings")
 
     def decode(self, z: "ArrayLike | Tensor") -> Any:
-        """Activations [N, M] -> embeddings float32 [N, D]; takes, gives and refuses what `encode` does."""
+        """Decode activations [N, M] to embeddings float32 [N, D]; accepts and refuses the same values as `encode`."""
         return self._call(self._stored.sae.decode, z, "activations")
 
     @property
     def W_enc(self) -> "Tensor":
-        """Encoder [D, M]: a column for each feature."""
+        """The encoder [D, M]: a column for each feature."""
         return self._weights["W_enc"]
 
     @property
     def W_dec(self) -> "Tensor":
-        """Decoder [M, D]: a row for each feature, its direction among raw embeddings; not of unit norm."""
+        """The decoder [M, D]: a row for each feature, its direction among raw embeddings; not of unit norm."""
         return self._weights["W_dec"]
 
     @property
     def b_enc(self) -> "Tensor | None":
-        """Encoder's bias [M]; None for a gated SAE."""
+        """The encoder's bias [M]; None for a gated SAE."""
         return self._weights.get("b_enc")
 
     @property
     def b_dec(self) -> "Tensor":
-        """Decoder's bias [D]."""
+        """The decoder's bias [D]."""
         return self._weights["b_dec"]
 
     @property
     def gates(self) -> "dict[str, Tensor]":
-        """What decides which features are active, beside b_enc: `threshold`, or b_gate, b_mag and r_mag of a gated SAE;
+        """The further tensors that decide the active features: `threshold`, or b_gate, b_mag and r_mag of a gated SAE;
         each [M] or []."""
         known = ("threshold", "b_gate", "b_mag", "r_mag")
         return {name: self._weights[name] for name in known if name in self._weights}
 
     @property
     def config(self) -> "SAEConfig":
-        """Every setting that it was trained with: architecture, width, k, ..."""
+        """The settings that it was trained with: architecture, width, k, ..."""
         return self._stored.config
 
     @property
     def normalisation(self) -> SaeInput:
-        """What training did to embeddings."""
+        """The normalisation of embeddings in training."""
         sae = self._stored.sae
         return SaeInput(sae.kind, sae.mean, float(sae.scale), sae.there)
 
@@ -113,7 +113,7 @@ class Sae:
         return self.W_enc.device
 
     def to(self, device: Any) -> Self:
-        """Move it to a device, "cuda" for one; returns itself."""
+        """Move it to a device, for example "cuda", and return it."""
         self._stored.sae.to(device)
         self._weights = {name: tensor.to(device) for name, tensor in self._weights.items()}
         return self
@@ -121,8 +121,8 @@ class Sae:
     def save(self, folder: str | PathLike[str], format: str = "saelens", *, overwrite: bool = False) -> list[str]:
         """Write it as the checkpoint of another library: "saelens", "dictionary_learning", "sparsify" or "sail".
 
-        Returns where the files are. ArtifactError if the format cannot hold it, with those that can, or if `folder` (a
-        path or URI) holds other files; `overwrite` replaces those of the same name. RecipeError for an unknown format.
+        Returns the files' addresses. Raises RecipeError for an unknown format, and ArtifactError for one that cannot
+        hold this SAE, or if `folder` (a path or URI) holds other files; `overwrite` replaces those of the same name.
         """
         from medsae_ray.core.artifacts.store import Store
         from medsae_ray.core.sae.formats.convert import write_checkpoint
@@ -131,7 +131,7 @@ class Sae:
         return [store.address(name) for name in write_checkpoint(self._at_home(), format, store, overwrite=overwrite)]
 
     def _at_home(self) -> "StoredSAE":
-        """The same on the CPU, where files are written from."""
+        """Return the same on the CPU, where files are written from."""
         from copy import deepcopy
 
         stored = self._stored
@@ -147,7 +147,7 @@ class Sae:
 
 
 def _real(values: Any, what: str) -> "Tensor":
-    """float32, where it is. ValueError for what holds no finite real numbers."""
+    """Convert to float32 on the same device. Raises ValueError unless all values are finite real numbers."""
     import numpy as np
     import torch
 

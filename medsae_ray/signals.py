@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run in the same quiet way: what is finished stays, and one line says so."""
+"""The quiet end of a run by Ctrl-C and SIGTERM: finished artifacts stay, and one line reports it."""
 
 import contextlib
 import os
@@ -12,12 +12,12 @@ AGAIN_S = 0.1
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a run as Ctrl-C does."""
+    """The interrupt by SIGTERM, which ends a run as Ctrl-C does."""
 
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt and SIGTERM Terminated in the block, if this is the thread that they come to."""
+    """Raise KeyboardInterrupt on SIGINT and Terminated on SIGTERM in the block, if this thread receives signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -31,7 +31,7 @@ def terminable() -> Iterator[None]:
 
 
 def rearm() -> None:
-    """Take SIGTERM back from Ray's C++ core, which answers it with a stack trace and abort() from its start on."""
+    """Take SIGTERM back from Ray's C++ core, which answers it with a stack trace and abort() once it has started."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
@@ -58,8 +58,8 @@ def _importing(frame: FrameType | None) -> bool:
 
 
 def stopped(stop: KeyboardInterrupt, leave: bool) -> int:
-    """Say it and give the exit status, 130 or 143. With `leave` the process ends here, as Python would wait for the
-    threads of stages that are still at work."""
+    """Print that the run was stopped and return the exit status, 130 or 143. With `leave` the process ends here, as
+    Python would wait for the threads of running stages."""
     status = 143 if isinstance(stop, Terminated) else 130
     print("medsae: stopped; run it again to go on", file=sys.stderr)
     if leave:

@@ -19,7 +19,7 @@ from medsae_ray.service.middleware import digest
 
 
 class Model(BaseModel):
-    """What config.yaml says under the engine's `args`."""
+    """The engine's `args` in config.yaml."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -28,21 +28,21 @@ class Model(BaseModel):
 
 
 class Arguments(BaseModel):
-    """What config.yaml says under the service's `args`."""
+    """The service's `args` in config.yaml."""
 
     model_config = ConfigDict(extra="forbid")
 
     recipe: str
-    """A YAML file on the cluster's head node, or the name of a recipe that comes with the package."""
+    """A YAML file on the cluster's head node, or the name of a packaged recipe."""
     root: str
-    """Where the finished run lies: a path or URI that every node can read."""
+    """The root of the finished run: a path or URI that every node can read."""
     token_variable: str = "MEDSAE_TOKEN"
-    """Environment variable, on the cluster, with the token that callers send. The address is Serve's to choose, so
-    there is no service without one here."""
+    """The environment variable, on the cluster, with the token that callers send. Serve chooses the address, so the
+    service always has one here."""
 
 
 def engine(args: Model) -> Application:
-    """The vision-language model. Raises RecipeError if the recipe has none on this cluster."""
+    """Build the vision-language model. Raises RecipeError if the recipe has none on this cluster."""
     recipe = load_recipe(args.recipe)
     if recipe.what.naming is None or recipe.how.vlm is None or recipe.how.vlm.url:
         raise RecipeError(
@@ -53,7 +53,7 @@ def engine(args: Model) -> Application:
 
 
 def build(args: Arguments) -> Application:
-    """Raises ArtifactError if the run is not finished, RecipeError if there is no token."""
+    """Build the service. Raises ArtifactError if the run is not finished, RecipeError without a token."""
     token = token_of(args.token_variable, needed=True)
     assert token is not None, "it was needed"
     return application(open_run(load_recipe(args.recipe), args.root), digest(token))

@@ -74,7 +74,7 @@ def test_a_run_is_quiet_unless_progress_is_wanted(tmp_path: Path, capsys: pytest
     assert isinstance(recipe, medsae_ray.Recipe)
     summary = medsae_ray.run(recipe, tmp_path / "root", progress=True)
     printed = capsys.readouterr().out
-    assert "· sae: the sparse autoencoder is trained" in printed and "held-out R2" in printed
+    assert "· sae: training the sparse autoencoder" in printed and "held-out R2" in printed
     assert medsae_ray.run(recipe, tmp_path / "root")["sae"] == summary["sae"] and capsys.readouterr().out == ""
 
 

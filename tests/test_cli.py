@@ -157,7 +157,7 @@ def test_a_root_that_is_a_file_is_a_user_error(
 ) -> None:
     (tmp_path / "root").write_text("")
     assert main(["run", str(finished[0]), "--root", str(tmp_path / "root")]) == 1
-    assert "what should be a folder is a file" in capsys.readouterr().err
+    assert "a file has the name of the folder" in capsys.readouterr().err
 
 
 def test_a_run_says_what_it_does_before_it_does_it(

@@ -118,7 +118,7 @@ def test_a_run_on_the_head_alone_waits_for_nodes_and_is_not_refused(
     phases = phases_of(load_recipe(recipe), STAGES, STAGES)
     found = judged(phases, capacity, lambda: left_of(config, {config["head_node_type"]: 1}))
     assert [one.problem for one in found if one.problem] == [] and all(one.waits for one in found)
-    (engine,) = (one.waits for one in found if one.phase.name == "features beside the engine")
+    (engine,) = (one.waits for one in found if one.phase.name == "features and the engine")
     assert ("`gpu-large`" in engine) == recipe.endswith("27b") and "(how.vlm.gpus)" in engine
 
 

@@ -64,7 +64,7 @@ def test_what_is_in_the_way_is_told_and_ends_with_1(
     assert "in the way: how.embed.cpus is 64" in said and "in the way: how.train.workers is 3" in said
     assert "without a cluster: this machine {CPU: 1, GPU: 0}" in said
     assert main(["run", str(tmp_path / "recipe.yaml"), "--root", str(tmp_path / "root")]) == 1
-    assert "3 things are in the way" in capsys.readouterr().err and not (tmp_path / "root").exists()
+    assert "3 problems:" in capsys.readouterr().err and not (tmp_path / "root").exists()
 
 
 def test_a_plan_makes_no_key(recipe: Path, tmp_path: Path) -> None:

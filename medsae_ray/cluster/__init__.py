@@ -1,1 +1,1 @@
-"""The cluster that a run is placed on: joining it, its capacity, and whether a run's demands fit."""
+"""The cluster that a run is placed on: joining it, its capacity, and the placing of a run's demands."""

@@ -1,4 +1,4 @@
-"""What a cluster has, and what it may still start: the only module that asks Ray for either."""
+"""The capacity of a cluster and its possible growth: the only module that asks Ray for either."""
 
 import contextlib
 import json
@@ -21,26 +21,26 @@ from medsae_ray.config import How
 
 KINDS = ("CPU", "GPU")
 REPLICA = "SERVE_REPLICA::"
-"""How Ray Serve names the placement group of a replica, before application, # and deployment."""
+"""The prefix of the placement group of Ray Serve's replicas, before application, # and deployment."""
 ASK_S = 20
-"""Seconds that the head node has to say what the cluster may start."""
+"""The seconds within which the head node has to report the cluster's possible growth."""
 HEAD = "node:__internal_head__"
-"""Ray's own resource of the head node, which lives as long as the cluster."""
+"""Ray's own resource of the head node, present as long as the cluster lives."""
 
 
 class Capacity(NamedTuple):
-    """The nodes of a cluster with what they may give to a run."""
+    """The nodes of a cluster with the resources that they offer a run."""
 
     nodes: tuple[Node, ...]
     held: tuple[str, ...] = ()
-    """What Serve's replicas hold, which stay whatever a run does: already taken off the nodes."""
+    """The applications of Serve's replicas, whose resources are already subtracted from the nodes."""
     place: str = "the Ray cluster"
     joined: bool = True
     """False for a machine on which no cluster runs yet."""
 
     @property
     def largest(self) -> str:
-        """The nodes that no other one exceeds, for a reader."""
+        """The nodes that no other one exceeds, as text."""
         shapes = {tuple((kind, node.amounts.get(kind, 0)) for kind in KINDS) for node in self.nodes}
         best = [
             a
@@ -51,7 +51,7 @@ class Capacity(NamedTuple):
 
 
 def machine(how: How) -> Capacity:
-    """This machine, as the node of the local cluster that a run would start on it."""
+    """Return this machine as the node of the local cluster that a run would start on it."""
     from ray._private.utils import get_num_cpus
 
     amounts = {"CPU": float(how.cpus or get_num_cpus()), "GPU": float(_gpus())}
@@ -59,7 +59,7 @@ def machine(how: How) -> Capacity:
 
 
 def _gpus() -> int:
-    """As many as Ray would find."""
+    """Return the number of GPUs that Ray would find."""
     from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager as Nvidia
 
     shown = Nvidia.get_current_process_visible_accelerator_ids()
@@ -68,7 +68,7 @@ def _gpus() -> int:
 
 
 def cluster_capacity() -> Capacity:
-    """The cluster that this process is connected to."""
+    """Return the capacity of the cluster that this process is connected to."""
     taken: dict[str, Counter[str]] = {}
     held = []
     for group in placement_group_table().values():
@@ -90,8 +90,8 @@ def _name(node: Mapping[str, Any]) -> str:
 
 
 def growth() -> Growth | None:
-    """What the cluster may start beside its nodes: nothing without an autoscaler, None if there is one whose node
-    types cannot be learnt."""
+    """Return the nodes that the cluster may still start: none without an autoscaler, None if the node types of its
+    autoscaler are unknown."""
     declared = _declared()
     said = declared or _asked()
     if said is None or said == {}:
@@ -100,8 +100,8 @@ def growth() -> Growth | None:
 
 
 def left_of(config: Mapping[str, Any], alive: Mapping[str, int]) -> Growth | None:
-    """What may be added by the configuration of an autoscaler, with so many nodes of each type alive; None if it does
-    not say what a node of some type has."""
+    """Return the nodes that an autoscaler of this configuration may add to those of each type alive; None if it lacks
+    the resources of some type."""
     kinds = []
     for name, kind in config["available_node_types"].items():
         more = kind.get("max_workers", config.get("max_workers", 0)) - alive.get(name, 0)
@@ -119,7 +119,7 @@ def left_of(config: Mapping[str, Any], alive: Mapping[str, int]) -> Growth | Non
 
 
 def _declared() -> dict[str, Any] | None:
-    """The cluster's own description, which managed clusters keep in Ray's state."""
+    """Return the cluster's own description, which managed clusters keep in Ray's state."""
     from ray._private.state import state
 
     with contextlib.suppress(Exception):
@@ -136,7 +136,7 @@ def _declared() -> dict[str, Any] | None:
 
 
 def _asked() -> dict[str, Any] | None:
-    """The configuration that the head's autoscaler was started with; {} if there is none, None if it cannot tell."""
+    """Return the configuration that the head's autoscaler was started with; {} without one, None if it is unknown."""
     head = next((node["NodeID"] for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"]), None)
     if head is None:
         return None
@@ -148,8 +148,8 @@ def _asked() -> dict[str, Any] | None:
 
 
 def autoscaler_config(address: str, processes: Path = Path("/proc")) -> dict[str, Any] | None:
-    """On the head node: the types of nodes and their limits, from the file that the autoscaler of the cluster at
-    `address` was started with, or from Kubernetes. {} if one runs without such a file, so that it starts nothing."""
+    """Read, on the head node, the node types and limits from the file that the autoscaler of the cluster at `address`
+    was started with, or from Kubernetes; {} for an autoscaler without such a file, which starts nothing."""
     for line in processes.glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             said = line.read_bytes().decode(errors="replace").split("\0")
@@ -160,13 +160,13 @@ def autoscaler_config(address: str, processes: Path = Path("/proc")) -> dict[str
 
 
 def _same(command: list[str], address: str) -> bool:
-    """Whether the monitor belongs to the cluster at `address`: several may run on one machine."""
+    """Return True if the monitor belongs to the cluster at `address`: several may run on one machine."""
     given = next((word.partition("=")[2] for word in command if word.startswith("--gcs-address=")), address)
     return given.rpartition(":")[2] == address.rpartition(":")[2]
 
 
 def _of_kubernetes() -> dict[str, Any] | None:
-    """As KubeRay's own autoscaler reads it, with the rights of the head's pod."""
+    """Read the configuration as KubeRay's own autoscaler does, with the rights of the head's pod."""
     cluster = os.environ.get("RAY_CLUSTER_NAME")
     if not cluster or "KUBERNETES_SERVICE_HOST" not in os.environ:
         return None
@@ -179,7 +179,7 @@ def _of_kubernetes() -> dict[str, Any] | None:
 
 
 def _node_types(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides the size of a cluster, and nothing else of its configuration."""
+    """Return the parts of a configuration that decide the size of its cluster."""
     types = {
         name: {key: kind[key] for key in ("resources", "max_workers") if key in kind}
         for name, kind in config["available_node_types"].items()
@@ -188,8 +188,8 @@ def _node_types(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _alive() -> dict[str, int]:
-    """Nodes of each type that are there or on their way. What is not known counts as none: a run then waits rather than
-    being refused."""
+    """Count the nodes of each type that are alive or starting. Unknown nodes count as none, so that a run waits instead
+    of being refused."""
     found = Counter[str]()
     with contextlib.suppress(Exception):
         status = get_cluster_status(ray.get_runtime_context().gcs_address)
@@ -203,14 +203,14 @@ def _alive() -> dict[str, int]:
 
 
 def _report() -> dict[str, Any]:
-    """What Ray's first autoscaler says of itself."""
+    """Return the report of Ray's first autoscaler."""
     with contextlib.suppress(Exception):
         return json.loads(_internal_kv_get("__autoscaling_status") or b"{}").get("autoscaler_report") or {}
     return {}
 
 
 def _autoscaled() -> bool:
-    """Whether an autoscaler reports to this cluster at all."""
+    """Return True if an autoscaler reports to this cluster."""
     from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.core.generated import autoscaler_pb2
 

@@ -1,4 +1,4 @@
-"""What processes ask of a cluster, and which key of the recipe asks for it. Plain arithmetic: no Ray here."""
+"""The resources that processes request of a cluster, and the recipe's key for each. Plain arithmetic: no Ray here."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -8,16 +8,16 @@ from medsae_ray.config import Pool, Train, Vlm
 
 
 class Demand(NamedTuple):
-    """Processes of one kind, all of which a stage holds at once."""
+    """Processes of one kind, which a stage needs all at once."""
 
     stage: str
     what: str
-    """actors, readers, workers, ..."""
+    """The kind of process: actors, readers, workers, ..."""
     unit: Unit
-    """One of them."""
+    """The resources of one process."""
     times: int = 1
     keys: Mapping[str, str] = {}
-    """Resource -> the recipe's key that asks for it, and "count" -> the key of their number; none are ours."""
+    """The recipe's key that requests each resource, and under "count" that of the number; empty without keys."""
 
     @property
     def units(self) -> list[Unit]:
@@ -26,7 +26,7 @@ class Demand(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The recipe's key to name while a run waits: the scarcest resource's, or else the stage."""
+        """The recipe's key to name while a run waits: that of the scarcest resource, or else the stage."""
         return self.keys.get("GPU" if "GPU" in self.unit.total else "CPU", f"stage {self.stage}")
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class Phase(NamedTuple):
     name: str
     demands: tuple[Demand, ...]
     advice: str = "Lower one of them, or use a larger cluster"
-    """What to do if each of them has room, and all together have not."""
+    """The advice for demands that fit one by one but not together."""
 
     @property
     def units(self) -> list[Unit]:
@@ -48,7 +48,7 @@ class Phase(NamedTuple):
 
 
 def pool_demands(stage: str, pool: Pool, place: str | None = None) -> Iterator[Demand]:
-    """Actors, all at once, and one reader that feeds them. `place` is where the recipe has the pool: how.embed."""
+    """Yield all actors, and a reader that feeds them. `place` is the pool's key in the recipe: how.embed."""
     keys = {"CPU": f"{place}.cpus", "GPU": f"{place}.gpus", "count": f"{place}.actors"} if place else {}
     yield Demand(stage, "actors", unit_of(pool.cpus, pool.gpus), pool.actors, keys)
     reader = {"CPU": f"{place}.reader_cpus"} if place else {}
@@ -56,24 +56,24 @@ def pool_demands(stage: str, pool: Pool, place: str | None = None) -> Iterator[D
 
 
 def train_demand(stage: str, train: Train, workers: int | None = None) -> Demand:
-    """The workers of an SAE, or, in a sweep, the one of each SAE."""
+    """Return the workers of an SAE, or, in a sweep, the one worker of each SAE."""
     workers = workers or train.workers
     keys = {"CPU": "how.train.cpus", "GPU": "how.train.gpus"} | ({"count": "how.train.workers"} if workers > 1 else {})
     return Demand(stage, "workers", unit_of(train.cpus, train.gpus), workers, keys)
 
 
 def task_demand(stage: str) -> Demand:
-    """One of a stage's own tasks, which the recipe does not size."""
+    """Return one task of a stage whose size is not in the recipe."""
     return Demand(stage, "tasks", unit_of(1, 0))
 
 
 def hosted(vlm: Vlm | None) -> tuple[Demand, ...]:
-    """The engine that a recipe wants on the cluster; nothing where it has none, or reaches it by a URL."""
+    """Return the engine that a recipe places on the cluster; nothing without an engine, or with one behind a URL."""
     return (engine_demand(vlm.cpus, vlm.gpus, vlm.replicas),) if vlm and not vlm.url else ()
 
 
 def engine_demand(cpus: float, gpus: int, replicas: int) -> Demand:
-    """Replicas of an engine. A model that is split over several GPUs keeps them on one node: its layers exchange their
+    """Return the replicas of an engine. A model split over several GPUs keeps them on one node, as its layers exchange
     results for every token."""
     keys = {"CPU": "how.vlm.cpus", "GPU": "how.vlm.gpus", "count": "how.vlm.replicas"}
     unit = Unit(tuple(Bundle.of(bundle) for bundle in engine_bundles(cpus, gpus)))
@@ -81,7 +81,7 @@ def engine_demand(cpus: float, gpus: int, replicas: int) -> Demand:
 
 
 def engine_bundles(cpus: float, gpus: int) -> list[dict[str, float]]:
-    """What a replica reserves: one bundle per GPU, the replica itself in the first; or its CPUs."""
+    """Return the bundles of a replica: one per GPU, the first with the replica's CPUs; or its CPUs alone."""
     cpus = max(cpus, 0.001)  # Ray refuses an empty bundle
     if not gpus:
         return [{"CPU": cpus}]

@@ -17,14 +17,14 @@ from medsae_ray.errors import MedsaeError, ShardError
 
 
 def cluster_address(how: How) -> str | None:
-    """Of the cluster to join; None if the run starts a local one of its own on this machine, which ends with it."""
+    """Return the address of the cluster to join; None if the run starts a local one that ends with it."""
     address = how.address or os.environ.get("RAY_ADDRESS") or "local"
     return None if address == "local" else address
 
 
 @contextlib.contextmanager
 def cluster(how: How) -> Iterator[None]:
-    """Connect for the length of the block. A cluster that this process was connected to before is left as it was."""
+    """Connect for the length of the block. An earlier connection of this process stays as it is."""
     if ray.is_initialized():
         yield
         return
@@ -47,7 +47,7 @@ def cluster(how: How) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_stderr() -> Iterator[None]:
-    """Ray's C++ core greets on the file descriptor itself; a failure to start is an exception all the same."""
+    """Silence the greeting of Ray's C++ core on the file descriptor; a failure to start is still an exception."""
     kept = os.dup(2)
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), 2)
@@ -62,7 +62,7 @@ _OURS = re.compile(r"medsae_ray\.errors\.(\w+): (.+?)(?=\n\n|\n\S*(?:ray::|Trace
 
 
 def own_error(text: str) -> MedsaeError | None:
-    """The error that our code raised on a worker, the last of those that led to one another.
+    """Return the error that our code raised on a worker, the last of a chain.
 
     Ray keeps its type and text only in the traceback that it prints.
     """
@@ -75,9 +75,9 @@ def own_error(text: str) -> MedsaeError | None:
 
 @contextlib.contextmanager
 def told_plainly(what: str) -> Iterator[None]:
-    """What goes wrong on the cluster as one of our errors: the worker's own, or that its worker was lost.
+    """Raise a failure on the cluster as one of our errors: the worker's own, or the loss of a worker.
 
-    An error that is neither, a fault of the program, keeps the traceback that tells where it is.
+    A fault of the program keeps its traceback.
     """
     try:
         yield
@@ -87,4 +87,4 @@ def told_plainly(what: str) -> Iterator[None]:
         if isinstance(error, RayTaskError):
             raise
         said = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ShardError(f"{what}: the cluster lost what was computed ({type(error).__name__}: {said})") from error
+        raise ShardError(f"{what}: the cluster lost the computation ({type(error).__name__}: {said})") from error

@@ -1,8 +1,8 @@
-"""Whether what has to run at once finds room on the nodes of a cluster, each thing whole on one node.
+"""The placing of processes that run at once on the nodes of a cluster, each whole on one node.
 
-Sums do not tell: 3 CPUs are on no node of a cluster whose nodes have 2 each. A share of a GPU lies on one device, so
-three shares of 0.6 need three of them. Placing is bin packing: what a first attempt cannot place is searched for, and
-only a proof that there is no way counts as none.
+Sums do not suffice: 3 CPUs fit on no node of a cluster whose nodes have 2 each. A share of a GPU lies on one device, so
+three shares of 0.6 need three of them. Placing is bin packing: a search follows a failed first attempt, and only a
+proof of impossibility counts as none.
 """
 
 from collections import Counter
@@ -10,21 +10,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 UNIT = 10_000
-"""Ray counts resources in ten-thousandths."""
+"""The unit in which Ray counts resources: ten-thousandths."""
 STEPS = 20_000
-"""Placements that a search tries before it gives up without a proof."""
+"""The placements that a search tries before it gives up without a proof."""
 GPU = "GPU"
 
 
 class Bundle(NamedTuple):
-    """What has to be on one node at once."""
+    """The resources that have to be on one node at once."""
 
     amounts: tuple[tuple[str, float], ...]
-    """Resource and amount, sorted by resource."""
+    """The resources and amounts, sorted by resource."""
 
     @classmethod
     def of(cls, amounts: Mapping[str, float]) -> "Bundle":
-        """Without what is asked nothing of."""
+        """Build a bundle without the resources whose amount is 0."""
         return cls(tuple(sorted((kind, float(amount)) for kind, amount in amounts.items() if amount)))
 
     def __str__(self) -> str:
@@ -32,13 +32,13 @@ class Bundle(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """Bundles that one node has to hold together: mostly one, and one per GPU where a model is split over several."""
+    """Bundles that one node has to hold together: mostly one, and one per GPU for a model split over several."""
 
     bundles: tuple[Bundle, ...]
 
     @property
     def total(self) -> dict[str, float]:
-        """Of each resource."""
+        """The sum of each resource."""
         summed = Counter[str]()
         for bundle in self.bundles:
             summed.update(dict(bundle.amounts))
@@ -49,54 +49,54 @@ class Unit(NamedTuple):
 
 
 class Node(NamedTuple):
-    """A machine of the cluster, and what it may still give."""
+    """A machine of the cluster and its free resources."""
 
     name: str
     amounts: Mapping[str, float]
 
 
 class Kind(NamedTuple):
-    """Nodes that the cluster may still start."""
+    """A type of node that the cluster may still start."""
 
     name: str
     amounts: Mapping[str, float]
     more: int
-    """How many."""
+    """The number of such nodes."""
 
 
 class Growth(NamedTuple):
-    """What a cluster may still start."""
+    """The nodes that a cluster may still start."""
 
     kinds: tuple[Kind, ...]
     more: int
-    """Nodes of all kinds together."""
+    """The most nodes of all kinds together."""
 
 
 class Placed(NamedTuple):
     """A way to place everything."""
 
     new: tuple[str, ...] = ()
-    """Kinds of the nodes that would have to be started, one for each."""
+    """The kinds of the nodes to start, one entry for each node."""
     sure: bool = True
-    """Whether the way was found; if not, the search was given up without a proof that there is none."""
+    """False if the search was given up without a placement or a proof that there is none."""
 
 
 NO_GROWTH = Growth((), 0)
 
 
 def spelt(amounts: Mapping[str, float]) -> str:
-    """As Ray writes them: {CPU: 1, GPU: 0.5}."""
+    """Write resources as Ray does: {CPU: 1, GPU: 0.5}."""
     return "{" + ", ".join(f"{kind}: {amount:g}" for kind, amount in sorted(amounts.items())) + "}"
 
 
 class _Room(NamedTuple):
-    """What is free on a node, in ten-thousandths."""
+    """The free resources of a node, in ten-thousandths."""
 
     plain: tuple[tuple[str, int], ...]
     devices: tuple[int, ...]
-    """Of each GPU, the fullest first."""
+    """The free share of each GPU, the fullest GPU first."""
     kind: str | None
-    """Of a node that is not there yet and holds nothing; None for one that is there."""
+    """The kind of an empty node that is yet to be started; None for an existing node."""
 
     @classmethod
     def of(cls, amounts: Mapping[str, float], kind: str | None = None) -> "_Room":
@@ -106,7 +106,7 @@ class _Room(NamedTuple):
         return cls(tuple(sorted(units.items())), devices, kind)
 
     def without(self, unit: Unit) -> "_Room | None":
-        """What is left beside `unit`; None if it does not fit."""
+        """Return the rest of the room after `unit`; None if it does not fit."""
         room: _Room | None = self
         for bundle in unit.bundles:
             room = room and room._without(bundle)
@@ -127,7 +127,7 @@ class _Room(NamedTuple):
 
 
 def _taken(devices: tuple[int, ...], wanted: int) -> tuple[int, ...] | None:
-    """The devices without a share of one of them, or without whole ones; Ray takes the fullest that has room."""
+    """Return the devices less a share of one, or less whole ones; Ray takes the fullest device with room."""
     if wanted >= UNIT:
         whole = [device for device in devices if device == UNIT]
         count = -(-wanted // UNIT)
@@ -142,7 +142,7 @@ def _taken(devices: tuple[int, ...], wanted: int) -> tuple[int, ...] | None:
 
 
 def place(units: Iterable[Unit], nodes: Iterable[Node], growth: Growth = NO_GROWTH) -> Placed | None:
-    """A way to hold all `units` at once, without new nodes if there is one; None if there is none."""
+    """Place all `units` at once, without new nodes if possible; None if there is no way."""
     ordered = sorted(units, key=_size, reverse=True)
     rooms = [_Room.of(node.amounts) for node in nodes]
     found = _place(ordered, rooms, 0)
@@ -164,7 +164,7 @@ def _place(units: Sequence[Unit], rooms: list[_Room], more: int) -> Placed | Non
 
 
 def _too_many(units: Sequence[Unit], rooms: Sequence[_Room]) -> bool:
-    """Whether some resource, or room for one kind of unit, is short on all nodes together."""
+    """Return True if a resource, or room for one kind of unit, is short on all nodes together."""
     for kind in {kind for unit in units for kind in unit.total}:
         have = sum(sum(room.devices) if kind == GPU else dict(room.plain).get(kind, 0) for room in rooms)
         if sum(round(unit.total.get(kind, 0) * UNIT) for unit in units) > have:
@@ -173,7 +173,7 @@ def _too_many(units: Sequence[Unit], rooms: Sequence[_Room]) -> bool:
 
 
 def _room_for(unit: Unit, rooms: Sequence[_Room], most: int) -> int:
-    """So many of `unit` alone find room, counted up to `most`."""
+    """Count the copies of `unit` alone that fit, up to `most`."""
     found = 0
     for room, alike in Counter(rooms).items():
         left, each = room.without(unit), 0
@@ -186,27 +186,27 @@ def _room_for(unit: Unit, rooms: Sequence[_Room], most: int) -> int:
 
 
 class _Frame(NamedTuple):
-    """A state of the search: some units are placed."""
+    """A state of the search, with some units placed."""
 
     rooms: dict[_Room, int]
-    """Rooms that are alike are counted."""
+    """The rooms with the number of each."""
     more: int
-    """Nodes that may still be started."""
+    """The number of nodes that may still be started."""
     choices: list[_Room]
-    """Where the next unit may go, the one to try first at the end."""
+    """The rooms for the next unit, the one to try first at the end."""
     kind: str | None
-    """Kind of the node that was started to get here."""
+    """The kind of the node that was started for this state."""
 
 
 class _Search:
-    """Depth first, the largest unit first; of rooms that are alike one is tried."""
+    """A depth-first search, the largest unit first; one of several equal rooms is tried."""
 
     def __init__(self, units: Sequence[Unit]) -> None:
         self.units = units
         self.failed: set[tuple[int, frozenset[tuple[_Room, int]]]] = set()
 
     def run(self, rooms: Mapping[_Room, int], more: int) -> Placed | None:
-        """The first way that is found; up to `more` of the rooms that are not there yet may be used."""
+        """Return the first placement found; up to `more` of the rooms that are yet to be started may be used."""
         frames, steps = [self._frame(0, dict(rooms), more, None)], 0
         while frames and steps <= STEPS:
             frame, at = frames[-1], len(frames) - 1
@@ -224,7 +224,7 @@ class _Search:
         return Placed(sure=False) if frames else None
 
     def _frame(self, at: int, rooms: dict[_Room, int], more: int, kind: str | None) -> _Frame:
-        """A node that is there goes before a new one, and the fullest first."""
+        """Order the choices: existing nodes before new ones, and the fullest first."""
         if at == len(self.units):
             return _Frame(rooms, more, [], kind)
         fitting = [room for room in rooms if (room.kind is None or more) and room.without(self.units[at])]

@@ -1,4 +1,4 @@
-"""Phases of a run against the nodes of a cluster and those that may still come: what is refused, and in what words."""
+"""The phases of a run compared with the nodes of a cluster and its possible growth: refusals, and their texts."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
@@ -14,13 +14,13 @@ Grows = Callable[[], Growth | None]
 
 
 class PlacedPhase(NamedTuple):
-    """Whether the nodes can hold a phase of a run."""
+    """A phase of a run, and the judgement of its placing."""
 
     phase: Phase
     problem: str = ""
-    """Why they never can."""
+    """The reason why the nodes can never hold it."""
     waits: str = ""
-    """What it has to wait for, if it has to."""
+    """The demands that it has to wait for, as text."""
 
 
 def no_growth() -> Growth:
@@ -29,7 +29,7 @@ def no_growth() -> Growth:
 
 
 def check_placeable(phases: Sequence[Phase], capacity: Capacity, say: Say, grows: Grows = growth) -> None:
-    """Raise RecipeError for what can never be placed; `say` what has to be waited for."""
+    """Raise RecipeError for phases that can never be placed; `say` which ones have to wait."""
     found = judged(phases, capacity, grows)
     refuse([one.problem for one in found if one.problem])
     for text in dict.fromkeys(one.waits for one in found if one.waits):
@@ -40,13 +40,11 @@ def refuse(problems: list[str]) -> None:
     """Raise one RecipeError for all problems, if there are any."""
     distinct = list(dict.fromkeys(problems))
     if distinct:
-        raise RecipeError(
-            distinct[0] if len(distinct) == 1 else "\n  ".join([f"{len(distinct)} things are in the way:", *distinct])
-        )
+        raise RecipeError(distinct[0] if len(distinct) == 1 else "\n  ".join([f"{len(distinct)} problems:", *distinct]))
 
 
 def judged(phases: Iterable[Phase], capacity: Capacity, grows: Grows = growth) -> list[PlacedPhase]:
-    """Each phase; the autoscaler is asked once, and only if the nodes that are there do not do."""
+    """Judge each phase; the autoscaler is asked once, and only if the existing nodes do not suffice."""
     ask = cache(grows)
     return [_judge(phase, capacity, ask) for phase in phases]
 
@@ -67,12 +65,12 @@ def _judge(phase: Phase, capacity: Capacity, ask: Grows) -> PlacedPhase:
 
 
 def _unplaced(phase: Phase, capacity: Capacity) -> Sequence[Demand]:
-    """The demands that have no room by themselves, or all of them."""
+    """Return the demands that do not fit by themselves, or all of them."""
     return [d for d in phase.demands if place(d.units, capacity.nodes) is None] or phase.demands
 
 
 def _problem(phase: Phase, capacity: Capacity, more: Growth) -> str:
-    """The first demand that is too much by itself, or all of them together."""
+    """Describe the first demand that is too large by itself, or all of them together."""
     for demand in phase.demands:
         if place([demand.unit], capacity.nodes, more) is None:
             return _too_large(demand, capacity, more)
@@ -80,10 +78,7 @@ def _problem(phase: Phase, capacity: Capacity, more: Growth) -> str:
         if place(demand.units, capacity.nodes, more) is None:
             return _too_many(demand, capacity, more)
     asked = " and ".join(map(str, phase.demands))
-    return (
-        f"{phase.name} takes {asked} at the same time, for which there is no room on {_have(capacity, more)}. "
-        f"{phase.advice}"
-    )
+    return f"{phase.name} takes {asked} at the same time, which do not fit on {_have(capacity, more)}. {phase.advice}"
 
 
 def _too_large(demand: Demand, capacity: Capacity, more: Growth) -> str:
@@ -113,20 +108,20 @@ def _too_many(demand: Demand, capacity: Capacity, more: Growth) -> str:
 
 
 def _short(unit: Unit, capacity: Capacity, more: Growth) -> str:
-    """The resource that no node has enough of; GPUs if only the mixture is on none."""
+    """Return the resource that no node has enough of; GPUs if only the mixture is on none."""
     have = [node.amounts for node in capacity.nodes] + [kind.amounts for kind in more.kinds]
     short = [kind for kind, wanted in unit.total.items() if all(of.get(kind, 0) < wanted for of in have)]
     return next(iter(sorted(short, reverse=True)), max(unit.total))
 
 
 def _have(capacity: Capacity, more: Growth) -> str:
-    """The nodes that there are, what is held on them, and what may come."""
+    """Describe the existing nodes, the resources held on them, and the nodes that may come."""
     count = len(capacity.nodes)
     said = f"{capacity.place}, which has {capacity.largest}"
     if count != 1:
         said = f"{capacity.place}, whose largest of {count} nodes has {capacity.largest}"
     if capacity.held:
-        said += f" beside what Ray Serve holds ({', '.join(capacity.held)})"
+        said += f" besides those that Ray Serve holds ({', '.join(capacity.held)})"
     if more.kinds:
         said += "; it may start " + ", ".join(
             f"{kind.more} x `{kind.name}` {spelt(kind.amounts)}" for kind in more.kinds

@@ -1,7 +1,7 @@
-"""What Ray prints of its own accord in the middle of a run's log, kept to a line each.
+"""Ray's own messages in the middle of a run's log, cut to a line each.
 
-The end of a raylet comes with the last 20 lines of its own log, which are a dump of its state. `log_to_driver=False`
-does not keep such messages away, and no other setting does.
+A raylet's end prints the last 20 lines of its log, a dump of its state. Neither `log_to_driver=False` nor any other
+setting prevents such messages.
 """
 
 import contextlib
@@ -9,13 +9,13 @@ import re
 from typing import Any
 
 LONGEST = 300
-"""Characters of one message."""
+"""The most characters of one message."""
 _TAIL = re.compile("Possible reasons|This can happen when")
-"""From here on Ray guesses, and dumps."""
+"""The words that begin Ray's guesses and dumps."""
 
 
 def shorten() -> None:
-    """Messages of raylets are printed as one line from now on, in this process."""
+    """Print messages of raylets as one line from now on, in this process."""
     with contextlib.suppress(ImportError, AttributeError):  # a later Ray may print them elsewhere
         from ray._private import worker
 
@@ -34,6 +34,6 @@ def _short(printed: Any) -> Any:
 
 
 def brief(message: str) -> str:
-    """The first line of a message, without guesses and dumps."""
+    """Return the first line of a message, without guesses and dumps."""
     line = next(iter(_TAIL.split(message)[0].strip().splitlines()), "")
     return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."

@@ -1,4 +1,4 @@
-"""What a run waits for, in its log: a request that finds no room waits in Ray without a word."""
+"""Log lines about a run that waits: a request without room waits silently in Ray."""
 
 import contextlib
 import threading
@@ -16,16 +16,16 @@ from medsae_ray.cluster.packing import Bundle, spelt
 
 LOOK_S = 5.0
 FIRST_S, THEN_S = 15.0, 60.0
-"""Seconds of waiting until the first line, and between two of them."""
+"""The seconds of waiting until the first line, and between two of them."""
 
 
 @contextlib.contextmanager
 def waiting(
     say: Callable[[str], None], demands: Sequence[Demand], done: Callable[[], int] = lambda: 0
 ) -> Iterator[None]:
-    """For the length of the block, `say` which of `demands` Ray has found no room for.
+    """Log through `say`, for the length of the block, the `demands` for which Ray has no room.
 
-    As long as `done` changes nothing is waited for: tasks are queued in advance.
+    While `done` still changes nothing waits: tasks are queued in advance.
     """
     over = threading.Event()
     if demands:
@@ -59,13 +59,13 @@ def _look(demands: Sequence[Demand]) -> str | None:
 
 
 def line_of(status: ClusterStatus, demands: Sequence[Demand]) -> str | None:
-    """What of `demands` waits for room by what the cluster says; None if nothing does."""
+    """Describe those of `demands` that wait for room by the cluster's status; None if none does."""
     unmet = [demand._replace(times=count) for demand in demands if (count := pending(status, demand))]
     return f"waiting for {' + '.join(map(str, unmet))}: {_free(status)}" if unmet else None
 
 
 def pending(status: ClusterStatus, demand: Demand) -> int:
-    """So many of a demand's units have no place yet."""
+    """Count a demand's units that have no place yet."""
     alone = Counter[Bundle]()
     for request in status.resource_demands.ray_task_actor_demand:
         for shape in request.bundles_by_count:
@@ -86,7 +86,7 @@ def _shape(amounts: dict[str, float]) -> Bundle:
 
 
 def _free(status: ClusterStatus) -> str:
-    """Where most is free, and what is on its way."""
+    """Describe the most free resources of a node, and the nodes that are starting."""
     nodes = [node.available_resources() for node in (*status.active_nodes, *status.idle_nodes)]
     most = {kind: max((free.get(kind, 0.0) for free in nodes), default=0.0) for kind in KINDS}
     coming = Counter(node.ray_node_type_name for node in status.pending_nodes)

@@ -1,1 +1,1 @@
-"""What each command of `medsae` does, and the arguments that it takes."""
+"""The commands of `medsae` and their arguments."""

@@ -1,4 +1,4 @@
-"""Arguments that several commands have, and what is wrong with a wrong one."""
+"""The arguments that several commands share, and their checks."""
 
 import argparse
 import sys
@@ -13,15 +13,15 @@ from medsae_ray.errors import RecipeError
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 Do: TypeAlias = Callable[[argparse.Namespace], int]
-"""What a command does with what it was given; the exit status."""
+"""A command's function: arguments -> exit status."""
 MOST = 1000
-"""Features or images that can be asked for at once."""
+"""The most features or images of one request."""
 
 
 def add_recipe(command: argparse.ArgumentParser) -> None:
-    """RECIPE, --root and --set."""
+    """Add RECIPE, --root and --set to a command."""
     command.add_argument(
-        "recipe", metavar="RECIPE", help="a YAML file, or the name of one that comes with the package (medsae recipes)"
+        "recipe", metavar="RECIPE", help="a YAML file, or the name of a packaged recipe (medsae recipes)"
     )
     command.add_argument(
         "--root", required=True, type=root, metavar="URI", help="folder for artifacts: a path, s3://..., gs://..."
@@ -39,7 +39,7 @@ def add_recipe(command: argparse.ArgumentParser) -> None:
 
 
 def recipe_of(chosen: argparse.Namespace) -> Recipe:
-    """The recipe that a command was given, with what --set changes in it; stderr says whether guesses are left."""
+    """Return a command's recipe with the changes of --set; stderr warns of guesses that are left."""
     recipe = load_recipe(chosen.recipe, chosen.changes)
     if left := guesses(file := find_recipe(chosen.recipe)):
         text = "confirm or change them, and remove the marks"
@@ -48,21 +48,21 @@ def recipe_of(chosen: argparse.Namespace) -> Recipe:
 
 
 def root(text: str) -> str:
-    """A run's root, which is not empty."""
+    """Return a run's root, which must not be empty."""
     if not text.strip() or "\0" in text:
-        raise argparse.ArgumentTypeError("it is empty; is a variable of the shell not set?")
+        raise argparse.ArgumentTypeError("it is empty; is a shell variable unset?")
     return text
 
 
 def count(text: str) -> int:
-    """A whole number from 1 to `MOST`."""
+    """Return a whole number from 1 to `MOST`."""
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MOST}")
     return int(text)
 
 
 def change(text: str) -> Change:
-    """KEY=VALUE of --set."""
+    """Read KEY=VALUE of --set."""
     try:
         return read_change(text)
     except RecipeError as error:
@@ -70,5 +70,5 @@ def change(text: str) -> Change:
 
 
 def console() -> Console:
-    """Where commands print. A log file has no width of its own, and Rich's 80 columns would break the tables."""
+    """Return the console for commands. A log file has no width, and Rich's 80 columns would break the tables."""
     return Console() if sys.stdout.isatty() else Console(width=120)

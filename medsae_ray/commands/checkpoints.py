@@ -7,11 +7,11 @@ from medsae_ray.core.artifacts.artifact import open_artifact
 from medsae_ray.core.artifacts.store import Store
 
 FORMATS = ("saelens", "dictionary_learning", "sparsify", "sail")
-"""As core/sae/formats has them, which takes torch to be asked."""
+"""A copy of the names in core/sae/formats, whose import takes torch."""
 
 
 def add(commands: Commands) -> None:
-    """Add them to the command line."""
+    """Add these commands to the command line."""
     out = commands.add_parser("export", help="a trained SAE as the checkpoint of another library")
     out.add_argument("sae", metavar="SAE_URI", help="a finished sae artifact")
     _format(out)
@@ -40,7 +40,7 @@ def export(chosen: argparse.Namespace) -> int:
 
 
 def import_(chosen: argparse.Namespace) -> int:
-    """Take in another library's SAE."""
+    """Import another library's SAE."""
     from medsae_ray.core.sae.formats.convert import import_sae
 
     print(import_sae(chosen.format, Store(chosen.folder), Store(chosen.out)).store.uri)

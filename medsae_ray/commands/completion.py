@@ -1,4 +1,4 @@
-"""`medsae --print-completion`: what lets a shell complete commands, options and stages."""
+"""The option `medsae --print-completion`, by which a shell completes commands, options and stages."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ SHELLS = ("bash", "zsh", "tcsh")
 
 
 class PrintCompletion(argparse.Action):
-    """Prints the script of a shell and ends. shtab writes it, and is needed for nothing else."""
+    """An action that prints the script of a shell and exits; only this action needs shtab."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **kwargs: Any) -> None:
         text = 'print a script that completes commands in this shell, as: eval "$(medsae --print-completion bash)"'
         super().__init__(option_strings, argparse.SUPPRESS, default=argparse.SUPPRESS, choices=SHELLS, help=text)
 
     def __call__(self, parser: argparse.ArgumentParser, *given: Any) -> None:
-        """Print the script for the shell that was named, and exit; with an error if shtab is not installed."""
+        """Print the script for the given shell and exit; with an error if shtab is not installed."""
         _, shell, *_ = given
         try:
             import shtab

@@ -6,16 +6,16 @@ from medsae_ray.commands.arguments import Commands
 
 
 def add(commands: Commands) -> None:
-    """Add it to the command line."""
+    """Add this command to the command line."""
     command = commands.add_parser("engine", help="the vision-language engine that runs on a cluster: status, or stop")
-    command.add_argument("action", choices=("status", "stop"), help="say what runs and who uses it, or end it")
+    command.add_argument("action", choices=("status", "stop"), help="show the engine and its users, or end it")
     command.add_argument("--address", metavar="ADDRESS", help="the Ray cluster (RAY_ADDRESS, or this machine's)")
     command.add_argument("--force", action="store_true", help="stop it even if others use it")
     command.set_defaults(do=engine)
 
 
 def engine(chosen: argparse.Namespace) -> int:
-    """Say what runs, or end it."""
+    """Print the engine's status, or stop it."""
     from medsae_ray.engine.command import engine_status, stop_engine
 
     if chosen.action == "stop":

@@ -1,4 +1,4 @@
-"""Commands that lead to a recipe: those that come with the package, and a first one for a folder or table."""
+"""The commands that lead to a recipe: the packaged ones, and a draft for a folder or table."""
 
 import argparse
 import sys
@@ -12,16 +12,16 @@ from medsae_ray.config.yaml_file import GUESSED, leading_comment
 
 
 def add(commands: Commands) -> None:
-    """Add them to the command line."""
-    known = commands.add_parser("recipes", help="the recipes that come with the package; show NAME prints one to copy")
+    """Add these commands to the command line."""
+    known = commands.add_parser("recipes", help="the packaged recipes; show NAME prints one to copy")
     known.set_defaults(do=list_recipes)
     of_one = known.add_subparsers(metavar="show")
-    one = of_one.add_parser("show", help="print a recipe as it is: medsae recipes show phantom > mine.yaml")
-    one.add_argument("name", metavar="NAME", help="one of those that medsae recipes lists")
+    one = of_one.add_parser("show", help="print a recipe unchanged: medsae recipes show phantom > mine.yaml")
+    one.add_argument("name", metavar="NAME", help="a name from medsae recipes")
     one.set_defaults(do=show_recipe)
     first = commands.add_parser("init", help="a first recipe for a folder of images or a table, to be read and changed")
     first.add_argument("path", metavar="PATH", help="folder of images or DICOM files, dataset, or CSV or Parquet table")
-    first.add_argument("-o", "--output", metavar="FILE", default="recipe.yaml", help="where it goes (recipe.yaml)")
+    first.add_argument("-o", "--output", metavar="FILE", default="recipe.yaml", help="the file to write (recipe.yaml)")
     first.set_defaults(do=init)
 
 
@@ -37,13 +37,13 @@ def list_recipes(chosen: argparse.Namespace) -> int:
 
 
 def show_recipe(chosen: argparse.Namespace) -> int:
-    """Print a recipe as it is."""
+    """Print a recipe unchanged."""
     sys.stdout.write(find_recipe(chosen.name).read_text(encoding="utf-8"))
     return 0
 
 
 def init(chosen: argparse.Namespace) -> int:
-    """Draft a recipe, and say what was found."""
+    """Draft a recipe, and print its findings."""
     from medsae_ray.drafting import draft_recipe
 
     drafted = draft_recipe(chosen.path, Path(chosen.output))

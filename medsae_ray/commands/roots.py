@@ -1,4 +1,4 @@
-"""Commands about what is there already: status, show and verify, by themselves and as `medsae root ...`."""
+"""The commands about existing artifacts: status, show and verify, by themselves and as `medsae root ...`."""
 
 import argparse
 import contextlib
@@ -12,19 +12,19 @@ from medsae_ray.errors import ArtifactError
 
 
 def add(commands: Commands) -> None:
-    """Add them to the command line."""
-    group = commands.add_parser("root", help="status, show or verify what runs have written: the commands below")
+    """Add these commands to the command line."""
+    group = commands.add_parser("root", help="status, show or verify of a root's runs: the commands below")
     for place in (group.add_subparsers(required=True, metavar="COMMAND"), commands):
         _add(place)
 
 
 def _add(commands: Commands) -> None:
-    how = commands.add_parser("status", help="how the runs of a root stand, also while they are at work")
+    how = commands.add_parser("status", help="the state of a root's runs, also while they run")
     how.add_argument("root", metavar="ROOT", help="a run's root: a path, s3://..., gs://...")
     how.add_argument("--json", action="store_true", help="all of it as JSON, the newest run first")
     how.set_defaults(do=status)
     for name, do, text in (
-        ("show", show, "what an artifact holds, a run's root, or a summary.json"),
+        ("show", show, "the contents of an artifact, a run's root, or a summary.json"),
         ("verify", verify, "read every file of an artifact, or of all below a root, and compare with the record"),
     ):
         command = commands.add_parser(name, help=text)
@@ -34,7 +34,7 @@ def _add(commands: Commands) -> None:
 
 
 def show(chosen: argparse.Namespace) -> int:
-    """Print what a path holds."""
+    """Print the contents of a path."""
     from medsae_ray.outputs.show import shown
 
     for part in shown(chosen.path):
@@ -43,7 +43,7 @@ def show(chosen: argparse.Namespace) -> int:
 
 
 def status(chosen: argparse.Namespace) -> int:
-    """Print how a root's runs stand."""
+    """Print the status of a root's runs."""
     from medsae_ray.outputs.status_table import status_tables
     from medsae_ray.runtime.status import statuses
 
@@ -57,7 +57,7 @@ def status(chosen: argparse.Namespace) -> int:
 
 
 def verify(chosen: argparse.Namespace) -> int:
-    """Read every file; 1 if one is not as it was written."""
+    """Read every file; return 1 if one has changed since it was written."""
     bad = 0
     for artifact in _artifacts(chosen.path):
         problems = problems_of(artifact)
@@ -67,7 +67,7 @@ def verify(chosen: argparse.Namespace) -> int:
 
 
 def _artifacts(path: str) -> list[Artifact]:
-    """The artifact at `path`, or every finished one directly below it."""
+    """Return the artifact at `path`, or every finished one directly below it."""
     try:
         return [open_artifact(path)]
     except ArtifactError:

@@ -10,12 +10,12 @@ from medsae_ray.runtime.progress import DOING
 
 
 def add(commands: Commands) -> None:
-    """Add them to the command line."""
-    _command(commands, "run", run, "everything a recipe asks for, up to the report")
-    _plan_arguments(_command(commands, "plan", plan, "what a run would do and take, without running anything"))
-    _command(commands, "sweep", sweep, "many SAEs on one recipe's embeddings, and how they compare")
+    """Add these commands to the command line."""
+    _command(commands, "run", run, "all stages of a recipe, up to the report")
+    _plan_arguments(_command(commands, "plan", plan, "the stages, cost and problems of a run, without running it"))
+    _command(commands, "sweep", sweep, "a comparison of many SAEs on one recipe's embeddings")
     text = f"one of {', '.join(DOING)}"
-    stage_ = commands.add_parser("stage", help="one stage, with whatever it needs")
+    stage_ = commands.add_parser("stage", help="one stage, with the stages it needs")
     stage_.add_argument("name", metavar="NAME", choices=tuple(DOING), help=text)
     add_recipe(stage_)
     stage_.set_defaults(do=stage)
@@ -31,7 +31,7 @@ def _command(commands: Commands, name: str, do: Do, text: str) -> argparse.Argum
 
 
 def _plan_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--address", metavar="ADDRESS", help="a Ray cluster to hold it against; else this machine")
+    command.add_argument("--address", metavar="ADDRESS", help="a Ray cluster to check it on; else this machine")
     command.add_argument("--json", action="store_true", help="all of it as JSON")
 
 
@@ -49,7 +49,7 @@ def _serve_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def _query_arguments(command: argparse.ArgumentParser) -> None:
-    command.add_argument("text", metavar="TEXT", help='what to look for: "large left pleural effusion"')
+    command.add_argument("text", metavar="TEXT", help='a query: "large left pleural effusion"')
     command.add_argument("--features", type=count, default=3, help="features that the images are found by (3)")
     command.add_argument("--images", type=count, default=10, help="images to show, one of each patient (10)")
     command.add_argument("--split", choices=SPLITS, help="only images of these patients")
@@ -57,20 +57,20 @@ def _query_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Run a recipe; 1 if its root could not be written."""
-    recipe = recipe_of(chosen)  # what is wrong with it is said before Ray and torch are imported, here and below
+    """Run a recipe; return 1 if its root could not be written."""
+    recipe = recipe_of(chosen)  # an invalid recipe is refused before Ray and torch are imported, here and below
     from medsae_ray.pipeline import run_recipe
 
     root, report = Store(chosen.root), run_recipe(recipe, chosen.root, console())["report"]
     if not root.exists(report):
-        return 1  # the run has said why
+        return 1  # the run has printed the reason
     print(f"kept as: {root.address(report)}")
     print(f"report: {root.address('report.html')}")
     return 0
 
 
 def plan(chosen: argparse.Namespace) -> int:
-    """Print what a run would do; 1 if something is in its way."""
+    """Print the plan of a run; return 1 if it has a problem."""
     recipe = recipe_of(chosen)
     from medsae_ray.outputs.plan_table import plan_tables
     from medsae_ray.plan import plan as planned
@@ -114,7 +114,7 @@ def serve(chosen: argparse.Namespace) -> int:
 
 
 def query(chosen: argparse.Namespace) -> int:
-    """Print what answers a query."""
+    """Print the answer to a query."""
     recipe = recipe_of(chosen)
     from medsae_ray.api import query as ask
     from medsae_ray.outputs.query_tables import query_tables

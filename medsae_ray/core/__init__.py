@@ -1,1 +1,1 @@
-"""The methods themselves, importable without Ray."""
+"""The methods, importable without Ray."""

@@ -1,4 +1,4 @@
-"""A first recipe for a folder or a table that was looked at: what is certain is written, what is guessed is marked."""
+"""The drafting of a first recipe for a folder or a table, with certain values written and guessed ones marked."""
 
 from medsae_ray.drafting.draft import Drafted, draft_recipe
 

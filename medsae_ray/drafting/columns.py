@@ -1,6 +1,6 @@
-"""Which columns of a table hold images, patients, labels and metadata, told from names and values.
+"""The columns of a table with images, patients, labels and metadata, found by names and values.
 
-What a column holds is asked of the readers themselves (core/datasets/columns.py): a label is what they take for one.
+The readers themselves (core/datasets/columns.py) decide on the content of a column, as on a label.
 """
 
 import re
@@ -15,9 +15,9 @@ from medsae_ray.core.datasets import columns
 from medsae_ray.errors import DatasetError
 
 LOOKED_AT = 20
-"""Rows of each column whose files are looked for."""
+"""The rows of each column whose files are searched for."""
 SUBFOLDERS = 50
-"""Folders beside a table in which they are looked for."""
+"""The subfolders of the table's folder in which they are searched for."""
 PATIENTS = (
     "patientid",
     "patient",
@@ -28,48 +28,48 @@ PATIENTS = (
     "participantid",
     "participant",
 )
-"""Names of columns with patients, without what is no letter; the first goes before the others."""
+"""The names of columns with patients, letters only; the first is preferred."""
 METADATA = frozenset(
     {"sex", "gender", "patientsex", "patientgender", "age", "patientage", "view", "viewposition", "projection"}
     | {"modality", "manufacturer", "scanner", "device", "site", "hospital", "institute", "institution", "laterality"}
 )
-"""Names of columns that are shown beside images."""
+"""The names of columns that are shown with images."""
 _FILE = re.compile(r"\.(png|jpe?g|tiff?|bmp|gif|webp|avif|jp2|j2k|p[bgp]m|dcm|dicom|nii(\.gz)?)$", re.IGNORECASE)
 
 
 class ImageColumn(NamedTuple):
-    """The column of files."""
+    """A column of files."""
 
     name: str
     place: Store
-    """Where they start."""
+    """The folder in which they start."""
     there: int
-    """Of the rows looked at, how many name a file there."""
+    """The number of sampled rows that name a file there."""
     looked_at: int
 
 
 class LabelColumn(NamedTuple):
-    """A column that a reader takes for a label."""
+    """A column that a reader accepts as a label."""
 
     name: str
     uncertain: int
-    """Rows with -1, without a value, and with 0."""
+    """The number of rows with -1; then those without a value, and with 0."""
     blank: int
     absent: int
 
 
 def letters(name: str) -> str:
-    """A column's name as it is compared: of Patient_ID it is patientid."""
+    """Return a column's name for comparisons: patientid for Patient_ID."""
     return re.sub(r"[^a-z]", "", name.lower())
 
 
 def image_column(table: pa.Table, where: str, folder: Store) -> ImageColumn | None:
-    """The column most of whose rows name files below the table's folder or a folder in it; else one that looks like it.
+    """Find the column most of whose rows name files below the table's folder or a folder in it; else a likely one.
 
-    None if there is neither. DatasetError for a table whose header is a row.
+    None if there is neither. Raises DatasetError for a table whose header is a row.
     """
     if any(_FILE.search(name) for name in table.column_names):
-        raise DatasetError(f"{where}: the first line holds a file's name, so it is no header; give the columns names")
+        raise DatasetError(f"{where}: the first line holds a file's name, so it is not a header; name the columns")
     samples = {name: cells for name in table.column_names if (cells := _sample(table, name, where))}
     named = {name: cells for name, cells in samples.items() if any(_FILE.search(cell) or "/" in cell for cell in cells)}
     places = [folder, *(folder.child(name) for name in folder.folders()[:SUBFOLDERS])]
@@ -102,7 +102,7 @@ def _there(place: Store, cell: str) -> bool:
 
 
 def patient_columns(table: pa.Table, where: str) -> list[str]:
-    """Columns that are called like patients and name one in each row, the likeliest first."""
+    """Return columns with a patient's name that name one in each row, the likeliest first."""
     known = [name for name in table.column_names if letters(name) in PATIENTS]
     return [
         name for name in sorted(known, key=lambda one: PATIENTS.index(letters(one))) if _names_all(table, name, where)
@@ -118,7 +118,7 @@ def _names_all(table: pa.Table, name: str, where: str) -> bool:
 
 
 def label_columns(table: pa.Table, where: str, taken: Sequence[str]) -> Iterator[LabelColumn]:
-    """Columns beside `taken` that hold 1 and something else, and nothing that is no label."""
+    """Yield columns other than `taken` that hold 1 and some other value, all valid as labels."""
     for name in table.column_names:
         if name in taken or letters(name) in METADATA:
             continue
@@ -134,10 +134,10 @@ def label_columns(table: pa.Table, where: str, taken: Sequence[str]) -> Iterator
 
 
 def metadata_columns(table: pa.Table, taken: Sequence[str]) -> list[str]:
-    """Columns beside `taken` that are called like what is shown beside images."""
+    """Return columns other than `taken` with names of metadata that is shown with images."""
     return [name for name in table.column_names if name not in taken and letters(name) in METADATA]
 
 
 def distinct(table: pa.Table, name: str) -> int:
-    """How many values a column has."""
+    """Count the distinct values of a column."""
     return int(pc.count_distinct(table[name]).as_py())

@@ -1,4 +1,4 @@
-"""Look at a place, and write a first recipe for it."""
+"""The survey of a place, and a first recipe for it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,33 +19,33 @@ from medsae_ray.drafting.template import recipe_text
 from medsae_ray.errors import RecipeError
 
 SLOW = ("dicom", "totalsegmentator")
-"""Kinds whose rows take every file to be read: they are not counted."""
+"""The kinds whose rows take every file to be read: they are not counted."""
 
 
 class Drafted(NamedTuple):
-    """What was written."""
+    """The result of drafting."""
 
     files: list[Path]
-    """The recipe, and perhaps a table."""
+    """The files written: the recipe, and perhaps a table."""
     found: str
-    """What was found, in a line."""
+    """The findings, in a line."""
     guesses: int
-    """Lines that are to be confirmed."""
+    """The number of lines to confirm."""
 
 
 def draft_recipe(place: str, output: Path) -> Drafted:
-    """Write a first recipe for a folder or table to `output`, and beside it a table if the dataset lacks one.
+    """Write a first recipe for a folder or table to `output`, and next to it a table if the dataset lacks one.
 
-    DatasetError for a place without images, or a table that no dataset is read from; RecipeError for a file that is
-    there already. Nothing is written then.
+    Raises DatasetError for a place without images, or a table that is no dataset, and RecipeError for an existing file.
+    Nothing is written then.
     """
     found = look_at(place)
     table = output.with_name(f"{output.stem}-images.csv") if found.table else None
     for file in filter(None, (output, table)):
         if file.exists():
-            raise RecipeError(f"{file} is there already; name another file with -o, or remove it")
+            raise RecipeError(f"{file} exists already; name another file with -o, or remove it")
     text = recipe_text(found, Store(place).uri, output.name, table.name if table else None)
-    # A path may hold what a recipe reads as something else, and a table what its reader refuses.
+    # A recipe may misread a path, and a reader may refuse a table.
     recipe = parse_recipe(yaml.safe_load(text), f"the draft for {place}")
     said = ", ".join(_of_new(found.table) if found.table else _counts(recipe))
     _write(output, text.encode())
@@ -55,7 +55,7 @@ def draft_recipe(place: str, output: Path) -> Drafted:
 
 
 def look_at(place: str) -> Found:
-    """What is at a place: a known dataset by its files' names, else a table or a folder."""
+    """Identify a place: a known dataset by its files' names, else a table or a folder."""
     whole = Store(place)
     kind = whole.info().type
     if kind == pafs.FileType.NotFound:
@@ -77,14 +77,14 @@ def _write(file: Path, data: bytes) -> None:
 
 
 def _of_new(table: bytes) -> Iterator[str]:
-    """What is known of a table that was made of a folder."""
+    """Describe a table that was made for a folder."""
     yield "table"
     yield counted(table.count(b"\n") - 1, "image")
     yield "patients not known"
 
 
 def _counts(recipe: Recipe) -> Iterator[str]:
-    """What the dataset's reader makes of the recipe."""
+    """Describe the recipe's dataset as its reader finds it."""
     (source,) = recipe.what.sources
     yield source.kind
     if source.kind in SLOW:

@@ -1,4 +1,4 @@
-"""A folder of image files, of DICOM files, or of images with one table, as a recipe's dataset."""
+"""The draft of a dataset from a folder of image files, of DICOM files, or of images with one table."""
 
 import csv
 import io
@@ -18,24 +18,24 @@ from medsae_ray.drafting.tables import NO_PATIENT, label_lines, of_table
 from medsae_ray.errors import DatasetError, ImageError
 
 LOOKED_AT = 64
-"""Files that are opened to see what a folder holds."""
+"""The files that are opened to identify a folder."""
 _MARK = slice(128, 132)
-"""Where a DICOM file says that it is one."""
+"""The place of the mark in a DICOM file."""
 TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 
 
 class Seen(NamedTuple):
-    """Some of a folder's files, by what they are."""
+    """A sample of a folder's files, by kind."""
 
     images: list[str]
     headers: dict[str, Header]
-    """Of DICOM files."""
+    """The headers of DICOM files."""
     archives: list[str]
-    """Zip files, which are taken for archives of DICOM files."""
+    """The zip files, which count as archives of DICOM files."""
 
 
 def of_folder(folder: Store) -> Found:
-    """What is in a folder. DatasetError if it holds neither images nor one table."""
+    """Describe a folder. Raises DatasetError if it holds neither images nor one table."""
     tables = [name for name in folder.names() if name.lower().endswith(TABLES)]
     files = [file for file in walk(folder, "", Counter()) if not file.name.lower().endswith(TABLES)]
     seen = look(folder, files)
@@ -50,7 +50,7 @@ def of_folder(folder: Store) -> Found:
         return of_table(folder, tables[0])
     if not seen.images:
         raise DatasetError(
-            f"{folder.uri} holds no table, and of {counted(len(files), 'file')} those that were looked at are neither "
+            f"{folder.uri} holds no table, and of {counted(len(files), 'file')} the sampled ones are neither "
             "images nor DICOM files. Name the folder or the table of the dataset"
         )
     return _images(folder, files, seen)
@@ -84,7 +84,7 @@ def _header(head: bytes, size: int) -> Header | None:
 
 
 def _images(folder: Store, files: Sequence[FoundFile], seen: Seen) -> Found:
-    """Of a bare folder a table has to be made, as a recipe names its images by one."""
+    """Describe a bare folder, with a table, by which a recipe names its images."""
     ends = {os.path.splitext(name)[1] for name in seen.images}
     names = [file.name for file in files if os.path.splitext(file.name)[1] in ends]
     folders = {os.path.dirname(name) for name in names}
@@ -116,9 +116,7 @@ def _dicom(folder: Store, tables: Sequence[str], seen: Seen) -> Found:
     lines = [kind, f"name: {value(title)}"]
     lines.append("# Patients and studies are those of the headers, hashed under a key that stays in the run's root.")
     if unknown:
-        lines.append(
-            f"# {unknown} of {len(seen.headers)} headers looked at name no patient: there the study counts as one."
-        )
+        lines.append(f"# {unknown} of {len(seen.headers)} sampled headers name no patient: their study counts as one.")
     joined, paths = [], [f"images: {value(folder.uri)}"]
     if len(tables) == 1:
         joined = _joined(folder, tables[0], seen)
@@ -129,12 +127,12 @@ def _dicom(folder: Store, tables: Sequence[str], seen: Seen) -> Found:
             if len(tables) == 1
             else f"none of {', '.join(tables[:5])} was tried to name"
         )
-        lines.append(f"# labels: {which} these images; how.paths.table, join, join_by and labels may say how")
+        lines.append(f"# labels: {which} these images; set how.paths.table, join, join_by and labels")
     return Found(title, [*lines, *joined], paths)
 
 
 def _joined(folder: Store, name: str, seen: Seen) -> list[str]:
-    """How a table's rows belong to images, and its labels; [] if no column names images that were looked at."""
+    """Return the join of a table's rows to images, and its labels; [] if no column names sampled images."""
     where = folder.address(name)
     table = read_table(file_data(where, "table"), where)
     wanted = {"instance": {header.instance for header in seen.headers.values()}, "path": set(seen.headers)}
@@ -148,6 +146,6 @@ def _joined(folder: Store, name: str, seen: Seen) -> list[str]:
     count, column, way = max(hits, default=(0, "", ""))
     if not count:
         return []
-    why = f"it names {count} of the {len(seen.headers)} files that were looked at, by {way}"
+    why = f"it names {count} of the {len(seen.headers)} sampled files, by {way}"
     labels = list(label_columns(table, where, [column]))
     return [guessed(f"join: {value(column)}", why), f"join_by: {way}", *label_lines(labels)]

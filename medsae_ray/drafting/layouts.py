@@ -1,4 +1,4 @@
-"""Public datasets that are known by their files: CheXpert, MIMIC-CXR, NIH ChestX-ray14, VinDr-CXR, TotalSegmentator."""
+"""The public datasets known by their files: CheXpert, MIMIC-CXR, NIH ChestX-ray14, VinDr-CXR, TotalSegmentator."""
 
 import re
 
@@ -17,13 +17,13 @@ _POLICIES = [
     "blank: zero    # chosen: a finding that the report does not mention counts as absent; ignore leaves the image out",
 ]
 _SCANS = 20
-"""Folders that are looked into for volumes."""
+"""The folders that are searched for volumes."""
 
 
 def known_layout(place: Store, name: str | None) -> Found | None:
-    """The dataset whose file `name` is, or whose files lie in the folder `place`; None if it is none of these.
+    """Return the known dataset of the file `name`, or of the folder `place`; None if it is unknown.
 
-    DatasetError if a file that belongs to it is not there.
+    Raises DatasetError if one of its files is missing.
     """
     if name is not None:
         return _of_file(place, name)
@@ -35,7 +35,7 @@ def known_layout(place: Store, name: str | None) -> Found | None:
 
 
 def _may_hold(folder: str) -> bool:
-    """Folders within a download that hold its tables."""
+    """Return True for folders within a download that hold its tables."""
     return folder == "annotations" or folder.startswith("CheXpert-v1.0")
 
 
@@ -65,7 +65,7 @@ def _mimic(folder: Store, name: str, version: str) -> Found:
     names = folder.names()
     files = {key: [one for one in names if one.startswith(f"{version}-{key}.csv")] for key in ("metadata", "split")}
     if not files["metadata"]:
-        raise DatasetError(f"{folder.uri} has {name} and no {version}-metadata.csv.gz, which says what its images are")
+        raise DatasetError(f"{folder.uri} has {name} and no {version}-metadata.csv.gz, which describes its images")
     given = {"table": [name], **files}
     paths = [f"{key}: {value(folder.address(found[0]))}" for key, found in given.items() if found]
     return Found("MIMIC-CXR-JPG", ["kind: mimic-cxr-jpg", *_views(), *_POLICIES], paths)

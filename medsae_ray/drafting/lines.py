@@ -1,4 +1,4 @@
-"""A drafted recipe's lines: values as YAML has them, and guesses that never stand without their comment."""
+"""The lines of a drafted recipe: values in YAML, and guesses that never stand without their comment."""
 
 import json
 import re
@@ -14,33 +14,33 @@ _PLAIN = re.compile(r"[A-Za-z_./][\w./ -]*")
 
 
 class Found(NamedTuple):
-    """What is at a place, as the parts of a recipe."""
+    """The description of a place, as the parts of a recipe."""
 
     title: str
     dataset: list[str]
-    """Lines of what.dataset."""
+    """The lines of what.dataset."""
     paths: list[str]
-    """Lines of how.paths, without the encoder's."""
+    """The lines of how.paths, without the encoder's."""
     table: bytes | None = None
-    """A table that has to be written beside the recipe, because the dataset needs one and has none."""
+    """A table to write next to the recipe, if the dataset needs one and has none."""
 
 
 def value(text: str) -> str:
-    """A text as YAML reads it back."""
+    """Return a text in YAML."""
     plain = _PLAIN.fullmatch(text) and text == text.strip() and yaml.safe_load(text) == text
     return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 def listed(texts: Sequence[str]) -> str:
-    """Several texts as YAML reads them back."""
+    """Return a list of texts in YAML."""
     return f"[{', '.join(value(text) for text in texts)}]"
 
 
 def guessed(line: str, why: str) -> str:
-    """A line that is for the reader to confirm, and where it comes from."""
+    """Return a line for the reader to confirm, with its reason."""
     return f"{line}    {GUESSED} {one_line(why)}"
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things: "1 image", "2,000 images"."""
+    """Return a number of things: "1 image", "2,000 images"."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -1,4 +1,4 @@
-"""A table with a row per image, as a recipe's dataset."""
+"""The draft of a dataset from a table with a row per image."""
 
 from collections.abc import Sequence
 
@@ -20,12 +20,12 @@ from medsae_ray.errors import DatasetError
 
 NO_PATIENT = (
     "there is none, so every image counts as a patient of its own. Two images of one person may then stand on both "
-    "sides of a split, and intervals are too narrow: name the column if there is one"
+    "sides of a split, and intervals are too narrow: name the column if the table has one"
 )
 
 
 def of_table(folder: Store, name: str) -> Found:
-    """What is in the table `name` of `folder`. DatasetError if no column names image files."""
+    """Describe the table `name` of `folder`. Raises DatasetError if no column names image files."""
     where = folder.address(name)
     table = read_table(file_data(where, "table"), where)
     image = image_column(table, where, folder)
@@ -48,7 +48,7 @@ def of_table(folder: Store, name: str) -> Found:
         _patient(table, patients),
         *label_lines(labels),
         *(
-            [guessed(f"metadata: {listed(metadata)}", "by their names; kept as text, beside images")]
+            [guessed(f"metadata: {listed(metadata)}", "by their names; kept as text, shown with images")]
             if metadata
             else []
         ),
@@ -67,7 +67,7 @@ def of_table(folder: Store, name: str) -> Found:
 
 
 def _image(image: ImageColumn) -> str:
-    why = f"{image.there} of {image.looked_at} rows that were looked at name files below {image.place.uri}"
+    why = f"{image.there} of {image.looked_at} sampled rows name files below {image.place.uri}"
     if not image.there:
         why = f"it holds file names, but none of {image.looked_at} was found below {image.place.uri}: set images"
     return guessed(f"image: {value(image.name)}", why)
@@ -85,21 +85,19 @@ def _patient(table: pa.Table, names: Sequence[str]) -> str:
 
 
 def label_lines(labels: Sequence[LabelColumn]) -> list[str]:
-    """The options `labels`, `uncertain` and `blank`, each label in a line of its own."""
+    """Return the options `labels`, `uncertain` and `blank`, each label in a line of its own."""
     if not labels:
         return ["labels: []    # no column holds labels (1, 0, -1, blank, or words for them): a run without labels"]
     unsure, blank = sum(label.uncertain for label in labels), sum(label.blank for label in labels)
     never = [label.name for label in labels if not label.absent]
-    why = "columns that hold 1, 0, -1, blank or words for them, and nothing else; remove what is no finding"
+    why = "columns that hold 1, 0, -1, blank or words for them, alone; remove those that are not findings"
     lines = [guessed("labels:", why), *(f"  - {value(label.name)}" for label in labels)]
     lines += [
-        f"uncertain: ignore    # {unsure:,} cells say -1: ignore leaves these images out, zero or one counts them"
+        f"uncertain: ignore    # {unsure:,} cells are -1: ignore leaves these images out, zero or one counts them"
     ]
     lines += [
         f"blank: ignore    # {blank:,} cells are blank: ignore leaves these images out, zero takes them for absent"
     ]
     if never:
-        lines += [
-            f"# never absent, so that nothing correlates with them unless blank is zero: {', '.join(map(repr, never))}"
-        ]
+        lines += [f"# never absent, so without correlations unless blank is zero: {', '.join(map(repr, never))}"]
     return lines

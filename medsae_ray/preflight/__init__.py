@@ -1,1 +1,1 @@
-"""Checks of a recipe before a run starts: equipment, data and estimates."""
+"""The checks of a recipe before a run starts: equipment, data and estimates."""

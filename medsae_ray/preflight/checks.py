@@ -1,4 +1,4 @@
-"""What the manifest already knows of a run that cannot be finished: all of it, before anything dear."""
+"""The problems of a run that show in its manifest, all at once, before any expensive stage."""
 
 from collections.abc import Iterable, Iterator
 
@@ -12,7 +12,7 @@ ROLES = dict(zip(SPLITS, ("train the SAE", "name features", "test"), strict=True
 
 
 def check(run: Run, *stages: str) -> None:
-    """Make the manifest, and compare it with what `stages` and all before them need.
+    """Make the manifest, and compare it with the needs of `stages` and all before them.
 
     Raises DatasetError if the dataset is at fault, RecipeError if other settings would do; either has every problem.
     """
@@ -23,7 +23,7 @@ def check(run: Run, *stages: str) -> None:
     problems = [*_of_splits(run.recipe, manifest), *_of_training(run.recipe, manifest, needed)]
     if problems:
         lines = [str(problem) for problem in problems]
-        said = lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} things are in the way:", *lines])
+        said = lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} problems:", *lines])
         raise type(problems[0])(said)
 
 
@@ -50,7 +50,7 @@ def _has_column(recipe: Recipe) -> bool:
 
 
 def _of_training(recipe: Recipe, manifest: Artifact, needed: set[str]) -> Iterator[MedsaeError]:
-    """An image with patches is as many rows as the encoder has patches, which the manifest does not know."""
+    """Yield the problems of training. With patches, an image has a row per patch, of unknown number here."""
     what, workers = recipe.what, recipe.how.train.workers
     splits = manifest.record.metrics["audit"]["splits"]
     images = {name: splits[name]["images"] for name in ("sae", "naming")}

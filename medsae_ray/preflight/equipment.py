@@ -1,7 +1,7 @@
-"""What the nodes of a cluster have to have besides CPUs and GPUs: packages, files, folders, and access to models.
+"""The needs of a cluster's nodes besides CPUs and GPUs: packages, files, folders, and access to models.
 
-The driver looks for itself. Every other node is asked by one small task that takes no CPU, so that a busy one answers
-as well.
+The driver checks itself. Every other node is checked by one small task that takes no CPU, so that a busy one answers as
+well.
 """
 
 import importlib.util
@@ -28,28 +28,28 @@ from medsae_ray.runtime.run import Run
 from medsae_ray.stages.manifest import image_folder
 
 ANSWER_S = 30.0
-"""Seconds that all nodes together have to answer."""
+"""The seconds within which all nodes together have to answer."""
 STORE_S = 3.0
-"""Seconds that a node waits for a store that does not answer it."""
+"""The seconds that a node retries a store that does not answer."""
 READERS = {"dicom": "pydicom", "vindr-cxr": "pydicom", "totalsegmentator": "nibabel"}
 MODULE, FILE, FOLDER, MODEL = "module", "file", "folder", "model"
 MISSING = "does not have it"
 
 
 class Thing(NamedTuple):
-    """Something that nodes have to have."""
+    """A thing that nodes need."""
 
     kind: str
-    """MODULE, FILE (also a folder or an object of a store), FOLDER (made if it is not there) or MODEL (an id)."""
+    """The kind: MODULE, FILE (also a folder or an object of a store), FOLDER (made if missing) or MODEL (an id)."""
     name: str
     said: str
-    """How the recipe asks for it."""
+    """The recipe's request for it."""
     unit: Unit
-    """What needs it: a node without room for that does not."""
+    """The process that needs it: a node without room for it does not."""
 
 
 def things_of(run: Run, to_make: list[str]) -> Iterator[Thing]:
-    """What the stages `to_make` need on the nodes that they compute on."""
+    """Yield the things that the stages `to_make` need on the nodes that they compute on."""
     for name in to_make:
         for demand in run.stages[name].demands(run.recipe):
             yield from _of_stage(run, name, demand)
@@ -100,8 +100,8 @@ def _of_engine(run: Run, demand: Demand) -> Iterator[Thing]:
 
 
 def lacking_here(things: list[Thing], alone: bool) -> list[str]:
-    """What this machine lacks. A driver names artifacts by the content of files and models, whatever it computes; the
-    rest it needs if it is `alone`, or its node is one of the cluster's that have room for it."""
+    """Return the things that this machine lacks. A driver names artifacts by the content of files and models in any
+    case; it needs the rest if it is `alone`, or its node is one of the cluster's with room for it."""
     if not alone:
         here = [node["Resources"] for node in ray.nodes() if node["NodeID"] == ray.get_runtime_context().get_node_id()]
         things = [t for t in things if t.kind in (FILE, MODEL) or any(place([t.unit], [Node("", r)]) for r in here)]
@@ -111,7 +111,7 @@ def lacking_here(things: list[Thing], alone: bool) -> list[str]:
 
 
 def lacking(things: list[Thing]) -> tuple[list[str], list[str]]:
-    """What other nodes than this one lack, and which of them did not answer."""
+    """Return the things that other nodes lack, and the nodes that did not answer."""
     here = ray.get_runtime_context().get_node_id()
     asked: dict[Any, tuple[str, list[Thing]]] = {}
     for node in ray.nodes():
@@ -139,7 +139,7 @@ def _problems(one: Any, node: str, things: list[Thing]) -> Iterator[str]:
         found = ray.get(one)
     except Exception as error:  # of many kinds: the node was lost, or has no such package
         said = one_line(str(error).strip().rpartition("\n")[2])[:300]
-        yield f"node {node} of the cluster cannot look for what the recipe needs: {said}"
+        yield f"node {node} of the cluster cannot check the recipe's needs: {said}"
         return
     for thing, problem in zip(things, found, strict=True):
         if problem:
@@ -152,7 +152,7 @@ def _shown(thing: Thing) -> str:
 
 
 def look(things: list[tuple[str, str]]) -> list[str]:
-    """On a node: what is wrong with each thing there, "" if nothing is."""
+    """Check each thing on a node, and return its problem there, or ""."""
     return [_LOOKS[kind](name) for kind, name in things]
 
 
@@ -178,7 +178,7 @@ def _folder(name: str) -> str:
 def _model(name: str) -> str:
     try:
         snapshot(name, ("config.json",))
-    except Exception as error:  # EncoderError says what is wrong and what to do
+    except Exception as error:  # EncoderError has the cause and the remedy
         return f"cannot read it: {str(error).removeprefix(f'weights {name}: ')}"
     return ""
 

@@ -1,4 +1,4 @@
-"""How much a run will be, as far as recipe and root tell: images, questions, bytes, and rates measured before."""
+"""The estimates of a run from recipe and root: images, questions, bytes, and rates measured before."""
 
 import gzip
 from collections.abc import Iterator, Mapping
@@ -19,14 +19,14 @@ from medsae_ray.stages.images import hospitals, patient_shards
 from medsae_ray.stages.samples import DETECTION, NAMING
 
 ONE_ROW_EACH = ("chexpert", "mimic-cxr-jpg", "nih-cxr14", "table")
-"""Datasets whose table has a row for each image; some rows may be left out."""
+"""The datasets whose table has a row for each image; some rows may be left out."""
 COUNTED_PATIENTS = 20_000
-"""Up to so many phantom patients the images are counted one by one."""
+"""The most phantom patients whose images are counted one by one."""
 READ_AT_ONCE = 1 << 22
 
 
 class ImageCounts(NamedTuple):
-    """How many images a run has."""
+    """The number of images of a run."""
 
     total: int | None
     exact: bool = False
@@ -34,7 +34,7 @@ class ImageCounts(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """What a stage did in a second in an earlier run below the same root."""
+    """The amount that a stage did in a second in an earlier run below the same root."""
 
     per_second: float
     unit: str
@@ -42,7 +42,7 @@ class Rate(NamedTuple):
 
 
 def images_of(recipe: Recipe, manifest: Artifact | None) -> ImageCounts:
-    """Of the manifest, or at most by what the datasets cheaply tell."""
+    """Count the images of the manifest, or bound them by the datasets' tables."""
     if manifest:
         return ImageCounts(manifest.record.rows, True)
     phantoms = hospitals(recipe)
@@ -55,7 +55,7 @@ def images_of(recipe: Recipe, manifest: Artifact | None) -> ImageCounts:
 
 
 def _lines(table: str) -> int | None:
-    """Rows of a table; of CSV its lines, which a quoted line break only makes more. None on an object store."""
+    """Count the rows of a table, or the lines of CSV, an upper bound. None on an object store."""
     store, name = split_uri(table)
     if not store.is_local or not store.exists(name):
         return None
@@ -68,7 +68,7 @@ def _lines(table: str) -> int | None:
 
 
 def records_of(root: Store) -> dict[str, Record]:
-    """What every finished artifact below a root says of itself."""
+    """Return the record of every finished artifact below a root."""
     found = {}
     for folder in root.folders():
         if root.exists(f"{folder}/{RECORD}"):
@@ -80,7 +80,7 @@ def records_of(root: Store) -> dict[str, Record]:
 
 
 def rate_of(stage: str, records: Mapping[str, Record]) -> Rate | None:
-    """The newest measured rate of a stage; None if there is none."""
+    """Return the newest measured rate of a stage; None without one."""
     own = [record for record in records.values() if record.stage == stage]
     rates = [(str(record.run.get("end", "")), _rate(record, records)) for record in own]
     return max(((end, rate) for end, rate in rates if rate), default=("", None))[1]
@@ -94,7 +94,7 @@ def _rate(record: Record, records: Mapping[str, Record]) -> Rate | None:
 
 
 def _work(record: Record, records: Mapping[str, Record]) -> tuple[int, str]:
-    """What took the time: questions, features or images."""
+    """Return the amount and unit that took the time: questions, features or images."""
     if record.stage == "names":
         return record.rows, "features"
     if record.stage in ASKING:
@@ -110,17 +110,17 @@ def _images_behind(record: Record, records: Mapping[str, Record]) -> int:
 
 
 class Questions(NamedTuple):
-    """Upper bounds; None where the number of features is not known."""
+    """The upper bounds; None if the number of features is unknown."""
 
     names: int | None
-    """Prompts for names."""
+    """The prompts for names."""
     of_stage: dict[str, int | None]
-    """Questions about one image and one name, by stage."""
+    """The questions about one image and one name, by stage."""
 
 
 def questions_of(recipe: Recipe, artifacts: Mapping[str, Artifact | None]) -> Questions:
-    """What the model is asked at most. Answers that are kept below the root, and questions that two stages share, are
-    not taken off."""
+    """Return the most prompts to the model. Answers kept below the root, and questions that two stages share, are not
+    subtracted."""
     naming = recipe.what.naming
     assert naming is not None, "the recipe names features"
     named, tested, width = _features(recipe, artifacts)
@@ -142,12 +142,12 @@ def questions_of(recipe: Recipe, artifacts: Mapping[str, Artifact | None]) -> Qu
 
 
 def _labels(recipe: Recipe) -> int:
-    """Of all datasets; where a recipe does not list them, as many as chest radiographs are annotated with."""
+    """Count the labels of all datasets; as many as of chest radiographs if a recipe does not list them."""
     return sum(len(getattr(source, "labels", None) or LABELS) for source in recipe.what.sources)
 
 
 def _features(recipe: Recipe, artifacts: Mapping[str, Artifact | None]) -> tuple[int | None, int | None, int | None]:
-    """Features that are named, that are tested, and all of them."""
+    """Return the numbers of features that are named, that are tested, and of all."""
     if samples := artifacts.get("samples"):
         metrics = samples.record.metrics
         width, lacking = metrics["width"], metrics["insufficient"]
@@ -158,7 +158,7 @@ def _features(recipe: Recipe, artifacts: Mapping[str, Artifact | None]) -> tuple
 
 
 def bytes_of(stage: str, recipe: Recipe, images: int | None, root: Store, records: Mapping[str, Record]) -> int | None:
-    """On the root's disk; None if nothing tells. A number of an embedding takes 4 bytes, an active feature 8."""
+    """Estimate the bytes on the root's disk; None if unknown. A number takes 4 bytes, an active feature 8."""
     if images is None:
         return None
     if stage == "embeddings" and (numbers := _numbers(recipe, root, records)):
@@ -174,7 +174,7 @@ def bytes_of(stage: str, recipe: Recipe, images: int | None, root: Store, record
 
 
 def _numbers(recipe: Recipe, root: Store, records: Mapping[str, Record]) -> int | None:
-    """Of one image's embedding: as the same encoder gave below the root, or MedCLIP's."""
+    """Return the length of one image's embedding, that of the same encoder below the root, or of MedCLIP."""
     for name, record in records.items():
         if record.stage == "embeddings" and record.what.get("encoder") == recipe.what.encoder.identity():
             layout = Layout.of(Artifact(root.child(name), record).schema)
@@ -183,6 +183,6 @@ def _numbers(recipe: Recipe, root: Store, records: Mapping[str, Record]) -> int 
 
 
 def total(values: Iterator[int | float | None] | list[Any]) -> float | None:
-    """The sum of what is known; None if nothing is."""
+    """Sum the known values; None without any."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None

@@ -1,4 +1,4 @@
-"""One check before the first stage: everything that a run will ask of its cluster."""
+"""The check before the first stage of all demands on the cluster."""
 
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,25 +20,25 @@ from medsae_ray.preflight.needs import phases_of, share_problems
 from medsae_ray.runtime.run import Run
 
 STORE_S = 3.0
-"""Seconds that a store has to answer before a run begins; one that goes away later is waited for much longer."""
+"""The seconds within which a store has to answer before a run begins; later retries last much longer."""
 
 
 class KnownStage(NamedTuple):
-    """What is known of a stage before a run."""
+    """The state of a stage before a run."""
 
     artifact: Artifact | None = None
-    """None if it is still to be made."""
+    """The artifact; None if it is still to be made."""
     name: str | None = None
-    """Of the artifact, as far as it is known."""
+    """The name of the artifact, if it is known."""
     after: tuple[str, ...] = ()
-    """What has to be there first, before the name is known."""
+    """The stages that have to be made before the name is known."""
     problem: str = ""
-    """Why the name cannot be known."""
+    """The reason why the name cannot be known."""
 
 
 def ready(run: Run, *goals: str, beside: bool = True) -> None:
-    """Raise RecipeError, with every problem, if the stages that `goals` still need ask for what the cluster of the run
-    cannot hold, or does not have. It is joined for that, but no local one is started."""
+    """Raise RecipeError, with every problem, if the stages that `goals` still need demand what the cluster of the run
+    cannot hold, or lacks. It is joined for that, but no local one is started."""
     with at_most(STORE_S):
         problems, waits = _looked_at(run, goals, beside)
     refuse(problems)
@@ -61,7 +61,7 @@ def _looked_at(run: Run, goals: Sequence[str], beside: bool) -> tuple[list[str],
 
 
 def _unwritable(root: Store) -> str:
-    """An object store says only when it is written whether there is such a bucket, and whether one may."""
+    """Write to an object store, which only then shows a missing bucket or missing rights; return the problem."""
     name = f".medsae-probe-{uuid.uuid4().hex}"
     try:
         root.write(name, b"")
@@ -79,7 +79,7 @@ def _unreachable(root: Store, said: str) -> str:
 
 
 def judgement(run: Run, capacity: Capacity, to_make: list[str], beside: bool = True) -> tuple[list[str], list[str]]:
-    """What is in the way of the stages `to_make`, and what has to be waited for."""
+    """Return the problems of the stages `to_make`, and the things that they have to wait for."""
     found = judged(phases_on(run, capacity, to_make, beside), capacity, growth if capacity.joined else no_growth)
     problems, waits = [one.problem for one in found if one.problem], [one.waits for one in found if one.waits]
     things, alone = [*things_of(run, to_make)], not capacity.joined or len(capacity.nodes) == 1
@@ -87,12 +87,12 @@ def judgement(run: Run, capacity: Capacity, to_make: list[str], beside: bool = T
     if not alone:
         lacks, silent = lacking(things)
         problems += lacks
-        waits += [f"node {node} has not said what it has; the run goes on without knowing" for node in silent]
+        waits += [f"node {node} did not answer the check of its equipment; the run goes on" for node in silent]
     return problems, list(dict.fromkeys(waits))
 
 
 def phases_on(run: Run, capacity: Capacity, to_make: list[str], beside: bool = True) -> list[Phase]:
-    """As `phases_of`, but an engine that runs already has its place."""
+    """Return `phases_of` without an engine that runs already."""
     phases = phases_of(run.recipe, run.stages, to_make, beside)
     if not (run.has_engine or ENGINE in capacity.held):
         return phases
@@ -101,8 +101,8 @@ def phases_on(run: Run, capacity: Capacity, to_make: list[str], beside: bool = T
 
 
 def survey(run: Run, *goals: str, forgiving: bool = False, skip: Collection[str] = ()) -> dict[str, KnownStage]:
-    """Every stage that `goals` need, each after what it is made of. A `forgiving` one keeps what goes wrong as text; of
-    stages in `skip` nothing is asked."""
+    """Find every stage that `goals` need, each after its parents. A `forgiving` survey keeps errors as text; stages in
+    `skip` are not named."""
     found: dict[str, KnownStage] = {}
     for name in ordered(run, *goals):
         stage = run.stages[name]
@@ -122,14 +122,14 @@ def survey(run: Run, *goals: str, forgiving: bool = False, skip: Collection[str]
 
 
 def unmade(run: Run, found: Mapping[str, KnownStage], *goals: str) -> list[str]:
-    """The stages that are still to be made. What only makes another one is left out where that is there."""
+    """Return the stages that are still to be made, without those that only serve existing ones."""
     missing = [name for name, one in found.items() if one.artifact is None]
     needed = {need for name in missing for need in run.stages[name].needs(run.recipe)}
     return [name for name in missing if name not in _only_needed(run, goals) or name in needed]
 
 
 def ordered(run: Run, *goals: str) -> list[str]:
-    """The stages that `goals` are made of, and they themselves, in an order in which they can be made."""
+    """Return the stages behind `goals`, and these themselves, in an order in which they can be made."""
     found: dict[str, None] = {}
 
     def add(name: str) -> None:
@@ -145,14 +145,14 @@ def ordered(run: Run, *goals: str) -> list[str]:
 
 
 def _only_needed(run: Run, goals: Iterable[str]) -> set[str]:
-    """Stages that are made only if what needs them is."""
+    """Return stages that are made only if a stage that needs them is."""
     needs = {need for name in ordered(run, *goals) for need in run.stages[name].needs(run.recipe)}
     parents = {parent for name in ordered(run, *goals) for parent in run.stages[name].parents(run.recipe)}
     return needs - parents - set(goals)
 
 
 def capacity_of(run: Run) -> Capacity:
-    """Of the cluster that the run is to join, or of the machine on which it would start one."""
+    """Return the capacity of the cluster that the run is to join, or of the machine on which it would start one."""
     if not ray.is_initialized() and cluster_address(run.recipe.how) is None:
         return machine(run.recipe.how)
     run.connect()

@@ -1,6 +1,6 @@
-"""What a run says of itself: its stages, how far each is, and what was counted. There is no other bookkeeping.
+"""The state of a run: its stages, the progress of each, and its counts. There is no other bookkeeping.
 
-Stages write here, by a bar for each piece of work. Whoever wants to know looks, from a thread of its own: the terminal
+Stages write here, by a bar for each piece of work. Listeners read it, each from a thread of its own: the terminal
 and the log (progress.py), the status file (status.py), Ray's metrics (metrics.py).
 """
 
@@ -16,87 +16,87 @@ from typing import Protocol, Self
 from medsae_ray.core.artifacts.warnings import RunWarning
 
 RUNNING, DONE, THERE, FAILED, STOPPED = "running", "done", "already there", "failed", "stopped"
-"""How a run or a stage stands; only a stage can be already there."""
+"""The states of a run or a stage; only a stage can be already there."""
 WINDOW_S = 300.0
-"""A rate is that of the last five minutes, or of all the time if nothing was done meanwhile."""
+"""The seconds that a rate is measured over: the last five minutes, or all the time without progress meanwhile."""
 _APART_S = 1.0
-"""Shortest time between two points that a rate is drawn between."""
+"""The shortest time between two points of a rate."""
 
 
 @dataclass(frozen=True)
 class StageNow:
-    """One stage at one moment."""
+    """The state of a stage at one moment."""
 
     name: str
     artifact: str | None
-    """None for what makes none, as the start of the engine."""
+    """The artifact's name; None for work without one, as the start of the engine."""
     state: str
     begun: float
-    """On the board's wall clock, seconds since 1970."""
+    """The start on the board's wall clock, seconds since 1970."""
     seconds: float
-    """That it took or has taken so far; 0 if it was there already."""
+    """The seconds that it took or has taken so far; 0 if it was there already."""
     step: str
-    """What of the stage is under way, or was last; within a step, `done` never goes back."""
+    """The current or last step; within a step, `done` never goes back."""
     unit: str
-    """What `done` and `total` count."""
+    """The unit of `done` and `total`."""
     done: int
-    """With what an earlier run had done."""
+    """The amount done, including an earlier run's."""
     total: int | None
-    """None if nobody knows."""
+    """The amount in all; None if it is unknown."""
     rows: int
-    """Rows of the artifact (images, mostly) so far."""
+    """The rows of the artifact (images, mostly) so far."""
     not_ok: int
-    """Of these, the ones that are not ok."""
+    """The rows that are not ok."""
     noun: str
-    """What the rows are: images, or files."""
+    """The kind of the rows: images, or files."""
     rate: float | None
-    """Of `rate_unit`, in a second."""
+    """The amount of `rate_unit` per second."""
     rate_unit: str
     left_s: float | None
-    """About so many seconds until the step is done."""
+    """The estimated seconds until the step is done."""
     text: str
-    """What it says of itself."""
+    """The stage's own description of its work."""
     numbers: Mapping[str, float]
-    """Of training: epoch, fvu, l0, dead."""
+    """The figures of training: epoch, fvu, l0, dead."""
     counts: Mapping[str, int]
-    """What this run did: parts, rows, not_ok, questions, prompt_tokens, ..."""
+    """The counts of this run: parts, rows, not_ok, questions, prompt_tokens, ..."""
     warnings: tuple[RunWarning, ...]
 
 
 class BoardListener(Protocol):
-    """Whoever looks at a board, again and again and once more when the run has ended."""
+    """A reader of a board, called again and again and once more when the run has ended."""
 
     @property
     def every_s(self) -> float:
-        """Seconds between two looks."""
+        """The seconds between two looks."""
 
     def look(self, board: "Board") -> None:
-        """What it raises is not heard: nothing that is only shown may end a run."""
+        """Read the board. Exceptions are ignored: a display must not end a run."""
 
 
 @dataclass
 class ShownStage:
-    """A stage as the board keeps it."""
+    """A stage in the board's own form."""
 
     name: str
     begun: float
     wall: float
     noun: str
-    """What its rows are."""
+    """The kind of its rows."""
     artifact: str | None = None
     state: str = RUNNING
     ended: float | None = None
     bar: "Bar | None" = None
-    """The last that was opened."""
+    """The last bar that was opened."""
     made: tuple[int, int] | None = None
-    """Rows of the finished artifact, and of these the ones that are not ok."""
+    """The rows of the finished artifact, and the number of those that are not ok."""
     numbers: dict[str, float] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     warnings: tuple[RunWarning, ...] = ()
 
 
 class Board:
-    """All stages of a run, in the order in which they began. Any thread may write and look."""
+    """The stages of a run, in the order in which they began. Any thread may write and read."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
         self.clock, self.wall = clock, wall
@@ -106,11 +106,11 @@ class Board:
         self._stages: dict[str, ShownStage] = {}
 
     def stop(self) -> None:
-        """Whoever next says how far it is gets KeyboardInterrupt, in its own thread."""
+        """Raise KeyboardInterrupt in every thread that next reports progress."""
         self.stopped.set()
 
     def end(self, state: str, error: str = "") -> None:
-        """The run has ended; what still runs ends in the same way."""
+        """End the run; stages that still run end in the same state."""
         with self.lock:
             self.state, self.error = state, error
             for stage in self._stages.values():
@@ -118,7 +118,7 @@ class Board:
 
     @contextmanager
     def stage(self, name: str, noun: str = "images") -> Iterator["ShownStage"]:
-        """A stage, whose rows are `noun`, for the length of the block; `finish` is said inside."""
+        """Show a stage, whose rows are `noun`, for the length of the block; `finish` is called inside."""
         shown = self._begin(name, noun)
         try:
             yield shown
@@ -129,7 +129,7 @@ class Board:
     def finish(
         self, name: str, rows: int, not_ok: int, parts: int, warnings: Iterable[RunWarning] = (), there: bool = False
     ) -> None:
-        """A stage is over, with such an artifact, or with one that was `there` before it began."""
+        """End a stage with a made artifact, or with one that was `there` before it began."""
         with self.lock:
             stage = self._stages[name]
             stage.made, stage.warnings = (rows, not_ok), tuple(warnings)
@@ -138,20 +138,20 @@ class Board:
             self._end(stage, THERE if there else DONE)
 
     def bar(self, label: str, total: int | None, unit: str = "", step: str = "") -> "Bar":
-        """A piece of work for a `with` block: `total` of `unit`, None if nobody knows how many.
+        """Return a piece of work for a `with` block: `total` of `unit`, None if it is unknown.
 
         `label` is the stage's name; another becomes a stage of its own for the length of the block.
         """
         return Bar(self, label, total, unit, step)
 
     def now(self) -> list[StageNow]:
-        """Every stage at this moment."""
+        """Return the state of every stage at this moment."""
         with self.lock:
             at = self.clock()
             return [_now(stage, at) for stage in self._stages.values()]
 
     def done(self, name: str) -> int:
-        """How far the step of a stage is, 0 before it has one."""
+        """Return the progress of a stage's step, 0 before it has one."""
         with self.lock:
             stage = self._stages.get(name)
             return stage.bar.done if stage and stage.bar else 0
@@ -162,13 +162,13 @@ class Board:
             return self._stages[name]
 
     def _end(self, stage: "ShownStage", state: str) -> None:
-        """The first end counts."""
+        """End a stage; the first end counts."""
         with self.lock:
             if stage.state == RUNNING:
                 stage.state, stage.ended = state, self.clock()
 
     def _open(self, bar: "Bar") -> "ShownStage":
-        """The stage that a bar belongs to. A bar that opens one closes it as well."""
+        """Return the stage that a bar belongs to. A bar that opens one closes it as well."""
         with self.lock:
             stage = self._stages.get(bar.label)
             if stage is None or stage.state != RUNNING:
@@ -178,7 +178,7 @@ class Board:
 
 
 class Bar:
-    """One piece of work. Outside of its `with` block it counts nothing."""
+    """A piece of work. Outside of its `with` block it counts nothing."""
 
     def __init__(
         self, board: Board, label: str, total: int | None, unit: str = "", step: str = "", done: int = 0
@@ -186,10 +186,10 @@ class Bar:
         self.board, self.label, self.total, self.unit, self.step = board, label, total, unit, step or unit
         self.done, self.rows, self.not_ok, self.text = done, 0, 0, ""
         self.points: deque[tuple[float, int, int]] = deque()
-        """Times, and what was done and how many rows there were by then."""
+        """The times, with the work and the rows done by then."""
         self.stage: ShownStage | None = None
         self.alone = False
-        """Its stage is nothing but this bar."""
+        """True if its stage consists of this bar alone."""
 
     def __enter__(self) -> Self:
         self.stage = self.board._open(self)
@@ -209,15 +209,15 @@ class Bar:
             self.reach(self.done + by)
 
     def found(self, done: int, rows: int = 0, not_ok: int = 0) -> None:
-        """Count so much as made by an earlier run: it enters neither the rate nor this run's counts."""
+        """Count work of an earlier run: it enters neither the rate nor this run's counts."""
         with self.board.lock:
             self.rows, self.not_ok = rows, not_ok
             self.points.clear()
             self.reach(done)
 
     def reach(self, done: int, text: str | None = None, **numbers: float) -> None:
-        """Set how much is done; less than before changes nothing. The first call sets no rate, as an earlier run may
-        have done that much."""
+        """Set the amount done; a smaller one changes nothing. The first call sets no rate, as an earlier run may have
+        done that much."""
         if self.board.stopped.is_set():
             raise KeyboardInterrupt
         with self.board.lock:
@@ -232,24 +232,24 @@ class Bar:
                 self.points.popleft()
 
     def say(self, text: str) -> None:
-        """Set the words that say what the work does now."""
+        """Set the description of the current work."""
         self.text = text
 
     def count(self, **counts: int) -> None:
-        """Add to what this run did."""
+        """Add to this run's counts."""
         with self.board.lock:
             if self.stage is not None:
                 self.stage.counts.update({name: count for name, count in counts.items() if name and count})
 
     def close(self, state: str = DONE) -> None:
-        """End the bar; a stage that the bar alone made ends with it, in `state`. A second call does nothing."""
+        """End the bar, and in `state` a stage that consists of it alone. A second call does nothing."""
         if self.stage is not None:
             if self.alone:
                 self.board._end(self.stage, state)
             self.stage = None
 
     def rates(self, now: float) -> tuple[float, float] | None:
-        """Return the work and the rows done in a second; None before there was time to tell."""
+        """Return work and rows per second; None before any time has passed."""
         if not self.points or now <= self.points[0][0]:
             return None
         at, done, rows = self.points[0]

@@ -1,4 +1,4 @@
-"""A run's log for machines: what becomes of each stage, through Python's `logging`.
+"""A run's log for machines: the state of each stage, through Python's `logging`.
 
 Logger `medsae_ray.run` has a record when a stage begins, every half minute while it runs, and when it ends. The
 record's `stage` is the stage's entry of the status file. Without a handler nothing is written; the command line adds
@@ -26,17 +26,17 @@ _log = logging.getLogger("medsae_ray.run")
 
 
 class Journal:
-    """Logs the stages of one run."""
+    """The log of one run's stages."""
 
     every_s = 1.0
 
     def __init__(self, run: str) -> None:
         self.run = run
         self.logged: dict[tuple[str, float], tuple[str, float]] = {}
-        """The state in which a stage had its last record, and when."""
+        """The state and the time of each stage's last record."""
 
     def look(self, board: Board) -> None:
-        """Log each stage that is in another state, or has had no record for half a minute."""
+        """Log each stage in a new state, or without a record for half a minute."""
         now = board.clock()
         for stage in board.now():
             key = stage.name, stage.begun
@@ -50,10 +50,10 @@ class Journal:
 
 
 class JsonLines(logging.Formatter):
-    """Writes a record as one JSON object on a line of its own."""
+    """A formatter of records as one JSON object on a line each."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the object, with the error's traceback under `error` if there is one."""
+        """Return the object, with the error's traceback under `error` if it has one."""
         said = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -67,7 +67,7 @@ class JsonLines(logging.Formatter):
 
 
 def set_up() -> None:
-    """Write the package's log to standard error, if the environment asks for it. MedsaeError for another word."""
+    """Write the package's log to standard error, if the environment asks for it. Raises MedsaeError if invalid."""
     form, level = _asked(FORM, FORMS), _asked(LEVEL, LEVELS)
     if not form and not level:
         return

@@ -1,4 +1,4 @@
-"""What a stage has made, and the record that is written of it."""
+"""The product of a stage, and the record that is written of it."""
 
 import contextlib
 import platform
@@ -26,16 +26,16 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Made:
-    """What a stage hands over to be committed."""
+    """The product that a stage hands over to be committed."""
 
     files: list[Receipt]
     metrics: dict[str, Any] = field(default_factory=dict)
     reused: int = 0
-    """Parts that an earlier, interrupted run had finished."""
+    """The number of parts that an earlier, interrupted run had finished."""
 
 
 def commit(draft: Draft, made: Made, start: str, seconds: float) -> Artifact:
-    """Write the record of what was made since `start`, in `seconds`."""
+    """Write the record of a product made since `start`, in `seconds`."""
     run = {"start": start, "end": now(), "seconds": round(seconds, 3), "parts_reused": made.reused}
     return draft.commit(made.files, made.metrics, run | {"packages": packages(), "python": platform.python_version()})
 
@@ -46,7 +46,7 @@ def now() -> str:
 
 
 def packages() -> dict[str, str]:
-    """Return the installed version of each of `PACKAGES`; those that are not installed are left out."""
+    """Return the installed version of each of `PACKAGES`; missing ones are left out."""
     found = {}
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):

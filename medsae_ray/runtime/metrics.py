@@ -14,16 +14,16 @@ from medsae_ray.runtime.board import RUNNING, Board, StageNow
 
 TAGS = ("recipe", "run", "stage")
 GAUGES = {
-    "medsae_stage_running": "1 while the stage is at work, else 0",
-    "medsae_stage_done": "Of the stage's step, with what an earlier run had done",
-    "medsae_stage_of": "What medsae_stage_done will be at the end of the step",
+    "medsae_stage_running": "1 while the stage runs, else 0",
+    "medsae_stage_done": "Amount of the stage's step done, including an earlier run's",
+    "medsae_stage_of": "Value of medsae_stage_done at the end of the step",
     "medsae_stage_rows": "Rows (images, mostly) of the stage's artifact so far",
-    "medsae_stage_rows_not_ok": "Of these, the ones that are not ok",
-    "medsae_stage_rate": "Images, or what the step counts, in a second",
-    "medsae_stage_left_seconds": "About so long until the step is done",
+    "medsae_stage_rows_not_ok": "Rows of these that are not ok",
+    "medsae_stage_rate": "Images, or the step's units, per second",
+    "medsae_stage_left_seconds": "Estimated seconds until the step is done",
     "medsae_sae_epoch": "Epochs of training that are done",
-    "medsae_sae_fvu": "Share of the variance of held-out embeddings that is not explained",
-    "medsae_sae_l0": "Active features of a held-out image",
+    "medsae_sae_fvu": "Unexplained share of the variance of held-out embeddings",
+    "medsae_sae_l0": "Mean active features per held-out image",
     "medsae_sae_dead": "Share of features that are active on no image",
 }
 COUNTERS = {
@@ -38,13 +38,13 @@ COUNTERS = {
     "medsae_cached_tokens": ("cached_tokens", "Of these, the ones that the engine had in its prefix cache"),
     "medsae_output_tokens": ("output_tokens", "Tokens that the model wrote"),
 }
-"""Name -> what of a stage's counts it is, and what it means."""
-HISTOGRAMS = {"medsae_stage_seconds": "How long the stages took that this run made"}
+"""The key in a stage's counts and the meaning of each counter."""
+HISTOGRAMS = {"medsae_stage_seconds": "Duration of the stages that this run made"}
 SECONDS = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 4 * 3600.0, 12 * 3600.0, 48 * 3600.0)
 
 
 class RayMetrics:
-    """Passes a board on to Ray, while this process is connected to a cluster. Without one there is nothing to do."""
+    """A listener that passes a board on to Ray, while this process is connected to a cluster."""
 
     every_s = 2.0
 
@@ -75,7 +75,7 @@ class RayMetrics:
 
 
 def gauges_of(stage: StageNow) -> dict[str, float]:
-    """The gauges that a stage has by now."""
+    """Return the gauges that a stage has by now."""
     found = {
         "medsae_stage_running": int(stage.state == RUNNING),
         "medsae_stage_done": stage.done,
@@ -91,7 +91,7 @@ def gauges_of(stage: StageNow) -> dict[str, float]:
 
 @lru_cache
 def _metric(name: str) -> Any:
-    """One object of each name in a process, made when there is something to say."""
+    """Return the metric of a name, one object per process, made on first use."""
     if name in GAUGES:
         return metrics.Gauge(name, GAUGES[name], TAGS)
     if name in COUNTERS:

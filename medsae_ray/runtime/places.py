@@ -1,4 +1,4 @@
-"""Whether a run's root is one and the same folder on every node of the cluster, before anything is written to it."""
+"""The check, before the first write, that a run's root is one and the same folder on every node of the cluster."""
 
 import contextlib
 import os
@@ -15,15 +15,15 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import RecipeError
 
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Set by Ray in the entry point of a submitted job."""
+"""The variable that Ray sets in the entry point of a submitted job."""
 _PACKAGE = re.compile(r"/working_dir_files/_ray_pkg_[^/]+(/|$)")
 _INSTEAD = "give a folder on a disk that every node mounts, or an object store (s3://BUCKET/RUN)"
 _ANSWER_S, _SHOWN_S = 60.0, 10.0
-"""Seconds that a node has to answer, and that a network's disk has to show what another machine wrote."""
+"""The seconds for a node to answer, and for a network disk to show another machine's writes."""
 
 
 def check_place(root: str) -> None:
-    """RecipeError for a root that ends with a submitted job, as Ray unpacks its working directory and deletes it."""
+    """Raise RecipeError for a root in the working directory of a submitted job, which Ray unpacks and deletes."""
     local = "://" not in root and not root.lower().startswith("file:/")
     if local and _JOB in os.environ and not os.path.isabs(os.path.expanduser(root)):
         raise RecipeError(
@@ -35,10 +35,9 @@ def check_place(root: str) -> None:
 
 
 def check_seen(root: Store, seen: set[str]) -> None:
-    """RecipeError if `root` is a folder that another node does not see, or cannot write to.
+    """Raise RecipeError if `root` is a folder that another node does not see, or cannot write to.
 
-    `seen` are the nodes that were asked before, and this adds those that answered. A node that is lost meanwhile is
-    no reason to refuse.
+    `seen` are the nodes checked before; those that answer now are added. A node lost meanwhile is no problem.
     """
     if not root.is_local:
         return
@@ -74,7 +73,7 @@ def _on(node: str) -> NodeAffinitySchedulingStrategy:
 
 @ray.remote(num_cpus=0, max_retries=0)
 def _look(folder: str, token: str, node: str) -> str:
-    """On another node: what is wrong with the folder there, "" if nothing is."""
+    """Check the folder on another node, and return its problem there, or ""."""
     file = Path(folder, token)
     until = time.monotonic() + _SHOWN_S
     while not file.exists():
@@ -92,6 +91,6 @@ def _unseen(root: Store, name: str) -> str:
     until = time.monotonic() + _SHOWN_S
     while not root.exists(name):
         if time.monotonic() > until:
-            return "writes to this folder what the machine of the driver does not see"
+            return "writes to this folder, but the machine of the driver does not see it"
         time.sleep(0.5)
     return ""

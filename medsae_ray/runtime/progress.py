@@ -1,4 +1,4 @@
-"""A run's board for people: bars on a terminal, lines now and then in a log."""
+"""The display of a run's board for people: bars on a terminal, lines now and then in a log."""
 
 import threading
 import time
@@ -11,38 +11,38 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from medsae_ray.runtime.board import RUNNING, Board, BoardListener, StageNow
 
 EVERY_S = 30.0
-"""Seconds between two lines of one stage in a log."""
+"""The seconds between two lines of one stage in a log."""
 PATIENCE_S = 15.0
-"""Longest wait, at the end of a run, for a listener that is at work: a store may have gone away."""
+"""The longest wait, at the end of a run, for a listener at work: a store may be away."""
 DOING = {
-    "images": "the phantoms are drawn",
-    "organs": "every mask is read, for the organs of each slice",
-    "manifest": "the dataset is read, labels and patients are checked, patients are split",
-    "embeddings": "every image goes through the encoder",
-    "sae": "the sparse autoencoder is trained on the embeddings",
-    "activations": "which features are active on each image",
-    "features": "every feature is held against every label",
-    "probes": "linear probes on all dimensions and on all features",
-    "label_names": "labels are tried as names",
-    "vocabulary_names": "terms of the vocabulary are tried as names",
-    "samples": "images are chosen for names and for their tests",
-    "names": "the vision-language model names features",
-    "answers": "the names are tested on other patients",
-    "label_answers": "the labels' names are tested on other patients",
-    "vocabulary_answers": "the vocabulary's names are tested on other patients",
-    "scores": "the answers are scored",
-    "atlas": "all that is known of each feature is put together",
-    "sweep": "the SAEs of the sweep are trained",
-    "dataset_features": "features are held against the labels of each dataset",
-    "replication": "what one dataset shows is looked for in the others",
-    "fingerprints": "every image is read for near-duplicates",
-    "duplicates": "near-duplicates are looked for",
+    "images": "drawing the phantoms",
+    "organs": "reading every mask for the organs of each slice",
+    "manifest": "reading the dataset, checking labels and patients, splitting patients",
+    "embeddings": "embedding every image with the encoder",
+    "sae": "training the sparse autoencoder on the embeddings",
+    "activations": "computing the active features of each image",
+    "features": "correlating every feature with every label",
+    "probes": "fitting linear probes on all dimensions and on all features",
+    "label_names": "choosing names among the labels",
+    "vocabulary_names": "choosing names among the terms of the vocabulary",
+    "samples": "choosing images for names and for their tests",
+    "names": "asking the vision-language model for names",
+    "answers": "testing the names on other patients",
+    "label_answers": "testing the labels' names on other patients",
+    "vocabulary_answers": "testing the vocabulary's names on other patients",
+    "scores": "scoring the answers",
+    "atlas": "joining the names and figures of each feature",
+    "sweep": "training the SAEs of the sweep",
+    "dataset_features": "correlating features with the labels of each dataset",
+    "replication": "testing each dataset's findings on the others",
+    "fingerprints": "hashing every image for near-duplicates",
+    "duplicates": "searching for near-duplicates",
 }
-"""What a run says when it begins a stage."""
+"""The work of each stage, in the line that begins it."""
 
 
 class Screen:
-    """One live display of all bars. It is up while at least one is."""
+    """A live display of all bars, visible while one of them runs."""
 
     every_s = 0.2
 
@@ -67,14 +67,14 @@ class Screen:
 
 
 class Lines:
-    """A line of each running stage, every so often."""
+    """A periodic line for each running stage."""
 
     every_s = 1.0
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.written: dict[tuple[str, float], float] = {}
-        """When a stage had its last line."""
+        """The time of each stage's last line."""
 
     def look(self, board: Board) -> None:
         """Print a line for each running stage that has had none for `EVERY_S` seconds."""
@@ -87,7 +87,7 @@ class Lines:
 
 
 def line(stage: StageNow) -> str:
-    """A stage as one line of a log."""
+    """Format a stage as one line of a log."""
     of = "" if stage.total is None else f" of {stage.total:,}"
     counted = f"{stage.done:,}{of} {stage.unit}".strip() if stage.total is not None or stage.done else ""
     rows = f"{stage.rows:,} {stage.noun}" if stage.rows else ""
@@ -106,7 +106,7 @@ def _said(stage: StageNow) -> str:
 
 
 def rate(per_s: float | None, unit: str) -> str:
-    """A speed to read: "105 images/s", "3.2 epochs/s", "12 parts/min"; "" if there is none."""
+    """Format a speed: "105 images/s", "3.2 epochs/s", "12 parts/min"; "" without one."""
     if not per_s:
         return ""
     if per_s >= 1:
@@ -115,21 +115,21 @@ def rate(per_s: float | None, unit: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time to read: "40 s", "12 min", "3.5 h"."""
+    """Format a time: "40 s", "12 min", "3.5 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def on(console: Console) -> BoardListener:
-    """What shows a board on a terminal, or in a file."""
+    """Return the listener that shows a board on a terminal, or in a file."""
     return Screen(console) if console.is_interactive else Lines(console)
 
 
 @contextmanager
 def listened(board: Board, *listeners: BoardListener) -> Iterator[None]:
-    """Every listener looks at the board for the length of the block, each in a thread of its own: a store that does
-    not answer keeps no line from the log."""
+    """Let every listener read the board for the length of the block, each in a thread of its own: a store that does not
+    answer must not delay the log."""
     over = threading.Event()
 
     def follow(listener: BoardListener) -> None:

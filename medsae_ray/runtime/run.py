@@ -1,4 +1,4 @@
-"""A run: the artifacts that a recipe asks for, each made once, from what it is made of."""
+"""A run: the artifacts that a recipe asks for, each made once from its parents."""
 
 import contextlib
 import threading
@@ -33,38 +33,38 @@ from medsae_ray.signals import rearm
 
 T = TypeVar("T")
 REASONS = 3
-"""Of the reasons why rows are not ok, the most frequent ones are printed."""
+"""The most reasons of rows that are not ok in a printed line."""
 PATIENCE_S = 5
-"""Seconds that a stopped run waits for its branches."""
+"""The seconds that a stopped run waits for its branches."""
 FEW_IMAGES = 1000
-"""Up to so many the start of a local cluster and of its workers takes longer than the work of most encoders."""
+"""The most images for which the start of a local cluster and of its workers takes longer than most encoders."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """How one kind of artifact is made."""
+    """The definition of one kind of artifact."""
 
     name: str
     version: int
-    """Raised whenever the same input would give another output."""
+    """The version, raised whenever the same input would give another output."""
     parents: Callable[[Recipe], tuple[str, ...]]
     what: Callable[["Run"], dict[str, Any]]
-    """The part of the recipe that decides the content, and the content hashes of files it names."""
+    """The part of the recipe that decides the content, and the content hashes of files that it names."""
     make: Callable[["Run", Draft], "Made"]
     needs: Callable[[Recipe], tuple[str, ...]] = lambda recipe: ()
-    """Stages that `make` takes from the run and that `what` already says all of: made first, if there is something to
-    make, and in no name."""
+    """The stages that `make` takes from the run but whose content `what` covers: made first, if needed, and part of no
+    name."""
     warnings: Callable[["Run", Artifact], Iterable[RunWarning]] = lambda run, artifact: ()
-    """What a reader of the artifact has to know, from its record."""
+    """The doubts that a reader of the artifact has to know, from its record."""
     demands: Callable[[Recipe], Iterable[Demand]] = lambda recipe: ()
-    """What it holds of the cluster at once, beside the engine; nothing if it computes in the run's own process."""
+    """The demands that it has on the cluster at once, besides the engine's; none if the driver computes it."""
     lacks: Callable[[Recipe], str | None] = lambda recipe: None
-    """What a recipe has to have for it and does not have; None if it can be made."""
+    """The part of a recipe that it needs and that is missing; None if it can be made."""
 
 
 @dataclass(frozen=True)
 class StageRow:
-    """One line of the closing table and of summary.json."""
+    """A line of the closing table and of summary.json."""
 
     name: str
     artifact: str
@@ -73,11 +73,11 @@ class StageRow:
     rows: int
     not_ok: int
     seconds: float
-    """Seconds this run spent on it; 0 if it was there already."""
+    """The seconds that this run spent on it; 0 if it was there already."""
 
 
 class Run:
-    """Makes artifacts below `root`, and remembers what it made. Threads may share it."""
+    """A maker of artifacts below `root`, each made once. Threads may share it."""
 
     def __init__(
         self, recipe: Recipe, root: Store, stages: dict[str, Stage], console: Console, engine: Engine | None = None
@@ -85,7 +85,7 @@ class Run:
         self.recipe, self.root, self.stages, self.console = recipe, root, stages, console
         self.rows: list[StageRow] = []
         self.warnings: list[RunWarning] = []
-        """Of all artifacts so far."""
+        """The warnings of all artifacts so far."""
         self._artifacts: dict[str, Artifact] = {}
         self._made = defaultdict[str, threading.RLock](threading.RLock)
         self._lock, self._joining, self._starting = threading.Lock(), threading.Lock(), threading.Lock()
@@ -94,10 +94,10 @@ class Run:
         self._on_exit = contextlib.ExitStack()
         self._connected = False
         self._seen: set[str] = set()
-        """Nodes that have the same root."""
+        """The nodes that have the same root."""
         self._engine = engine
         self.board = Board()
-        """How far everything is; nobody looks at it unless told to (watching.py)."""
+        """The progress of the run; its listeners are in watching.py."""
 
     def __enter__(self) -> "Run":
         return self
@@ -107,7 +107,7 @@ class Run:
         self._home.shutdown()
 
     def artifact(self, name: str) -> Artifact:
-        """The artifact of stage `name`: as committed, or made now with whatever it needs."""
+        """Return the artifact of stage `name`: as committed, or made now with all that it needs."""
         with self._lock:
             lock = self._made[name]
         with lock:
@@ -118,11 +118,11 @@ class Run:
             return self._artifacts[name]
 
     def known(self, name: str) -> Artifact | None:
-        """The artifact of stage `name` if this run has it by now."""
+        """Return the artifact of stage `name` if this run has it by now."""
         return self._artifacts.get(name)
 
     def committed(self, name: str) -> Artifact | None:
-        """The artifact of stage `name` if it is there with all that it is made of; nothing is made."""
+        """Return the artifact of stage `name` if it and all its parents are committed; none is made."""
         if name not in self._artifacts:
             stage = self.stages[name]
             parents = {parent: self.committed(parent) for parent in stage.parents(self.recipe)}
@@ -131,14 +131,14 @@ class Run:
         return self._artifacts[name]
 
     def draft(self, stage: Stage, parents: dict[str, Artifact]) -> Draft:
-        """The artifact of `stage` by what it is made of, whether it is there or not."""
+        """Return the draft of `stage` from its parents, whether it is committed or not."""
         return Draft(self.root, stage.name, stage.version, stage.what(self), parents)
 
     def together(self, *names: str) -> None:
         """Make several artifacts at the same time, after all that more than one of them needs.
 
-        Ctrl-C reaches this thread alone: the others leave when they next say how far they are, and are left to
-        themselves if that takes long.
+        Ctrl-C reaches this thread alone: the others stop at their next report of progress, and are abandoned if that
+        takes long.
         """
         needs = [self.ancestors(name) for name in names]
         for name in self.stages:
@@ -161,13 +161,13 @@ class Run:
             threads.shutdown(wait=not stopped)
 
     def ancestors(self, name: str) -> set[str]:
-        """The stages that stage `name` is made of."""
+        """Return the stages behind stage `name`."""
         parents = self.stages[name].parents(self.recipe)
         return set(parents).union(*map(self.ancestors, parents))
 
     def connect(self) -> None:
-        """Join the Ray cluster, once, and only if something has to be computed on it. Any thread may ask, and each time
-        the nodes that are new are asked whether they see the root."""
+        """Join the Ray cluster, once, and only if a stage computes on it. Any thread may call this, and each call
+        checks that new nodes see the root."""
         with self._joining:
             if not self._connected:
                 self.say("starting Ray" if not (hint := loop_hint(self)) else f"starting Ray. {hint}")
@@ -178,11 +178,11 @@ class Run:
 
     @property
     def has_engine(self) -> bool:
-        """Whether the engine has been started, or was given."""
+        """True if the engine has been started, or was given."""
         return self._engine is not None
 
     def engine(self) -> Engine:
-        """The vision-language engine, started when it is first needed and stopped at the end of the run."""
+        """Return the vision-language engine, started on first use and stopped at the end of the run."""
         with self._starting:
             if self._engine is None:
                 self.connect()
@@ -192,11 +192,11 @@ class Run:
             return self._engine
 
     def say(self, text: str) -> None:
-        """One line of what is done now, so that no run is silent for long, in a log neither."""
+        """Print one line on the current work, so that no run is silent for long, also in a log."""
         self.console.print(f"[dim]· {escape(text)}[/]", highlight=False)
 
     def bar(self, label: str, total: int | None, unit: str = "", step: str = "") -> Bar:
-        """A piece of work for a `with` block: see `Board.bar`."""
+        """Return a piece of work for a `with` block: see `Board.bar`."""
         return self.board.bar(label, total, unit, step)
 
     def map(
@@ -207,10 +207,10 @@ class Run:
         pool: Pool,
         look: Callable[[Receipt], None] = lambda receipt: None,
     ) -> Made:
-        """Compute the parts of a sharded artifact that are not there yet.
+        """Compute the missing parts of a sharded artifact.
 
-        A part without a usable row is made again: an earlier run may have looked in the wrong folder. `look` is given
-        each receipt as its part appears, and may stop the run.
+        A part without a usable row is made again: an earlier run may have read the wrong folder. `look` gets each
+        receipt as its part appears, and may stop the run.
         """
         writer = draft.writer(schema)
         with self.bar(draft.stage, len(work.rows), "parts", "looked at") as bar:
@@ -231,7 +231,7 @@ class Run:
     def track(
         self, items: Iterable[T], label: str, total: int, unit: str = "parts", step: str = ""
     ) -> Generator[T, None, None]:
-        """A bar that counts `items` as they arrive."""
+        """Count `items` on a bar as they arrive."""
         with self.bar(label, total, unit, step) as bar:
             for item in items:
                 yield item
@@ -256,10 +256,10 @@ class Run:
         return found
 
     def _made_of(self, stage: Stage, draft: Draft) -> tuple[Artifact, str, float]:
-        """The artifact, when its making began, and how long that took."""
+        """Make the artifact; return it with the start and the duration."""
         for name in stage.needs(self.recipe):
             self.artifact(name)
-        self.say(f"{stage.name}: {DOING.get(stage.name, 'is made')}")
+        self.say(f"{stage.name}: {DOING.get(stage.name, 'making it')}")
         start, clock = now(), time.perf_counter()
         with told_plainly(stage.name), self._waiting(stage):
             made = stage.make(self, draft)
@@ -267,7 +267,7 @@ class Run:
         return commit(draft, made, start, seconds), start, seconds
 
     def _waiting(self, stage: Stage) -> contextlib.AbstractContextManager[None]:
-        """Says what the stage waits for, if the cluster has no room for it."""
+        """Log the demands that the stage waits for, if the cluster has no room for it."""
         demands = tuple(stage.demands(self.recipe)) if self.recipe.how.engine == "ray" else ()
         return waiting(self.say, demands, lambda: self.board.done(stage.name))
 
@@ -281,12 +281,12 @@ class Run:
 
 
 def joins(recipe: Recipe) -> bool:
-    """Whether the run computes on a cluster that is there already."""
+    """Return True if the run computes on an existing cluster."""
     return recipe.how.engine == "ray" and cluster_address(recipe.how) is not None
 
 
 def loop_hint(run: Run) -> str:
-    """What to do where Ray costs more than the work; "" where it does not, or is needed all the same."""
+    """Return advice if Ray costs more than the work; "" if it does not, or is needed anyway."""
     how, manifest = run.recipe.how, run.known("manifest")
     elsewhere = cluster_address(how)
     hosted = run.recipe.what.naming and how.vlm and not how.vlm.url
@@ -296,23 +296,23 @@ def loop_hint(run: Run) -> str:
 
 
 def _tick(record: Record, seconds: float) -> str:
-    """What stands behind a stage's name: its time, and the rows that it has nothing for, with the main reasons."""
+    """Return the text after a stage's name: its time, and the rows that are not ok, with the main reasons."""
     time = f"  {seconds:.1f} s" if seconds else " (already there)"
     said = counted(record.not_ok, record.rows, REASONS, _noun(record.stage))
     return f"{time}, {said}" if record.not_ok else time
 
 
 def _noun(stage: str) -> str:
-    """What the rows of a stage are that may be not ok."""
+    """Return the kind of a stage's rows that may be not ok."""
     return "files" if stage == "organs" else "images"
 
 
 def _rows(receipts: Iterable[Receipt]) -> tuple[int, int]:
-    """Rows of parts, and how many of them are not ok."""
+    """Count the rows of parts, and those that are not ok."""
     counts = [(receipt.rows, sum(receipt.not_ok.values())) for receipt in receipts]
     return sum(rows for rows, _ in counts), sum(bad for _, bad in counts)
 
 
 def warning_line(warning: RunWarning) -> str:
-    """As it is printed."""
+    """Format a warning for the console."""
     return f"[yellow]![/] {escape(warning.message)}"

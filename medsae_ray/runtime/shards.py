@@ -1,4 +1,4 @@
-"""Maps a shard's work over a cluster with Ray Data, or over the same shards in a plain loop. Same parts either way.
+"""The mapping of a shard's work over a cluster with Ray Data, or in a plain loop, with the same parts.
 
 One shard is one Ray Data block from reading to writing. A worker writes its own part and passes on only the receipt,
 so no image or embedding ever goes through the driver.
@@ -33,7 +33,7 @@ def map_shards(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool,
     """Compute and write the parts `todo`; yields each receipt as its part appears.
 
     Raises ShardError naming the shard if its computation raises, or if its worker dies more often than pool.retries
-    on nodes that stay up; what is lost with a node is computed again, however often.
+    on nodes that stay up; work lost with a node is computed again, without limit.
     """
     if not todo:
         return iter(())
@@ -60,7 +60,7 @@ def _ray(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool) -> It
 
 
 def _mapped(work: ShardWork, writer: PartWriter, todo: list[int], pool: Pool, tries: Tries) -> ray.data.Dataset:
-    """Receipts of the parts. What a worker or a node takes along is computed again, without end: `tries` ends it."""
+    """Return receipts of the parts. Work lost with a worker or a node is retried until `tries` ends it."""
     shards = ray.data.from_items([{"shard": shard} for shard in todo], override_num_blocks=len(todo))
     # Ray splits a block that outgrows its target, and two halves of a shard would overwrite each other's part.
     shards.context.target_max_block_size = None
@@ -102,7 +102,7 @@ class Prepare:
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Prepare the shard that the batch's one row names, and append its number as a column."""
         (shard,) = batch["shard"].to_pylist()
-        self.tries.begin(_piece(shard), READING)  # ended by who gets it: to hand it over takes memory too
+        self.tries.begin(_piece(shard), READING)  # ended by its receiver: to hand it over takes memory too
         with _naming(shard):
             prepared = self.work.prepare(shard)
         return prepared.append_column("shard", pa.array([shard] * prepared.num_rows, pa.int32()))
@@ -111,7 +111,7 @@ class Prepare:
 class Compute:
     """The model half as a Ray Data actor; the model is loaded once.
 
-    Two calls are under way: while one shard's part is written and its receipt is on its way, the next has the model.
+    Two calls overlap: while one shard's part is written and its receipt returned, the next has the model.
     """
 
     def __init__(self, work: ShardWork, writer: PartWriter, tries: Tries) -> None:
@@ -135,7 +135,7 @@ class Compute:
                 return _row(written)
             with _naming(shard):
                 part = self.work.compute(self.model, batch.drop_columns("shard"))
-            if not suspect:  # one that may have ended a worker has it for itself to the end, so that no other is blamed
+            if not suspect:  # one that may have killed a worker runs alone to the end, so that no other is blamed
                 turn.close()
             with _naming(shard):
                 receipt = self.writer.write(shard, part, self.work.rows[shard])
@@ -154,7 +154,7 @@ def _piece(shard: int) -> str:
 
 
 class _naming:
-    """Adds the shard to any error of its computation."""
+    """A context that adds the shard to any error of its computation."""
 
     def __init__(self, shard: int) -> None:
         self.shard = shard
@@ -171,7 +171,7 @@ def _row(receipt: Receipt) -> pa.Table:
 
 
 def _pack(receipt: Receipt) -> dict[str, Any]:
-    """A receipt as one row: counts as text, since a dict would become a struct of all words that are counted."""
+    """Pack a receipt into one row: counts as text, since a dict would become a struct of all counted words."""
     return {name: json.dumps(value) if name in _COUNTS else value for name, value in asdict(receipt).items()}
 
 

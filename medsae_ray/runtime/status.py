@@ -1,4 +1,4 @@
-"""How a run stands, in files that any tool can read, and `medsae status`, which reads them. Nothing here needs Ray.
+"""The state of a run, in files that any tool can read, and `medsae status`, which reads them. Nothing here needs Ray.
 
     <root>/status/<run>.json   one of each run, so that two on one root never write the same file
     <root>/status.json         a copy: that of the newest run that is at work, or else of the run that ended last
@@ -43,17 +43,17 @@ from medsae_ray.runtime.board import RUNNING, Board, StageNow
 
 EVERY_S = 5.0
 LOST_S = 120.0
-"""Two dozen times `EVERY_S`: a store that is away for a minute makes no run a lost one. Clocks have to agree too."""
+"""The age at which a running run's file counts as lost: a store may be away for a minute, and clocks differ."""
 FOLDER, LATEST = "status", "status.json"
 LOST = "lost"
-"""The state of a run whose file says that it is at work, and is too old to be believed."""
+"""The state of a run whose file has state running, but is too old."""
 SHOWN = 10
-"""Of a root's runs, the newest are read."""
+"""The most runs of a root that are read, the newest first."""
 SPENT = ("requests", "prompt_tokens", "cached_tokens", "output_tokens")
 
 
 class StatusFile:
-    """Keeps a run's file in its root. A root that cannot be written keeps none, and the run does not mind."""
+    """A listener that keeps a run's file in its root. A root that cannot be written keeps none, and the run goes on."""
 
     every_s = EVERY_S
 
@@ -64,18 +64,18 @@ class StatusFile:
         self.head = {"run": self.run, "recipe": recipe, "host": socket.gethostname(), "pid": os.getpid()}
 
     def look(self, board: Board) -> None:
-        """Write the run's file and, if no later run is at work, status.json; nothing before the first stage."""
+        """Write the run's file and, unless a later run is at work, status.json; nothing before the first stage."""
         told: dict[str, Any] = self.head | {"start": _iso(self.start)} | told_of(board)
         if not told["stages"]:
-            return  # what is refused before its first stage leaves nothing in a root
+            return  # a run refused before its first stage leaves no file in a root
         data = json.dumps(told, indent=1, allow_nan=False).encode()
-        with at_most(EVERY_S):  # later there is more to tell
+        with at_most(EVERY_S):  # the next write has newer figures
             self.root.write(f"{FOLDER}/{self.run}.json", data)
             if self._is_newest(datetime.fromisoformat(told["now"])):
                 self.root.write(LATEST, data)
 
     def _is_newest(self, now: datetime) -> bool:
-        """Whether no run that began later is at work. Run ids sort by the time of their start."""
+        """Return True unless a run that began later is at work. Run ids sort by the time of their start."""
         try:
             other = json.loads(self.root.read(LATEST))
             return bool(other["run"] <= self.run or judged(other, now)["state"] != RUNNING)
@@ -84,7 +84,7 @@ class StatusFile:
 
 
 def told_of(board: Board) -> dict[str, Any]:
-    """What the file says, but for the run's name and place."""
+    """Return the contents of the file, without the run's name and place."""
     with board.lock:
         stages, state, error = board.now(), board.state, board.error
     now = datetime.fromtimestamp(board.wall(), UTC)
@@ -101,7 +101,7 @@ def told_of(board: Board) -> dict[str, Any]:
 
 
 def stage_entry(stage: StageNow, now: datetime) -> dict[str, Any]:
-    """Return a stage as JSON has it."""
+    """Return a stage as a JSON object."""
     told = asdict(stage) | {
         "start": _iso(datetime.fromtimestamp(stage.begun, UTC)),
         "seconds": round(stage.seconds, 1),
@@ -117,8 +117,8 @@ def _iso(when: datetime) -> str:
 
 
 def statuses(root: Store, now: datetime | None = None) -> list[dict[str, Any]]:
-    """How the newest runs below a root stand, the newest first: what their files say, how old these are (`age_s`), and
-    the state `LOST` where a run must have been killed. ArtifactError if no run has left a file there."""
+    """Return the newest runs below a root, the newest first: the contents of their files, their age (`age_s`), and the
+    state `LOST` of a killed run. Raises ArtifactError if no run has left a file there."""
     names = [name for name in root.names(FOLDER) if name.endswith(".json")]
     found = [told for name in sorted(names)[-SHOWN:] if (told := _read(root, f"{FOLDER}/{name}"))]
     if not found:
@@ -127,7 +127,7 @@ def statuses(root: Store, now: datetime | None = None) -> list[dict[str, Any]]:
 
 
 def _read(root: Store, name: str) -> dict[str, Any] | None:
-    """None for what is no status, as a file that somebody else put there."""
+    """Read a status; None for another file."""
     try:
         told = json.loads(root.read(name))
         return told if {"run", "state", "now", "stages"} <= set(told) else None
@@ -136,7 +136,7 @@ def _read(root: Store, name: str) -> dict[str, Any] | None:
 
 
 def judged(told: dict[str, Any], now: datetime) -> dict[str, Any]:
-    """A file's content with its age, and with the state that follows from it."""
+    """Return a file's content with its age, and with the state that follows from it."""
     age = (now - datetime.fromisoformat(told["now"])).total_seconds()
     state = LOST if told["state"] == RUNNING and age > LOST_S else told["state"]
     return told | {"state": state, "age_s": round(max(0.0, age), 1)}

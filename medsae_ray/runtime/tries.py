@@ -1,8 +1,8 @@
-"""How often a piece of work took its process along. Ray tries again without end; here is what ends it.
+"""The count of processes that a piece of work has killed, which limits Ray's endless retries.
 
-A process that dies takes its story along, so what it begins is written down outside of it first: in the key-value store
-of the cluster's control service (GCS), which no worker's, node's or actor's end touches. A try whose node is gone was
-the node's end and not the work's, so it never counts, however often it happens.
+A dead process cannot report, so its work is noted outside of it first: in the key-value store of the cluster's control
+service (GCS), which survives any worker, node or actor. A try whose node is gone was ended by the node and not by the
+work, so it never counts, however often it happens.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from medsae_ray.core.artifacts.patience import heard_by
 from medsae_ray.errors import ShardError
 
 READING, COMPUTING, LOADING, TRAINING = "it was read", "it was computed", "the model was loaded", "it was trained"
-"""What a process may die of. Computing goes on until the result is written or handed over."""
+"""The work that a process may die of. Computing goes on until the result is written or handed over."""
 _CAUSES = {
     READING: "memory, or an image that crashes a decoder, is the usual cause",
     COMPUTING: "memory is the usual cause; smaller batches take less",
@@ -30,17 +30,17 @@ _CAUSES = {
 }
 _ROOT, _SAID, _WRITTEN = "medsae-tries", "medsae-said", "it was written"
 _LISTEN_S = 5.0
-"""Between two looks for what workers say."""
+"""The seconds between two reads of workers' texts."""
 _log = logging.getLogger(__name__)
 _ANSWERS_S = 2.0
-"""Seconds in which the raylet of a node that is up takes a connection."""
+"""The seconds within which the raylet of a running node accepts a connection."""
 
 
 class TryBook(Protocol):
-    """A place where tries are written down."""
+    """A place where tries are noted."""
 
     def put(self, key: str) -> None:
-        """Write down a key."""
+        """Note a key."""
         ...
 
     def keys(self, prefix: str) -> list[str]:
@@ -53,11 +53,11 @@ class TryBook(Protocol):
 
 
 class ControlService:
-    """The book of the cluster that this process is part of. Where it does not answer, nothing is counted: work goes on
-    while the control service starts again."""
+    """The book of the cluster that this process is part of. Without an answer it counts nothing: work goes on while the
+    control service restarts."""
 
     def put(self, key: str) -> None:
-        """Write down a key, or nothing if the control service does not answer."""
+        """Note a key, or nothing if the control service does not answer."""
         with contextlib.suppress(Exception):
             _internal_kv_put(key, b"")
 
@@ -74,8 +74,8 @@ class ControlService:
 
 
 def standing(nodes: set[str]) -> set[str]:
-    """Those of the nodes (Ray's ids) that are up. The control service takes 15 s to notice that a machine is gone, so a
-    node that it believes in is asked for itself."""
+    """Return the running ones of the nodes (Ray's ids). The control service notices a lost machine after 15 s, so each
+    node is asked itself."""
     with contextlib.suppress(Exception):
         known = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
         return {node for node in nodes & known.keys() if _answers(known[node])}
@@ -92,7 +92,7 @@ def _answers(node: dict[str, object]) -> bool:
 
 
 def this_node() -> str:
-    """Ray's id of the node that this process is on."""
+    """Return Ray's id of the node that this process is on."""
     return str(ray.get_runtime_context().get_node_id())
 
 
@@ -101,17 +101,17 @@ class Tries:
     """The tries of one stage's pieces of work. Small and picklable: it travels to every worker."""
 
     allowed: int
-    """How often a piece of work is tried again after its process died on a node that stayed up."""
+    """The number of retries of a piece of work after its process died on a node that stayed up."""
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
     book: TryBook = field(default_factory=ControlService)
     standing: Callable[[set[str]], set[str]] = standing
     here: Callable[[], str] = this_node
 
     def begin(self, piece: str, doing: str) -> int:
-        """Write down that `piece` is begun in this process; returns how many of its earlier tries never ended.
+        """Note that `piece` is begun in this process; return the number of its earlier tries that never ended.
 
-        `doing` tells apart what is done with a piece, each with a budget of its own. ShardError if processes died of
-        it on standing nodes more often than is allowed.
+        Each kind of work, `doing`, has a budget of its own. Raises ShardError if processes died of it on running nodes
+        more often than allowed.
         """
         prefix = self._prefix(piece, doing)
         earlier = self.book.keys(prefix)
@@ -124,21 +124,21 @@ class Tries:
         return len(earlier)
 
     def note(self, piece: str, doing: str) -> None:
-        """Write down that `piece` is begun in this process, whatever came before; and let the driver hear what this
-        process waits for."""
+        """Note that `piece` is begun in this process, whatever came before, and pass this process's retries of a store
+        on to the driver."""
         heard_by(self._say)
         self.book.put(f"{self._prefix(piece, doing)}{self.here()}/{uuid.uuid4().hex}")
 
     def noted(self) -> list[str]:
-        """Return the keys of all that was begun and did not end."""
+        """Return the keys of all work that was begun and did not end."""
         return self.book.keys(f"{_ROOT}/{self.name}/")
 
     def end(self, piece: str, doing: str) -> None:
-        """Note that `piece` came to its end."""
+        """Note that `piece` has ended."""
         self.book.delete(self._prefix(piece, doing))
 
     def written(self, piece: str) -> None:
-        """Note that the result of `piece` is kept for good, even if the news of it is lost with its node."""
+        """Note that the result of `piece` is stored, even if the receipt is lost with its node."""
         self.book.put(self._prefix(piece, _WRITTEN))
 
     def was_written(self, piece: str) -> bool:
@@ -153,7 +153,7 @@ class Tries:
 
     @contextlib.contextmanager
     def kept(self) -> Iterator["Tries"]:
-        """For the driver: what workers say is in its log too, and at the end of the block all is forgotten."""
+        """Log workers' texts in the driver too, and forget all tries at the end of the block."""
         over = threading.Event()
         thread = threading.Thread(target=self._listen, args=(over,), name="workers-say", daemon=True)
         thread.start()
@@ -169,7 +169,7 @@ class Tries:
         self.book.put(f"{_SAID}/{self.name}/{text}")
 
     def _listen(self, over: threading.Event) -> None:
-        """Each text once, however many workers say it."""
+        """Log each text once, however many workers send it."""
         heard: set[str] = set()
         while not over.wait(_LISTEN_S):
             said = {key.split("/", 2)[2] for key in self.book.keys(f"{_SAID}/{self.name}/")}

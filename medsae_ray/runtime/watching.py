@@ -1,4 +1,4 @@
-"""Who looks at a run: its terminal or log, the status file in its root, and Ray's metrics."""
+"""The listeners of a run: its terminal or log, the status file in its root, and Ray's metrics."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +12,12 @@ from medsae_ray.runtime.run import Run
 from medsae_ray.runtime.status import StatusFile
 
 LONGEST = 500
-"""Characters of an error in the status file."""
+"""The most characters of an error in the status file."""
 
 
 @contextmanager
 def watched(run: Run) -> Iterator[None]:
-    """A run is looked at for the length of the block, whose end is the run's."""
+    """Attach the listeners to a run for the length of the block, whose end is the run's."""
     status = StatusFile(run.root, run.recipe.name)
     with listened(run.board, on(run.console), status, RayMetrics(run.recipe.name, status.run), Journal(status.run)):
         try:
@@ -29,7 +29,7 @@ def watched(run: Run) -> Iterator[None]:
 
 
 def _said(error: BaseException) -> str:
-    """One line of our own errors. Others may quote what they were given, and the log has them anyway."""
+    """Return our own errors as one line. Others may quote their input, and the log has them anyway."""
     if isinstance(error, KeyboardInterrupt):
         return ""
     text = (

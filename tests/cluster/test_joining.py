@@ -56,5 +56,5 @@ def test_a_lost_worker_is_told_by_its_stage(ray_cluster: None) -> None:
 
         os._exit(1)
 
-    with pytest.raises(ShardError, match=r"^features: the cluster lost what was computed"), told_plainly("features"):
+    with pytest.raises(ShardError, match=r"^features: the cluster lost the computation"), told_plainly("features"):
         ray.get(task.remote())

@@ -156,7 +156,7 @@ def test_headers_without_a_patient_are_counted(place: Path) -> None:
     for number in range(3):
         pixels = np.full((8, 8), number, np.uint16)
         (place / f"{number}").write_bytes(dicom(pixels, patient="" if number else "P1", number=number + 1))
-    assert any("2 of 3 headers looked at name no patient" in line for line in draft(place)[1])
+    assert any("2 of 3 sampled headers name no patient" in line for line in draft(place)[1])
 
 
 @pytest.mark.parametrize("end", ["csv", "parquet"])
@@ -216,7 +216,7 @@ def test_odd_names_and_values_survive(place: Path) -> None:
     [
         (lambda place: None, "holds no table, and of 0 files"),
         (lambda place: (place / "a.csv").write_text("x,y\n1,2\n"), "none of its 2 columns names image files"),
-        (lambda place: (place / "a.csv").write_text("i0.png,1\ni1.png,0\n"), "it is no header"),
+        (lambda place: (place / "a.csv").write_text("i0.png,1\ni1.png,0\n"), "it is not a header"),
         (lambda place: [(place / f"{n}.csv").write_text("x\n1\n") for n in "ab"], r"2 tables \(a.csv, b.csv\)"),
     ],
 )
@@ -236,7 +236,7 @@ def test_a_place_that_is_not_there_and_a_file_that_is(place: Path, capsys: pytes
     table_dataset(place, 12)
     (place / "x.yaml").write_text("mine")
     assert main(["init", str(place), "-o", str(place / "x.yaml")]) == 1
-    assert "x.yaml is there already" in capsys.readouterr().err and (place / "x.yaml").read_text() == "mine"
+    assert "x.yaml exists already" in capsys.readouterr().err and (place / "x.yaml").read_text() == "mine"
 
 
 def test_the_encoder_is_an_example_that_says_so_and_never_the_toy(place: Path) -> None:

@@ -109,7 +109,7 @@ def test_the_store_is_away_for_a_minute_in_every_stage(
     log = job.succeeds()
     ward.say("the run ended")
     assert bucket.checksums(run) == undisturbed and not bucket.written_twice(run)
-    assert "and is waited for, at most" in log
+    assert "and is retried for at most" in log
 
 
 def test_a_node_is_lost_while_it_serves(

@@ -40,7 +40,7 @@ def test_every_member_of_a_sweep(data: tuple[Path, Path], tmp_path: Path) -> Non
     wanted = recipe_data(*data)
     wanted["what"]["sweep"] = {"grid": {"batch_size": [16, 512, 1024]}}
     error = str(refused(wanted, tmp_path, "sweep"))
-    assert "2 things are in the way" in error and "'batch_size': 512}" in error and "'batch_size': 1024}" in error
+    assert "2 problems:" in error and "'batch_size': 512}" in error and "'batch_size': 1024}" in error
 
 
 def test_a_batch_and_workers_that_do_not_go_together(data: tuple[Path, Path], tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_driver_refuses_what_it_lacks_before_the_first_stage_whatever_computes
     for engine in ("loop", "ray"):
         data = recipe_data(table_dataset(tmp_path / "data", 12), tmp_path / "gone.onnx", engine=engine)
         data["how"]["paths"]["images"] = str(tmp_path / "empty")
-        with pytest.raises(RecipeError, match="2 things are in the way") as refused:
+        with pytest.raises(RecipeError, match="2 problems:") as refused:
             run_stage(parse_recipe(data), str(tmp_path / "root"), "embeddings")
         assert f"how.paths.weights is {tmp_path}/gone.onnx: this machine does not have it" in str(refused.value)
         assert f"how.paths.images is {tmp_path}/empty: this machine does not have it" in str(refused.value)

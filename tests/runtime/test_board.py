@@ -59,7 +59,7 @@ def test_a_stage_that_says_nothing_is_not_silent_for_a_minute(board: Board, cloc
             at += [clock.now] * (len(text(console).splitlines()) - before)
     said = text(console).splitlines()
     assert said[:2] == [
-        "samples: images are chosen for names and for their tests, 30 s so far",
+        "samples: choosing images for names and for their tests, 30 s so far",
         "names: 0 of 50 names, 30 s so far",
     ]
     assert sum(line.startswith("samples") for line in said) == sum(line.startswith("names") for line in said) == 6

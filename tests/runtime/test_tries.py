@@ -109,7 +109,7 @@ def test_the_driver_tells_once_what_its_workers_wait_for(
 
             patiently("s3://b", away, lambda seconds: time.sleep(0.2))
     heard = [r.getMessage() for r in caplog.records if r.name == "medsae_ray.runtime.tries"]
-    assert len(heard) == 1 and heard[0].startswith("s3://b does not answer (AWS Error SLOW_DOWN) and is waited for")
+    assert len(heard) == 1 and heard[0].startswith("s3://b does not answer (AWS Error SLOW_DOWN) and is retried")
     assert not ward.book.lines
     monkeypatch.setattr("medsae_ray.core.artifacts.patience._hears", [])
 

@@ -97,5 +97,5 @@ def test_names_from_a_vocabulary_are_tested_like_all_others(
     assert sum(summary["names"][kind] for kind in ("failed", "insufficient_support", "dead")) == 6
     page = (tmp_path / "root" / "report.html").read_text()
     assert "Name by the vocabulary" in page and tested[0]["name"] in page
-    assert ("The data set has no labels, so what the model can see was not measured" in page) == (not labels)
+    assert ("The data set has no labels, so the model's ceiling was not measured" in page) == (not labels)
     assert set(summary["findings"]) == set(labels)

@@ -30,23 +30,23 @@ class Auroc(NamedTuple):
 
 
 class DeLong(NamedTuple):
-    """The area, DeLong's estimate of its variance (NaN when a class has fewer than 2 rows), and whether that is one."""
+    """The area, DeLong's estimate of its variance (NaN if a class has under 2 rows), and this estimate's validity."""
 
     auc: float
     variance: float
     both_vary: bool
     """False if all rows of a class have the same structural component: a variance estimated from one class only.
-    Typical of a sparse unit that is silent on all of a few positives; the interval would be far too narrow."""
+    Typical of a sparse unit that is inactive on all of a few positives; the interval would be far too narrow."""
 
 
 def auroc(scores_N: ArrayLike, y_N: ArrayLike, level: float = 0.95) -> Auroc:
-    """Area under the ROC curve of `scores_N` for labels 1 against 0; rows with a NaN label are left out.
+    """Return the area under the ROC curve of `scores_N` for labels 1 against 0; rows with a NaN label are left out.
 
     The interval is DeLong's on the logit scale, logit(auc) -+ z se / (auc (1 - auc)), so it stays within [0, 1].
     Where a class shows no variance (auc 0 or 1, a class of one row, or all of it tied) it is Wilson's with
     min(positives, negatives) trials: the variance of the area is at most auc (1 - auc) / min(positives, negatives)
     (Van Dantzig 1951; Birnbaum & Klose 1957), so that interval errs on the wide side.
-    ArtifactError if a score is NaN or a label is not 0, 1 or NaN.
+    Raises ArtifactError if a score is NaN or a label is not 0, 1 or NaN.
     """
     scores_N, y_N = np.asarray(scores_N, dtype=np.float64), np.asarray(y_N, dtype=np.float64)
     if scores_N.shape != y_N.shape or scores_N.ndim != 1:
@@ -59,9 +59,9 @@ def auroc(scores_N: ArrayLike, y_N: ArrayLike, level: float = 0.95) -> Auroc:
 def auroc_columns(
     x_NF: np.ndarray | sparse.sparray, y_NL: np.ndarray, label_F: ArrayLike, level: float = 0.95
 ) -> list[Auroc]:
-    """The `auroc` of every unit j for its label `label_F[j]`; all NaN and no rows where `label_F[j]` is -1.
+    """Return the `auroc` of every unit j for its label `label_F[j]`; all NaN and no rows where that is -1.
 
-    Sparse columns are never densified: their zeros are one tie block whose counts are what the rest leaves over.
+    Sparse columns are never densified: their zeros are one tie block with the remaining counts.
     """
     label_F, n_labels = np.asarray(label_F, dtype=np.int64), np.shape(y_NL)[1]
     if label_F.shape != (x_NF.shape[1],) or ((label_F < -1) | (label_F >= n_labels)).any():
@@ -87,7 +87,7 @@ def auroc_columns(
 
 
 def delong(positives_U: Ints, negatives_U: Ints) -> DeLong:
-    """Area and variance from the positives and negatives at each distinct score, ascending; no class may be empty.
+    """Return area and variance from the counts at each distinct score, ascending; no class may be empty.
 
     The structural components of DeLong (1988) are the same for all rows of a tie block: V10 of a positive is the
     share of negatives below it, V01 of a negative the share of positives above it, ties counting one half.
@@ -111,7 +111,7 @@ def _classes(y: Floats) -> tuple[Bools, Bools]:
 
 
 def _auroc(scores: Floats, positive: np.ndarray, negative: np.ndarray, level: float) -> Auroc:
-    """`auroc` of rows, or blocks of rows with one score, with their numbers of positives and negatives."""
+    """Return the `auroc` of rows, or blocks of rows with one score, from their numbers of positives and negatives."""
     if np.isnan(scores).any():
         raise ArtifactError(f"{np.isnan(scores).sum()} scores are NaN; leave out rows without a score")
     blocks, block = np.unique(scores, return_inverse=True)
@@ -127,7 +127,7 @@ def _auroc(scores: Floats, positive: np.ndarray, negative: np.ndarray, level: fl
 
 
 def wilson_interval(p: float, n: int, z: float) -> tuple[float, float]:
-    """Wilson (1927); at p = 0 and 1 the bound is p itself, which rounding would miss."""
+    """Return Wilson's interval (1927); at p = 0 and 1 the bound is p itself, which rounding would miss."""
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return (0.0 if p == 0.0 else float(centre - half)), (1.0 if p == 1.0 else float(centre + half))

@@ -1,7 +1,7 @@
-"""Metadata columns that are a label in other words: a subtype that is blank where nothing is found, a folder per class.
+"""Metadata columns that repeat a label: a subtype that is blank without a finding, a folder per class.
 
-A feature that follows such a column follows the label and no shortcut, and who reads that metadata tell active from
-silent images better than its name does is misled.
+A feature that follows such a column follows the label and no shortcut, so its AUROC from that metadata would mislead a
+reader.
 
 Legend: N images, L labels, C categories.
 """
@@ -15,17 +15,17 @@ import pyarrow.compute as pc
 from medsae_ray.core.analysis.values import Floats
 
 FEWEST = 10
-"""Images with and without the label that it takes to say so,"""
+"""The fewest images with, and without, a label for a column to count as deciding it."""
 ERRORS = 0.01
-"""and images, as a share of the smaller class, whose label the column may get wrong."""
+"""The largest share of the smaller class whose label a deciding column may get wrong."""
 PATIENTS_PER_CATEGORY = 10
-"""A column with more categories than patients allow at this number names patients, and decides whatever they have."""
+"""The fewest patients per category. A column with more categories names patients, and decides all that they have."""
 
 
 def deciding_columns(
     columns: Mapping[str, pa.ChunkedArray], y_NL: Floats, patients: int, labels: Sequence[str]
 ) -> dict[str, list[str]]:
-    """Column -> the labels that it decides; columns that decide none are left out. Unknown is a category of its own."""
+    """Return column -> labels that it decides, without columns that decide none. Unknown is a category of its own."""
     found: dict[str, list[str]] = {}
     for name, column in columns.items():
         codes = pc.dictionary_encode(column.combine_chunks(), null_encoding="encode")
@@ -38,7 +38,7 @@ def deciding_columns(
 
 
 def _decides(code_N: np.ndarray, y_N: Floats) -> bool:
-    """Whether the more frequent class of each category is nearly always that of its images."""
+    """Return True if the more frequent class of each category is nearly always that of its images."""
     with_C, without_C = (np.bincount(code_N[y_N == value], minlength=code_N.max() + 1) for value in (1, 0))
     smaller = min(with_C.sum(), without_C.sum())
     return bool(smaller >= FEWEST and np.minimum(with_C, without_C).sum() <= ERRORS * smaller)

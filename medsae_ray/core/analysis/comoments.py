@@ -1,6 +1,6 @@
 """Co-moments of every unit with every label: partial sums of Pearson's r that merge in any order.
 
-A label that is not known (NaN) leaves its row out for that label only (pairwise deletion), so each unit has one mean
+An unknown label (NaN) leaves its row out for that label only (pairwise deletion), so each unit has one mean
 and one variance per label. Rows may have weights, for each label its own: then n below is their sum.
 
 Legend: N images, F units, L labels, G distinct columns of weights (labels known on the same rows share one).
@@ -23,7 +23,8 @@ CONSTANT = 1e-12
 whatever the sharding; float32 data that really vary have 1e-9 or more."""
 
 ILL_CONDITIONED = 100.0
-"""Above this ratio of mean^2 to variance, sum(x^2) - n mean^2 loses digits and the pair is computed in two passes."""
+"""The ratio of mean^2 to variance above which sum(x^2) - n mean^2 loses digits and the pair is computed in two
+passes."""
 
 
 @dataclass(frozen=True)
@@ -31,30 +32,30 @@ class Comoments:
     """A commutative monoid with identity `zero`; merging is exact up to float64 rounding."""
 
     count_L: Ints
-    """Rows where the label is known."""
+    """The number of rows whose label is known."""
     weight_L: Floats
-    """Sum of their weights: their number, where rows have none."""
+    """The sum of their weights; their number if rows have none."""
     mean_x_FL: Floats
-    """Mean of the unit over these rows; 0 where there are none."""
+    """The mean of the unit over these rows; 0 without rows."""
     m2_x_FL: Floats
-    """Sum of squared deviations of the unit."""
+    """The sum of squared deviations of the unit."""
     mean_y_L: Floats
     m2_y_L: Floats
     c_FL: Floats
-    """Sum of products of deviations of unit and label."""
+    """The sum of products of deviations of unit and label."""
 
     @classmethod
     def zero(cls, units: int, labels: int) -> Self:
-        """The co-moments of no rows."""
+        """Return the co-moments of no rows."""
         fl, one = (units, labels), (labels,)
         count_L, weight_L = np.zeros(one, np.int64), np.zeros(one)
         return cls(count_L, weight_L, np.zeros(fl), np.zeros(fl), np.zeros(one), np.zeros(one), np.zeros(fl))
 
     @classmethod
     def of(cls, x_NF: UnitValues, y_NL: np.ndarray, weight_NL: Floats | None = None) -> Self:
-        """The co-moments of one shard; `weight_NL` are weights above 0 of the rows, for each label (None: all 1).
+        """Compute the co-moments of one shard; `weight_NL` are its rows' weights above 0, per label (None: all 1).
 
-        ArtifactError if shapes disagree or a unit value is not finite.
+        Raises ArtifactError if shapes disagree or a unit value is not finite.
         """
         x_NF = unit_values(x_NF)
         y_NL = label_values(y_NL, x_NF.shape[0])
@@ -68,7 +69,7 @@ class Comoments:
         return cls(known_NL.sum(axis=0), w_NL.sum(axis=0), x.mean_FL, x.m2_FL, mean_y_L, m2_y_L, x.c_FL)
 
     def merge(self, other: Self) -> Self:
-        """The co-moments of both sets of rows (Pébay 2008). The sets must not overlap."""
+        """Return the co-moments of both sets of rows (Pébay 2008). The sets must not overlap."""
         if self.c_FL.shape != other.c_FL.shape:
             raise ArtifactError(f"co-moments of shape {self.c_FL.shape} and {other.c_FL.shape} cannot be merged")
         n_L = self.weight_L + other.weight_L
@@ -87,8 +88,8 @@ class Comoments:
         )
 
     def pearson(self) -> Floats:
-        """r_FL in [-1, 1]; NaN where fewer than 3 rows (or a weight of 3) are known, or unit or label is constant (see
-        `CONSTANT`)."""
+        """Return r_FL in [-1, 1]; NaN where fewer than 3 rows (or a weight of 3) are known, or unit or label is
+        constant (see `CONSTANT`)."""
         x_varies_FL = self.m2_x_FL > self.weight_L * (CONSTANT * self.mean_x_FL) ** 2
         y_varies_L = self.m2_y_L > self.weight_L * (CONSTANT * self.mean_y_L) ** 2
         defined_FL = x_varies_FL & y_varies_L & (np.round(self.weight_L, 6) >= 3)
@@ -104,7 +105,7 @@ class _UnitMoments(NamedTuple):
 
 
 def _unit_moments(x_NF: UnitValues, wy_NL: Floats, weight_NG: Floats, group_L: Ints) -> _UnitMoments:
-    """Three matrix products around a pivot (0 when sparse), then two passes for the few pairs that lose digits."""
+    """Compute three matrix products around a pivot (0 when sparse), and two passes for pairs that lose digits."""
     n_G = weight_NG.sum(axis=0)
     n_G = np.where(n_G > 0, n_G, 1.0)
     pivot_F = np.zeros(x_NF.shape[1]) if sparse.issparse(x_NF) else x_NF.mean(axis=0)
@@ -128,7 +129,7 @@ def _unit_moments(x_NF: UnitValues, wy_NL: Floats, weight_NG: Floats, group_L: I
 
 
 def _patterns(weight_NL: Floats) -> tuple[Floats, Ints]:
-    """The distinct columns weight_NG of `weight_NL`, and which of them each label has."""
+    """Return the distinct columns weight_NG of `weight_NL`, and the index of each label's column."""
     keys_L = [column.tobytes() for column in np.ascontiguousarray(weight_NL.T)]
     group_of = {key: g for g, key in enumerate(dict.fromkeys(keys_L))}
     group_L = np.array([group_of[key] for key in keys_L])
@@ -136,7 +137,7 @@ def _patterns(weight_NL: Floats) -> tuple[Floats, Ints]:
 
 
 def _centred(v_NK: Floats, weight_NK: Floats) -> tuple[Floats, Floats]:
-    """Weighted column means, and deviations from them (0 where there is no weight).
+    """Return weighted column means, and deviations from them (0 without weight).
 
     The mean is corrected once by the mean deviation: a long plain sum would leave a constant column with n eps.
     """

@@ -1,4 +1,4 @@
-"""How often a unit is active where a label is present: counts that merge exactly, and their exact p-value.
+"""Counts of images with an active unit and a label, which merge exactly, and their exact p-value.
 
 Legend: N images, F units, L labels, S datasets.
 
@@ -18,21 +18,21 @@ from medsae_ray.core.analysis.values import Bools, Floats, Ints, UnitValues, lab
 
 
 class Overlap(NamedTuple):
-    """Counts of images; an image with an unknown label (NaN) is left out for that label only."""
+    """The counts of images; an image with an unknown label (NaN) is left out for that label only."""
 
     known_SL: Ints
     positive_SL: Ints
-    """Images with the label."""
+    """The images with the label."""
     active_SFL: Ints
-    """Images whose label is known and on which the unit is not 0."""
+    """The images with a known label on which the unit is not 0."""
     both_SFL: Ints
-    """Those of them with the label."""
+    """The images with the label on which the unit is not 0."""
 
     @classmethod
     def of(cls, x_NF: UnitValues, y_NL: np.ndarray, dataset_N: Ints | None = None, datasets: int = 1) -> Self:
         """Count one shard, whose rows are of datasets `dataset_N` (0 unless given) out of so many.
 
-        ArtifactError if shapes disagree or a unit value is not finite.
+        Raises ArtifactError if shapes disagree or a unit value is not finite.
         """
         x_NF = unit_values(x_NF)
         y_NL = label_values(y_NL, x_NF.shape[0])
@@ -48,7 +48,7 @@ class Overlap(NamedTuple):
     def p(self, label_F: Ints, fewer_F: Bools | None = None) -> Floats:
         """Compute the chance of an overlap as large or larger, of each unit with its label; NaN where `label_F` is -1.
 
-        As small or smaller where `fewer_F` says so: for units that go with the label's absence.
+        Compute that of one as small or smaller where `fewer_F`: for units that go with the label's absence.
         """
         found_F = np.full(len(label_F), np.nan)
         units = np.flatnonzero(label_F >= 0)
@@ -79,7 +79,7 @@ class Overlap(NamedTuple):
         return found_F
 
     def _of(self, units: Ints, label_J: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-        """The four counts [S, J] of units, each with its label."""
+        """Return the four counts [S, J] of units, each with its label."""
         margins = self.known_SL[:, label_J], self.positive_SL[:, label_J]
         return *margins, self.active_SFL[:, units, label_J], self.both_SFL[:, units, label_J]
 
@@ -92,9 +92,9 @@ def _counts(x_NF: UnitValues, y_NL: Floats) -> tuple[Ints, Ints, Ints, Ints]:
 
 
 def _tail(margins: list[tuple[int, int, int]], both: int, fewer: bool) -> float:
-    """P(sum >= both), or <= both, of independent hypergeometric numbers with margins (known, positive, active).
+    """Return P(sum >= both), or <= both, of independent hypergeometric numbers of margins (known, positive, active).
 
-    Each is cut 12 standard deviations and 30 from its mean, where nothing is left that a float would notice.
+    Each is cut 12 standard deviations and 30 from its mean, beyond which its mass is below a float's precision.
     """
     chance, first = np.ones(1), 0
     for known, positive, active in margins:

@@ -1,5 +1,5 @@
-"""Features whose activations are copies of each other: a dictionary that is wider than the data splits one feature into
-many, and each looks like a discovery of its own.
+"""Features whose activations are copies of each other: a dictionary wider than the data splits one feature into many,
+each of which looks like a discovery of its own.
 
 Legend: N images, F features, B features of a block.
 """
@@ -9,25 +9,25 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 ALIKE = 0.9
-"""Pearson correlation of two features' activations over images above which one is a copy of the other."""
+"""The Pearson correlation of two features' activations over images above which one is a copy of the other."""
 IMAGES = 20_000
-"""Images that are compared at most, spread evenly: a correlation of 0.9 is then known to 0.003."""
+"""The most images compared, spread evenly: a correlation of 0.9 is then known to 0.003."""
 _ENTRIES = 1 << 22
-"""Correlations that are held at once."""
+"""The most correlations held at once."""
 
 
 def spread(images: int, most: int = IMAGES) -> NDArray[np.int64]:
-    """Numbers of the images that are compared, ascending."""
+    """Return the numbers of the images that are compared, ascending."""
     return np.arange(images) if images <= most else np.linspace(0, images - 1, most).astype(np.int64)
 
 
 def copies(x_NF: sparse.csr_array, alike: float = ALIKE) -> list[list[int]]:
-    """Groups of two or more features, ascending by their first: that is active most often, and every other one of the
-    group correlates with it above `alike`. A feature is in one group at most; one that never changes is in none.
+    """Return groups of two or more features, ascending by their first, the most active, with which all others of the
+    group correlate above `alike`. A feature is in one group at most; one that never changes is in none.
 
-    Features are looked at from the most active to the least, and each joins the first group whose leader it copies, so
-    that no chain of small steps brings unlike features together. Only products of activations are added up, in blocks:
-    memory does not grow with F^2, and two features that are never active together cost nothing.
+    From the most active to the least, each feature joins the first group whose leader it copies, so that no chain of
+    small steps brings unlike features together. Only products of activations are added up, in blocks: memory does not
+    grow with F^2, and two features that are never active together cost nothing.
     """
     x_NF = x_NF.astype(np.float64).tocsc()
     n = x_NF.shape[0]

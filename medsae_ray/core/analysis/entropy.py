@@ -1,10 +1,10 @@
-"""Entropy of a unit's correlations over the labels, and what it is when labels and units are unrelated.
+"""Entropy of a unit's correlations over the labels, and its null for unrelated labels and units.
 
 MedSAE (arXiv 2510.26411) reports the entropy of neurons over concepts (lower = more monosemantic) and states neither
 formula nor base. Here: p_l = |r_l| / sum |r|, H = -sum p_l log p_l, in nats, also divided by its maximum ln K.
 Noise alone gives an H just under ln K, hence the null: the same H with the rows of labels shuffled. A shuffle moves
 whole rows, so labels that come together stay together. It assumes rows that can be exchanged: one image per patient,
-and never across datasets, whose images and prevalences differ for reasons that no label is one of.
+and never across datasets, whose images and prevalences differ for other reasons than labels.
 
 Legend: N images, F units, L labels, K shuffles, n rows of a shard.
 """
@@ -21,12 +21,12 @@ from medsae_ray.errors import ArtifactError
 
 
 class LabelEntropy(NamedTuple):
-    """Per unit; NaN where no correlation is defined or all are 0, and where there are not two labels to choose from."""
+    """Values per unit; NaN where no correlation is defined or all are 0, and with fewer than two labels."""
 
     h_F: Floats
-    """Entropy in units of log(base)."""
+    """The entropy in units of log(base)."""
     normalised_F: Floats
-    """Entropy over its maximum log K, K = number of labels with a defined r; NaN where K is 1."""
+    """The entropy over its maximum log K, K = number of labels with a defined r; NaN if K is 1."""
 
 
 class EntropyNull(NamedTuple):
@@ -38,7 +38,7 @@ class EntropyNull(NamedTuple):
 
 
 def label_entropy(r_FL: Floats, base: float = math.e) -> LabelEntropy:
-    """Entropy of |r_FL| over labels; an undefined r (NaN) is left out."""
+    """Return the entropy of |r_FL| over labels; an undefined r (NaN) is left out."""
     defined_F = (~np.isnan(r_FL)).sum(axis=1)
     a_FL = np.nan_to_num(np.abs(r_FL), nan=0.0)
     total_F = a_FL.sum(axis=1)
@@ -49,15 +49,15 @@ def label_entropy(r_FL: Floats, base: float = math.e) -> LabelEntropy:
 
 
 def mean_entropy(h_F: Floats) -> float:
-    """Mean over the units whose entropy is defined; NaN if there are none."""
+    """Return the mean over the units whose entropy is defined; NaN if there are none."""
     alive_F = ~np.isnan(h_F)
     return float(h_F[alive_F].mean()) if alive_F.any() else math.nan
 
 
 def shuffles(dataset_N: np.ndarray, seed: int, n: int) -> Ints:
-    """[n, N] permutations of rows that keep every row in its dataset (`dataset_N` has their names).
+    """Return [n, N] permutations of rows that keep every row in its dataset (`dataset_N` has their names).
 
-    What the k-th does to a dataset depends on `seed`, k and, among several, on its name: not on the order of datasets.
+    The k-th permutation of a dataset depends on `seed`, k and, among several, on its name: not on their order.
     """
     orders_KN = np.tile(np.arange(len(dataset_N)), (n, 1))
     names, code_N = np.unique(dataset_N.astype(str), return_inverse=True)
@@ -70,15 +70,15 @@ def shuffles(dataset_N: np.ndarray, seed: int, n: int) -> Ints:
 
 
 def one_dataset(rows: int) -> np.ndarray:
-    """Names for `shuffles` of so many rows of one dataset."""
+    """Return names for `shuffles` of so many rows of one dataset."""
     return np.full(rows, "")
 
 
 def null_comoments(x_nF: UnitValues, rows_n: Ints, y_NL: Floats, shuffles_KN: Ints) -> Comoments:
-    """Co-moments of one shard with shuffled labels; the label axis runs over K x L, shuffle by shuffle.
+    """Return the co-moments of one shard with shuffled labels; the label axis runs over K x L, shuffle by shuffle.
 
-    `rows_n` says which rows of `y_NL`, the labels of all shards, the shard holds. Shards merge as `Comoments` do, and
-    any sharding gives the same answer as one shard of all rows.
+    `rows_n` are the shard's rows of `y_NL`, the labels of all shards. Shards merge as `Comoments` do, and any sharding
+    gives the same answer as one shard of all rows.
     """
     if shuffles_KN.shape[1:] != (len(y_NL),) or len(rows_n) != x_nF.shape[0]:
         raise ArtifactError(
@@ -90,7 +90,7 @@ def null_comoments(x_nF: UnitValues, rows_n: Ints, y_NL: Floats, shuffles_KN: In
 
 
 def null_draws(null: Comoments, n_labels: int, base: float = math.e) -> Floats:
-    """The mean entropy over units under each shuffle, from the merged `null_comoments`; none without labels."""
+    """Return the mean entropy over units under each shuffle, from the merged `null_comoments`; none without labels."""
     if not n_labels:
         return np.empty(0)
     r_FKL = null.pearson().reshape(len(null.c_FL), len(null.count_L) // n_labels, n_labels)
@@ -98,6 +98,6 @@ def null_draws(null: Comoments, n_labels: int, base: float = math.e) -> Floats:
 
 
 def summarise_null(draws_K: Floats) -> EntropyNull:
-    """Mean and sample standard deviation of the draws; NaN of none."""
+    """Return mean and sample standard deviation of the draws; NaN without draws."""
     sd = float(np.std(draws_K, ddof=1)) if len(draws_K) > 1 else math.nan
     return EntropyNull(float(np.mean(draws_K)) if len(draws_K) else math.nan, sd, draws_K)

@@ -1,4 +1,4 @@
-"""Merged sums -> the features table, and the best units of each label.
+"""The features table and the best units of each label, from merged sums.
 
 Legend: F units, L labels.
 """
@@ -25,11 +25,11 @@ class UnitStatistics(NamedTuple):
     """The statistics of one kind of unit ("sae" or "raw")."""
 
     table: pa.Table
-    """schema.features."""
+    """The rows of `schema.features`."""
     findings: list[Finding]
-    """For each label the unit with the largest correlation,"""
+    """The unit with the largest correlation of each label."""
     absences: list[Finding]
-    """and the one with the most negative."""
+    """The unit with the most negative correlation of each label."""
     entropy: dict[str, Any]
 
 
@@ -46,7 +46,7 @@ def gather_tests(sums: Sums, labels: Labels) -> Tests:
 
 
 def unit_statistics(space: str, sums: Sums, labels: Labels, names: list[str], level: float) -> UnitStatistics:
-    """All statistics of one kind of unit. A unit's label is the one with the largest |r|, its AUROC along that sign."""
+    """Compute the statistics of one kind of unit. A unit's label has the largest |r|; its AUROC is along that sign."""
     r_FL = sums.discovery.pearson()
     low_FL, high_FL = fisher_interval(r_FL, labels.discovery_patients(), level)
     tests = gather_tests(sums, labels)
@@ -59,16 +59,16 @@ def unit_statistics(space: str, sums: Sums, labels: Labels, names: list[str], le
 
 
 def _taken(r_FL: Floats, best_F: Ints) -> Floats:
-    """r of each unit with its best label; NaN where it has none."""
+    """Return r of each unit with its best label; NaN without one."""
     found_F, units = np.full(len(best_F), np.nan), np.flatnonzero(best_F >= 0)
     found_F[units] = r_FL[units, best_F[units]]
     return found_F
 
 
 def entropy_summary(heldout: Comoments, null: Comoments) -> dict[str, Any]:
-    """Mean entropy over units with a defined correlation, and the same under label permutations.
+    """Return the mean entropy over units with a defined correlation, and the same under label permutations.
 
-    NaN with fewer than two `labels` that any unit correlates with: there is nothing to be spread over.
+    NaN with fewer than two `labels` that any unit correlates with: entropy needs two.
     """
     r_FL = heldout.pearson()
     labels, entropy = int((~np.isnan(r_FL)).any(axis=0).sum()), label_entropy(r_FL)
@@ -130,12 +130,12 @@ def _table(
 
 
 def _spread(heldout: Comoments) -> Floats:
-    """The correlations that entropies are of: none where a single label has any."""
+    """Return the correlations for the entropies: none if only a single label has any."""
     r_FL = heldout.pearson()
     return r_FL if (~np.isnan(r_FL)).any(axis=0).sum() > 1 else np.full_like(r_FL, np.nan)
 
 
 def to_json(findings: list[Finding]) -> list[dict[str, Any]]:
-    """Findings as JSON values; NaN becomes null."""
+    """Return findings as JSON values; NaN becomes null."""
     apart = [{name: with_null(area._asdict()) for name, area in f.by_dataset.items()} for f in findings]
     return [with_null(asdict(f)) | {"by_dataset": areas} for f, areas in zip(findings, apart, strict=True)]

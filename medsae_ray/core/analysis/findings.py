@@ -1,7 +1,7 @@
-"""The units that go with each label: with its presence, and with its absence, which is a finding too.
+"""The best unit for each label's presence, and for its absence.
 
 A feature of normal chests may be the strongest of all and correlate with no label but negatively. Both are chosen on
-discovery patients; their AUROC is of the unit's value for what it is said to show, so it lies above 0.5 for either.
+discovery patients; their AUROC is of the unit's value for the presence or absence, so above 0.5 is expected.
 
 Legend: N test images, F units, L labels, J chosen units.
 """
@@ -18,9 +18,9 @@ from medsae_ray.core.analysis.auroc import Auroc, auroc_columns
 from medsae_ray.core.analysis.values import Bools, Floats, Ints, UnitValues
 
 NOTABLE = 0.5
-"""A correlation of this size with a label's absence is shown even where the label's presence has a stronger one."""
+"""The size of a correlation with a label's absence that is shown even if the label's presence has a stronger one."""
 DIGITS = 12
-"""Correlations that agree in so many decimals are equal: what is left depends on the order of additions."""
+"""The decimals in which equal correlations agree; the rest depends on the order of additions."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,15 @@ class Finding:
     feature: int
     """The feature of the SAE, or the dimension of the encoder."""
     r: float
-    """Pearson correlation with the label over the discovery patients, with its 95 % interval."""
+    """The Pearson correlation with the label over the discovery patients, with its 95 % interval."""
     r_low: float
     r_high: float
     auroc: float
-    """AUROC over the held-out patients, with its 95 % interval: of the unit's value for the label, or its absence."""
+    """The AUROC over held-out patients, with its 95 % interval: of the unit's value for the label, or its absence."""
     auroc_low: float
     auroc_high: float
     positives: int
-    """Held-out images with the label, and without it."""
+    """The numbers of held-out images with the label, and without it."""
     negatives: int
     present: bool = True
     """False for the label's absence; `r` is then negative."""
@@ -53,32 +53,32 @@ class Tests(NamedTuple):
     x_NF: UnitValues
     y_NL: Floats
     dataset_N: np.ndarray
-    """Names."""
+    """The name of each image's dataset."""
 
 
 def absent_name(label: str) -> str:
-    """What a unit of a label's absence is called: "no Edema", and "Finding" where the label is "No Finding"."""
+    """Return the name of a label's absence: "no Edema", and "Finding" for the label "No Finding"."""
     negated = re.fullmatch(r"(.*/)?no\s+(\S.*)", label, re.IGNORECASE | re.DOTALL)
     return (negated[1] or "") + negated[2] if negated else f"no {label}"
 
 
 def headed(label: str, r: float) -> str:
-    """What a unit is headed by whose correlation with a label is `r`."""
+    """Return the heading of a unit whose correlation with a label is `r`."""
     return label if r > 0 else absent_name(label)
 
 
 def notable(present: float | None, absent: float | None) -> bool:
-    """Whether a label's best unit of absence stands beside that of its presence, by their correlations.
+    """Return True if a label's best unit of absence is shown next to that of its presence, by their correlations.
 
-    It does where it is the stronger one, or strong by itself (`NOTABLE`): no more rows than there is something to say.
+    It is if it is the stronger one, or strong by itself (`NOTABLE`).
     """
     return absent is not None and -absent >= min(present if present is not None else 0.0, NOTABLE)
 
 
 def strongest(size: Floats, axis: int, names: Sequence[str] | None = None) -> Ints:
-    """Index of the largest defined value along `axis`, -1 where none is defined.
+    """Return the index of the largest defined value along `axis`, -1 where none is defined.
 
-    Among equals (`DIGITS`) it is the first, or, with the `names` of what lies along the axis, the first by name.
+    Among equals (`DIGITS`) it is the first, or, with `names` for the entries of the axis, the first by name.
     """
     if not size.shape[axis]:
         return np.full(size.shape[1 - axis], -1, dtype=np.int64)
@@ -90,9 +90,9 @@ def strongest(size: Floats, axis: int, names: Sequence[str] | None = None) -> In
 def best_findings(
     present: bool, names: Sequence[str], r_FL: Floats, low_FL: Floats, high_FL: Floats, tests: Tests, level: float
 ) -> list[Finding]:
-    """For each label the unit with the largest correlation, or with the most negative one; labels without are left out.
+    """Return, for each label that has one, the unit with the largest correlation, or with the most negative one.
 
-    Over several datasets each finding also has its AUROC in each of them that annotates the label.
+    Over several datasets each finding also has its AUROC in each dataset that annotates the label.
     """
     size_FL = np.where(r_FL > 0, r_FL, np.nan) if present else np.where(r_FL < 0, -r_FL, np.nan)
     unit_L = strongest(size_FL, axis=0)
@@ -116,7 +116,7 @@ def best_findings(
 
 
 def areas_of(tests: Tests, unit_J: Ints, label_J: Ints, turned_J: Bools, level: float) -> list[Auroc]:
-    """AUROC of units for labels on the test images, for a label's absence where turned; NaN where a label is -1."""
+    """Compute the AUROC of units for labels on test images, for the absence where turned; NaN where a label is -1."""
     areas = auroc_columns(tests.x_NF[:, unit_J], tests.y_NL, label_J, level)
     return [_turned(area) if turned else area for area, turned in zip(areas, turned_J, strict=True)]
 
@@ -139,7 +139,7 @@ def _by_dataset(tests: Tests, unit_J: Ints, label_J: Ints, turned_J: Bools, leve
 
 
 def disagree(finding: Mapping[str, Any]) -> bool:
-    """Whether a stored finding's AUROC is another in one dataset than in a second, or in all: intervals do not meet."""
+    """Return True if a stored finding's AUROC in one dataset and that in another, or in all, do not overlap."""
     areas = [area for area in finding["by_dataset"].values() if area["auc"] is not None]
     low, high = ([finding[f"auroc_{end}"], *(area[end] for area in areas)] for end in ("low", "high"))
     return finding["auroc"] is not None and max(low) > min(high)

@@ -1,9 +1,9 @@
 """Perceptual fingerprints of images, and all pairs that differ in a few bits: near-duplicates across datasets.
 
-The fingerprint is the DCT hash ("pHash", Zauner 2010): 64 low frequencies of a 32 x 32 grey image, each above their
-median or not. The first row and column of the transform are left out: they hold the mean and the profiles along one
-axis, in which all frontal radiographs are alike. Pairs are searched by it, and confirmed by `detail`, the same of 256
-frequencies: among 10^10 pairs of radiographs many share 60 of 64 bits by chance.
+The fingerprint is the DCT hash ("pHash", Zauner 2010): 64 low frequencies of a 32 x 32 grey image, one bit for each
+above their median. The first row and column of the transform are left out: they hold the mean and the profiles along
+one axis, in which all frontal radiographs are alike. Pairs are searched by this hash, and confirmed by `detail`, the
+same with 256 frequencies: among 10^10 pairs of radiographs many share 60 of 64 bits by chance.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,25 +26,25 @@ from medsae_ray.errors import ImageError
 Hashes = NDArray[np.uint64]
 GRID, LOW, FINE = 32, 8, 16
 DETAIL = 24
-"""Bits of 256 in which near-duplicates may differ. Copies of two thirds of the size, brighter, as JPEG of quality 60,
-differ in at most 14; pairs of different patients that share 56 of the 64 bits in 68 or more (phantoms: 30)."""
+"""The bits of 256 in which near-duplicates may differ. Copies of two thirds of the size, brighter, as JPEG of quality
+60, differ in at most 14; pairs of different patients that share 56 of the 64 bits in 68 or more (phantoms: 30)."""
 INTACT = 3
-"""Blocks of a fingerprint that two near ones must share: more make fewer candidates and more tables."""
+"""The blocks of a fingerprint that two near ones must share: more make fewer candidates and more tables."""
 CANDIDATES = 4_000_000
-"""Pairs that are compared at once: bounds the memory."""
+"""The pairs compared at once, which bounds the memory."""
 
 
 class ImageHash(NamedTuple):
-    """What is kept of an image."""
+    """The two perceptual hashes of an image."""
 
     coarse: int
-    """64 bits."""
+    """The hash of 64 bits, for the search."""
     detail: bytes
-    """256 bits."""
+    """The hash of 256 bits, for the confirmation."""
 
 
 def image_hash(image: Image.Image) -> ImageHash:
-    """The fingerprint of a decoded image."""
+    """Compute the hashes of a decoded image."""
     grey = image.convert("L").resize((GRID, GRID), Image.Resampling.BOX)
     waves = fft.dctn(np.asarray(grey, dtype=np.float64), norm="ortho")
     coarse, detail = (_above_median(waves[1 : size + 1, 1 : size + 1]) for size in (LOW, FINE))
@@ -56,11 +56,11 @@ def _above_median(waves: NDArray[np.float64]) -> bytes:
 
 
 class ImageHashes(NamedTuple):
-    """Fingerprints of N images."""
+    """The hashes of N images."""
 
     coarse_N: Hashes
     detail_N: NDArray[np.uint8]
-    """[N, 32]"""
+    """The 256-bit hashes as bytes [N, 32]."""
 
     @classmethod
     def of(cls, prints: Sequence[ImageHash]) -> "ImageHashes":
@@ -70,7 +70,7 @@ class ImageHashes(NamedTuple):
 
 
 def duplicates(a: ImageHashes, b: ImageHashes, distance: int) -> NDArray[np.int64]:
-    """The `near_pairs` whose details differ in at most `DETAIL` bits."""
+    """Return the `near_pairs` whose details differ in at most `DETAIL` bits."""
     pairs = near_pairs(a.coarse_N, b.coarse_N, distance)
     differ = np.bitwise_count(a.detail_N[pairs[:, 0]] ^ b.detail_N[pairs[:, 1]]).sum(axis=1, dtype=np.int64)
     confirmed: NDArray[np.int64] = pairs[differ <= DETAIL]
@@ -78,11 +78,11 @@ def duplicates(a: ImageHashes, b: ImageHashes, distance: int) -> NDArray[np.int6
 
 
 def near_pairs(a_N: Hashes, b_M: Hashes, distance: int) -> NDArray[np.int64]:
-    """All pairs [P, 3] of (row of a, row of b, bits that differ) with at most `distance` differing bits, in order.
+    """Return all pairs [P, 3] (row of a, row of b, differing bits) with at most `distance` differing bits, in order.
 
-    Exact. The 64 bits are cut into distance + INTACT blocks. Bits that differ touch at most `distance` of them, so a
-    near pair agrees in some INTACT whole blocks: for every choice of these, rows with equal blocks are compared
-    (Manku, Jain & Das Sarma 2007, "Detecting near-duplicates for web crawling").
+    Exact. The 64 bits are cut into distance + INTACT blocks. Differing bits touch at most `distance` blocks, so a near
+    pair agrees in some INTACT whole blocks: for every choice of these, rows with equal blocks are compared (Manku, Jain
+    & Das Sarma 2007, "Detecting near-duplicates for web crawling").
     """
     blocks = np.array_split(np.arange(64, dtype=np.uint64), distance + INTACT)
     found = [np.empty((0, 3), np.int64)]
@@ -96,7 +96,7 @@ def near_pairs(a_N: Hashes, b_M: Hashes, distance: int) -> NDArray[np.int64]:
 
 
 def _equal(key_N: Hashes, key_M: Hashes) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """All pairs of rows with equal keys, at most about `CANDIDATES` at a time."""
+    """Yield all pairs of rows with equal keys, at most about `CANDIDATES` at a time."""
     order_M = np.argsort(key_M, kind="stable")
     sorted_M = key_M[order_M]
     first_N = np.searchsorted(sorted_M, key_N, side="left")
@@ -111,7 +111,7 @@ def _equal(key_N: Hashes, key_M: Hashes) -> Iterator[tuple[NDArray[np.int64], ND
 
 @dataclass(frozen=True)
 class ImageHashWork:
-    """Reads a shard's images and fingerprints them; an image that cannot be used has none."""
+    """The hashing of a shard's images; an unusable image has no hashes."""
 
     manifest: Artifact
     images: ImageSource

@@ -1,7 +1,7 @@
-"""Whether one score tells positives from negatives better than another does, on the same rows.
+"""A paired test that one score separates positives from negatives better than another, on the same rows.
 
-DeLong, DeLong & Clarke-Pearson (1988): the two areas are means over the same rows, so that their difference has the
-variance of the rows' differences, and what makes a row hard for both cancels.
+DeLong, DeLong & Clarke-Pearson (1988): the two areas are means over the same rows, so their difference has the variance
+of the rows' differences, and a row that is hard for both scores cancels.
 
 Legend: m positives, n negatives, N rows.
 """
@@ -14,11 +14,11 @@ from medsae_ray.core.analysis.values import Floats
 
 
 def paired_p(score_N: ArrayLike, other_N: ArrayLike, y_N: ArrayLike) -> float:
-    """One-sided p of "AUROC of `score_N` is above max(AUROC, 1 - AUROC) of `other_N`"; NaN if a class is empty.
+    """Return the one-sided p of AUROC(`score_N`) > max(AUROC, 1 - AUROC) of `other_N`; NaN if a class is empty.
 
-    A score that points the wrong way tells the classes apart as well as its opposite, so it counts as that. To choose
-    its direction on the same rows makes it harder to beat, never easier. Of differences that are all equal there is no
-    variance: p is 0 if they are above 0, else 1.
+    A score that points the wrong way counts as its opposite, which separates the classes as well. The choice of its
+    direction on the same rows makes it harder to beat, never easier. Equal differences have no variance: p is then 0 if
+    they are above 0, else 1.
     """
     y_N = np.asarray(y_N, dtype=np.float64)
     if not (y_N == 1).any() or not (y_N == 0).any():
@@ -35,9 +35,9 @@ def paired_p(score_N: ArrayLike, other_N: ArrayLike, y_N: ArrayLike) -> float:
 
 
 def components(score_N: ArrayLike, y_N: Floats) -> tuple[Floats, Floats]:
-    """Structural components: [m] share of negatives below each positive, [n] share of positives above each negative.
+    """Return shares: of negatives below each positive [m], and of positives above each negative [n] (DeLong).
 
-    Ties count one half. The mean of either is the AUROC. It compares all pairs, as a sample has some dozen of each.
+    Ties count one half. The mean of either is the AUROC. All pairs are compared, as a sample has some dozen of each.
     """
     score_N = np.asarray(score_N, dtype=np.float64)
     positive_m1, negative_n = score_N[y_N == 1][:, None], score_N[y_N == 0]

@@ -1,4 +1,4 @@
-"""Activations and labels -> statistics of every unit, as partial sums over groups of shards.
+"""Statistics of every unit from activations and labels, as partial sums over groups of shards.
 
 Three sets of images are kept apart:
     discovery  patients of the splits sae and naming: correlations, and with them the choice of a unit's best label;
@@ -29,20 +29,20 @@ from medsae_ray.core.artifacts.layout import Layout, embedding_matrix
 from medsae_ray.core.datasets.rows import Policy, label_matrix
 
 GROUP = 16
-"""Shards per partial sum. Fixed, so that the order of additions does not depend on the cluster."""
+"""The shards per partial sum: fixed, so that the order of additions does not depend on the cluster."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What the statistics need of all images, in manifest order."""
+    """The labels and sets of all images, in manifest order."""
 
     y_NL: np.ndarray
-    """float64, NaN = left out."""
+    """The labels as float64, NaN = left out."""
     training_N: np.ndarray
-    """True for images of the patients that the SAE was trained on; so on for the three sets above."""
+    """True for images of the patients that the SAE was trained on."""
     discovery_N: np.ndarray
     discovery_one_N: np.ndarray
-    """One image of each discovery patient."""
+    """The one image of each discovery patient."""
     heldout_N: np.ndarray
     test_N: np.ndarray
     image_N: np.ndarray
@@ -51,15 +51,15 @@ class Labels:
     counted_N: np.ndarray
     """False for images that are left out of everything (see `within`)."""
     dataset_N: np.ndarray
-    """Which of `datasets` each image is of."""
+    """The index of each image's dataset in `datasets`."""
     datasets: list[str]
-    """In alphabetical order, whatever the recipe's."""
+    """The datasets in alphabetical order, independent of the recipe's."""
     by_patient: bool = field(default=False, kw_only=True)
-    """Whether each patient counts once in correlations, and not each image."""
+    """True if correlations weight each patient once, and not each image."""
 
     @classmethod
     def of(cls, manifest: pa.Table, uncertain: Policy, blank: Policy, ok_N: np.ndarray) -> Self:
-        """`ok_N` says which images have an embedding (see `readable`)."""
+        """Read the labels and sets from a manifest; `ok_N` marks the images with an embedding (see `readable`)."""
         split = column(manifest, "split")
         one_each = one_readable(manifest, ok_N)
         datasets, dataset_N = np.unique(column(manifest, "dataset").astype(str), return_inverse=True)
@@ -79,14 +79,14 @@ class Labels:
         )
 
     def within(self, chosen_N: np.ndarray) -> Self:
-        """The same with the chosen images only, those of one dataset for example."""
+        """Return the same labels restricted to the chosen images, for example those of one dataset."""
         sets = ("discovery_N", "discovery_one_N", "heldout_N", "test_N", "counted_N")
         return replace(self, **{name: getattr(self, name) & chosen_N for name in sets})
 
     @cached_property
     def weight_NL(self) -> np.ndarray | None:
-        """Weights of the discovery images in correlations: 1 over the number of the patient's discovery images on which
-        the label is known. None where each counts once."""
+        """The weights of the discovery images in correlations: 1 over the number of the patient's discovery images with
+        a known label. None if each image counts once."""
         if not self.by_patient:
             return None
         known_NL = ~np.isnan(self.y_NL) & self.discovery_N[:, None]
@@ -95,11 +95,11 @@ class Labels:
         return 1 / np.maximum(np.stack(images, axis=1), 1) if images else np.empty(known_NL.shape)
 
     def weights(self, rows_n: np.ndarray) -> np.ndarray | None:
-        """Those of some images."""
+        """Return the weights of some images."""
         return None if self.weight_NL is None else self.weight_NL[rows_n]
 
     def discovery_patients(self) -> np.ndarray:
-        """[L] distinct discovery patients with a known label: the n behind the intervals of r.
+        """Count the distinct discovery patients with each label known [L]: the n behind the intervals of r.
 
         Several images of a patient are not independent, so counting images would make intervals too narrow.
         """
@@ -108,7 +108,7 @@ class Labels:
 
 
 def one_readable(manifest: pa.Table, ok_N: np.ndarray) -> np.ndarray:
-    """True for one readable image of each patient that has any: the index image, else the first in the manifest."""
+    """Return True for one readable image of each patient: the index image, else the first in the manifest."""
     rows = np.flatnonzero(ok_N)
     index_first = np.argsort(~column(manifest, "index_image").astype(bool)[rows], kind="stable")
     _, first = np.unique(column(manifest, "patient_id")[rows][index_first].astype(str), return_index=True)
@@ -118,7 +118,7 @@ def one_readable(manifest: pa.Table, ok_N: np.ndarray) -> np.ndarray:
 
 
 class TestRows(NamedTuple):
-    """Test images of a group: row numbers in the manifest and unit values."""
+    """The test images of a group: row numbers in the manifest and unit values."""
 
     row_n: np.ndarray
     x_nF: UnitValues
@@ -126,14 +126,14 @@ class TestRows(NamedTuple):
 
 @dataclass(frozen=True)
 class Sums:
-    """Partial sums of one kind of unit over some images; they merge like a monoid."""
+    """The partial sums of one kind of unit over some images, a monoid under `merge`."""
 
     units: UnitStats
     discovery: Comoments
     overlap: Overlap
     heldout: Comoments
     null: Comoments
-    """Of the held-out images, label axis [K x L]."""
+    """The sums of the held-out images, label axis [K x L]."""
     tests: list[TestRows]
 
     def merge(self, other: Self) -> "Sums":
@@ -149,14 +149,14 @@ class Sums:
 
 
 class Quality(NamedTuple):
-    """Sums behind FVU and L0 over the held-out patients' images (all of them)."""
+    """The sums behind FVU and L0 over the held-out patients' images (all of them)."""
 
     sq_error: float
     sq_norm: float
     rows: int
-    """What the SAE reconstructs: images, or their patches."""
+    """The number of reconstructed inputs: images, or their patches."""
     active: int
-    """Active features of all of them."""
+    """The active features of all inputs, summed."""
 
     def merge(self, other: "Quality") -> "Quality":
         """Add the sums of other images."""
@@ -182,7 +182,7 @@ class GroupSums(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureWork:
-    """Everything a group needs besides its shards. Small but for the labels; it is shared by all groups."""
+    """The inputs of all groups besides their shards. Small but for the labels, and shared by all groups."""
 
     embeddings: Artifact
     activations: Artifact
@@ -208,10 +208,10 @@ class FeatureWork:
         return GroupSums(sae, self._sums(raw_GD, rows_G), self._quality(activations, rows_G, layout))
 
     def _embeddings(self, shards: Sequence[int]) -> tuple[np.ndarray, np.ndarray, Layout]:
-        """One embedding per readable image of the group, its row in the group, and what is stored of an image."""
+        """Return an embedding per readable image of the group, its row in the group, and the layout of an image."""
         x, rows, start = [], [], 0
         for shard in shards:
-            part = self.embeddings.part(shard)  # one at a time: patches are many numbers
+            part = self.embeddings.part(shard)  # one at a time: patches take much memory
             values, ok = embedding_matrix(part)
             x.append(values)
             rows.append(start + ok)

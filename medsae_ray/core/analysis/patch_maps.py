@@ -1,4 +1,4 @@
-"""Where in an image a feature is active: its activations on the image's patches, and where the patches lie.
+"""The places in an image where a feature is active: its activations on the patches, and their positions.
 
 Legend: T tokens of an image, D embedding dimension, M features, H x W the grid of patches.
 """
@@ -21,7 +21,7 @@ Pair = tuple[int, str]
 
 
 class Square(NamedTuple):
-    """The encoder's input as a part of an image: 0 and 1 are the image's own borders, a padded input reaches beyond."""
+    """The encoder's input as a part of an image: 0 and 1 are the image's borders, and a padded input reaches beyond."""
 
     left: float
     top: float
@@ -30,21 +30,21 @@ class Square(NamedTuple):
 
 
 class PatchMap(NamedTuple):
-    """A feature on one image."""
+    """The map of a feature on one image."""
 
     value_HW: np.ndarray
-    """Its activation on each patch, float32."""
+    """The feature's activation on each patch, float32."""
     square: Square
-    """What the patches divide."""
+    """The part of the image that the patches divide."""
 
 
 @torch.no_grad()
 def patch_values(
     embeddings: Artifact, sae: SAE, shard_of: Mapping[str, int], wanted: Iterable[Pair]
 ) -> dict[Pair, np.ndarray]:
-    """Activations [H, W] of features on images, from the stored embeddings of the patches, one part at a time.
+    """Compute activations [H, W] of features on images from the stored patch embeddings, one part at a time.
 
-    Their maximum is what the activations artifact holds for the image. An image without embeddings is left out.
+    Their maximum is the image's value in the activations artifact. An image without embeddings is left out.
     """
     grid = Layout.of(embeddings.schema).grid
     assert grid, "these are embeddings of patches"
@@ -63,7 +63,7 @@ def patch_values(
 
 
 def input_square(preprocess: Preprocess, width: int, height: int) -> Square:
-    """Where `preprocess` finds its input in an image of that size."""
+    """Return the part of an image of that size that `preprocess` takes as its input."""
     size, side = preprocess.size, preprocess.resize or preprocess.size
     if preprocess.fit == "pad":
         side = max(size, width, height)

@@ -1,11 +1,11 @@
-"""What a label's linear probe reaches on all dimensions of the encoder, and on all features of the SAE.
+"""Linear probes of each label on all dimensions of the encoder, and on all features of the SAE.
 
-A single unit may know little of a label that the encoder as a whole knows well. The probe is a logistic regression with
-an L2 penalty on standardised columns, as in "Understanding intermediate layers using linear classifier probes" (Alain &
-Bengio 2016): fitted on discovery patients, one image each, measured on test patients, one image each. The strength of
-the penalty is one of `STRENGTHS`, chosen without the test: fitted on patients that trained the SAE, judged by the log
-loss on the other discovery patients; then all discovery patients are fitted once more. Where these cannot judge it is
-`USUAL`.
+A single unit may predict a label poorly that the encoder as a whole predicts well. The probe is a logistic regression
+with an L2 penalty on standardised columns, as in "Understanding intermediate layers using linear classifier probes"
+(Alain & Bengio 2016): fitted on discovery patients, one image each, measured on test patients, one image each. The
+strength of the penalty is one of `STRENGTHS`, chosen without the test: fitted on patients that trained the SAE, judged
+by the log loss on the other discovery patients; then all discovery patients are fitted once more. Without both classes
+among these it is `USUAL`.
 
 Legend: N images, K columns (dimensions or features), L labels, G images of a group.
 """
@@ -27,18 +27,18 @@ from medsae_ray.core.artifacts.layout import embedding_matrix
 from medsae_ray.core.datasets.splits import uniform_hash
 
 MOST = 20_000
-"""Discovery patients that are fitted on, and test patients that are measured on, at most: drawn by their hash."""
+"""The most discovery patients in a fit, and the most test patients measured: drawn by their hash."""
 STRENGTHS = (0.0001, 0.001, 0.01, 0.1, 1.0)
-"""Of the penalty: C of scikit-learn's LogisticRegression, the weight of the summed log loss against |w|^2 / 2."""
+"""The strengths of the penalty: C of scikit-learn's LogisticRegression, the weight of the log loss to |w|^2 / 2."""
 USUAL = 0.01
 FEWEST = 5
-"""Images of each class that a fit and a judgement of a strength need."""
+"""The images of each class that a fit and a choice of strength need."""
 STEPS = 200
-"""Of L-BFGS, at most."""
+"""The most steps of L-BFGS."""
 
 
 class ProbeRows(NamedTuple):
-    """Rows of one group of shards, or of all."""
+    """The rows of one group of shards, or of all."""
 
     row_n: np.ndarray
     raw_nD: np.ndarray
@@ -46,18 +46,18 @@ class ProbeRows(NamedTuple):
 
 
 class Probed(NamedTuple):
-    """One label on one kind of column."""
+    """The probe of one label on one kind of column."""
 
     area: Auroc
     strength: float | None
-    """The C that was chosen; None where a class is missing and there is no probe."""
+    """The chosen C; None without a probe, if a class is missing."""
     patients: int
-    """Fitted on."""
+    """The number of patients in the fit."""
 
 
 @dataclass(frozen=True)
 class ProbeWork:
-    """What a group of shards contributes: its rows that are fitted or measured."""
+    """The contribution of a group of shards: its rows for fits and measurements."""
 
     embeddings: Artifact
     activations: Artifact
@@ -66,12 +66,12 @@ class ProbeWork:
     width: int
 
     def groups(self) -> list[list[int]]:
-        """As many shards at a time as for the features' statistics."""
+        """Split the shards into groups of the same size as for the features' statistics."""
         shards = [part.shard for part in self.embeddings.parts]
         return [shards[start : start + GROUP] for start in range(0, len(shards), GROUP)]
 
     def compute(self, shards: Sequence[int]) -> ProbeRows:
-        """The chosen rows of a group."""
+        """Read the chosen rows of a group."""
         found = [self._shard(shard) for shard in shards]
         rows, raw, sae = zip(*found, strict=True)
         return ProbeRows(np.concatenate(rows), np.concatenate(raw), sparse.vstack(sae, format="csr"))
@@ -85,13 +85,13 @@ class ProbeWork:
 
 
 def gathered(samples: Sequence[ProbeRows]) -> ProbeRows:
-    """All groups as one, in manifest order."""
+    """Join the rows of all groups, in manifest order."""
     rows, raw, sae = zip(*samples, strict=True)
     return ProbeRows(np.concatenate(rows), np.concatenate(raw), sparse.vstack(sae, format="csr"))
 
 
 def probe_rows(labels: Labels) -> Bools:
-    """[N] the images that are fitted or measured: one of each patient, at most `MOST` for either."""
+    """Return [N], True for images to fit or measure: one of each patient, at most `MOST` for either."""
     return _at_most(labels.discovery_one_N, labels.patient_N) | _at_most(labels.test_N, labels.patient_N)
 
 
@@ -106,7 +106,7 @@ def _at_most(chosen_N: Bools, patient_N: np.ndarray) -> Bools:
 
 
 def probe(x_NK: UnitValues, y_N: Floats, role_N: np.ndarray, level: float) -> Probed:
-    """A label's probe. `role_N`: 0 trained the SAE, 1 other discovery patients, 2 test; unknown labels are left out.
+    """Fit and test a label's probe. `role_N`: 0 trained the SAE, 1 other discovery, 2 test; NaN labels are left out.
 
     Deterministic, and bounded: at most `MOST` rows, a few fits of at most `STEPS` steps each.
     """
@@ -127,7 +127,7 @@ def _fits(y_N: Floats, least: int) -> bool:
 
 
 def _chosen(x_NK: UnitValues, y_N: Floats, one: np.ndarray, other: np.ndarray) -> float:
-    """The strength with the smallest log loss on `other` of those fitted on `one`, each from where the last ended."""
+    """Return the strength of least log loss on `other` after fits on `one`, each started from the last weights."""
     if not (_fits(y_N[one], FEWEST) and _fits(y_N[other], FEWEST)):
         return USUAL
     columns, weights, losses = Columns.of(x_NK[one]), None, []
@@ -140,13 +140,13 @@ def _chosen(x_NK: UnitValues, y_N: Floats, one: np.ndarray, other: np.ndarray) -
 
 @dataclass(frozen=True)
 class Columns:
-    """Standardised columns, sparse ones without their zeros being filled: the mean is taken off after the product."""
+    """The standardised columns. Sparse ones stay sparse: the mean is subtracted after the product."""
 
     x_NK: UnitValues
-    """float64, as it came."""
+    """The unstandardised values as float64."""
     mean_K: Floats
     scale_K: Floats
-    """1 / standard deviation; 0 for a column that never varies."""
+    """The reciprocal standard deviation; 0 for a constant column."""
 
     @classmethod
     def of(cls, x_NK: UnitValues) -> Self:
@@ -180,7 +180,7 @@ class Columns:
 
 
 def fit(columns: Columns, y_N: Floats, strength: float, start: Floats | None = None) -> Floats:
-    """The weights [K + 1] that minimise strength * summed log loss + |w|^2 / 2, the intercept free."""
+    """Return the weights [K + 1] that minimise strength * summed log loss + |w|^2 / 2, the intercept free."""
 
     def objective(weights: Floats) -> tuple[float, Floats]:
         logit_N, w_K = columns.scores(weights), weights[:-1]

@@ -18,14 +18,14 @@ REPLICATED, NOT_REPLICATED, UNTESTED = "replicated", "not_replicated", "untested
 
 
 def verdicts(result: ReplicatedPairs) -> np.ndarray:
-    """[F, L] of texts; meaningful where a pair is selected."""
+    """Return [F, L] texts, meaningful for selected pairs."""
     return np.where(result.untested(), UNTESTED, np.where(result.replicated(), REPLICATED, NOT_REPLICATED))
 
 
 def pair_table(
     found: Correlations, results: Sequence[ReplicatedPairs], names: Sequence[str], labels: Sequence[str]
 ) -> pa.Table:
-    """schema.replication: every selected pair of every source, and what it is in each dataset."""
+    """Build `schema.replication`: every selected pair of every source, and its values in each dataset."""
     parts = [_pairs(found, result, other, names, labels) for result in results for other in range(len(names))]
     return pa.concat_tables(parts)
 
@@ -56,9 +56,9 @@ def _pairs(
 def best_pairs(
     found: Correlations, results: Sequence[ReplicatedPairs], names: Sequence[str], labels: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """For each label and each source that can tell of it its best feature there, and that pair in each dataset.
+    """Return, for each label and each source that can test it, its best feature there and that pair in each dataset.
 
-    So too for the label's absence, where that is `notable`. Labels that several datasets can tell of come first.
+    The label's absence is added if it is `notable`. Labels that several datasets can test come first.
     """
     told_L = found.can_tell().sum(axis=0)
     order = sorted(range(len(labels)), key=lambda label: -told_L[label])

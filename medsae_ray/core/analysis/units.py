@@ -1,4 +1,4 @@
-"""What a unit does over images: how often and how strongly it is active, and on which images most.
+"""The activity of units over images: frequency, strength and top images.
 
 All parts merge. Counts, maxima, histograms and top images are exact in any order; `sum_F` is up to rounding.
 
@@ -22,7 +22,7 @@ Ids: TypeAlias = Sequence[str] | NDArray[np.str_]
 
 TOP_IMAGES = 16
 HISTOGRAM_LOG2 = (-12, 4)
-"""|values| are counted between 2^-12 and 2^4; what lies outside goes to the end bins."""
+"""The range of the histogram: |values| from 2^-12 to 2^4; those outside go to the end bins."""
 
 
 class Top(NamedTuple):
@@ -34,7 +34,7 @@ class Top(NamedTuple):
 
 
 class _Entries(NamedTuple):
-    """Values of units on images, the image being a row of some table of images."""
+    """The values of units on images, each image a row of some table of images."""
 
     unit_T: Ints
     row_T: Ints
@@ -43,21 +43,21 @@ class _Entries(NamedTuple):
 
 @dataclass(frozen=True)
 class TopImages:
-    """Per unit up to `k` images with the largest non-zero values, the best image of each patient, ties by image_id."""
+    """The up to `k` images per unit with the largest non-zero values, one per patient, ties by image_id."""
 
     units: int
     k: int
     image_I: np.ndarray
-    """Image ids, ascending, each once."""
+    """The image ids, ascending, each once."""
     patient_I: np.ndarray
     unit_T: Ints
     row_T: Ints
-    """Which row of `image_I`."""
+    """The row of each entry in `image_I`."""
     value_T: Floats
 
     @classmethod
     def zero(cls, units: int, k: int = TOP_IMAGES) -> Self:
-        """Return the identity of `merge`: no images. ArtifactError if k is below 1."""
+        """Return the identity of `merge`: no images. Raises ArtifactError if k is below 1."""
         if k < 1:
             raise ArtifactError(f"top {k} images were asked for, at least 1 is needed")
         none = np.zeros(0, np.int64)
@@ -65,7 +65,7 @@ class TopImages:
 
     @classmethod
     def of(cls, x_NF: UnitValues, image_ids: Ids, patient_ids: Ids, k: int = TOP_IMAGES) -> Self:
-        """Take the top images of one shard. ArtifactError if ids are not one per row, or an image comes twice."""
+        """Take the top images of one shard. Raises ArtifactError if ids are not one per row, or one comes twice."""
         x_NF = unit_values(x_NF)
         image_N, order_N = np.unique(np.asarray(image_ids, dtype=np.str_), return_index=True)
         if not len(image_N) == len(image_ids) == len(patient_ids) == x_NF.shape[0]:
@@ -103,7 +103,7 @@ class TopImages:
         return [Top(images[a:b], patients[a:b], values[a:b]) for a, b in pairwise(bounds)]
 
     def _best(self, image_I: np.ndarray, patient_I: np.ndarray, entries: _Entries) -> Self:
-        """The best image per unit and patient, then the best k per unit; images no longer used leave the table."""
+        """Keep the best image per unit and patient, then the best k per unit; unused images leave the table."""
         unit_T, row_T, value_T = entries
         order = np.lexsort((row_T, -value_T, unit_T))
         patients, patient_of = np.unique(patient_I, return_inverse=True)
@@ -119,16 +119,16 @@ class TopImages:
 
 @dataclass(frozen=True)
 class UnitStats:
-    """Activity of every unit over some images: a commutative monoid with identity `zero`."""
+    """The activity of every unit over some images: a commutative monoid with identity `zero`."""
 
     n_images: int
     n_active_F: Ints
-    """Images with a value other than 0."""
+    """The number of images with a value other than 0."""
     sum_F: Floats
     max_F: Floats
-    """Largest value, zeros included; -inf over no images."""
+    """The largest value, zeros included; -inf over no images."""
     histogram_FB: Ints
-    """Non-zero |values| in `HISTOGRAM_BINS` bins of equal log2 width over `HISTOGRAM_LOG2`."""
+    """The non-zero |values| in `HISTOGRAM_BINS` bins of equal log2 width over `HISTOGRAM_LOG2`."""
     top: TopImages
 
     @classmethod
@@ -143,7 +143,7 @@ class UnitStats:
     def of(cls, x_NF: UnitValues, image_ids: Ids, patient_ids: Ids, k: int = TOP_IMAGES) -> Self:
         """Compute the statistics of one shard.
 
-        ArtifactError if a value is not finite, ids are not one per row, or an image comes twice.
+        Raises ArtifactError if a value is not finite, ids are not one per row, or an image comes twice.
         """
         x_NF = unit_values(x_NF)
         n, units = x_NF.shape
@@ -173,7 +173,7 @@ class UnitStats:
         return self.n_active_F / (self.n_images or np.nan)
 
     def mean_active(self) -> Floats:
-        """Compute the mean over the images on which the unit is active; NaN where there are none."""
+        """Compute the mean over the images on which the unit is active; NaN without such images."""
         mean_F: Floats = self.sum_F / np.where(self.n_active_F > 0, self.n_active_F, np.nan)
         return mean_F
 
@@ -187,7 +187,7 @@ def _nonzero(x_NF: UnitValues) -> _Entries:
 
 
 def _candidates(x_NF: UnitValues, patient_N: np.ndarray, k: int) -> _Entries:
-    """Entries that can be among the top k patients. Rows must ascend by image id.
+    """Return the entries that can be among the top k patients. Rows must ascend by image id.
 
     With at most m images per patient, the first k m of a dense column hold k patients: the rest need no sorting.
     """
@@ -210,6 +210,6 @@ def _bin(value_T: Floats) -> Ints:
 
 
 def _trimmed(ids: np.ndarray) -> np.ndarray:
-    """`ids` with no wider text type than the longest needs, so that equal tables have equal types."""
+    """Return `ids` in the narrowest text type that holds the longest, so that equal tables have equal types."""
     width = int(np.char.str_len(ids).max(initial=1))
     return ids.astype(f"U{max(width, 1)}")

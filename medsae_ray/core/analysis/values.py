@@ -1,7 +1,7 @@
-"""Unit values and labels as the analysis takes them, checked once at the door.
+"""Checks of unit values and labels at the entrance of the analysis.
 
 Legend: N images, F units (SAE features or raw encoder dimensions), L labels.
-Unit values x_NF come dense (ndarray) or sparse (csr_array, zeros implicit); labels y_NL are float64, NaN = not known.
+Unit values x_NF come dense (ndarray) or sparse (csr_array, zeros implicit); labels y_NL are float64, NaN = unknown.
 """
 
 from typing import TypeAlias
@@ -19,7 +19,7 @@ UnitValues: TypeAlias = np.ndarray | sparse.csr_array
 
 
 def unit_values(x_NF: UnitValues) -> UnitValues:
-    """`x_NF` in float64, as csr_array without explicit zeros when sparse. ArtifactError if a value is not finite."""
+    """Return `x_NF` in float64, as csr_array without explicit zeros if sparse. Raises ArtifactError if not finite."""
     if sparse.issparse(x_NF):
         x_NF = sparse.csr_array(x_NF, dtype=np.float64, copy=True)
         x_NF.sum_duplicates()
@@ -35,10 +35,10 @@ def unit_values(x_NF: UnitValues) -> UnitValues:
 
 
 def label_values(y_NL: np.ndarray, n_images: int) -> Floats:
-    """`y_NL` in float64. ArtifactError if it has other rows than the units, or an infinite value."""
+    """Return `y_NL` in float64. Raises ArtifactError if it has other rows than the units, or an infinite value."""
     y_NL = np.asarray(y_NL, dtype=np.float64)
     if y_NL.ndim != 2 or len(y_NL) != n_images:
         raise ArtifactError(f"labels have shape {y_NL.shape}, [{n_images}, labels] is needed to match the unit values")
     if np.isinf(y_NL).any():
-        raise ArtifactError("a label is infinite; use NaN for a label that is not known")
+        raise ArtifactError("a label is infinite; use NaN for an unknown label")
     return y_NL

@@ -24,24 +24,24 @@ from medsae_ray.errors import ArtifactError
 
 RECORD = "record.json"
 SHOWN_AFTER_S = (0.0, 1.0, 3.0, 6.0)
-"""Seconds between the looks for files before a commit: a network's disk may show them late."""
+"""The seconds between the looks for files before a commit: a network disk may show them late."""
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What one file of an artifact holds."""
+    """The description of one file of an artifact."""
 
     name: str
     shard: int
-    """Number of the shard, -1 for a file that is not a part."""
+    """The number of the shard, -1 for a file that is not a part."""
     rows: int
     not_ok: dict[str, int]
-    """Rows that are not ok, counted by reason."""
+    """The number of rows that are not ok, by reason."""
     sha256: str
     bytes: int
     noted: dict[str, int] = field(default_factory=dict)
-    """Rows that are ok and have a note all the same, counted by note."""
+    """The number of rows that are ok but have a note, by note."""
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class Record:
     fingerprint: str
     what: dict[str, Any]
     parents: dict[str, str]
-    """Name of each parent stage -> name of the artifact."""
+    """The artifact's name by parent stage."""
     files: list[Receipt]
     rows: int
     not_ok: dict[str, int]
     metrics: dict[str, Any]
     run: dict[str, Any]
-    """Times, counts of parts computed and reused, versions: what is not part of the identity."""
+    """The times, counts of parts computed and reused, and versions, none of them part of the identity."""
 
     @staticmethod
     def from_json(data: bytes) -> "Record":
@@ -69,7 +69,7 @@ class Record:
         return Record(**{**fields, "files": [Receipt(**r) for r in fields["files"]]})
 
     def to_json(self) -> bytes:
-        """Serialise to UTF-8 JSON with sorted keys. ValueError if a metric is NaN or infinite."""
+        """Serialise to UTF-8 JSON with sorted keys. Raises ValueError if a metric is NaN or infinite."""
         return json.dumps(asdict(self), indent=1, sort_keys=True, allow_nan=False).encode()
 
 
@@ -134,7 +134,7 @@ def part_name(shard: int) -> str:
 
 
 def fingerprint(stage: str, version: int, what: Mapping[str, Any], parents: Iterable[str]) -> str:
-    """Hash of what makes an artifact. `parents` are fingerprints, in the stage's own order."""
+    """Return the hash that names an artifact. `parents` are fingerprints, in the stage's own order."""
     identity = {"stage": stage, "version": version, "what": what, "parents": list(parents)}
     return sha256(json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
 
@@ -153,7 +153,7 @@ def open_artifact(uri: str) -> Artifact:
 
 
 def verify(artifact: Artifact) -> list[str]:
-    """Read every file again; one line per difference from the record, [] if all is as committed."""
+    """Read every file again and return one line per difference from the record, [] if there is none."""
     problems = []
     for receipt in artifact.record.files:
         try:
@@ -162,13 +162,13 @@ def verify(artifact: Artifact) -> list[str]:
             problems.append(f"{receipt.name}: missing")
             continue
         if found != receipt.sha256:
-            problems.append(f"{receipt.name}: checksum {found[:12]}, the record says {receipt.sha256[:12]}")
+            problems.append(f"{receipt.name}: checksum {found[:12]}, {receipt.sha256[:12]} is recorded")
     return problems
 
 
 @dataclass
 class Draft:
-    """An artifact being made. Safe to use from many processes and from two runs at once."""
+    """An artifact that is being made. Safe to use from many processes and from two runs at once."""
 
     root: Store
     stage: str
@@ -198,8 +198,8 @@ class Draft:
         return Receipt(name, -1, 0, {}, digest, len(data))
 
     def commit(self, files: list[Receipt], metrics: dict[str, Any], run: dict[str, Any]) -> Artifact:
-        """Write the record. If another run committed this artifact first, that one is returned. ArtifactError if a file
-        is missing or differs from what was written: a node may have written it to a disk of its own."""
+        """Write the record, or return the artifact that another run committed first. Raises ArtifactError if a file is
+        missing or differs: a node may have written it to a disk of its own."""
         if not self.store.exists(RECORD):
             self._check_there(files)
         record = Record(
@@ -219,7 +219,7 @@ class Draft:
         return open_artifact(self.store.uri)
 
     def _check_there(self, files: list[Receipt]) -> None:
-        """In one listing; a shared disk may take some seconds to show what another machine wrote."""
+        """Check the files in one listing; a shared disk may take seconds to show another machine's writes."""
         lacking = files
         for wait in SHOWN_AFTER_S:
             time.sleep(wait)
@@ -241,7 +241,7 @@ def _found(size: int | None, wanted: int) -> str:
 
 @dataclass(frozen=True)
 class PartWriter:
-    """Writes the parts of one draft; small and picklable, it travels to the workers."""
+    """The writer of one draft's parts; small and picklable, it travels to the workers."""
 
     store: Store
     fingerprint: str
@@ -250,7 +250,7 @@ class PartWriter:
     def write(self, shard: int, table: pa.Table, expected_rows: int) -> Receipt:
         """Check `table` against the schema and the shard's rows, then make it the shard's part in one step.
 
-        What `with_notes` says of the table goes into the receipt.
+        The counts of `with_notes` go into the receipt.
         """
         name = part_name(shard)
         if table.num_rows != expected_rows:
@@ -271,9 +271,9 @@ class PartWriter:
     def finished(
         self, expected_rows: Mapping[int, int], looked: Callable[[int], object] = lambda parts: None
     ) -> dict[int, Receipt]:
-        """Receipts of the parts that an earlier run wrote; a part that is torn or not ours counts as missing.
+        """Return the receipts of an earlier run's parts; a torn or foreign part counts as missing.
 
-        `looked` hears how many parts were looked at by then.
+        `looked` is called with the number of parts checked so far.
         """
         names, found = set(self.store.names()), dict[int, Receipt]()
         for place, (shard, rows) in enumerate(expected_rows.items(), 1):
@@ -297,7 +297,7 @@ class PartWriter:
 
 
 def count_reasons(table: pa.Table) -> dict[str, int]:
-    """How many rows are not ok, by reason; {} for a table without a `reason` column."""
+    """Count the rows that are not ok, by reason; {} for a table without a `reason` column."""
     if "reason" not in table.column_names:
         return {}
     counts = table.column("reason").drop_null().value_counts().to_pylist()
@@ -305,7 +305,7 @@ def count_reasons(table: pa.Table) -> dict[str, int]:
 
 
 def with_notes(table: pa.Table, counts: Mapping[str, int]) -> pa.Table:
-    """`table`, with counts of rows that are ok and noted: they travel beside the columns, and are not among them."""
+    """Return `table` with counts of ok rows that have a note, as metadata and not as columns."""
     return table.replace_schema_metadata({"medsae.noted": json.dumps(counts, sort_keys=True)})
 
 
@@ -315,7 +315,7 @@ def _noted(schema: pa.Schema) -> dict[str, int]:
 
 
 def total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Sums by word, in the order of the words."""
+    """Return the sums by word, in the order of the words."""
     summed = Counter[str]()
     for one in counts:
         summed.update(one)

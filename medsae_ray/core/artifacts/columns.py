@@ -39,13 +39,13 @@ def nullable_column(values: np.ndarray) -> pa.Array:
 
 
 def column(table: pa.Table, name: str) -> np.ndarray:
-    """One column of a table as an array; texts come as objects."""
+    """Return one column of a table as an array; texts come as objects."""
     values: np.ndarray = table[name].to_numpy(zero_copy_only=False)
     return values
 
 
 def readable(embeddings: Artifact) -> np.ndarray:
-    """bool [N], in manifest order: the image has an embedding. Only parts whose receipts count bad rows are read."""
+    """Return bool [N] in manifest order: the image has an embedding. Only parts with counted bad rows are read."""
     return np.concatenate([_ok(embeddings, part) for part in embeddings.parts])
 
 
@@ -56,7 +56,7 @@ def _ok(embeddings: Artifact, part: Receipt) -> np.ndarray:
 
 
 def activation_matrix(table: pa.Table, width: int) -> sparse.csr_array:
-    """Activations as float32 CSR [N, width]; an image that is not ok is an empty row."""
+    """Return activations as float32 CSR [N, width]; an image that is not ok is an empty row."""
     feature = table["feature"].combine_chunks()
     lengths = pa.compute.fill_null(pa.compute.list_value_length(feature), 0).to_numpy(zero_copy_only=False)
     indptr = np.concatenate([[0], np.cumsum(lengths)])

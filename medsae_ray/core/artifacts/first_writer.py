@@ -1,7 +1,7 @@
-"""A PUT that S3 itself refuses where the object is there already: of two writers at once, one wins.
+"""A PUT that S3 itself refuses if the object exists: of two writers at once, one wins.
 
-pyarrow has no such PUT. obstore has; it finds keys in the environment and on AWS's machines, but not in ~/.aws, and
-some stores know no condition. So it is tried, and what it cannot do is left to the caller.
+pyarrow has no such PUT, obstore has one. It finds keys in the environment and on AWS's machines, but not in ~/.aws, and
+some stores support no condition. So the caller handles its failure.
 """
 
 import logging
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _works: dict[str, bool] = {}
-"""Bucket -> whether such a PUT has ever succeeded in this process; where the first did not, no other is tried."""
+"""The buckets, with True if such a PUT has succeeded in this process; after a failed first one no other is tried."""
 
 
 def put_new(place: str, options: str, region: str, data: bytes) -> bool | None:
-    """Write an object of S3 at `place` (bucket/key). False if it is there; None if nobody can tell.
+    """Write an object of S3 at `place` (bucket/key). False if it exists; None if that is unknown.
 
     `options` are those of a store's address, "?endpoint_override=host:9000&scheme=http".
     """
@@ -35,14 +35,14 @@ def put_new(place: str, options: str, region: str, data: bytes) -> bool | None:
             put(_opened(bucket, options, region), key, data, mode="create", use_multipart=False)
             return _works.setdefault(bucket, True)
         return False
-    except Exception as error:  # of many kinds: no keys, no network, a name or a condition that is not known
+    except Exception as error:  # of many kinds: no keys, no network, an unknown name or condition
         _works.setdefault(bucket, False)
         _log.debug("no conditional PUT to %s: %s", bucket, type(error).__name__)
         return None
 
 
 def _opened(bucket: str, options: str, region: str) -> "S3Store":
-    """The bucket as pyarrow finds it: by the options of the address, then by the environment."""
+    """Open the bucket as pyarrow does: by the options of the address, then by the environment."""
     from obstore.store import S3Store
 
     given = {key: values[0] for key, values in parse_qs(options.removeprefix("?")).items()}

@@ -1,7 +1,7 @@
-"""What the numbers of one image's row are: an embedding, or the tokens of its patches one after the other.
+"""The layout of one image's row: an embedding, or the tokens of its patches one after the other.
 
-The schema of an embeddings artifact says it, in its column `x`: as many numbers as one image has, and, where they are
-those of patches, the patches' grid in the metadata of the field. Whoever reads `x` asks `Layout.of`.
+The schema of an embeddings artifact states it in its column `x`: the length of a row and, for patches, their grid in
+the metadata of the field. Readers of `x` call `Layout.of`.
 
 Legend: N images, T tokens of an image, D embedding dimension.
 """
@@ -16,16 +16,16 @@ _GRID = b"medsae.grid"
 
 
 class Layout(NamedTuple):
-    """`x` of one image: float32 [T * D], token by token in reading order."""
+    """The row `x` of one image: float32 [T * D], token by token in reading order."""
 
     dim: int
-    """D."""
+    """The embedding dimension D."""
     grid: tuple[int, int] | None = None
-    """(rows, columns) of the patches, T = rows * columns. None: one embedding of the whole image, T = 1."""
+    """The (rows, columns) of the patches, T = rows * columns; None for one embedding of the whole image, T = 1."""
 
     @property
     def tokens(self) -> int:
-        """T."""
+        """The number of tokens T."""
         return math.prod(self.grid or ())
 
     @property
@@ -37,7 +37,7 @@ class Layout(NamedTuple):
 
     @classmethod
     def of(cls, embeddings: pa.Schema) -> Self:
-        """What the schema of an embeddings table says."""
+        """Read the layout from the schema of an embeddings table."""
         field = embeddings.field("x")
         stated = (field.metadata or {}).get(_GRID)
         if stated is None:
@@ -47,7 +47,7 @@ class Layout(NamedTuple):
 
 
 def token_matrix(part: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """(x float32 [N, T, D] of the rows that are ok, their row numbers); T is 1 where an image has one embedding."""
+    """Return (x float32 [N, T, D] of the rows that are ok, their row numbers); T is 1 for one embedding per image."""
     layout = Layout.of(part.schema)
     rows = np.flatnonzero(part["ok"].to_numpy(zero_copy_only=False))
     column = part["x"].combine_chunks()
@@ -57,6 +57,6 @@ def token_matrix(part: pa.Table) -> tuple[np.ndarray, np.ndarray]:
 
 
 def embedding_matrix(part: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """As `token_matrix`, one embedding per image: float32 [N, D], of patches their mean."""
+    """Return one embedding per image, float32 [N, D], the mean of its tokens, and the row numbers."""
     x_NTD, rows = token_matrix(part)
     return (x_NTD[:, 0] if x_NTD.shape[1] == 1 else x_NTD.mean(1)), rows

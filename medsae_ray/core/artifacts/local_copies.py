@@ -1,4 +1,4 @@
-"""Files of other stores on this machine: copies in one cache, each under the hash of its content."""
+"""Local copies of files from other stores, in one cache, each under the hash of its content."""
 
 import hashlib
 import os
@@ -11,15 +11,15 @@ from medsae_ray.core.artifacts.store import Store, plain_path, split_uri
 
 
 def cache_dir() -> Path:
-    """Where what is fetched from elsewhere is kept: ~/.cache/medsae_ray, or under $XDG_CACHE_HOME."""
+    """Return the folder of downloads and copies: ~/.cache/medsae_ray, or under $XDG_CACHE_HOME."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "medsae_ray"
 
 
 @lru_cache
 def local_copy(uri: str) -> str:
-    """`uri` itself if it is a local path or on the web, else (s3://, gs://) a copy in the cache, named by content.
+    """Return `uri` itself if it is local or on the web, else (s3://, gs://) a copy in the cache, named by content.
 
-    Of a folder, the files directly in it are copied.
+    Of a folder, only its direct files are copied.
     """
     if "://" not in uri or uri.startswith(("http://", "https://")):
         return plain_path(uri)

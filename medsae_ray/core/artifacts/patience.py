@@ -1,6 +1,6 @@
-"""A store that is away for a while is waited for; what it refuses (403, 404, no such bucket) is final and told at once.
+"""Retries while a store is away; a refusal (403, 404, no such bucket) is final and raised at once.
 
-Object stores answer 503 when they are busy, and a network's switch takes a minute to come back. pyarrow tries again for
+Object stores answer 503 when they are busy, and a network's switch takes a minute to come back. pyarrow retries for
 some seconds; a run of hours should not end with them.
 """
 
@@ -17,18 +17,18 @@ from typing import BinaryIO, TypeVar
 T = TypeVar("T")
 
 PATIENCE_S = 900.0
-"""Seconds that a store which answered this process before is waited for."""
+"""The seconds of retries for a store that answered this process before."""
 FIRST_S = 180.0
-"""The same for one that never did: its address may be wrong."""
+"""The seconds of retries for a store that never answered: its address may be wrong."""
 _LONGEST_S = 20.0
-"""Between two attempts; the first wait is a second."""
+"""The most seconds between two attempts; the first wait is a second."""
 _AGAIN = re.compile(
     r"AWS Error (SLOW_DOWN|SERVICE_UNAVAILABLE|THROTTLING|INTERNAL_FAILURE|REQUEST_TIMEOUT|NETWORK_CONNECTION)\b"
     r"|HTTP status (408|429|500|502|503|504)\b"
     r"|\b(UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED)\b"
     r"|curlCode: \d+"
 )
-"""As pyarrow names what may pass, of S3 and of Google's store."""
+"""The words of pyarrow's transient errors, of S3 and of Google's store."""
 _NETWORK = {
     *(errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE),
     *(errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN),
@@ -41,13 +41,13 @@ _hears: list[Callable[[str], None]] = []
 
 
 def heard_by(hears: Callable[[str], None]) -> None:
-    """Who else is told, once, of a store that is waited for: a worker's own log is read by nobody."""
+    """Set another listener that is told once of a store that is away: a worker's own log is read by nobody."""
     _hears[:] = [hears]
 
 
 @contextlib.contextmanager
 def at_most(seconds: float) -> Iterator[None]:
-    """For a block that wants to know soon whether a store answers."""
+    """Limit the retries of a block that has to know soon if a store answers."""
     token = _limit.set(seconds)
     try:
         yield
@@ -56,7 +56,7 @@ def at_most(seconds: float) -> Iterator[None]:
 
 
 def passes(error: BaseException) -> bool:
-    """Whether what a store answered may be another thing in a minute."""
+    """Return True if an error of a store is transient."""
     if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError | IsADirectoryError):
         return False
     if isinstance(error, ConnectionError | TimeoutError) or getattr(error, "errno", None) in _NETWORK:
@@ -67,7 +67,7 @@ def passes(error: BaseException) -> bool:
 
 
 def patiently(store: str, act: Callable[[], T], sleep: Callable[[float], None] = time.sleep) -> T:
-    """What `act` gives, tried again while `store` (scheme and bucket) is away. `act` may be repeated as it is."""
+    """Return the result of `act`, retried while `store` (scheme and bucket) is away. `act` must be repeatable."""
     start, wait, told = time.monotonic(), 1.0, False
     while True:
         try:
@@ -82,7 +82,7 @@ def patiently(store: str, act: Callable[[], T], sleep: Callable[[float], None] =
                 raise
             if not told:
                 told = True
-                _tell(f"{store} does not answer ({_said(error)}) and is waited for, at most {most:.0f} s")
+                _tell(f"{store} does not answer ({_said(error)}) and is retried for at most {most:.0f} s")
             sleep(wait)
             wait = min(2 * wait, _LONGEST_S)
         else:
@@ -99,13 +99,13 @@ def _tell(text: str) -> None:
 
 
 def _said(error: Exception) -> str:
-    """Of an error what names no object: its path may hold a patient's identifier."""
+    """Return the part of an error that names no object: its path may hold a patient's identifier."""
     found = _AGAIN.search(str(error))
     return found[0] if found else type(error).__name__
 
 
 class PatientFile(io.RawIOBase):
-    """A seekable stream of an object, of which each read is tried again while the store is away."""
+    """A seekable stream of an object, each read of which is retried while the store is away."""
 
     def __init__(self, store: str, opener: Callable[[], BinaryIO]) -> None:
         self._store, self._stream, self._at = store, patiently(store, opener), 0
@@ -131,7 +131,7 @@ class PatientFile(io.RawIOBase):
         return len(data)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to `offset` from the place that `whence` names, and return the new position."""
+        """Move to `offset` from the position that `whence` names, and return the new position."""
         self._stream.seek(self._at)
         self._at = self._stream.seek(offset, whence)
         return self._at

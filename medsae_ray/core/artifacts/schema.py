@@ -1,7 +1,7 @@
 """Arrow schemas of every table artifact: the contract between stages.
 
-Nullability and list widths are part of a schema. `conform` refuses a table that differs, so a stage cannot write
-anything but what is declared here.
+Nullability and list widths are part of a schema. `conform` refuses a table that differs, so a stage can only write a
+table that is declared here.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from medsae_ray.errors import ArtifactError
 
 SPLITS = ("sae", "naming", "detection")
 METADATA = "m_"
-"""Prefix of a manifest's columns of metadata."""
+"""The prefix of a manifest's columns of metadata."""
 HISTOGRAM_BINS = 32
 DETECTION = ("auroc", "low", "high", "accuracy", "null_mean", "trivial", "ceiling")
-"""What the atlas shows of a name's test."""
+"""The scores of a name's test in the atlas."""
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field:
@@ -31,8 +31,8 @@ def _required_list(kind: pa.DataType, width: int = -1) -> pa.DataType:
 def manifest(labels: Sequence[str], metadata: Sequence[str], studies: bool = False) -> pa.Schema:
     """One row per image. `y_<label>`: 1, 0, -1 (uncertain) or null (not annotated). Metadata is kept as text.
 
-    `uri` may hold what identifies a patient: it is for reading images and nothing else. `study_id` is there if
-    `studies` says so, and null where a dataset has no studies.
+    `uri` may identify a patient: it is for reading images and nothing else. `study_id` exists only with `studies`, and
+    is null for a dataset without studies.
     """
     return pa.schema(
         [_required(c, pa.string()) for c in ("image_id", "patient_id", "dataset", "uri")]
@@ -46,8 +46,8 @@ def manifest(labels: Sequence[str], metadata: Sequence[str], studies: bool = Fal
 def organs() -> pa.Schema:
     """One row per file of a scan: its volume (`organ` is null), then its masks.
 
-    `volume` is where the scan lies, as a manifest's `uri`. The planes say which of their slices, in canonical order,
-    show the organ, or of a volume that there is a slice; null with a reason if the file could not be used.
+    `volume` is the place of the scan, as a manifest's `uri`. Each plane has a flag per slice, in canonical order: the
+    slice shows the organ or, of a volume, exists; null with a reason if the file could not be used.
     """
     shown = pa.list_(pa.field("item", pa.bool_(), nullable=False))
     return pa.schema(
@@ -58,10 +58,10 @@ def organs() -> pa.Schema:
 
 
 def embeddings(dim: int, grid: tuple[int, int] | None = None) -> pa.Schema:
-    """One row per image: `x` is null exactly when the image could not be read, and `reason` then says why.
+    """One row per image: `x` is null exactly when the image could not be read, with its `reason`.
 
-    `x` is the image's embedding [dim], or, with the `grid` (rows, columns) of its patches, what the encoder makes of
-    each of them [rows * columns * dim], in reading order. `Layout.of` tells which from the schema.
+    `x` is the image's embedding [dim], or, with the `grid` (rows, columns) of its patches, the tokens of all of them
+    [rows * columns * dim], in reading order. `Layout.of` reads this from the schema.
     """
     return pa.schema(
         [
@@ -78,7 +78,7 @@ def activations(patches: bool = False) -> pa.Schema:
 
     `sq_error` = ||x - x_hat||^2 and `sq_norm` = ||x - mean||^2 of centred and scaled embeddings, so that FVU over any
     set of images is a ratio of two sums. Of an SAE on `patches` a feature's value is its maximum over the image's
-    patches, both squares are sums over them, and `patch_active` is the number of active features of each, summed.
+    patches, both squares are sums over them, and `patch_active` is the number of active features per patch, summed.
     """
     return pa.schema(
         [
@@ -101,7 +101,7 @@ def features(n_labels: int) -> pa.Schema:
     `auroc*` of `best_label`, the one with the largest |r|, over the detection patients, one image each: for the label's
     presence or, where `best_r` is negative, its absence. Of features only, over discovery patients, one image each:
     `best_p` is the chance that a feature unrelated to `best_label` is active on as many with (without) it, and
-    `active_auroc` the AUROC of "active or silent" for its presence (absence); both keep to pairs of one dataset.
+    `active_auroc` the AUROC of "active or inactive" for its presence (absence); both keep to pairs of one dataset.
     `histogram` counts non-zero |values| in bins of equal log2 width from 2^-12 to 2^4.
     """
     per_label = _required_list(pa.float64(), n_labels or -1)  # Parquet has no lists of fixed width 0
@@ -137,7 +137,7 @@ def features(n_labels: int) -> pa.Schema:
 
 def probes() -> pa.Schema:
     """One row per label and space: AUROC of a linear probe on all units of the space ("raw" dimensions, "sae" features)
-    over the detection patients, one image each. Fitted on so many `patients` with `strength` C; null without a probe.
+    over the detection patients, one image each. It is fitted on `patients` with `strength` C; null without a probe.
     """
     reals = [pa.field(column, pa.float64()) for column in ("auroc", "low", "high", "strength")]
     counts = [_required(column, pa.int64()) for column in ("positives", "negatives", "patients")]
@@ -147,9 +147,9 @@ def probes() -> pa.Schema:
 def sweep() -> pa.Schema:
     """One row per SAE of a sweep, in the order of `front` (1 is the Pareto front of L0 and FVU) and L0.
 
-    `settings` (JSON) is what it changes of the recipe's what.sae, and `member` its place in the recipe. Figures are of
+    `settings` (JSON) are its changes to the recipe's what.sae, and `member` is its place in the recipe. Figures are of
     the epoch whose weights were kept, on held-out images; `dead` is the share of features that fired on no training
-    image in that epoch. An SAE that is not there has a `reason` and a `message`, and nulls.
+    image in that epoch. A missing SAE has a `reason` and a `message`, and nulls.
     """
     measures = ("fvu", "r2", "r2_scalar", "l0", "dead", "cosine", "seconds")
     return pa.schema(
@@ -186,10 +186,10 @@ def duplicates() -> pa.Schema:
 
 
 def replication() -> pa.Schema:
-    """One row per (source, feature, label, dataset): a pair selected in `source`, and what it is in `dataset`.
+    """One row per (source, feature, label, dataset): a pair selected in `source`, and its values in `dataset`.
 
-    `verdict` is that of the pair: "replicated", "not_replicated" or "untested". In the source's own row `q` and `holds`
-    are null; so they are where the dataset cannot tell.
+    `verdict` is that of the pair: "replicated", "not_replicated" or "untested". `q` and `holds` are null in the
+    source's own row, and in datasets that cannot test the pair.
     """
     return pa.schema(
         [
@@ -229,7 +229,7 @@ def names() -> pa.Schema:
     """One row per (feature, source of the name): "vlm", "label" or "vocabulary".
 
     `name` is null unless `status` is "named"; else it is "abstained", "failed" or "insufficient_support", and
-    `evidence` says why. A vlm's evidence is its whole reply, and `choice` says why the name is not the reply's first.
+    `evidence` has the reason. A vlm's evidence is its whole reply, and `choice` the reason not to take its first name.
     """
     texts = ("definition", "category", "location", "laterality", "confidence")
     return pa.schema(
@@ -256,7 +256,7 @@ def atlas(n_labels: int) -> pa.Schema:
 
 
 def conform(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
-    """`table` with its columns in schema order, or ArtifactError that says which column differs and how."""
+    """Return `table` with its columns in schema order. Raises ArtifactError that names a differing column."""
     if table.schema.names != schema.names:
         raise ArtifactError(f"{where}: columns {table.schema.names} were written, {schema.names} are declared")
     for field in schema:
@@ -271,6 +271,6 @@ def conform(table: pa.Table, schema: pa.Schema, where: str) -> pa.Table:
 
 
 def _null_items(column: pa.ChunkedArray) -> int:
-    """Nulls within lists; Arrow lets them into a list whose items are declared not to be null."""
+    """Count nulls within lists; Arrow lets them into a list whose items are declared not to be null."""
     is_list = pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)
     return pc.list_flatten(column).null_count if is_list else 0

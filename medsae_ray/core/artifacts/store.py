@@ -1,4 +1,4 @@
-"""One folder of files at a URI: local, s3://, gs:// (pyarrow) or anything fsspec knows. Writes are all or nothing."""
+"""A folder of files at a URI: local, s3://, gs:// (pyarrow) or any that fsspec knows. Writes are all or nothing."""
 
 import os
 import re
@@ -22,7 +22,7 @@ from medsae_ray.errors import ArtifactError
 T = TypeVar("T")
 _OBJECTS = ("s3", "gs", "gcs")
 _OPTIONS = re.compile(r"\?((region|scheme|endpoint_override|project_id|[a-z_]+_seconds)=[^&=/]*(&|$))+$")
-"""What may follow an object store's address, as pyarrow reads it; any other ? is part of a name."""
+"""The options after an object store's address, as pyarrow reads them; any other ? is part of a name."""
 
 
 def _resolve(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -45,16 +45,16 @@ def _resolve(uri: str) -> tuple[pafs.FileSystem, str]:
 
 
 def _of_objects(scheme: str, rest: str) -> tuple[pafs.FileSystem, str]:
-    """Names of objects hold any character (space, #, %, ?, +, ...) and mean it: only the bucket is read as a URI."""
+    """Open a bucket. Only the bucket is read as a URI: object names may hold any character (space, #, %, ?, +, ...)."""
     place, options = _without_options(rest)
     bucket, _, key = place.partition("/")
     try:
-        # Of a bucket without a region the store is asked where it is.
+        # The store is asked for the region of a bucket without one.
         filesystem, base = patiently(
             f"{scheme}://{bucket}", lambda: pafs.FileSystem.from_uri(f"{scheme}://{bucket}{options}")
         )
     except pa.ArrowInvalid as error:
-        raise ArtifactError(f"{scheme}://{bucket} is no bucket: {error}") from error
+        raise ArtifactError(f"{scheme}://{bucket} is not a bucket: {error}") from error
     return filesystem, f"{base}/{key}" if key else base
 
 
@@ -64,7 +64,7 @@ def _without_options(uri: str) -> tuple[str, str]:
 
 
 def plain_path(uri: str) -> str:
-    """A file: URL as the path that it means, with its %20 read; anything else as it is."""
+    """Return a file: URL as its path, with its %20 decoded; any other address unchanged."""
     if not uri.lower().startswith("file:/"):
         return uri
     host, slash, path = uri[7:].partition("/") if uri[5:7] == "//" else ("", "/", uri[6:])
@@ -75,10 +75,10 @@ def plain_path(uri: str) -> str:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder at `uri`. Cheap to pickle: the connection is opened where it is used."""
+    """A folder at `uri`. Cheap to pickle: each process opens its own connection."""
 
     uri: str
-    """A local path is made absolute at once: other processes have other working directories."""
+    """The folder's address. A local path is made absolute at once: other processes have other working directories."""
 
     def __post_init__(self) -> None:
         uri = plain_path(self.uri)
@@ -96,15 +96,15 @@ class Store:
 
     @property
     def is_local(self) -> bool:
-        """Whether the folder is on a local filesystem."""
+        """True if the folder is on a local filesystem."""
         return isinstance(self.opened[0], pafs.LocalFileSystem)
 
     def path(self, name: str) -> str:
-        """`name` below this folder, in the filesystem's own form."""
+        """Return `name` below this folder, in the filesystem's own form."""
         return f"{self.opened[1].rstrip('/')}/{name}"
 
     def address(self, name: str) -> str:
-        """`name` below this folder as a person gives it: with s3:// or whatever this folder's own begins with."""
+        """Return `name` below this folder as an address, with the scheme of this folder's own."""
         return self.child(name).uri
 
     def child(self, name: str) -> "Store":
@@ -113,7 +113,7 @@ class Store:
         return Store(f"{place.rstrip('/')}/{name}{options}")
 
     def patiently(self, act: Callable[[], T]) -> T:
-        """What `act` gives, which speaks to this store; one that is not local is waited for while it is away."""
+        """Return the result of `act`, which accesses this store; while a remote store is away it is retried."""
         return act() if self.is_local else patiently(self._bucket, act)
 
     @property
@@ -122,7 +122,7 @@ class Store:
         return f"{scheme}://{rest.partition('/')[0]}"
 
     def read(self, name: str) -> bytes:
-        """All bytes of one file. Raises FileNotFoundError, or another OSError from the filesystem."""
+        """Read all bytes of one file. Raises FileNotFoundError, or another OSError from the filesystem."""
 
         def whole() -> bytes:
             with self.opened[0].open_input_file(self.path(name)) as stream:
@@ -132,41 +132,41 @@ class Store:
         return self.patiently(whole)
 
     def open(self, name: str) -> BinaryIO:
-        """A seekable stream of one file."""
+        """Open a seekable stream of one file."""
         if self.is_local:
             stream: BinaryIO = self.opened[0].open_input_file(self.path(name))
             return stream
         return PatientFile(self._bucket, lambda: self.opened[0].open_input_file(self.path(name)))  # type: ignore[return-value]
 
     def info(self, name: str = "") -> pafs.FileInfo:
-        """What there is under a name, of which there may be nothing."""
+        """Return the file information of a name, which need not exist."""
         return self.patiently(lambda: self.opened[0].get_file_info(self.path(name) if name else self.opened[1]))
 
     def listed(self, folder: str = "", recursive: bool = False) -> list[pafs.FileInfo]:
-        """What is directly in `folder`, or anywhere below; [] if there is no such folder."""
+        """List the entries directly in `folder`, or anywhere below; [] for a missing folder."""
         base = (self.path(folder) if folder else self.opened[1]).rstrip("/") or "/"
         chosen = pafs.FileSelector(base, allow_not_found=True, recursive=recursive)
         return list(self.patiently(lambda: self.opened[0].get_file_info(chosen)))
 
     def place(self, uri: str) -> tuple["Store", str]:
-        """The folder and the name of an image: a URI or an absolute path as it is, anything else below this folder."""
+        """Return folder and name of an image: a URI or an absolute path unchanged, any other one below this folder."""
         return split_uri(uri) if is_absolute(uri) else (self, uri)
 
     def open_uri(self, uri: str) -> BinaryIO:
-        """A seekable stream of the image at `uri`."""
+        """Open a seekable stream of the image at `uri`."""
         folder, name = self.place(uri)
         return folder.open(name)
 
     def exists(self, name: str) -> bool:
-        """Return whether `name` is a file, not a folder."""
+        """Return True if `name` is a file, not a folder."""
         return bool(self.info(name).type == pafs.FileType.File)
 
     def names(self, folder: str = "") -> list[str]:
-        """File names directly in `folder`, sorted; temporary files of writers are left out. [] if there is none."""
+        """List the file names directly in `folder`, sorted, without writers' temporary files; [] if it is missing."""
         return sorted(self.sizes(folder))
 
     def sizes(self, folder: str = "") -> dict[str, int]:
-        """As `names`, with the bytes of each file."""
+        """Return the bytes of each file of `names`."""
         found = (i for i in self.listed(folder) if i.type == pafs.FileType.File)
         return {info.base_name: info.size for info in found if not info.base_name.startswith(".")}
 
@@ -177,7 +177,7 @@ class Store:
     def write(self, name: str, data: bytes) -> None:
         """Write a file whole or not at all: a rename on a local disk, one PUT on an object store.
 
-        ArtifactError says why it cannot be written, and what to do.
+        Raises ArtifactError with the cause and the remedy if it cannot be written.
         """
         with writing(f"{self.uri}/{name}"):
             if self.is_local:
@@ -191,11 +191,10 @@ class Store:
             stream.write(data)
 
     def write_new(self, name: str, data: bytes) -> bool:
-        """Like `write`, but the first writer wins: False, and nothing changed, if the file is there already.
+        """Write like `write` unless the file exists: the first writer wins, and later ones return False.
 
-        This is exclusive on a local disk, and on S3 where the store and `put_new` know each other. Any other store is
-        asked first, so two writers within the same few milliseconds may both write; they write the same content then,
-        except for times.
+        This is exclusive on a local disk, and on S3 where `put_new` works. Any other store is asked first, so two
+        writers within the same few milliseconds may both write; their contents differ only in times.
         """
         if not self.is_local:
             return self._write_object(name, data)
@@ -210,7 +209,7 @@ class Store:
         return True
 
     def _write_object(self, name: str, data: bytes) -> bool:
-        if self.exists(name):  # asked in any case: a store that knows no condition would replace it
+        if self.exists(name):  # asked in any case: a store without conditional writes would replace it
             return False
         if isinstance(self.opened[0], pafs.S3FileSystem):
             made = put_new(self.path(name), _without_options(self.uri)[1], self.opened[0].region, data)
@@ -222,20 +221,20 @@ class Store:
         return True
 
     def check_writable(self) -> None:
-        """ArtifactError if no file can be made here. An object store tells when the first is written."""
+        """Raise ArtifactError if no file can be made here. On an object store only the first write shows it."""
         if self.is_local:
             with writing(self.uri):
                 os.unlink(self._write_temporary("writable", b""))
 
     def delete(self, name: str) -> None:
-        """Remove a file; of none nothing happens."""
+        """Remove a file, if it exists."""
         with suppress(FileNotFoundError):
             self.patiently(lambda: self.opened[0].delete_file(self.path(name)))
 
     def delete_folder(self, name: str) -> None:
-        """Remove a folder and what is in it, and this folder if nothing else is in it; of none nothing happens."""
+        """Remove a folder with its contents, if it exists, and this folder if it is then empty."""
         if self.info(name).type == pafs.FileType.Directory:
-            with suppress(FileNotFoundError):  # tried again, when it had been done already
+            with suppress(FileNotFoundError):  # retried after it had succeeded
                 self.patiently(lambda: self.opened[0].delete_dir(self.path(name)))
         if self.is_local:
             with suppress(OSError):  # not empty: another run is at work
@@ -257,12 +256,12 @@ class Store:
 
 
 def is_absolute(uri: str) -> bool:
-    """Whether a uri starts at a store or at the root of a disk."""
+    """Return True if a uri starts at a store or at the root of a disk."""
     return "://" in uri or uri.startswith(("/", "file:/"))
 
 
 def split_uri(uri: str) -> tuple[Store, str]:
-    """The folder and the name of one file or artifact: "s3://b/a/x" -> (Store("s3://b/a"), "x")."""
+    """Return the folder and name of one file or artifact: "s3://b/a/x" -> (Store("s3://b/a"), "x")."""
     place, options = _without_options(plain_path(uri))
     folder, _, name = place.rstrip("/").rpartition("/")
     return Store(f"{folder}{options}" if folder else "/" if place.startswith("/") else "."), name

@@ -1,4 +1,4 @@
-"""What a stage does with one shard. Nothing here knows of Ray, so a test or a plain loop runs it as it is."""
+"""A stage's work on one shard. It does not depend on Ray, so a test or a plain loop runs it too."""
 
 from typing import Any, Protocol
 
@@ -10,17 +10,17 @@ class ShardWork(Protocol):
 
     @property
     def rows(self) -> dict[int, int]:
-        """Shard -> number of rows its part must have."""
+        """The number of rows that each shard's part must have."""
         ...
 
     def prepare(self, shard: int) -> pa.Table:
-        """CPU half: read and decode the shard's rows."""
+        """Read and decode the shard's rows: the CPU half."""
         ...
 
     def load(self) -> Any:
-        """The model, loaded once per process and given to `compute`."""
+        """Load the model, once per process, for `compute`."""
         ...
 
     def compute(self, model: Any, prepared: pa.Table) -> pa.Table:
-        """Model half: the rows of the shard's part, in the declared schema."""
+        """Compute the rows of the shard's part in the declared schema: the model half."""
         ...

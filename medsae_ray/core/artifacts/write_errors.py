@@ -1,4 +1,4 @@
-"""What a store answers when it cannot be written, as one line with what to do."""
+"""A store's errors of writing, as one line with a remedy."""
 
 import errno
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from medsae_ray.errors import ArtifactError
 
-_AGAIN = "and run it again: it goes on where it stopped"
+_AGAIN = "and run it again: it continues where it stopped"
 _ELSEWHERE = "give a folder that you may write"
 CAUSES = {
     errno.ENOSPC: f"no space is left on the device; make room {_AGAIN}",
@@ -15,18 +15,18 @@ CAUSES = {
     errno.EROFS: f"the file system is read-only; {_ELSEWHERE}",
     errno.EACCES: f"permission is denied; {_ELSEWHERE}",
     errno.EPERM: f"the system does not permit it; {_ELSEWHERE}",
-    errno.ENOTDIR: f"what should be a folder is a file; {_ELSEWHERE}",
-    errno.EEXIST: f"what should be a folder is a file; {_ELSEWHERE}",
+    errno.ENOTDIR: f"a file has the name of the folder; {_ELSEWHERE}",
+    errno.EEXIST: f"a file has the name of the folder; {_ELSEWHERE}",
     errno.EISDIR: "a folder has the name of this file; move it away",
     errno.ENAMETOOLONG: "the name is longer than the file system allows; give a shorter folder",
 }
-"""What no second attempt changes."""
+"""The lasting causes, which no second attempt changes."""
 
 
 @contextmanager
 def writing(place: str, *, lasting: bool = False) -> Iterator[None]:
-    """Turns the system's errors of a write at `place` (a path or URI) into ArtifactError, with `lasting` only those of
-    `CAUSES`. What timed out is left as it is: it may be of Ray's."""
+    """Turn the system's errors of a write at `place` (a path or URI) into ArtifactError, with `lasting` only those of
+    `CAUSES`. A timeout passes unchanged: it may be Ray's."""
     try:
         yield
     except TimeoutError:
@@ -39,4 +39,4 @@ def writing(place: str, *, lasting: bool = False) -> Iterator[None]:
 
 def _cause(error: OSError) -> str:
     known = CAUSES.get(error.errno or 0)
-    return known or error.strerror or str(error)  # an object store has no errno, and says it in words
+    return known or error.strerror or str(error)  # an object store has no errno but a text

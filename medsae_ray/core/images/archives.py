@@ -1,7 +1,7 @@
-"""Files in folders and in zip archives, read within bounds whatever they claim. Nothing is ever unpacked to disk.
+"""Files in folders and in zip archives, read within bounds. Nothing is ever unpacked to disk.
 
 A file's address is its name below a Store; `!/` enters a zip archive: "2019/a.zip!/b/c.dcm", and once more for an
-archive in an archive. What cannot be read raises ImageError with a reason of `core/images.py`, and without its name.
+archive in an archive. An unreadable file raises ImageError with a reason of `decode.py`, and without its name.
 """
 
 import io
@@ -27,17 +27,17 @@ _INTO = re.compile(r"(?<=\.zip)!/", re.IGNORECASE)
 
 
 class FoundFile(NamedTuple):
-    """One file of a folder."""
+    """A file of a folder."""
 
     name: str
     size: int
-    """Bytes."""
+    """The size in bytes."""
     modified: float
-    """Time of the last change, so that what was read of a file is not taken for what is in it now."""
+    """The time of the last change, by which a stale reading of a file is recognised."""
 
 
 def fetch(store: ImageSource, name: str) -> bytes:
-    """All bytes of the file at a path, URI or address. ImageError for what is its fault, OSError for the store's."""
+    """Read the file at a path, URI or address. Raises ImageError for its own faults, OSError for the store's."""
     file, *members = _INTO.split(name)
     with _blaming(store, name), opened(store, file) as stream:
         if members:
@@ -50,26 +50,26 @@ def fetch(store: ImageSource, name: str) -> bytes:
 
 @contextmanager
 def opened(store: ImageSource, name: str) -> Iterator[BinaryIO]:
-    """A seekable stream of one file, which is not an archive's member."""
+    """Open a seekable stream of one file, which is not an archive's member."""
     with _blaming(store, name):
         if store.is_local and "://" not in name:
             path = name if name.startswith("/") else store.path(name)
-            # Opening a pipe would wait for whoever writes to it, for ever.
+            # Opening a pipe would wait for its writer, for ever.
             if not stat.S_ISREG(os.stat(path).st_mode):
-                raise ImageError("unreadable", "no regular file")
+                raise ImageError("unreadable", "not a regular file (pipe, device or folder)")
         stream = store.open_uri(name)
     with stream:
         yield stream
 
 
 def outer_file(address: str) -> str:
-    """The file on disk that an address leads into."""
+    """Return the file on disk that an address leads into."""
     return _INTO.split(address)[0]
 
 
 @contextmanager
 def opened_files(store: ImageSource, address: str) -> Iterator[Callable[[str], bytes]]:
-    """Reads addresses of the same file or archive as `address`, of which the archive's directory is read once."""
+    """Yield a reader of addresses in the same file or archive as `address`, whose directory is read once."""
     outer = outer_file(address)
     if outer == address:
         yield lambda name: fetch(store, name)
@@ -100,17 +100,17 @@ def _blaming(store: ImageSource, name: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise ImageError("missing", "no such file") from error
     except (ValueError, ArtifactError) as error:
-        raise ImageError("unreadable", "its address is none of a file") from error
+        raise ImageError("unreadable", "not the address of a file") from error
     except OSError as error:
         # On a local disk the file itself is at fault. An object store that does not answer is no property of the
-        # image: the shard fails, and the next run takes it up again.
+        # image: the shard fails, and the next run computes it again.
         if not store.is_local:
             raise OSError(_nameless(str(error), name)) from None
         raise ImageError("unreadable", os.strerror(error.errno) if error.errno else type(error).__name__) from error
 
 
 def _nameless(text: str, uri: str) -> str:
-    """An error's text without the image's place, which may hold a patient's identifier: this text goes into logs."""
+    """Return an error's text, which goes into logs, without the image's place, which may identify a patient."""
     parts = uri.split("/")
     tails = ("/".join(parts[start:]) for start in range(len(parts)))
     tail = next((tail for tail in tails if tail and tail in text), None)
@@ -118,27 +118,27 @@ def _nameless(text: str, uri: str) -> str:
 
 
 def archive(stream: BinaryIO) -> zipfile.ZipFile:
-    """The zip archive in a stream. ImageError if it is none, or has more than MAX_MEMBERS members."""
+    """Open the zip archive in a stream. Raises ImageError if it is not one, or has more than MAX_MEMBERS members."""
     try:
         found = zipfile.ZipFile(stream)
     except OSError:
         raise
     except Exception as error:  # BadZipFile, ValueError, struct.error, UnicodeDecodeError, NotImplementedError
-        raise ImageError("corrupt", "no zip archive") from error
+        raise ImageError("corrupt", "not a zip archive") from error
     if len(found.filelist) > MAX_MEMBERS:
         raise ImageError("too_large", f"an archive of more than {MAX_MEMBERS} members")
     return found
 
 
 def member(stream: BinaryIO, members: list[str]) -> bytes:
-    """The bytes of a member of the archive in `stream`; further names enter archives in it."""
+    """Read a member of the archive in `stream`; further names enter archives in it."""
     name, *deeper = members
     data = unpacked(archive(stream), name)
     return member(io.BytesIO(data), deeper) if deeper else data
 
 
 def unpacked(found: zipfile.ZipFile, name: str, limit: int | None = None) -> bytes:
-    """A member's bytes, at most the first `limit` of them; without a limit a member above MAX_FILE is refused."""
+    """Read a member's bytes, at most the first `limit` of them; without a limit a member above MAX_FILE is refused."""
     try:
         info = found.getinfo(name)
         if limit is None and info.file_size > MAX_FILE:
@@ -158,7 +158,7 @@ def unpacked(found: zipfile.ZipFile, name: str, limit: int | None = None) -> byt
 
 
 def usable(found: zipfile.ZipFile, skipped: Counter[str]) -> list[zipfile.ZipInfo]:
-    """The members of an archive that are files, by name; names that lead out of it and second copies are counted."""
+    """List an archive's files by name; names that lead out of it and second copies are counted in `skipped`."""
     kept: dict[str, zipfile.ZipInfo] = {}
     for info in found.filelist:
         name = info.filename
@@ -175,12 +175,12 @@ def usable(found: zipfile.ZipFile, skipped: Counter[str]) -> list[zipfile.ZipInf
 
 
 def is_archive(name: str) -> bool:
-    """Return whether a name ends in .zip, in any case."""
+    """Return True if a name ends in .zip, in any case."""
     return name.lower().endswith(".zip")
 
 
 def walk(store: Store, folder: str, skipped: Counter[str]) -> list[FoundFile]:
-    """All files below `folder`, by name. Links are followed once; what is no file is counted in `skipped`."""
+    """List all files below `folder`, by name. Links are followed once; other entries are counted in `skipped`."""
     found = _walk_local(store, folder, skipped) if store.is_local else _walk_remote(store, folder)
     return sorted(found)
 
@@ -212,7 +212,7 @@ def _walk_local(store: ImageSource, folder: str, skipped: Counter[str]) -> Itera
 
 
 def _kind(entry: os.DirEntry[str], name: str) -> tuple[str, os.stat_result | None]:
-    """ "folder", a reason to skip, or "" for a file; and what the file system says of it."""
+    """Return "folder", a reason to skip, or "" for a file; and the file system's status of the entry."""
     try:
         status = entry.stat()
     except OSError as error:
@@ -225,7 +225,7 @@ def _kind(entry: os.DirEntry[str], name: str) -> tuple[str, os.stat_result | Non
 
 
 def _ambiguous(name: str) -> bool:
-    """Names that would be read as another address, or that are no text."""
+    """Return True for a name that is not text, or that would be read as another address."""
     return bool(_INTO.search(name)) or not name.isprintable()
 
 

@@ -1,11 +1,11 @@
-"""Images of a slow store, kept on a node's own disk: read through, least recently used files go first.
+"""A read-through cache of a slow store's images on a node's own disk; the least recently used files go first.
 
-    <folder>/<64 hex>     SHA-256 of what follows (32 bytes), then the file's bytes
-    <folder>/used         bytes that are kept, never fewer than there are
+    <folder>/<64 hex>     SHA-256 of the file (32 bytes), then the file's bytes
+    <folder>/used         the number of cached bytes, or more
 
-A file's name is the hash of its uri, its size and what the store says of its version (time of the last change, ETag),
-so a file that changed is another one. Bytes that do not have their checksum are not served. Every change of the folder
-is made under one lock, which the kernel takes back from a process that dies; reading needs none.
+A file's name is the hash of its uri, its size and its version in the store (time of the last change, ETag), so a
+changed file has another name. Bytes with a wrong checksum are not served. Every change of the folder is made under one
+lock, which the kernel takes back from a process that dies; reading needs none.
 """
 
 import fcntl
@@ -23,15 +23,15 @@ import pyarrow.fs as pafs
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.images.sources import ImageSource
 
-MAX_FILE = 2**30  # bytes: larger files, archives for the most part, are read where they are
+MAX_FILE = 2**30  # bytes: larger files, mostly archives, are not cached
 _USED, _TEMPORARY = "used", "incoming"
 _DIGEST = 32  # bytes
-_LOW = 0.9  # of the limit is left when room has been made, so that room is made once for many files
+_LOW = 0.9  # the share of the limit to shrink to, so that one removal makes room for many files
 
 
 @dataclass(frozen=True)
 class Cached:
-    """`images`, of which those that come from a store that is not local are kept in `folder`, at most `limit` bytes.
+    """A source `images` with those of a remote store cached in `folder`, at most `limit` bytes.
 
     Safe to use from many processes and threads at once. A disk that is full or gone makes it slower and nothing else.
     """
@@ -42,19 +42,19 @@ class Cached:
 
     @property
     def is_local(self) -> bool:
-        """Whether the images themselves are on a local filesystem."""
+        """True if the images themselves are on a local filesystem."""
         return self.images.is_local
 
     def path(self, name: str) -> str:
-        """As `Store.path`."""
+        """Return `Store.path` of the images."""
         return self.images.path(name)
 
     def place(self, uri: str) -> tuple[Store, str]:
-        """As `Store.place`."""
+        """Return `Store.place` of the images."""
         return self.images.place(uri)
 
     def open_uri(self, uri: str) -> BinaryIO:
-        """As `Store.open_uri`; whole files are read. Raises what the store raises."""
+        """Open a stream as `Store.open_uri` does; a cached file is in memory whole. Raises the store's errors."""
         store, name = self.place(uri)
         key, size = (None, 0) if store.is_local else _version(store, name)
         if key is None or size > min(MAX_FILE, _LOW * self.limit - _DIGEST):
@@ -62,7 +62,7 @@ class Cached:
         data = self._kept(key, size)
         if data is None:
             data = store.read(name)
-            if len(data) == size:  # or it was changed since it was asked for
+            if len(data) == size:  # otherwise the file has just changed
                 with suppress(OSError):
                     self._keep(key, data)
         return io.BytesIO(data)
@@ -86,7 +86,7 @@ class Cached:
             before = _number(used)
             if before is None or before + taken > self.limit:
                 before = _make_room(folder, int(_LOW * self.limit) - taken)
-            # Written down first: a process that dies from here on leaves less than the number says.
+            # Written first: a process that dies from here on leaves fewer bytes than the number.
             used.seek(0)
             used.write(b"%020d" % (before + taken))
             with open(folder / _TEMPORARY, "wb", opener=_private) as stream:
@@ -97,7 +97,7 @@ class Cached:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[BinaryIO]:
-    """The file `used`, for this process and thread alone."""
+    """Yield the file `used`, locked for this process and thread."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(os.open(folder / _USED, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as used:
         fcntl.flock(used, fcntl.LOCK_EX)
@@ -109,14 +109,14 @@ def _private(path: str, flags: int) -> int:
 
 
 def _number(used: BinaryIO) -> int | None:
-    """None if there is none yet, or one that was not written to its end."""
+    """Return the number of cached bytes, None if it is missing or incomplete."""
     text = used.read()
     return int(text) if len(text) == 20 and text.isdigit() else None
 
 
 def _make_room(folder: Path, most: int) -> int:
-    """Remove what was used longest ago until at most `most` bytes are left; how many are. The lock is held, so what is
-    only half there belongs to nobody."""
+    """Remove the least recently used files until at most `most` bytes are left, and return their number. Under the lock
+    an incomplete file belongs to nobody."""
     (folder / _TEMPORARY).unlink(missing_ok=True)
     files = []
     for entry in os.scandir(folder):
@@ -135,7 +135,7 @@ def _make_room(folder: Path, most: int) -> int:
 
 
 def _version(store: Store, name: str) -> tuple[str | None, int]:
-    """The name under which a file is kept, and its size; no name if the store does not tell its versions apart."""
+    """Return the name under which a file is cached, and its size; no name if its version is unknown."""
     filesystem, path = store.opened[0], store.path(name)
     found = store.info(name)
     if found.type != pafs.FileType.File or found.size is None:
@@ -147,7 +147,7 @@ def _version(store: Store, name: str) -> tuple[str | None, int]:
 
 
 def _etag(filesystem: pafs.FileSystem, path: str) -> str | None:
-    """Of web servers, which fsspec asks."""
+    """Return the ETag of a web server, through fsspec."""
     handler = getattr(filesystem, "handler", None)
     if not isinstance(handler, pafs.FSSpecHandler):
         return None

@@ -1,4 +1,4 @@
-"""From the bytes of an image file to the uint8 grid that an encoder reads.
+"""The way from the bytes of an image file to the uint8 grid that an encoder reads.
 
 An image that cannot be used raises ImageError, whose `reason` is one word of REASONS:
 
@@ -7,12 +7,12 @@ An image that cannot be used raises ImageError, whose `reason` is one word of RE
 | missing | there is no such file (raised by the caller, who does the I/O) |
 | unreadable | the file exists but reading it failed (raised by the caller) |
 | empty | 0 bytes |
-| not_an_image | the first bytes are of none of the formats that are read (`core/formats.py`, DICOM) |
+| not_an_image | the first bytes match no known format (`core/images/formats.py`, DICOM) |
 | too_large | more pixels than allowed, known from the header before any pixel is decoded |
 | truncated | the file ends before the image does |
 | corrupt | anything else that stops the decoder |
 | unsupported_mode | pixels of a kind that has no faithful 8-bit grey or colour form |
-| not_finite | pixels of a medical file or the encoder's output (raised by the caller) that are no finite numbers |
+| not_finite | pixels of a medical file or the encoder's output (raised by the caller) are not finite |
 | out_of_range | high-bit pixels below 0 or above 65535, for which only high_bit="minmax" has a meaning |
 | no_pixels | a DICOM file without an image: a report, a plan |
 
@@ -65,12 +65,12 @@ def read_image(
     at_least: int | None = None,
     orientation: str = "exif",
 ) -> Image.Image:
-    """Decode the whole of `data` (DICOM, or a format of `core/formats.py`; the first frame) to mode L or RGB.
+    """Decode the whole of `data` (DICOM, or a format of `core/images/formats.py`; the first frame) to mode L or RGB.
 
     Transparency is dropped, not composited, as MedCLIP's reference preprocessing does. `orientation="exif"` turns an
-    image as its EXIF says, "stored" leaves it as its pixels lie, as that reference does too (TIFF's own orientation is
-    always followed). What was left aside is noted (`core/notes.py`). Deep pixels are scaled as `eight_bit` says, and
-    DICOM as `window` says (`core/dicom/pixels.py`). With `at_least` a JPEG is decoded at a half, quarter or eighth of
+    image by its EXIF, "stored" leaves it as its pixels lie, as that reference does too (TIFF's own orientation is
+    always followed). Ignored features are noted (`core/images/notes.py`). Deep pixels are scaled by `eight_bit`, and
+    DICOM by `window` (`core/images/dicom/pixels.py`). With `at_least` a JPEG is decoded at a half, quarter or eighth of
     its size where its shorter side keeps that many pixels: faster, and nearly the same after a resize.
 
     Raises ImageError with one of REASONS. Reads and changes no global state of PIL.
@@ -90,13 +90,13 @@ def read_image(
 
 
 def eight_bit(image: Image.Image | np.ndarray, high_bit: str = "depth", inverted: bool = False) -> Image.Image:
-    """`image` as mode L (grey, whatever its depth) or RGB (colour); L and RGB are returned as they are.
+    """Return `image` as mode L (grey, whatever its depth) or RGB (colour); L and RGB are returned unchanged.
 
     Deep pixels, also as an array [H, W] or [H, W, 3], are scaled linearly, never clipped. `high_bit="depth"` divides by
     the smallest depth of 8, 10, 12, 14 or 16 bits that holds the brightest pixel (an 8-bit image stored as 16-bit by
-    the factor 257 is recognised and given back exactly; float pixels within 0..1 are taken as the whole range);
-    `"minmax"` maps the image's own darkest and brightest pixel to 0 and 255. Of an `inverted` image the result is
-    turned over.
+    the factor 257 is recognised and restored exactly; float pixels within 0..1 are taken as the whole range);
+    `"minmax"` maps the image's own darkest and brightest pixel to 0 and 255. The result of an `inverted` image is
+    inverted.
     """
     if high_bit not in HIGH_BIT:
         raise ValueError(f"high_bit is {high_bit!r}; it may be one of {', '.join(HIGH_BIT)}")
@@ -119,7 +119,7 @@ def _eight_bit(image: Image.Image | np.ndarray, high_bit: str) -> Image.Image:
 
 
 def grey_to_8_bit(grey_HW: np.ndarray, high_bit: str = "depth") -> np.ndarray:
-    """Deep pixels of any real dtype, [H, W] or [H, W, 3] -> uint8 of the same shape, scaled as `eight_bit` says."""
+    """Turn deep pixels of any real dtype, [H, W] or [H, W, 3], into uint8, scaled as in `eight_bit`."""
     low, high = float(grey_HW.min()), float(grey_HW.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ImageError("corrupt", "pixels that are not finite numbers")
@@ -136,7 +136,7 @@ def grey_to_8_bit(grey_HW: np.ndarray, high_bit: str = "depth") -> np.ndarray:
 
 
 def _full_scale(grey_HW: np.ndarray, high: float) -> float:
-    """The pixel value that means white, given the brightest one."""
+    """Return the pixel value that means white, given the brightest one."""
     if high <= 1 and grey_HW.dtype.kind == "f":
         return 1.0
     if high > 255 and not (grey_HW % 257).any():
@@ -145,7 +145,7 @@ def _full_scale(grey_HW: np.ndarray, high: float) -> float:
 
 
 def _is_transparent(image: Image.Image) -> bool:
-    """Whether some pixel is not opaque; of a colour that stands for transparent it is enough that there is one."""
+    """Return True if some pixel is not opaque, or a palette has a transparent colour."""
     if "A" in image.getbands():
         return int(np.asarray(image.getchannel("A")).min()) < 255
     return "transparency" in image.info
@@ -156,15 +156,15 @@ class Preprocess:
     """The CPU half of an encoder: an image -> the uint8 grid that `Encoder.embed` reads. Cheap and picklable."""
 
     size: int = 224
-    """Side S of the square grid, in pixels."""
+    """The side S of the square grid, in pixels."""
     channels: Literal["L", "RGB"] = "L"
-    """Grey (ITU-R 601 luma of a colour image) or colour."""
+    """The colours of the grid: grey (ITU-R 601 luma of a colour image) or RGB."""
     fit: Literal["pad", "stretch", "crop"] = "pad"
-    """pad: centred on a black square of side max(S, W, H), as MedCLIP does, then resized. stretch: resized whatever
-    the aspect. crop: short side resized to S, then the centre square."""
+    """The way to a square. pad: centred on a black square of side max(S, W, H), as MedCLIP does, then resized. stretch:
+    resized without keeping the aspect. crop: short side resized to S, then the centre square."""
     resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
     resize: int | None = None
-    """stretch and crop: the side, or short side, to resize to before the centre S x S is cut; None: S itself."""
+    """The side (stretch) or short side (crop) to resize to before the centre S x S is cut; None: S itself."""
 
     def __post_init__(self) -> None:
         for name, values in (("channels", ("L", "RGB")), ("fit", FITS), ("resample", RESAMPLES)):
@@ -179,11 +179,11 @@ class Preprocess:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one grid: (S, S) for grey, (S, S, 3) for colour."""
+        """The shape of one grid: (S, S) for grey, (S, S, 3) for colour."""
         return (self.size, self.size) if self.channels == "L" else (self.size, self.size, 3)
 
     def __call__(self, image: Image.Image) -> np.ndarray:
-        """`image` of any size and mode -> uint8 [S, S] or [S, S, 3]. ImageError where that is impossible."""
+        """Turn `image` of any size and mode into uint8 [S, S] or [S, S, 3]. Raises ImageError if that is impossible."""
         image = eight_bit(image).convert(self.channels)
         fitted = {"pad": self._pad, "stretch": self._stretch, "crop": self._crop}[self.fit](image)
         return np.array(fitted)

@@ -1,9 +1,9 @@
-"""Pixels of more than 8 bits where Pillow gives 8: it cuts off the lower bits of 16 wherever there is more than one
-channel, which leaves nothing of a 12-bit image. Kinds of TIFF that Pillow does not know are read here too.
+"""Pixels of more than 8 bits where Pillow gives 8: it cuts off the lower bits of 16 in images of several channels,
+which leaves nothing of a 12-bit image. Kinds of TIFF that Pillow does not know are read here too.
 
-By imagecodecs (libpng, OpenJPEG, libtiff), which is given an array of the size in the header to fill, so that a file
-whose parts contradict each other cannot ask for another. It is filled with zeros first: what a damaged file leaves out
-is black, and not what lay in memory. Alpha is dropped. Legend: H, W rows and columns, C channels.
+imagecodecs (libpng, OpenJPEG, libtiff) fills an array of the size in the header, so that a contradictory file cannot
+ask for a larger one. It holds zeros first: missing pixels of a damaged file are black, not leftover memory. Alpha is
+dropped. Legend: H, W rows and columns, C channels.
 """
 
 import io
@@ -21,7 +21,7 @@ _GREY, _RGB, _CMYK = (0, 1), 2, 5
 
 
 def png(data: bytes, image: ImageFile.ImageFile) -> np.ndarray | None:
-    """16-bit grey with alpha, colour, and colour with alpha; None for what Pillow reads in full."""
+    """Decode 16-bit grey with alpha, colour, and colour with alpha; None for images that Pillow reads in full."""
     depth, colour = data[24], data[25]
     if depth != 16 or colour not in (2, 4, 6):
         return None
@@ -31,7 +31,7 @@ def png(data: bytes, image: ImageFile.ImageFile) -> np.ndarray | None:
 
 
 def jpeg_2000(data: bytes, image: ImageFile.ImageFile) -> np.ndarray | None:
-    """More than 8 bits in colour or with a sign; None for what Pillow reads in full."""
+    """Decode more than 8 bits in colour or with a sign; None for images that Pillow reads in full."""
     at = data.find(b"\xff\x4f\xff\x51")
     if at < 0 or len(data) < at + 43:
         return None
@@ -47,7 +47,7 @@ def jpeg_2000(data: bytes, image: ImageFile.ImageFile) -> np.ndarray | None:
 
 
 def ppm(data: bytes, image: ImageFile.ImageFile) -> np.ndarray | None:
-    """PPM, binary or plain, with values above 255; None for others."""
+    """Decode PPM, binary or plain, with values above 255; None for others."""
     tile = image.tile[0]
     top = tile.args[-1] if isinstance(tile.args, tuple) else tile.args
     if image.mode != "RGB" or not isinstance(top, int) or top <= 255:
@@ -58,7 +58,7 @@ def ppm(data: bytes, image: ImageFile.ImageFile) -> np.ndarray | None:
     else:
         values = np.frombuffer(data, ">u2", min(wanted, (len(data) - tile.offset) // 2), tile.offset)
     if len(values) < wanted:
-        raise ImageError("truncated", "fewer pixels than the header says")
+        raise ImageError("truncated", "fewer pixels than in the header")
     return values.reshape(image.height, image.width, 3)
 
 
@@ -68,20 +68,20 @@ class TiffTags(NamedTuple):
     width: int
     height: int
     bits: int
-    """Of a channel, the most that one has."""
+    """The most bits of a channel."""
     channels: int
     kind: int
-    """SampleFormat: 1 unsigned, 2 signed, 3 float."""
+    """The SampleFormat: 1 unsigned, 2 signed, 3 float."""
     photometric: int
     planar: bool
-    """Whether channels are stored one after the other."""
+    """True if channels are stored one after the other."""
     orientation: int
     more: bool
-    """Whether there is another directory."""
+    """True if the file has another directory."""
 
     @classmethod
     def of(cls, data: bytes) -> Self:
-        """Read the first directory. ImageError if it lacks the size or the place of the pixels."""
+        """Read the first directory. Raises ImageError if it lacks the size or the place of the pixels."""
         stream = io.BytesIO(data)
         head = stream.read(8)
         head += stream.read(8) if 43 in head[2:4] else b""
@@ -109,17 +109,17 @@ class TiffTags(NamedTuple):
 
     @property
     def faithful_in_pillow(self) -> bool:
-        """Return whether Pillow reads all bits, if it knows the kind."""
+        """True if Pillow reads all bits of a kind that it knows."""
         return self.channels == 1 or self.bits <= 8
 
     @property
     def white_is_zero(self) -> bool:
-        """Whether grey values are inverted: 0 is white."""
+        """True if grey values are inverted: 0 is white."""
         return self.photometric == 0
 
 
 def tiff(data: bytes, tags: TiffTags) -> np.ndarray:
-    """[H, W] or [H, W, 3] of any depth and sign. ImageError unsupported_mode for what has no such form."""
+    """Decode [H, W] or [H, W, 3] of any depth and sign. Raises ImageError unsupported_mode for other images."""
     letter = {1: "u", 2: "i", 3: "f"}.get(tags.kind)
     grey, colour = tags.photometric in _GREY, tags.photometric == _RGB and tags.channels >= 3
     if letter is None or tags.bits % 8 or not (grey or colour) or tags.channels > _MAX_CHANNELS:
@@ -137,7 +137,7 @@ def _array(size: tuple[int, int], channels: int, dtype: Any) -> np.ndarray:
 
 
 def _colours(pixels_HWC: np.ndarray) -> np.ndarray:
-    """[H, W] of one channel or of grey with alpha, else [H, W, 3]."""
+    """Return [H, W] of one channel or of grey with alpha, else [H, W, 3]."""
     if pixels_HWC.ndim == 2:
         return pixels_HWC
     return pixels_HWC[..., :3] if pixels_HWC.shape[2] >= 3 else pixels_HWC[..., 0]

@@ -1,8 +1,8 @@
-"""Image files that are not DICOM: which are read, and by which decoder.
+"""The formats of image files other than DICOM, and their decoders.
 
 PNG, JPEG, TIFF, BMP, GIF, WebP, AVIF, JPEG 2000 (JP2 and bare code streams), PBM, PGM and PPM: all by Pillow, except
 for what it would cut to 8 bits or does not know (`deep.py`). The size is checked in the header before any pixel is
-decoded. In AVIF, header and stream may contradict each other, and libavif's own limit is what counts: 2^28 pixels.
+decoded. In AVIF, header and stream may contradict each other, and libavif's own limit counts: 2^28 pixels.
 """
 
 import io
@@ -61,26 +61,26 @@ class Decoded(NamedTuple):
     """The first image of a file."""
 
     pixels: Image.Image | np.ndarray
-    """As Pillow has it; or [H, W] or [H, W, 3] with all bits, where Pillow would lose some."""
+    """The pixels as Pillow has them; or [H, W] or [H, W, 3] with all bits, where Pillow would lose some."""
     inverted: bool = False
-    """Whether the least value is white."""
+    """True if the least value is white."""
     orientation: int = 1
-    """By EXIF or TIFF, 1 to 8; 1 is upright."""
+    """The orientation by EXIF or TIFF, 1 to 8; 1 is upright."""
     turned: bool = False
-    """Whether the pixels are upright already, as TIFF's are."""
+    """True if the pixels are upright already, as TIFF's are."""
     more: bool = False
-    """Whether the file holds further pages or frames."""
+    """True if the file holds further pages or frames."""
 
 
 def known(data: bytes) -> bool:
-    """Whether `data` begins as one of the formats does."""
+    """Return True if `data` begins as one of the formats does."""
     return _magic(data) is not None
 
 
 def decode(data: bytes, max_pixels: int, at_least: int | None = None) -> Decoded:
-    """The image in `data`. `at_least` is that of `read_image`.
+    """Decode the image in `data`. `at_least` is that of `read_image`.
 
-    ImageError not_an_image, too_large, truncated, corrupt, unsupported_mode.
+    Raises ImageError not_an_image, too_large, truncated, corrupt, unsupported_mode.
     """
     magic = _magic(data)
     if magic is None:
@@ -97,7 +97,7 @@ def decode(data: bytes, max_pixels: int, at_least: int | None = None) -> Decoded
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """`image` as its file says that it is to be seen."""
+    """Return `image` turned upright by its file's orientation."""
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
@@ -144,7 +144,7 @@ def _magic(data: bytes) -> bytes | None:
 
 
 def image_orientation(image: Image.Image) -> int:
-    """1 to 8 by EXIF; 1 where it says nothing."""
+    """Return 1 to 8 by EXIF; 1 without an orientation."""
     try:
         found = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # EXIF that does not parse says nothing
@@ -155,11 +155,11 @@ def image_orientation(image: Image.Image) -> int:
 def _refuse_large(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width * height > max_pixels:
-        raise ImageError("too_large", f"the header says {width} x {height} pixels, at most {max_pixels} are read")
+        raise ImageError("too_large", f"the header claims {width} x {height} pixels, at most {max_pixels} are read")
 
 
 def _is_cut(data: bytes, magic: bytes) -> bool:
-    """Whether the file's end mark is nowhere in it; where a format has none, whether it is shorter than it says."""
+    """Return True if the end mark is nowhere in the file, or, without such a mark, if it is shorter than it claims."""
     if magic == _WEBP:
         return len(data) < int.from_bytes(data[4:8], "little") + 8
     mark = _END_MARKS.get(magic)

@@ -1,12 +1,12 @@
 """NIfTI volumes (.nii, .nii.gz) and their slices. Needs nibabel.
 
-A volume is brought to the nearest canonical orientation (axes to the Right, Anterior, Superior), by flips and
-exchanges of axes alone: an oblique scan keeps its own planes. What the header has wrong is taken as NIfTI's own library
-does: a handedness (qfac) that is not negative is 1, a size counts without its sign, and one that is 0 or no number is
-1 mm; a rotation longer than 1 is brought to 1; a scale of 0 or that is no number is none; a further axis of 0 volumes
-has one. A matrix (sform) that cannot be inverted is not there, so that the rotation (qform) or the sizes alone count. A
-slice is shown as a radiologist sees it: axial and coronal with the patient's right at the left of the image, sagittal
-with anterior at the left; superior (axial: anterior) at the top.
+A volume is brought to the nearest canonical orientation (axes to the Right, Anterior, Superior), by flips and exchanges
+of axes alone: an oblique scan keeps its own planes. Errors of the header are mended as in NIfTI's own library: a
+handedness (qfac) that is not negative is 1, a size counts without its sign, and one that is 0 or not a number is 1 mm;
+a rotation longer than 1 is shortened to 1; a scale that is 0 or not a number is ignored; a further axis of 0 volumes
+has one. A matrix (sform) that cannot be inverted is ignored, so that the rotation (qform) or the sizes alone count. A
+slice is oriented as a radiologist sees it: axial and coronal with the patient's right at the left of the image,
+sagittal with anterior at the left; superior (axial: anterior) at the top.
 
 Legend: X, Y, Z voxels along the canonical axes; H, W rows and columns of a slice.
 """
@@ -25,37 +25,37 @@ from medsae_ray.core.images.decode import MAX_SIDE
 from medsae_ray.errors import DatasetError, ImageError
 
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
-"""Plane -> the axis that it is a slice of."""
+"""The axis of each plane's slices."""
 PLANES = ("axial", "coronal", "sagittal")
 MAX_VOXELS = 2**28
-"""Of a volume, where a voxel of 8 bytes counts twice: at most 1 GiB as stored."""
-_SAMPLE = 2**20  # voxels that percentiles are taken of
+"""The most voxels of a volume, where a voxel of 8 bytes counts twice: at most 1 GiB as stored."""
+_SAMPLE = 2**20  # voxels in a percentile
 _MAX_OFFSET = 2**22  # bytes of header extensions
 _WINDOW = re.compile(r"(p?)(-?\d+(?:\.\d+)?):(-?\d+(?:\.\d+)?)")
 
 
 class Shape(NamedTuple):
-    """What a volume's header says."""
+    """The contents of a volume's header."""
 
     stored: tuple[int, int, int]
     dtype: np.dtype[Any]
     slope: float
     intercept: float
     offset: int
-    """Bytes before the first voxel."""
+    """The number of bytes before the first voxel."""
     orientation: np.ndarray
-    """[3, 2]: the canonical axis of each stored axis, and 1, or -1 where it runs the other way."""
+    """The canonical axis of each stored axis, and 1, or -1 if it runs the other way: [3, 2]."""
     spacing: tuple[float, float, float]
-    """Millimetres between voxels along the canonical axes."""
+    """The millimetres between voxels along the canonical axes."""
 
     @property
     def canonical(self) -> tuple[int, ...]:
-        """(X, Y, Z)."""
+        """The shape (X, Y, Z)."""
         return tuple(self.stored[int(axis)] for axis in np.argsort(self.orientation[:, 0]))
 
 
 class Volume:
-    """Voxels as stored, seen along canonical axes. The volume is in memory once; scaling happens slice by slice."""
+    """The stored voxels along canonical axes. The volume is in memory once; scaling happens slice by slice."""
 
     def __init__(self, data: bytes, max_voxels: int = MAX_VOXELS) -> None:
         stream = _inflating(data)
@@ -66,9 +66,9 @@ class Volume:
         self.voxels_XYZ = nibabel.orientations.apply_orientation(stored, self.shape.orientation)
 
     def image(self, plane: str, index: int, window: str, max_pixels: int) -> Image.Image:
-        """A slice as mode L with square pixels. `window`: "low:high" in the volume's units, or "p1:99" in percentiles.
+        """Return a slice, mode L, square pixels. `window`: "low:high" in the volume's units, or "p1:99" in percentiles.
 
-        ImageError not_finite if a voxel of the slice is no finite number, too_large if it has more pixels than allowed.
+        Raises ImageError not_finite if a voxel is not finite, too_large if the slice has more pixels than allowed.
         """
         axis = AXES[plane]
         if index >= self.voxels_XYZ.shape[axis]:
@@ -76,16 +76,16 @@ class Volume:
         # Not np.take, which would first copy the whole volume: its axes are seldom in the order of memory.
         values = self._scaled(np.moveaxis(self.voxels_XYZ, axis, 0)[index])[::-1, ::-1].T
         if not np.isfinite(values).all():
-            raise ImageError("not_finite", "voxels that are no finite numbers")
+            raise ImageError("not_finite", "voxels that are not finite numbers")
         low, high = self._limits(window)
         grey_HW = np.rint(255 * ((values - low) / max(high - low, 1e-12)).clip(0, 1)).astype(np.uint8)
         across, down = (self.shape.spacing[a] for a in range(3) if a != axis)
         return _square(Image.fromarray(grey_HW), across, down, max_pixels)
 
     def present(self) -> dict[str, np.ndarray]:
-        """For each plane, which of its slices hold a voxel that is nearer to 1 than to 0, or beyond: bool [slices].
+        """Return a flag per slice of each plane: it holds a voxel nearer to 1 than to 0, or beyond; bool [slices].
 
-        What interpolation leaves of a mask is below that, and a voxel that is no number is in no organ.
+        Remnants of interpolation are below that, and a voxel that is not a number is in no organ.
         """
         if self.voxels_XYZ.dtype.kind in "iu" and (self.shape.slope, self.shape.intercept) == (1, 0):
             mask_XYZ = self.voxels_XYZ != 0  # the same, and several times as fast
@@ -106,7 +106,7 @@ class Volume:
 
     @cached_property
     def _sample(self) -> np.ndarray:
-        """Evenly spread voxels above 0, which leaves the air around a patient out of an MRI's percentiles."""
+        """The evenly spread voxels above 0, without the air around a patient in an MRI."""
         flat = self.voxels_XYZ.ravel(order="K")
         values = self._scaled(flat[:: max(1, flat.size // _SAMPLE)])
         above = values[np.isfinite(values) & (values > 0)]
@@ -114,12 +114,12 @@ class Volume:
 
 
 def header_shape(data: bytes, max_voxels: int = MAX_VOXELS) -> Shape:
-    """What the header in the first bytes of a file says; nothing else is inflated."""
+    """Read the header in the first bytes of a file; nothing else is inflated."""
     return read_shape(_inflating(data), max_voxels)
 
 
 def read_shape(stream: BinaryIO, max_voxels: int) -> Shape:
-    """The header at the start of `stream`. ImageError for what is none, or what cannot or should not be followed."""
+    """Read the header at the start of `stream`. Raises ImageError if it is not one, or is invalid or too large."""
     try:
         import nibabel
     except ImportError as error:
@@ -137,7 +137,7 @@ def _shape(nibabel: Any, stream: BinaryIO, max_voxels: int) -> Shape:
     sizes = {int.from_bytes(start, "little"), int.from_bytes(start, "big")}
     size = 348 if 348 in sizes else 540
     if size not in sizes:
-        raise ImageError("not_an_image", "no NIfTI header")
+        raise ImageError("not_an_image", "not a NIfTI header")
     header = (nibabel.Nifti1Header if size == 348 else nibabel.Nifti2Header)(
         start + _read(stream, size - 4), check=False
     )
@@ -146,10 +146,10 @@ def _shape(nibabel: Any, stream: BinaryIO, max_voxels: int) -> Shape:
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise ImageError("unsupported_mode", f"voxels of type {dtype}")
     if int(np.prod([float(n) for n in stored])) * max(dtype.itemsize, 4) > 4 * max_voxels:
-        raise ImageError("too_large", f"the header says {stored} voxels, at most {max_voxels} are read")
+        raise ImageError("too_large", f"the header claims {stored} voxels, at most {max_voxels} are read")
     slope, intercept = _scale(header)
     offset = int(header["vox_offset"]) if np.isfinite(header["vox_offset"]) else 0
-    offset = offset or size + 4  # where a file without extensions has its voxels
+    offset = offset or size + 4  # the place of the voxels in a file without extensions
     if not 0 <= offset <= _MAX_OFFSET:
         raise ImageError("corrupt", f"voxels that begin at byte {offset}")
     _mend(header)
@@ -163,7 +163,7 @@ def _shape(nibabel: Any, stream: BinaryIO, max_voxels: int) -> Shape:
 
 
 def _mend(header: Any) -> None:
-    """Voxel sizes, handedness, rotation and matrix as the module says, in place."""
+    """Correct voxel sizes, handedness, rotation and matrix by the module's rules, in place."""
     pixdim = header["pixdim"]
     sizes = np.abs(pixdim[1:4])
     pixdim[1:4] = np.where(np.isfinite(sizes) & (sizes > 0), sizes, 1)
@@ -178,7 +178,7 @@ def _mend(header: Any) -> None:
 
 
 def _scale(header: Any) -> tuple[float, float]:
-    """Slope and intercept of the voxels."""
+    """Return the slope and intercept of the voxels."""
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if not np.isfinite(slope) or slope == 0:
         return 1.0, 0.0
@@ -214,7 +214,7 @@ def _inflating(data: bytes) -> BinaryIO:
 
 
 def _read(stream: BinaryIO, count: int) -> bytes:
-    """Exactly `count` bytes."""
+    """Read exactly `count` bytes."""
     try:
         found = stream.read(count)
     except EOFError as error:
@@ -227,7 +227,7 @@ def _read(stream: BinaryIO, count: int) -> bytes:
 
 
 def _square(image: Image.Image, across: float, down: float, max_pixels: int) -> Image.Image:
-    """`image` with its pixels made square: the coarser direction is resampled to the finer one's spacing."""
+    """Return `image` with square pixels: the coarser direction is resampled to the finer one's spacing."""
     finest = min(across, down)
     width, height = round(image.width * across / finest), round(image.height * down / finest)
     if width * height > max_pixels or max(width, height) > MAX_SIDE:

@@ -1,11 +1,11 @@
-"""What was left aside or done on the way from a file to an image that is usable all the same.
+"""Notes on usable images: features of their files that were ignored or changed.
 
-| note | what it says of an image |
+| note | meaning |
 |---|---|
-| exif_orientation | its file says by EXIF that it is to be turned or mirrored; what.images.orientation says if it was |
+| exif_orientation | its EXIF asks to turn or mirror it; what.images.orientation decides on that |
 | more_pages | its file holds further pages or frames, of which none is read |
 | transparency | it has transparent pixels, which are shown as if they were not |
-| odd_number | a number of its DICOM header is none, so the window or padding that it belongs to counts as absent |
+| odd_number | a number of its DICOM header is invalid, so its window or padding counts as absent |
 
 Notes travel with the image, as `Image.info`, and are counted in the record of the embeddings.
 """
@@ -19,13 +19,13 @@ _KEY = "medsae.notes"
 
 
 def noted(image: Image.Image, found: Mapping[str, bool]) -> Image.Image:
-    """`image`, with those notes added that are true of it."""
+    """Return `image` with the true ones of these notes added."""
     assert set(found) <= set(NOTES)
     image.info[_KEY] = tuple(note for note in NOTES if found.get(note) or note in notes_of(image))
     return image
 
 
 def notes_of(image: Image.Image) -> tuple[str, ...]:
-    """The notes of an image, in the order of NOTES."""
+    """Return the notes of an image, in the order of NOTES."""
     notes: tuple[str, ...] = image.info.get(_KEY, ())
     return notes

@@ -1,4 +1,4 @@
-"""From a manifest's uri to an image: any file, a frame of a DICOM file, a slice of a volume, also in a zip archive.
+"""The way from a manifest's uri to an image: a file, a frame of DICOM, a slice of a volume, also in a zip archive.
 
 | uri | is |
 |---|---|
@@ -7,7 +7,7 @@
 | `s0001/ct.nii.gz#axial=37&window=-160:240` | slice 37 from below, Hounsfield units -160 to 240 as black to white |
 | `a.zip!/b/c.dcm#frame=0` | the same within an archive |
 
-What follows a # is such a part only if it ends the uri in exactly this form; any other # is a character of the name.
+A # begins such a part only if it ends the uri in exactly this form; any other # is a character of the name.
 """
 
 import re
@@ -36,16 +36,16 @@ DEFAULT_WINDOW = "p1:99"
 
 
 class Slice(NamedTuple):
-    """What of a file an image is."""
+    """The part of a file that is an image."""
 
     kind: str
-    """"frame", a plane, or "" for the file itself."""
+    """The kind: "frame", a plane, or "" for the file itself."""
     number: int
     window: str
 
 
 def split_slice(uri: str) -> tuple[str, Slice]:
-    """A file's address, and what of it is meant."""
+    """Return a file's address and the part of it that is the image."""
     found = _PART.search(uri)
     if not found:
         return uri, Slice("", 0, "")
@@ -54,32 +54,32 @@ def split_slice(uri: str) -> tuple[str, Slice]:
 
 @dataclass(frozen=True)
 class Reading:
-    """The part of a recipe that decides how files become images."""
+    """The part of a recipe that decides the decoding of files."""
 
     max_pixels: int
     high_bit: str
     window: str
     max_voxels: int
     at_least: int | None
-    """Of JPEG files: see `read_image`."""
+    """The shorter side of JPEG files, see `read_image`."""
     orientation: str
 
     @classmethod
     def of(cls, rules: "ImageRules", side: int | None = None) -> "Reading":
-        """As a recipe's what.images says. `side`, in pixels, of the encoder's input is needed where JPEG files may be
-        reduced; None reads them whole, for whatever looks at the image itself."""
+        """Read a recipe's what.images. `side`, in pixels, of the encoder's input is needed to reduce JPEG files; None
+        reads them whole, for any use of the image itself."""
         return by_name(cls, rules, at_least=2 * side if rules.reduce_jpeg and side else None)
 
     def image(self, store: ImageSource, uri: str) -> Image.Image:
-        """One image of mode L or RGB. ImageError if it cannot be used, OSError if the store does not answer."""
+        """Read an image of mode L or RGB. Raises ImageError if it is unusable, OSError if the store does not answer."""
         ((_, found),) = self.images(store, [uri])
         if isinstance(found, ImageError):
             raise found
         return found
 
     def decoded(self, data: bytes) -> Image.Image:
-        """The image, of mode L or RGB, in the bytes of an image file, or in the first frame of a DICOM file. ImageError
-        if it cannot be used."""
+        """Decode the bytes of an image file, or the first frame of a DICOM file, to mode L or RGB. Raises ImageError if
+        it is unusable."""
         try:
             return read_image(
                 data,
@@ -93,9 +93,9 @@ class Reading:
             raise _as_image_error(error) from None
 
     def images(self, store: ImageSource, uris: Sequence[str]) -> Iterator[tuple[int, Image.Image | ImageError]]:
-        """(position, image or why there is none) of uris of one file or archive, which is read and decoded once.
+        """Yield (position, image or its error) of uris of one file or archive, which is read and decoded once.
 
-        Not more than one image is held beside the file, if each is used before the next is asked for.
+        At most one image is held besides the file, if each is used before the next is requested.
         """
         numbered = [(number, *split_slice(uri)) for number, uri in enumerate(uris)]
         try:
@@ -122,7 +122,7 @@ class Reading:
             yield number, found
 
     def _decoder(self, data: bytes, kind: str) -> Callable[[Slice], Image.Image]:
-        """What makes the images of one file; a volume or a DICOM file is parsed here, once."""
+        """Return the decoder of one file's images; a volume or a DICOM file is parsed here, once."""
         if kind == "frame":
             dicom = Dicom(data, max_pixels=self.max_pixels, window=self.window)
             return lambda part: dicom.image(part.number)
@@ -133,7 +133,7 @@ class Reading:
 
 
 def _as_image_error(error: ImageError | MemoryError) -> ImageError:
-    return error if isinstance(error, ImageError) else ImageError("too_large", "there is no memory for it")
+    return error if isinstance(error, ImageError) else ImageError("too_large", "not enough memory for it")
 
 
 def map_images(
@@ -143,8 +143,8 @@ def map_images(
     use: Callable[[Image.Image | ImageError], T],
     readers: int,
 ) -> list[T]:
-    """`use` of each image, or of why there is none, in the order of the uris. Files are read once, `readers` at a time;
-    of each one image is held in full size."""
+    """Return `use` of each image, or of its error, in the order of the uris. Files are read once, `readers` at a time;
+    each holds one image in full size."""
     found: dict[int, T] = {}
 
     def of_file(rows: list[int]) -> list[tuple[int, T]]:
@@ -158,7 +158,7 @@ def map_images(
 
 
 def by_file(uris: Sequence[str]) -> dict[str, list[int]]:
-    """File or archive -> positions of its uris, in order of first appearance."""
+    """Return the positions of the uris of each file or archive, in order of first appearance."""
     groups: dict[str, list[int]] = {}
     for position, uri in enumerate(uris):
         groups.setdefault(outer_file(split_slice(uri)[0]), []).append(position)

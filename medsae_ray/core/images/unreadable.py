@@ -1,6 +1,6 @@
-"""Images that cannot be used: how many and why, and what is wrong where none of them is there.
+"""Unusable images: their numbers and reasons, and advice if all of them are missing.
 
-Messages give counts, rows and the folder that the recipe names. Paths of images may tell who is on them, and stay out.
+Messages give counts, rows and the folder that the recipe names. Paths of images may identify patients, and stay out.
 """
 
 from collections import Counter
@@ -14,20 +14,20 @@ from medsae_ray.core.images.reader import split_slice
 
 MISSING = "missing"
 ENOUGH = 32
-"""Images that a dataset's first shards need to have before they speak for it."""
+"""The images in a dataset's first shards that suffice for a judgement of it."""
 SHARDS = 3
-"""Shards without a usable image after which a dataset is given up."""
+"""The shards without a usable image after which a dataset is refused."""
 TRIED = 3
-"""Images that are looked for elsewhere."""
+"""The images that are searched for elsewhere."""
 
 
 def nothing_usable(receipt: Receipt) -> bool:
-    """Whether no row of a part is ok."""
+    """Return True if no row of a part is ok."""
     return receipt.rows > 0 and sum(receipt.not_ok.values()) >= receipt.rows
 
 
 def counted(not_ok: Mapping[str, int], of: int, reasons: int | None = None, noun: str = "images") -> str:
-    """How many and why, the most frequent `reasons` first: 3 of 605 images not ok: 2 missing, 1 truncated."""
+    """Return numbers and reasons, the most frequent `reasons` first: 3 of 605 images not ok: 2 missing, 1 truncated."""
     ranked = sorted(not_ok.items(), key=lambda item: (-item[1], item[0]))
     said = [f"{count:,} {reason}" for reason, count in ranked[:reasons]]
     more = ["others"] if len(ranked) > len(said) else []
@@ -35,7 +35,7 @@ def counted(not_ok: Mapping[str, int], of: int, reasons: int | None = None, noun
 
 
 def advice(uris: Sequence[str], folder: Store) -> str:
-    """What looks wrong with paths below `folder`, none of which is there."""
+    """Return advice on paths below `folder`, all of which are missing."""
     files = [outer_file(split_slice(uri)[0]) for uri in uris]
     backslashes = sum("\\" in file for file in files)
     absolute = sum(file.startswith("/") for file in files)
@@ -51,9 +51,9 @@ def advice(uris: Sequence[str], folder: Store) -> str:
 
 
 def _elsewhere(files: Sequence[str], folder: Store) -> str:
-    """Where files of these names are instead, if a look or two finds them."""
+    """Describe the actual place of files of these names, after a few searches."""
     if not folder.names() and not folder.folders():
-        return "that folder is not there, or empty"
+        return "that folder is missing or empty"
     paths = [PurePosixPath(file) for file in files]
     if any(folder.exists(path.name) for path in paths if len(path.parts) > 1):
         return "files of these names lie directly in it: leave the folders out of the paths"
@@ -63,5 +63,5 @@ def _elsewhere(files: Sequence[str], folder: Store) -> str:
         return "below one of its folders the paths lead to files: let it name that one"
     stems = Counter(PurePosixPath(name).stem for name in folder.names(str(paths[0].parent).removeprefix(".")))
     if any(stems[path.stem] for path in paths):
-        return "files of these names are there, but with another ending: write theirs in the table"
-    return "no file of such a name was found there; they are paths from that folder on"
+        return "files of these names exist, but with another ending: write theirs in the table"
+    return "no file of such a name was found there; they must be paths from that folder on"

@@ -1,1 +1,1 @@
-"""Names of features: which images show them, what an engine is asked, and how its answers are judged."""
+"""The naming of features: the images shown, the questions to an engine, and the judgement of its answers."""

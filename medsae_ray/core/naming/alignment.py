@@ -1,8 +1,8 @@
-"""Features and texts in one space: the cosine of a decoder direction with a text's embedding, and what chance gives.
+"""Features and texts in one space: the cosine of a decoder direction with a text's embedding, and its null.
 
 The method is that of "Discover-then-Name" (Rao et al., ECCV 2024, arXiv 2407.14499), which names a feature by the term
 whose text embedding is nearest to its decoder direction. Added: texts are centred first, and a name counts only if its
-cosine is more than that of directions which are no feature.
+cosine exceeds those of random directions.
 
 Legend: F features, V terms, D embedding dimension, K null directions.
 """
@@ -23,28 +23,28 @@ Centring = Literal["text", "both", "none"]
 SOURCE = "vocabulary"
 NAMED, ABSTAINED = "named", "abstained"
 RUNNERS_UP = 2
-"""Terms that are kept beside a name as alternatives."""
+"""The further terms that are kept as alternatives to a name."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """Where features and texts meet.
+    """The common space of features and texts.
 
     Images and texts of a contrastive encoder lie in two cones far apart (the modality gap, Liang et al. 2022, arXiv
-    2203.02053), and what all texts share says nothing of a term. A decoder direction is a difference of images, from
-    which what all images share has gone already.
+    2203.02053), so the mean of all texts carries nothing about a term. A decoder direction is a difference of images,
+    in which the mean of all images cancels.
     """
 
     text_mean_D: Floats
-    """Taken from every text; zeros leave texts as they are."""
+    """The mean that is subtracted from every text; zeros leave texts unchanged."""
     direction_FD: Floats
-    """The features' directions, as unit rows; zero where nothing is left after `centring`."""
+    """The features' directions, as unit rows; zero if `centring` leaves nothing."""
 
     @classmethod
     def of(cls, sae: SAE, t_VD: Floats, centring: Centring) -> Self:
-        """`t_VD` are the vocabulary's embeddings, whose mean stands for what all texts share.
+        """Build the space of an SAE and the vocabulary's embeddings `t_VD`, whose mean stands for all texts.
 
-        Of a direction no mean can be taken; `both` takes out its part along the mean of the SAE's training images.
+        A direction has no mean; `both` removes its part along the mean of the SAE's training images.
         """
         raw_FD = directions(sae)
         zero_D = np.zeros(raw_FD.shape[1])
@@ -54,15 +54,15 @@ class Space:
         return cls(text_mean_D, unit(raw_FD - np.outer(raw_FD @ axis_D, axis_D)))
 
     def texts(self, t_ND: Floats) -> Floats:
-        """Embeddings of texts -> unit rows to compare with `direction_FD`."""
+        """Turn embeddings of texts into unit rows to compare with `direction_FD`."""
         return unit(np.asarray(t_ND, dtype=np.float64) - self.text_mean_D)
 
     def null(self, alive_F: np.ndarray, draws: int, seed: int) -> Floats:
-        """Unit rows [K, D]: normal draws with the mean and covariance of the living features' directions.
+        """Draw unit rows [K, D], normal with the mean and covariance of the live features' directions.
 
-        Random mixtures of features, that is. Rotations drawn from the whole sphere would be too easy a null: embeddings
-        fill few of their dimensions and texts lie in the same few, so that any direction among images is nearer to some
-        term than one of the sphere.
+        They are random mixtures of features. Directions of the whole sphere would be too easy a null:
+        embeddings and texts lie in the same few dimensions, so that any direction among images is nearer to some term
+        than one of the sphere.
         """
         d_FD = self.direction_FD[alive_F]
         mean_D = d_FD.mean(axis=0)
@@ -73,25 +73,25 @@ class Space:
 
 
 def directions(sae: SAE) -> Floats:
-    """What one unit of each feature adds to an embedding, float64 [F, D]: the decoder without the normalisation."""
+    """Return each feature's change of an embedding per unit, float64 [F, D]: the decoder without the normalisation."""
     return (sae.unwhiten(sae.W_dec) / sae.scale).detach().cpu().double().numpy()
 
 
 class BestTerms(NamedTuple):
-    """The best term of each of F features, held against the null."""
+    """The best term of each of F features, compared with the null."""
 
     term_FR: np.ndarray
     """The nearest terms, nearest first."""
     cosine_FR: Floats
-    """Their cosines."""
+    """The cosines of the nearest terms."""
     z_F: Floats
-    """How far the best cosine is above those of null directions with their best terms, in standard deviations."""
+    """The distance of the best cosine above those of null directions with their best terms, in standard deviations."""
     q_F: Floats
-    """False discovery rate over the features (Benjamini & Hochberg 1995)."""
+    """The false discovery rate over the features (Benjamini & Hochberg 1995)."""
 
 
 def best_terms(direction_FD: Floats, t_VD: Floats, null_KD: Floats) -> BestTerms:
-    """All arguments are unit rows. A null direction has its best of all V terms, too, so that V needs no correction."""
+    """Find the best terms for unit rows. A null direction also has its best of V terms, so V needs no correction."""
     cosine_FV = direction_FD @ t_VD.T
     term_FR = np.argsort(-cosine_FV, axis=1, kind="stable")[:, : 1 + RUNNERS_UP]
     cosine_FR = np.take_along_axis(cosine_FV, term_FR, axis=1)
@@ -103,7 +103,7 @@ def best_terms(direction_FD: Floats, t_VD: Floats, null_KD: Floats) -> BestTerms
 
 
 def exceedance(value_N: Floats, null_K: Floats) -> Floats:
-    """p of each value: the share of null values that are as large, the value itself counted as one of them."""
+    """Return p of each value: the share of null values at least as large, the value itself counted as one of them."""
     below_N = np.searchsorted(np.sort(null_K), value_N, side="left")
     return (1 + len(null_K) - below_N) / (1 + len(null_K))
 
@@ -111,9 +111,9 @@ def exceedance(value_N: Floats, null_K: Floats) -> Floats:
 def vocabulary_names(
     space: Space, terms: list[str], t_VD: Floats, alive_F: np.ndarray, draws: int, seed: int, most_q: float
 ) -> pa.Table:
-    """Name source `vocabulary`: schema.names() with a row for each feature.
+    """Return the names of source `vocabulary`: schema.names() with a row for each feature.
 
-    A feature that is active on no image abstains, and one whose best term does not stand out (q above `most_q`).
+    A feature abstains if it is active on no image, or its best term does not stand out (q above `most_q`).
     """
     alive = np.flatnonzero(alive_F)
     rows = {int(feature): _row(int(feature), None, [], "active on no image") for feature in np.flatnonzero(~alive_F)}

@@ -1,6 +1,6 @@
-"""Talking to an engine: many requests under way at once, never more than a bound, each answer safe before the next.
+"""Requests to an engine: many at once within a bound, and each answer stored before the next request.
 
-Whatever is in the ledger is not asked again, so a run that was killed goes on where it stopped.
+Answers in the ledger are not requested again, so a killed run continues where it stopped.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ R = TypeVar("R")
 
 
 async def at_most(limit: int, items: Iterable[T], work: Callable[[T], Awaitable[R]], done: Callable[[R], None]) -> None:
-    """`work` on every item, `limit` at a time; `done` gets each result.
+    """Run `work` on every item, `limit` at a time; `done` gets each result.
 
-    After an error nothing more is begun, but what is under way is finished, so that no answer is lost; then the first
+    After an error no more items are begun, but those under way are finished, so that no answer is lost; then the first
     error is raised.
     """
     source, errors = iter(items), list[Exception]()
@@ -49,7 +49,7 @@ async def addresses(
     limit: int = 8,
     step: Callable[[], None] = lambda: None,
 ) -> Addresses:
-    """Where the answers about these images live: every picture is made once to be hashed, and `step` hears of it."""
+    """Return the addresses of answers about these images, each made once to be hashed, with a call of `step`."""
     sha_of: dict[str, str] = {}
 
     async def hashed(image_id: str) -> tuple[str, str | None]:
@@ -67,9 +67,9 @@ async def addresses(
 async def detect(
     engine: Engine, plan: Plan, pictures: Pictures, ledger: Ledger, limit: int, step: Callable[[ImageAnswers], None]
 ) -> Usage:
-    """Ask all open questions of a plan, image by image; `step` hears what was answered about each.
+    """Ask all open questions of a plan, image by image; `step` gets the answers about each.
 
-    EngineError once most questions of the plan, those answered before among them, have failed.
+    Raises EngineError once most questions of the plan, including those of earlier runs, have failed.
     """
     spent: list[Usage] = []
     failures = Failures("questions", plan.needed, plan.needed - len(plan))
@@ -107,19 +107,19 @@ class NamingGroups(NamedTuple):
 
 
 class Named(NamedTuple):
-    """What came of asking for a feature's name."""
+    """The outcome of the attempts to name a feature."""
 
     feature: int
     tried: Tried
     usage: Usage
     failed: str | None = None
-    """Why the engine gave no answer at all to the last attempt; None if it gave one, or nothing could be asked."""
+    """The reason for the last attempt's lack of an answer; None if it has one, or no question was possible."""
 
 
 async def name_feature(
     engine: Engine, groups: NamingGroups, pictures: Pictures, ledger: Ledger, known: dict[str, Any], rules: NamingRules
 ) -> Named:
-    """Ask for a name until an answer fits the schema; `known` holds rows of the ledger by address."""
+    """Ask for a name until a reply fits the schema; `known` holds rows of the ledger by address."""
     a, b = [await _pngs(pictures, group) for group in (groups.group_a, groups.group_b)]
     if not a or not b:
         return Named(groups.feature, Tried(None, None, 0, "no image of a group can be read"), Usage())

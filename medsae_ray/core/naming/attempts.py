@@ -1,4 +1,4 @@
-"""How a name is asked for: how often, how freely, and until which answer. The same in a run and online."""
+"""The attempts at a name: their number, their temperature and their end. The same in a run and online."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from medsae_ray.errors import NamingError
 
 @dataclass(frozen=True)
 class NamingRules:
-    """How often and how freely a name is asked for."""
+    """The number and the decoding of the attempts at a name."""
 
     attempts: int
     temperature: float
-    """Of every attempt but the first, which is greedy."""
+    """The temperature of every attempt but the first, which is greedy."""
     max_tokens: int
     seed: int
 
     def prompt(self, n_a: int) -> str:
-        """Identity of what is asked about groups A of `n_a` images."""
+        """Return the identity of the naming prompt for groups A of `n_a` images."""
         return naming_prompt(n_a, temperature=self.temperature, max_tokens=self.max_tokens, seed=self.seed)
 
     def writing(self, group_a: list[bytes], group_b: list[bytes], attempt: int) -> Writing:
-        """What attempt 0, 1, ... asks about two groups of images."""
+        """Return the request of attempt 0, 1, ... about two groups of images."""
         message, schema = naming_message(group_a, group_b), naming_schema(len(group_a))
         return Writing(message, schema, self.seed + attempt, self.temperature if attempt else 0.0, self.max_tokens)
 
@@ -36,7 +36,7 @@ class Reply(NamedTuple):
     text: str | None
     finish: str
     failed: str | None
-    """Why there is no text."""
+    """The reason if there is no text."""
 
     @classmethod
     def of(cls, written: Written) -> "Reply":
@@ -46,18 +46,18 @@ class Reply(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """What came of all attempts."""
+    """The outcome of all attempts."""
 
     name: Name | None
     reply: str | None
-    """The last answer as it came."""
+    """The last answer, unchanged."""
     attempts: int
     problem: str | None
-    """Why the last answer is not a name; None if it is one."""
+    """The reason why the last answer is not a name; None if it is one."""
 
 
 async def until_named(rules: NamingRules, n_a: int, reply_to: Callable[[int], Awaitable[Reply]]) -> Tried:
-    """Attempt after attempt, until an answer fits the schema for a group A of `n_a` images."""
+    """Make attempts until a reply fits the schema for a group A of `n_a` images."""
     reply, problem = Reply(None, "", None), "no attempt is allowed"
     for attempt in range(rules.attempts):
         reply = await reply_to(attempt)

@@ -1,4 +1,4 @@
-"""The images that features are named or tested on, and what sampling needs to know of them.
+"""The images that features are named or tested on, with the data for sampling.
 
 Legend: N images, F features, D embedding dimensions, A images on which one feature is active, C images to choose from.
 """
@@ -19,7 +19,7 @@ SUFFICIENT, INSUFFICIENT = "ok", "insufficient_support"
 
 
 class ActiveRows(NamedTuple):
-    """Where one feature is not 0: places among the candidates, ascending, and values."""
+    """The non-zero entries of one feature: places among the candidates, ascending, and values."""
 
     place_A: Ints
     value_A: Floats
@@ -30,24 +30,24 @@ class ImageSample(NamedTuple):
 
     feature: int
     status: str
-    """SUFFICIENT or INSUFFICIENT."""
+    """The status: SUFFICIENT or INSUFFICIENT."""
     row_n: Ints
-    """Row numbers in the manifest."""
+    """The row numbers in the manifest."""
     role_n: list[str]
     value_n: Floats
-    """Activations: 0 exactly on the negatives or contrasts."""
+    """The activations: 0 exactly on the negatives or contrasts."""
     active: int
-    """Patients with an image on which the feature is active and not faint."""
+    """The number of patients with an image on which the feature is active and not faint."""
     inactive: int
-    """Patients, of those that are not positives here, with an image on which it is 0."""
+    """The number of patients, other than the positives here, with an image on which it is 0."""
     unmatched: int = 0
-    """Negatives that were to be matched but are equal in strength only, for want of a match."""
+    """The number of negatives that are equal in strength only, for want of a match."""
     faint: int = 0
-    """Patients with an active image, but none on which the feature is strong enough to count."""
+    """The number of patients with active images, all of them too faint to count."""
 
     @property
     def y_n(self) -> Floats:
-        """1 for positives, 0 for negatives."""
+        """The classes: 1 for positives, 0 for negatives."""
         return (self.value_n > 0).astype(np.float64)
 
 
@@ -58,28 +58,28 @@ def unsupported(feature: int, active: int, inactive: int, faint: int = 0) -> Ima
 
 @dataclass(frozen=True)
 class Candidates:
-    """Readable images of the patients of one role, sorted by image id: no result depends on the order they came in.
+    """The readable images of the patients of one role, sorted by image id: no result depends on their first order.
 
     All fields are numeric arrays, so that workers can share one copy.
     """
 
     row_N: Ints
-    """Row numbers in the manifest."""
+    """The row numbers in the manifest."""
     patient_N: Ints
     order_N: Ints
-    """Position of each image in one random order that all features share; the first are the pool."""
+    """The position of each image in one random order that all features share; the first are the pool."""
     stratum_N: Ints | None
-    """Images with equal metadata have equal numbers; None without metadata."""
+    """The group of each image: equal numbers mean equal metadata; None without metadata."""
     e_ND: np.ndarray
-    """float32 embeddings, centred (distances are the same, rounding is less)."""
+    """The embeddings as float32, centred: distances stay the same, rounding errors shrink."""
     sq_N: np.ndarray
-    """||e||^2."""
+    """The squared norms ||e||^2."""
     patients: int
     x_NF: sparse.csc_array
-    """Activations, >= 0, without explicit zeros."""
+    """The activations, >= 0, without explicit zeros."""
     strength_N: Floats
-    """Sum of an image's activations: how much of it the dictionary speaks of. It needs no label, and tells healthy
-    from ill (AUROC 0.97 on the phantoms)."""
+    """The sum of each image's activations. It needs no label, and separates healthy from ill (AUROC 0.97 on the
+    phantoms)."""
 
     @classmethod
     def of(
@@ -92,9 +92,9 @@ class Candidates:
         seed: int,
         metadata: Columns | None = None,
     ) -> Self:
-        """All arguments with one row per image, in any order; `metadata` is what negatives are matched on.
+        """Build candidates from one row per image, in any order; negatives are matched on `metadata`.
 
-        ArtifactError if lengths differ, an image comes twice, an embedding is not finite, or an activation negative.
+        Raises ArtifactError if lengths differ, an id comes twice, an embedding is not finite, or a value negative.
         """
         image_N, order = np.unique(np.asarray(image_N, dtype=np.str_), return_index=True)
         columns = metadata or {}
@@ -132,9 +132,9 @@ class Candidates:
         return ActiveRows(self.x_NF.indices[cells].astype(np.int64), self.x_NF.data[cells].astype(np.float64))
 
     def distances(self, from_A: Ints, to_C: Ints) -> np.ndarray:
-        """Squared Euclidean distances [A, C]: the geometry that the SAE was trained in.
+        """Return squared Euclidean distances [A, C], the geometry of the SAE's training.
 
-        They are the same up to a constant per row of A, which is enough to find neighbours.
+        They are exact up to a constant per row of A, which suffices to find neighbours.
         """
         if len(to_C) > len(self) // 2:  # copying so many rows would take longer than more products
             product_AC: np.ndarray = (self.e_ND @ self.e_ND[from_A].T).T[:, to_C]
@@ -143,9 +143,9 @@ class Candidates:
         return np.asarray(self.sq_N[to_C] - 2 * product_AC)
 
     def claim_neighbours(self, anchors: Ints, among_C: Ints, k: int) -> Ints:
-        """Up to `k` places of `among_C`: each anchor in turn takes its nearest one, one image per patient.
+        """Return up to `k` places of `among_C`: each anchor in turn takes its nearest one, one image per patient.
 
-        Turn by turn, and not the nearest to the anchors' mean, which may look like none of them.
+        Images near the anchors' mean would not do: they may look like none of the anchors.
         """
         distance_AC, claimed = self.distances(anchors[:k], among_C), []
         turns = np.arange(k) % max(len(distance_AC), 1)

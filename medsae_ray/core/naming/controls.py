@@ -1,9 +1,8 @@
-"""What else is asked about a name's images: things that the name has to beat, and that its meaning does not decide.
+"""The control names that are asked on a name's images: names that it has to beat, with other meanings.
 
-A synonym of a name cannot be beaten by it, and a name's opposite is the name with its sign turned: neither is a
-control.
-Four things tell them: a common word; labels of the dataset that go together or exclude each other, or that are true of
-the feature by their annotation; and the packaged list's headings, below which the terms of one kind stand.
+A name cannot beat its synonym, and its opposite is the name with its sign turned: neither is a control. Four signs show
+these: a common word; labels of the dataset that go together or exclude each other; labels that are true of the feature
+by their annotation; and a common heading of the packaged list of terms.
 
 Legend: N images, L labels.
 """
@@ -22,42 +21,42 @@ from medsae_ray.core.naming.prompts import CONTROL_NAME
 from medsae_ray.core.naming.vocabulary import CHEST
 
 CONTROLS = 8
-"""Controls of a name, if there are so many: names of other features, then labels, which are asked of the pool in any
-case, then terms of the packaged list."""
+"""The most controls of a name: names of other features, then labels, which are asked of the pool in any case, then
+terms of the packaged list."""
 RELATED = 0.25
-"""Labels whose annotations correlate as much as this, either way, are no controls of each other."""
+"""The correlation of annotations, either way, above which two labels are not controls of each other."""
 FITTING = 0.15
-"""A label whose annotation has an AUROC for a feature this far from 0.5, either way, is no control of its name."""
+"""The distance from 0.5 of a label's AUROC for a feature, either way, above which it is not a control of its name."""
 STEM = 5
-"""Letters by which two words are the same: opacity and opacities, nodule and nodular."""
+"""The letters by which two words are the same: opacity and opacities, nodule and nodular."""
 _PLAIN_WORDS = frozenset(
     {"a", "an", "and", "at", "by", "for", "from", "in", "into", "no", "not", "of", "on", "or", "over", "than", "the"}
     | {"to", "under", "with", "without", "left", "right", "both", "bilateral", "upper", "lower", "mid", "middle"}
     | {"large", "small", "image", "sign", "view"}
 )
-"""Words that two things may share without being alike."""
+"""The words that two names may share without being alike."""
 
 
 @dataclass(frozen=True)
 class ControlRules:
-    """What decides the controls of every name of a run."""
+    """The settings behind the controls of every name of a run."""
 
     seed: int
     random: int
-    """Names of other features, at most."""
+    """The most names of other features."""
     labels: tuple[str, ...] = ()
     related: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """Label -> labels that go with it or exclude it."""
+    """The labels that go with each label or exclude it."""
 
 
 def controls_of(
     concept_of: Mapping[int, Concept], feature: int, rules: ControlRules, fitting: Collection[str] = ()
 ) -> tuple[list[Concept], int]:
-    """The controls of a feature's name, `CONTROLS` of them or a few less; the second number says how many, the first
-    ones, are names of other features. `fitting` are labels that are no controls of this feature (`fitting_labels`).
+    """Return up to `CONTROLS` controls of a feature's name, and the number of them, the first ones, that are names of
+    other features. The labels `fitting` are not controls of this feature (`fitting_labels`).
 
-    No two of them are the same in words. Labels and terms come in one order that all features share, so that many
-    features have the same ones and an image is asked about each once.
+    No two of them are the same in words. Labels and terms have one order for all features, so that many features share
+    them and each is asked once per image.
     """
     own = concept_of[feature].name
     barred = stems(own) | stems(CONTROL_NAME)
@@ -82,7 +81,7 @@ def controls_of(
 
 
 def related_labels(y_NL: Floats, labels: Sequence[str]) -> dict[str, frozenset[str]]:
-    """Label -> itself and the labels whose annotations correlate with it by `RELATED` or more, either way.
+    """Return label -> itself and the labels whose annotations correlate with it by `RELATED` or more, either way.
 
     `y_NL` is 1, 0 or NaN (unknown); two labels are compared where both are known.
     """
@@ -95,20 +94,20 @@ def related_labels(y_NL: Floats, labels: Sequence[str]) -> dict[str, frozenset[s
 
 
 def fitting_labels(y_nL: Floats, active_n: Floats, labels: Sequence[str]) -> frozenset[str]:
-    """Labels whose annotation tells a feature's active images from its silent ones, either way: what is true of a
-    feature is no control of its name. `y_nL` and `active_n` are those of the feature's test images."""
+    """Return labels whose annotation separates a feature's active images from its inactive ones, either way: they are
+    true of it. `y_nL` and `active_n` are those of the feature's test images."""
     return frozenset(label for j, label in enumerate(labels) if abs(_area(y_nL[:, j], active_n) - 0.5) >= FITTING)
 
 
 @lru_cache(100_000)
 def stems(text: str) -> frozenset[str]:
-    """The beginnings of a text's words but for little ones; of a text with nothing else, these."""
+    """Return the beginnings of a text's words except plain ones, or of these if it has no other."""
     words = normalised_name(text).split()
     return frozenset(word[:STEM] for word in words if word not in _PLAIN_WORDS) or frozenset(words)
 
 
 def label_in(name: str, labels: Iterable[str]) -> list[str]:
-    """The labels that a name says, alone or with more words: "Edema" is in "pulmonary edema"."""
+    """Return the labels in a name, alone or with more words: "Edema" is in "pulmonary edema"."""
     said = stems(name)
     return [label for label in labels if stems(label) <= said]
 
@@ -118,12 +117,12 @@ def _labels_in(name: str, rules: ControlRules) -> set[str]:
 
 
 def _kin(name: str, rules: ControlRules) -> set[str]:
-    """Labels that a name's own labels go with or exclude."""
+    """Return the labels that a name's own labels go with or exclude."""
     return {other for label in _labels_in(name, rules) for other in rules.related.get(label, {label})}
 
 
 def _area(label_n: Floats, active_n: Floats) -> float:
-    """AUROC of a label's annotation for activity; 0.5 if nothing is known."""
+    """Return the AUROC of a label's annotation for activity; 0.5 if no annotation is known."""
     known_n = ~np.isnan(label_n)
     area = auroc(label_n[known_n], active_n[known_n]).auc
     return 0.5 if np.isnan(area) else area
@@ -139,7 +138,7 @@ def _correlation(a_N: Floats, b_N: Floats) -> float:
 
 @cache
 def _headings() -> dict[str, str]:
-    """Term of the packaged list -> the heading that it stands below."""
+    """Return the heading of each term of the packaged list."""
     return dict(_read(CHEST.read_text(encoding="utf-8")))
 
 
@@ -153,7 +152,7 @@ def _read(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _headings_of(name: str) -> set[str]:
-    """Headings with a term that says one of the name's words."""
+    """Return the headings with a term that shares a word with the name."""
     said = stems(name)
     found = {heading for term, heading in _headings().items() if stems(term) & said}
     return found if len(found) < len(set(_headings().values())) else set()

@@ -1,4 +1,4 @@
-"""Ends a run whose requests fail, before failures are kept as if they were answers."""
+"""The end of a run whose requests fail, before failures are kept as if they were answers."""
 
 import re
 from collections import Counter
@@ -7,16 +7,16 @@ from collections.abc import Iterable
 from medsae_ray.errors import EngineError
 
 FIRST = 20
-"""So many failures before any answer are enough to see that none will come."""
+"""The failures before any answer that end a run."""
 _NUMBERS = re.compile(r"\b(?=\w*\d)[\w-]+")
-"""Identifiers of requests, times and counts, in which two messages of one cause differ."""
+"""The identifiers of requests, times and counts, in which two messages of one cause differ."""
 
 
 class Failures:
-    """Counts the failures among `whole` requests, of which `answered` have been answered before.
+    """The count of failures among `whole` requests, of which `answered` have been answered before.
 
     A few are the requests' own fault, are kept with their reason and count as wrong. Once more than half have failed,
-    or the first 20 without one answer, it is the server or the model that fails, and EngineError says why.
+    or the first 20 without one answer, the server or the model is at fault: `add` raises EngineError.
     """
 
     def __init__(self, what: str, whole: int, answered: int = 0) -> None:
@@ -25,7 +25,7 @@ class Failures:
         self.said: dict[str, str] = {}
 
     def add(self, reasons: Iterable[str | None]) -> None:
-        """One reason for each request; None for one that was answered."""
+        """Count one reason for each request; None for one that was answered."""
         for reason in reasons:
             if reason is None:
                 self.answered += 1
@@ -40,6 +40,6 @@ class Failures:
         cause, times = self.failed.most_common(1)[0]
         raise EngineError(
             f"{self.failed.total()} of {self.whole} {self.what} could not be answered, {times} of them for this "
-            f"reason: {self.said[cause]}. Nothing is concluded from them; what was answered is kept, and the same run "
-            "goes on from there once the cause is mended"
+            f"reason: {self.said[cause]}. No result is drawn from them; the answers are kept, and the same run "
+            "continues from there once the cause is fixed"
         )

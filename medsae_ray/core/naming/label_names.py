@@ -1,4 +1,4 @@
-"""Names by label, and the atlas: every feature with the strongest name that it has."""
+"""Names by label, and the atlas: every feature with its strongest name."""
 
 from typing import Any
 
@@ -11,23 +11,22 @@ from medsae_ray.core.analysis.values import Ints
 from medsae_ray.core.artifacts import schema
 
 SOURCES = ("vlm", "label", "vocabulary")
-"""Of names, the strongest first."""
+"""The sources of names in order of preference."""
 NAME_Q = 0.05
-"""A label becomes a feature's name only if its false discovery rate over all features is at most this,"""
+"""The largest false discovery rate over all features at which a label becomes a feature's name."""
 LEAST_AREA, LEAST_R = 0.6, 0.3
-"""and if whether the feature is active tells images with the label from others with an AUROC of at least the first, or
-the correlation is at least the second in size. Over many patients a feature that has next to nothing to do with a label
-is significant too."""
+"""The least AUROC of "active or inactive" for the label, or else the least size of r, for a label's name. Over many
+patients a feature with next to no relation to a label is significant too."""
 DIRECTIONS = 2
-"""A label's presence and its absence."""
+"""The two directions of a name: a label's presence and its absence."""
 
 
 def label_names(features: pa.Table, patients_L: Ints, names: list[str]) -> pa.Table:
-    """Name source `label`: the best label of each feature or, where r is negative, its absence ("no Edema").
+    """Return the names of source `label`: each feature's best label or, where r is negative, its absence ("no Edema").
 
-    p is `best_p`, times the labels and directions of which the best was taken (Bonferroni); q is over the features
-    (Benjamini & Hochberg 1995). A t-test of r would not do: with a rare label and a sparse feature, two coincidences
-    make an r that no normal distribution would. All of it is of discovery patients.
+    p is `best_p`, times the labels and directions in the choice (Bonferroni); q is over the features (Benjamini &
+    Hochberg 1995). A t-test of r would not do: with a rare label and a sparse feature, two coincidences make an r that
+    no normal distribution would. All values are of discovery patients.
     """
     rows = features.filter(pa.compute.equal(features["space"], "sae")).to_pylist()
     n_of = dict(zip(names, patients_L, strict=True))
@@ -38,7 +37,7 @@ def label_names(features: pa.Table, patients_L: Ints, names: list[str]) -> pa.Ta
 
 
 def _name_p(row: dict[str, Any], n_labels: int) -> float:
-    """1 for a feature without a correlation."""
+    """Return the corrected p; 1 for a feature without a correlation."""
     return min(1.0, row["best_p"] * n_labels * DIRECTIONS) if row["best_label"] is not None else 1.0
 
 
@@ -60,15 +59,15 @@ def _name(row: dict[str, Any], q: float, n_of: dict[str, int]) -> dict[str, Any]
 
 
 def _tells(row: dict[str, Any]) -> bool:
-    """Whether the effect is large enough for a name."""
+    """Return True if the effect is large enough for a name."""
     return abs(row["best_r"]) >= LEAST_R or (row["active_auroc"] or 0.0) >= LEAST_AREA
 
 
 def atlas(features: pa.Table, names: pa.Table, scores: pa.Table | None = None) -> pa.Table:
-    """The SAE's features, each with its strongest name.
+    """Return the SAE's features, each with its strongest name.
 
-    A verified name comes before one that is not. Among equals the vision-language model's is first: it was written from
-    images, without sight of the labels. A label's comes before a vocabulary's, as it rests on images that have it.
+    A verified name precedes an unverified one. Among equals the vision-language model's is first, as it was written
+    from images without the labels. A label's precedes a vocabulary's, as it rests on images with the label.
     """
     sae = features.filter(pa.compute.equal(features["space"], "sae")).sort_by("feature")
     score_of = {(row["feature"], row["source"]): row for row in (scores.to_pylist() if scores else [])}

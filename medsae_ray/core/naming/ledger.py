@@ -1,7 +1,7 @@
 """An append-only store of answers: immutable Parquet files named by the hash of their content.
 
-A file is there whole or not at all, and a name that does not match the content is not ours. So a killed writer loses
-nothing that `append` returned for, and any number of writers need no lock.
+A file exists whole or not at all, and one whose name does not match its content is foreign. So a killed writer loses no
+rows for which `append` returned, and any number of writers need no lock.
 """
 
 import hashlib
@@ -24,14 +24,14 @@ _NAME = re.compile(r"rows-([0-9a-f]{32})\.parquet")
 
 
 def answers_schema() -> pa.Schema:
-    """One row per yes/no question. `failed` says why there is no answer; `p_yes` and `mass` are null then."""
+    """One row per yes/no question. `failed` is the reason for a missing answer; `p_yes` and `mass` are then null."""
     required = [pa.field(name, pa.string(), nullable=False) for name in ("address", "image_id", "name")]
     optional = [("definition", pa.string()), ("p_yes", pa.float64()), ("mass", pa.float64()), ("failed", pa.string())]
     return pa.schema([*required, *(pa.field(name, kind) for name, kind in optional)])
 
 
 def replies() -> pa.Schema:
-    """One row per written reply, whether it can be parsed or not. `failed` says why there is no text."""
+    """One row per written reply, valid or not. `failed` is the reason for a missing text."""
     return pa.schema(
         [
             pa.field("address", pa.string(), nullable=False),
@@ -45,21 +45,21 @@ def replies() -> pa.Schema:
 
 
 class Loaded(NamedTuple):
-    """All rows of a ledger, one per address, in order of address."""
+    """The rows of a ledger, one per address, in order of address."""
 
     table: pa.Table
     files: int
     ignored: int
-    """Files that are torn, foreign or of another schema."""
+    """The number of files that are torn, foreign or of another schema."""
     duplicates: int
-    """Rows left out because their address came before."""
+    """The number of rows left out because their address came before."""
 
     def answered(self) -> set[str]:
-        """Addresses that hold an answer; a failure is not one, so it is asked again."""
+        """Return the addresses that hold an answer; a failure is not one, so it is asked again."""
         return set(self.table.filter(pc.is_null(self.table["failed"]))["address"].to_pylist())
 
     def rows(self, addresses: Sequence[str]) -> pa.Table:
-        """The rows at these addresses, in this order; an address may come twice. ArtifactError if one has no row."""
+        """Return the rows at these addresses, in order, also repeated ones. Raises ArtifactError for a missing one."""
         found = pc.index_in(pa.array(addresses, pa.string()), value_set=self.table["address"])
         if found.null_count:
             missing = addresses[pc.index(found.is_null(), True).as_py()]
@@ -69,7 +69,7 @@ class Loaded(NamedTuple):
 
 @dataclass(frozen=True)
 class Ledger:
-    """Rows of `schema` (with columns `address` and `failed`) below `store`. Picklable but for open connections."""
+    """The rows of `schema` (with columns `address` and `failed`) below `store`. Picklable but for open connections."""
 
     store: Store
     schema: pa.Schema
@@ -78,7 +78,7 @@ class Ledger:
         """Write `rows` as one file and return its name when it is safe; None, and no file, for no rows.
 
         A column that a row lacks is null, and so is NaN; a row with NaN that gives no reason has failed with "nan".
-        ArtifactError if a row does not fit the schema.
+        Raises ArtifactError if a row does not fit the schema.
         """
         if not rows:
             return None
@@ -97,7 +97,7 @@ class Ledger:
         return conform(table, self.schema, self.store.uri)
 
     def load(self) -> Loaded:
-        """Read all whole files. Of rows with one address an answer beats a failure, then the first file name wins."""
+        """Read all whole files. For one address an answer beats a failure, then the first file name wins."""
         names = self.store.names()
         tables = [table for name in names if (table := self._read(name)) is not None]
         table = pa.concat_tables([self.schema.empty_table(), *tables])

@@ -12,28 +12,28 @@ from medsae_ray.core.analysis.auroc import auroc
 from medsae_ray.core.analysis.values import Floats, Ints
 
 Columns: TypeAlias = Mapping[str, Sequence[str | None]]
-"""Name -> one text per image, None = unknown."""
+"""The texts of each column by its name, one per image, None = unknown."""
 
 NUMERIC_VALUES = 7
-"""A column of numbers with fewer distinct values is taken as categories."""
+"""The fewest distinct values of a numeric column; one with fewer is taken as categories."""
 BANDS = 5
-"""A numeric column (age) is cut into this many bands of equal count for matching."""
+"""The bands of equal count into which a numeric column (age) is cut for matching."""
 CHANCE = 0.05
 
 
 class BestColumn(NamedTuple):
-    """The column, and category of it if it has any, that tells active images best from the others."""
+    """The column, or one category of it, that best separates active images from the others."""
 
     name: str | None
-    """"column" or "column = category"; None if no column varies."""
+    """The name: "column" or "column = category"; None if no column varies."""
     auroc: float
-    """Free of direction, so at least 0.5; NaN without a column."""
+    """The AUROC regardless of direction, so at least 0.5; NaN without a column."""
     beyond_chance: bool
-    """The lower end of its interval is above 0.5, at a level corrected for the number of columns and categories."""
+    """True if its interval lies above 0.5, at a level corrected for the number of columns and categories."""
 
 
 def numbers(column: Sequence[str | None]) -> Floats | None:
-    """The column as float64, NaN = unknown; None if it holds anything but numbers, or few distinct ones."""
+    """Return the column as float64, NaN = unknown; None if it holds other values than numbers, or few distinct ones."""
     try:
         value_N = np.array([np.nan if v is None or v == "" else float(v) for v in column])
     except ValueError:
@@ -43,7 +43,7 @@ def numbers(column: Sequence[str | None]) -> Floats | None:
 
 
 def strata(columns: Columns) -> Ints:
-    """Images with equal metadata, ages by band, get equal numbers [N]. Unknown is a value of its own."""
+    """Return equal numbers [N] for images with equal metadata, ages by band. Unknown is a value of its own."""
     codes = np.stack([_codes(column) for column in columns.values()], axis=1)
     return np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1)
 
@@ -61,7 +61,7 @@ def _categories(column: Sequence[str | None]) -> np.ndarray:
 
 
 def best_column(columns: Columns, y_N: np.ndarray) -> BestColumn:
-    """The metadata that tells y = 1 best from y = 0: numbers by rank, categories one against the rest.
+    """Return the metadata that best separates y = 1 from y = 0: numbers by rank, categories one against the rest.
 
     Images whose value is unknown are left out of that column.
     """
@@ -88,7 +88,7 @@ def _scores(column: str, values: Sequence[str | None]) -> list[tuple[str, Floats
 
 
 def _directed(score_N: Floats, y_N: np.ndarray, level: float) -> tuple[float, float]:
-    """Area and the lower end of its interval in the better direction; 0, 0 if a class has no known value."""
+    """Return area and lower end of its interval in the better direction; 0, 0 if a class has no known value."""
     known = ~np.isnan(score_N)
     area = auroc(score_N[known], y_N[known], level)
     if np.isnan(area.auc):

@@ -1,37 +1,37 @@
-"""What a model's config.json says of how long a prompt may be, read where that needs no download."""
+"""The limits of a prompt's length in a model's config.json, read without a download if possible."""
 
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 LONGEST = 8192
-"""Tokens of a prompt and its answer, where a recipe asks for no number and the model takes more."""
+"""The tokens of a prompt and its answer for a recipe without a number, if the model takes more."""
 _LENGTHS = (
     *("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"),
     *("max_sequence_length", "max_seq_length", "seq_len", "max_target_positions"),
 )
 _TEXT_PARTS = ("text_config", "llm_config", "language_config")
-"""Where models of text and images keep the settings of their text half."""
+"""The keys under which models of text and images keep the settings of their text half."""
 
 
 class ModelLimits(NamedTuple):
-    """None is what the file does not say."""
+    """The limits of a model; None for those that the file lacks."""
 
     length: int | None
-    """Tokens that the model was made for."""
+    """The tokens that the model was made for."""
     longest: int | None
-    """Tokens that it takes at most, its positions being stretched."""
+    """The most tokens that it takes with stretched positions."""
     per_image: int | None
-    """Tokens of one image."""
+    """The tokens of one image."""
 
 
 UNKNOWN = ModelLimits(None, None, None)
 
 
 def limits_of(model: str, revision: str | None = None, fetch: bool = False) -> ModelLimits:
-    """The limits of a folder, or of an id on Hugging Face if its config.json is on this machine.
+    """Return the limits of a folder, or of an id on Hugging Face if its config.json is on this machine.
 
-    With `fetch` it may be downloaded. Whatever cannot be read is not known.
+    With `fetch` it may be downloaded. The limits of an unreadable file are unknown.
     """
     try:
         path = _config_file(model, revision, fetch)
@@ -41,7 +41,7 @@ def limits_of(model: str, revision: str | None = None, fetch: bool = False) -> M
 
 
 def read_limits(config: object) -> ModelLimits:
-    """The limits in a config.json."""
+    """Return the limits in a config.json."""
     if not isinstance(config, dict):
         return UNKNOWN
     text = next((part for key in _TEXT_PARTS if isinstance(part := config.get(key), dict)), config)
@@ -64,7 +64,7 @@ def _config_file(model: str, revision: str | None, fetch: bool) -> Path | None:
 
 
 def _stretch(text: dict[str, Any]) -> float:
-    """The largest factor by which rotary positions are scaled; 1 if they are not."""
+    """Return the largest factor by which rotary positions are scaled; 1 without scaling."""
     places = [text.get(key) for key in ("rope_scaling", "rope_parameters")]
     parts = [part for place in places if isinstance(place, dict) for part in (place, *place.values())]
     factors = [part.get("factor") for part in parts if isinstance(part, dict)]

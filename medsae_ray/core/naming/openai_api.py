@@ -1,4 +1,4 @@
-"""The engine behind a URL: anything that speaks OpenAI's chat API with images, log-probabilities and JSON schemas."""
+"""The engine behind a URL: any server of OpenAI's chat API with images, log-probabilities and JSON schemas."""
 
 import asyncio
 import base64
@@ -38,19 +38,18 @@ from medsae_ray.core.naming.server_reply import Busy, Refused, Stop, Whole, read
 from medsae_ray.errors import EngineError
 
 TOP_LOGPROBS = 20
-"""The most that OpenAI's API gives."""
+"""The most that OpenAI's API returns."""
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 LONGEST_REPLY = 8 * 2**20
-"""Bytes of a reply, unpacked."""
+"""The most bytes of a reply, unpacked."""
 
 
 class OpenAiEngine:
     """An `Engine` at `url` (".../v1"). The key is read from the environment variable `key_variable`, if one is named.
 
-    Repeats a request while the server is full or gone, for `patience_s` in all; then raises EngineError, as it does at
-    once where no request can succeed: a wrong key or address, no money left, no log-probabilities. A request that the
-    server refuses, or answers with what is no answer, comes back as failed. Use it inside one asyncio loop, as
-    `async with`.
+    A request is retried while the server is full or gone, for `patience_s` in all; then EngineError is raised, as it is
+    at once if no request can succeed: a wrong key or address, no money left, no log-probabilities. A refused request,
+    or one with an invalid answer, is returned as failed. Use it inside one asyncio loop, as `async with`.
     """
 
     def __init__(
@@ -64,10 +63,10 @@ class OpenAiEngine:
     ) -> None:
         self.url, self.model, self.patience_s, self.timeout_s = url.rstrip("/"), model, patience_s, timeout_s
         self.identity = model
-        """After `connect`: the model and what it is made from, as far as the server says; never the address."""
+        """The model and its origin, as far as the server tells `connect`; never the address."""
         self.clock = Clock()
         self.top_logprobs = TOP_LOGPROBS
-        """Lowered to what the server allows."""
+        """The number of log-probabilities to request, lowered to the server's limit."""
         self._gives_logprobs = False
         key = _key(key_variable) if key_variable else None
         self._secret = key.encode() if key and len(key) >= 8 else None
@@ -77,9 +76,9 @@ class OpenAiEngine:
                 timeout=httpx.Timeout(timeout_s, pool=None),
                 limits=httpx.Limits(max_connections=connections),
             )
-        except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:  # what the environment asks for
+        except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:  # from the environment's settings
             raise self._error(
-                f"cannot be asked ({said_by(error)}): look at the environment variables HTTP_PROXY, HTTPS_PROXY, "
+                f"cannot be asked ({said_by(error)}): check the environment variables HTTP_PROXY, HTTPS_PROXY, "
                 "ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
             ) from None
 
@@ -91,7 +90,7 @@ class OpenAiEngine:
         await self.http.aclose()
 
     async def connect(self) -> None:
-        """Find the model among those that the server has. Raises EngineError if it is not there."""
+        """Find the model among those of the server. Raises EngineError if it is missing."""
         reply = await self._send("GET", "/models")
         models = read_models(reply.body) if isinstance(reply, Whole) else None
         if models is None:
@@ -103,9 +102,9 @@ class OpenAiEngine:
         self.identity = f"{self.model}:{root.rstrip('/').rpartition('/')[2]}" if root else self.model
 
     async def ask(self, image: bytes, questions: list[str], priority: int = BATCH) -> ImageAnswers:
-        """The first question goes alone, so that a server with a prefix cache has the image when the others come.
+        """Ask questions about an image, the first one alone, so that a prefix cache has the image for the others.
 
-        OpenAI's API knows no priority. Raises EngineError where the server gives no log-probabilities.
+        OpenAI's API knows no priority. Raises EngineError if the server returns no log-probabilities.
         """
         first = [await self._answer([DETECTION, image, text]) for text in questions[:1]]
         rest = await asyncio.gather(*(self._answer([DETECTION, image, text]) for text in questions[1:]))
@@ -113,8 +112,8 @@ class OpenAiEngine:
         return ImageAnswers([answer for answer, _ in answers], total(usage for _, usage in answers))
 
     async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:
-        """Ask for text in JSON that fits `writing.schema`. OpenAI's API knows no priority. Raises EngineError as the
-        class says."""
+        """Ask for text in JSON that fits `writing.schema`. OpenAI's API knows no priority. Raises EngineError like the
+        class."""
         form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": writing.schema, "strict": True}}
         decoding = {key: getattr(writing, key) for key in ("seed", "temperature", "max_tokens")}
         reply, usage = await self._chat(writing.parts, decoding | {"response_format": form})
@@ -125,7 +124,7 @@ class OpenAiEngine:
         return Wrote(Written(reply.text or "", reply.finish), usage)
 
     async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """A request of the API, as it is but for the model: HTTP status and body. EngineError for a wrong key."""
+        """Send a request of the API, its model replaced: HTTP status and body. Raises EngineError for a wrong key."""
         status, reply, data = await self._reply("POST", "/chat/completions", {**body, "model": self.model})
         if isinstance(reply, Whole) and isinstance(reply.body, dict) and has_choice(reply.body):
             return status, reply.body
@@ -159,7 +158,7 @@ class OpenAiEngine:
         return FAILED._replace(failed=choice.lacks or "the answer is empty")
 
     async def _chat(self, parts: list[Content], options: dict[str, Any]) -> tuple[ServerReply | Refused, Usage]:
-        """The first choice, or the reason why there is none."""
+        """Return the first choice, or the reason for its lack."""
         messages = [{"role": "user", "content": [_content(part) for part in parts]}]
         body = {"model": self.model, "messages": messages, **options}
         with self.clock.timed() as seconds:
@@ -172,7 +171,7 @@ class OpenAiEngine:
         return (await self._reply(method, path, body))[1]
 
     async def _reply(self, method: str, path: str, body: Any = None) -> tuple[int, Whole | Refused, bytes]:
-        """Status, what the reply is, and its bytes. Asks again while the server is busy or gone."""
+        """Return status, kind of the reply, and its bytes. Retries while the server is busy or gone."""
         start, pause = time.monotonic(), SHORTEST_PAUSE_S
         while True:
             asked = None
@@ -190,7 +189,7 @@ class OpenAiEngine:
                 said = f"{type(error).__name__}: {said_by(error)}"
             waited = time.monotonic() - start
             if waited >= self.patience_s:
-                raise self._error(f"does not answer, after {waited:.0f} s of asking again ({said})")
+                raise self._error(f"does not answer, after {waited:.0f} s of retries ({said})")
             wait = pause if asked is None else max(asked, SHORTEST_PAUSE_S)
             await asyncio.sleep(min(wait, LONGEST_PAUSE_S, self.patience_s - waited))
             pause *= 2
@@ -203,7 +202,7 @@ class OpenAiEngine:
                     data += chunk
                     if len(data) > LONGEST_REPLY:
                         raise self._error(f"replies with more than {LONGEST_REPLY} bytes: check how.vlm.url")
-        # A server may repeat the key in what it says, and that is shown and kept.
+        # A server may repeat the key in its text, which is shown and kept.
         return response, bytes(data.replace(self._secret, b"***") if self._secret else data)
 
     def _no_logprobs(self, lacks: str) -> EngineError:
@@ -219,7 +218,7 @@ class OpenAiEngine:
 
 
 def retry_after(header: str) -> float | None:
-    """Seconds that a Retry-After of RFC 9110 asks for, a number or a date; None where it asks for no wait to come."""
+    """Return the seconds of a Retry-After of RFC 9110, a number or a date; None if it asks for no wait to come."""
     try:
         if header.strip().replace(".", "", 1).isdigit():
             seconds = float(header)
@@ -236,7 +235,7 @@ def _read(response: httpx.Response, data: bytes) -> Whole | Refused | Busy | Sto
 
 
 def _some(models: dict[str, str | None], wanted: str) -> str:
-    """Names of models that are there, the nearest first."""
+    """List names of the server's models, the nearest first."""
     near = get_close_matches(wanted, models, n=5)
     names = [*near, *(name for name in sorted(models) if name not in near)]
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""

@@ -1,4 +1,4 @@
-"""Images as a vision-language model gets them: small, grey and without any metadata of the file that they came from."""
+"""Images for a vision-language model: small, grey and without any metadata of their files."""
 
 import hashlib
 import io
@@ -12,7 +12,7 @@ from medsae_ray.core.images.sources import ImageSource
 from medsae_ray.errors import ImageError
 
 BLANK = "blank"
-"""Id of the control image that shows nothing."""
+"""The id of the empty control image."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Pictures:
         return cls(store, uri_of, side, reading)
 
     def png(self, image_id: str) -> bytes | None:
-        """The picture; None for an image that cannot be read."""
+        """Return the picture; None for an image that cannot be read."""
         if image_id == BLANK:
             return picture(Image.new("L", (self.side, self.side), 128), self.side)
         image = self._read(image_id)
         return None if image is None else picture(image, self.side)
 
     def size(self, image_id: str) -> tuple[int, int] | None:
-        """Width and height of the image itself; None for an image that cannot be read."""
+        """Return width and height of the image itself; None for an image that cannot be read."""
         image = self._read(image_id)
         return None if image is None else image.size
 
@@ -49,13 +49,13 @@ class Pictures:
             return None
 
     def sha(self, image_id: str) -> str | None:
-        """SHA-256 of the picture; None for an image that cannot be read."""
+        """Return the SHA-256 of the picture; None for an image that cannot be read."""
         data = self.png(image_id)
         return None if data is None else hashlib.sha256(data).hexdigest()
 
 
 def picture(image: Image.Image, side: int) -> bytes:
-    """A decoded image as the model gets it: grey PNG of at most `side` x `side` pixels, its proportions kept."""
+    """Turn a decoded image into grey PNG of at most `side` x `side` pixels, its proportions kept."""
     grey = image.convert("L")  # a copy, so the caller's image stays as it is
     grey.thumbnail((side, side), Image.Resampling.BICUBIC)
     grey.info.clear()

@@ -1,6 +1,6 @@
-"""Which questions are to be asked: each distinct one once, all about one image together, none that is answered.
+"""The open questions: each distinct one once, all about one image together, none that is answered.
 
-An answer is kept under an address, the hash of everything that it depends on.
+An answer is kept under an address, the hash of all that it depends on.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ ADDRESS_DIGITS = 32
 
 
 class Concept(NamedTuple):
-    """What is asked about."""
+    """The subject of a question."""
 
     name: str
     definition: str | None = None
@@ -29,14 +29,14 @@ TRIVIAL = Concept(CONTROL_NAME)
 
 
 class Need(NamedTuple):
-    """A concept that some images are to be asked about."""
+    """A concept, and the images to ask about it."""
 
     concept: Concept
     image_ids: Sequence[str]
 
 
 class ImageQuestions(NamedTuple):
-    """What is still to be asked about one image; `addresses[j]` is where the answer about `concepts[j]` goes."""
+    """The open questions about one image; `addresses[j]` is that of the answer about `concepts[j]`."""
 
     image_id: str
     concepts: list[Concept]
@@ -44,20 +44,20 @@ class ImageQuestions(NamedTuple):
 
 
 def content_address(*parts: object) -> str:
-    """Hex digits of the SHA-256 of `parts` as JSON; the same for tuples and lists."""
+    """Return hex digits of the SHA-256 of `parts` as JSON; the same for tuples and lists."""
     text = json.dumps(parts, ensure_ascii=True, separators=(",", ":"), sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:ADDRESS_DIGITS]
 
 
 def address(name: str, definition: str | None, image_sha: str, engine_identity: str, prompt_hash: str) -> str:
-    """Where the answer about a name in an image lives. `prompt_hash` covers wording and decoding."""
+    """Return the address of the answer about a name in an image. `prompt_hash` covers wording and decoding."""
     return content_address("yes/no", name, definition, image_sha, engine_identity, prompt_hash)
 
 
 def reply_address(
     a_shas: Sequence[str], b_shas: Sequence[str], engine_identity: str, prompt_hash: str, attempt: int
 ) -> str:
-    """Where a written reply about two groups of images lives. `prompt_hash` covers wording, schema and decoding."""
+    """Return the address of a reply about two groups of images. `prompt_hash` covers wording, schema and decoding."""
     return content_address("name", list(a_shas), list(b_shas), engine_identity, prompt_hash, attempt)
 
 
@@ -68,10 +68,10 @@ class Addresses:
     engine_identity: str
     prompt_hash: str
     sha_of: Mapping[str, str]
-    """Image id -> SHA-256 of the image's bytes; an image that could not be read is missing."""
+    """The SHA-256 of the bytes of each image by id; an unreadable image is missing."""
 
     def of(self, concept: Concept, image_id: str) -> str | None:
-        """None if the image could not be read."""
+        """Return the address of an answer; None if the image could not be read."""
         sha = self.sha_of.get(image_id)
         return None if sha is None else self._of_sha(concept, sha)
 
@@ -86,17 +86,17 @@ class Plan:
     images: list[str]
     concepts: list[Concept]
     image_Q: Ints
-    """Index into `images`, ascending."""
+    """The index into `images`, ascending."""
     concept_Q: Ints
     address_Q: np.ndarray
     needed: int
-    """Distinct questions, answered or not."""
+    """The number of distinct questions, answered or not."""
     unreadable: int
-    """Needed images that could not be read; nothing is asked about them."""
+    """The number of needed images that are unreadable; no question is asked about them."""
 
     @classmethod
     def of(cls, needs: Iterable[Need], addresses: Addresses, answered: Collection[str] = frozenset()) -> Self:
-        """Needs of many features -> plan. Two image ids with the same bytes are asked about once.
+        """Plan the needs of many features. Two image ids with the same bytes are asked about once.
 
         The questions of a need are as many as its images; memory is 16 bytes per need's image, then 50 per distinct
         question.
@@ -124,7 +124,7 @@ class Plan:
         return cls(images, concepts, *kept, needed=len(order), unreadable=len(wanted) - len(readable))
 
     def __len__(self) -> int:
-        """Open questions."""
+        """Return the number of open questions."""
         return len(self.image_Q)
 
     def __iter__(self) -> Iterator[ImageQuestions]:
@@ -136,9 +136,9 @@ class Plan:
 
 
 def random_names(concept_of: Mapping[int, Concept], feature: int, seed: int, count: int = 3) -> list[Concept]:
-    """Names of other features, as controls: distinct from the feature's own name and from each other.
+    """Return names of other features, as controls: distinct from the feature's own name and from each other.
 
-    Names that differ in case or punctuation only are the same. Fewer come back if there are not so many.
+    Names that differ in case or punctuation only are the same. The result is shorter if there are not so many.
     """
     used = (
         {normalised_name(concept_of[feature].name), normalised_name(CONTROL_NAME)}
@@ -157,5 +157,5 @@ def random_names(concept_of: Mapping[int, Concept], feature: int, seed: int, cou
 
 
 def normalised_name(name: str) -> str:
-    """`name` in lower case, its words separated by single spaces, for comparison."""
+    """Return `name` in lower case, its words separated by single spaces, for comparison."""
     return " ".join("".join(c if c.isalnum() else " " for c in name.casefold()).split())

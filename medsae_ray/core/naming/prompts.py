@@ -1,14 +1,14 @@
-"""What the vision-language model is asked: naming a feature from two groups of images, detecting a name in one image.
+"""The prompts of the vision-language model: naming a feature from two groups of images, detecting a name in one.
 
-A message is a list of parts, text or image. What does not change comes first, so that an engine with a prefix cache
-computes it once: the instruction, and in detection the image too, which all questions about it share.
+A message is a list of parts, text or image. The constant parts come first, so that an engine with a prefix cache
+computes them once: the instruction, and in detection the image too, which all questions about it share.
 """
 
 import hashlib
 import json
 
 Content = str | bytes
-"""Text, or an encoded image (PNG or JPEG)."""
+"""A part of a message: text, or an encoded image (PNG or JPEG)."""
 
 NAMING = (
     "You compare two groups of medical images. Find the most specific property that can be seen in most images of "
@@ -35,29 +35,29 @@ CATEGORIES = (
 LATERALITIES = ("left", "right", "bilateral", "midline", "none")
 NAME_WORDS, DEFINITION_WORDS = 10, 35
 OTHER_NAMES = 3
-"""At most, beside the one that the model gives as the name."""
+"""The most alternatives to the name that the model gives."""
 CONTROL_NAME = "chest radiograph"
-"""The trivial name: true of every image, so it tells none from another."""
+"""The trivial name: true of every image, so it separates none from another."""
 
 
 def naming_message(group_a: list[bytes], group_b: list[bytes]) -> list[Content]:
-    """The message that asks for a name: instruction, group A, group B, request."""
+    """Return the message that asks for a name: instruction, group A, group B, request."""
     return [NAMING, GROUP_A, *group_a, GROUP_B, *group_b, NAMING_END]
 
 
 def question(name: str, definition: str | None = None) -> str:
-    """The yes/no question after the image."""
+    """Return the yes/no question after the image."""
     concept = f"{name} - {definition}" if definition else name
     return f"Is the following visible? {concept}. Yes or no?"
 
 
 def detection_message(image: bytes, name: str, definition: str | None = None) -> list[Content]:
-    """The message that asks whether a name is visible: instruction, image, question."""
+    """Return the message that asks whether a name is visible: instruction, image, question."""
     return [DETECTION, image, question(name, definition)]
 
 
 def naming_schema(n_a: int) -> dict[str, object]:
-    """JSON schema of a name for a group A of `n_a` images: evidence before name, the choice to abstain at the end."""
+    """Return the JSON schema of a name for a group A of `n_a` images: evidence before name, abstention at the end."""
     text = {"type": "string", "maxLength": 120}
     properties: dict[str, object] = {
         "per_image": {"type": "array", "items": text, "minItems": n_a, "maxItems": n_a},
@@ -77,15 +77,15 @@ def naming_schema(n_a: int) -> dict[str, object]:
 
 
 def prompt_hash(*parts: object) -> str:
-    """12 hex digits of everything that a prompt is made of; another wording is another address."""
+    """Return 12 hex digits of the hash of a prompt's parts; another wording is another address."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def detection_prompt() -> str:
-    """Identity of the detection prompt: another wording or decoding is another address for every answer."""
+    """Return the identity of the detection prompt: another wording or decoding is another address for every answer."""
     return prompt_hash(DETECTION, question("NAME"), question("NAME", "DEFINITION"), "1 token, temperature 0")
 
 
 def naming_prompt(n_a: int, **decoding: object) -> str:
-    """Identity of the naming prompt for groups A of `n_a` images."""
+    """Return the identity of the naming prompt for groups A of `n_a` images."""
     return prompt_hash(NAMING, GROUP_A, GROUP_B, NAMING_END, naming_schema(n_a), decoding)

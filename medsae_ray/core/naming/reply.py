@@ -1,4 +1,4 @@
-"""A written reply -> a checked `Name`. The text comes from a model and is not trusted."""
+"""The parsing of a written reply to a checked `Name`. The text comes from a model and is not trusted."""
 
 import json
 import re
@@ -17,12 +17,12 @@ from medsae_ray.errors import NamingError, one_line
 
 CONFIDENCES = ("low", "medium", "high")
 _TOKEN = re.compile(r"<[A-Za-z_/|][\w/|]*>")
-"""What a chat template would take for a control token, as in <end_of_turn>; a name becomes part of other prompts."""
+"""The control tokens of a chat template, as <end_of_turn>; a name becomes part of other prompts."""
 
 
 @dataclass(frozen=True)
 class Name:
-    """What the model says of a feature's images. All text is on one line; `name` is empty only if it abstains."""
+    """A model's statement on a feature's images. All text is on one line; `name` is empty only if it abstains."""
 
     name: str
     definition: str
@@ -39,7 +39,7 @@ class Name:
 
 
 def parse_name(text: str, n_a: int) -> Name:
-    """The name in a reply about a group A of `n_a` images. NamingError with the reason if it breaks the schema."""
+    """Return the name in a reply about a group A of `n_a` images. Raises NamingError with the schema's violation."""
     reply = _object(text)
     _check_keys(set(reply))
     name = Name(

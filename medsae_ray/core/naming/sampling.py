@@ -1,10 +1,10 @@
-"""Which images a feature is named from, and on which its name is tested.
+"""The images that a feature is named from, and those that its name is tested on.
 
 A sample depends on the feature's number, its activations, the images and the seed: not on other features, shards or
 the order of rows.
 
-A sparse code has many small values that say little of an image (they share an image's remainder among features). An
-image on which a feature is *faint*, below a share of its strength, is taken neither for active nor for silent.
+A sparse code has many small values that carry little of an image (they share its remainder among features). An image on
+which a feature is *faint*, below a share of its strength, counts neither as active nor as inactive.
 
 Legend: N images, A images on which the feature is active.
 """
@@ -22,58 +22,57 @@ from medsae_ray.errors import ArtifactError
 
 BINS = 5
 HARD = "hard"
-"""Role of the silent images that lie nearest to active ones."""
+"""The role of the inactive images nearest to active ones."""
 TOP_SHARE, TOP_FLOOR = 0.01, 15
-"""The strongest images to choose from: 1 %, but at least 15 if these are no more than a quarter."""
+"""The strongest images to choose from: 1 %, but at least 15 if these are at most a quarter."""
 MIDDLE = (0.5, 0.95)
-"""Quantiles of the non-zero activations."""
+"""The quantiles of the non-zero activations."""
 EQUAL_SHARE, HARD_SHARE = 0.4, 0.3
-"""Of the negatives; the rest is matched."""
+"""The shares of the negatives; the rest is matched."""
 STRENGTH = 0.99
-"""Quantile of a feature's non-zero activations that is called its strength: the largest is one image's."""
+"""The quantile of a feature's non-zero activations that is its strength: the largest is one image's."""
 _NAMING, _DETECTION, _CHECK = 0, 1, 3
-"""Streams of random numbers; 2 is that of the control names."""
+"""The streams of random numbers; 2 is that of the control names."""
 
 
 class NamingDesign(NamedTuple):
-    """How many images of each role; roles "top", "middle" (group A) and "contrast" (group B)."""
+    """The number of images of each role: "top", "middle" (group A) and "contrast" (group B)."""
 
     top: int
     middle: int
     contrasts: int
     faint: float
-    """Share of the feature's strength below which an image is not taken."""
+    """The share of the feature's strength below which an image is not taken."""
 
 
 class DetectionDesign(NamedTuple):
-    """How many images of each role; roles "bin0" ... "bin4" (weakest to strongest), and of the silent ones "equal" (in
+    """The number of images of each role: "bin0" ... "bin4" (weakest to strongest), and of inactive ones "equal" (in
     strength of the whole code), "hard" (near in the encoder's space) and "matched" (in metadata, then in strength).
 
-    A silent image drawn at random is more often a healthy one, which has hardly any feature active, so that the name of
-    any finding tells it from the active ones. Equal strength leaves a name nothing but its own feature to show.
+    A random inactive image is more often healthy, with hardly any active feature, so that the name of any finding
+    separates it from the active ones. With equal strength only the name's own feature separates them.
     """
 
     positives: int
     negatives: int
     pool: int
-    """Images that all features draw from before any other."""
+    """The images that all features draw from before any other."""
     support: int
-    """Patients with, and without, an active image that a feature needs at least."""
+    """The fewest patients with, and without, an active image."""
     faint: float
-    """Share of the feature's strength below which an image is not taken."""
+    """The share of the feature's strength below which an image is not taken."""
 
 
 CHECK = DetectionDesign(positives=25, negatives=25, pool=200, support=8, faint=0.0)
-"""Names are first tried on so many images of the split that they were written from."""
+"""The images of the split of naming on which names are first tried."""
 
 
 def naming_sample(images: Candidates, feature: int, seed: int, design: NamingDesign) -> ImageSample:
-    """Group A and group B for one feature.
+    """Choose group A and group B for one feature.
 
-    Images on which it is faint are in neither. Top: of the strongest images (one per patient), the strongest and then
-    always the one farthest from those chosen. Middle: random ones between `MIDDLE`; if there are too few, the
-    strongest left. Contrasts: for each image of group A in turn its nearest image with activation 0 of a patient not
-    yet used.
+    Images on which it is faint are in neither. Top: of the strongest images (one per patient), the strongest, then the
+    one farthest from those chosen. Middle: random ones between `MIDDLE`; if there are too few, the strongest left.
+    Contrasts: for each image of group A in turn its nearest image with activation 0 of a patient not yet used.
     """
     rng = np.random.default_rng([seed, feature, _NAMING])
     active = images.active(feature)
@@ -94,18 +93,18 @@ def naming_sample(images: Candidates, feature: int, seed: int, design: NamingDes
 
 
 def detection_sample(images: Candidates, feature: int, seed: int, design: DetectionDesign) -> ImageSample:
-    """Positives and negatives for one feature, from the shared pool and, where it lacks images, from outside it.
+    """Choose positives and negatives for one feature, from the shared pool and, if it lacks images, from outside it.
 
-    Within the pool images are drawn at random for each feature; from outside they come in one order that all features
-    share, so that two features that need more tend to need the same. ArtifactError if a patient has two images.
+    Within the pool images are drawn at random for each feature; those from outside have one order for all features, so
+    that two features that need more tend to need the same. Raises ArtifactError if a patient has two images.
     """
     free_N = np.ones(len(images), dtype=bool)
     return _test_sample(images, feature, free_N, design, (seed, feature, _DETECTION))
 
 
 def check_sample(images: Candidates, feature: int, seed: int, free_N: Bools, faint: float) -> ImageSample:
-    """As `detection_sample`, but few images, and of the split that names are written from: `free_N` says which of them
-    belong to patients whom the name was not written from."""
+    """Choose few images as `detection_sample` does, of the split that names are written from: `free_N` marks those of
+    patients from whom the name was not written."""
     return _test_sample(images, feature, free_N, CHECK._replace(faint=faint), (seed, feature, _CHECK))
 
 
@@ -140,14 +139,14 @@ def _test_sample(
 
 
 class _Negatives:
-    """Draws images with activation 0, no image twice."""
+    """The draw of images with activation 0, no image twice."""
 
     def __init__(self, images: Candidates, pool: int, free_N: Bools) -> None:
         self.images, self.pool, self.free_N = images, pool, free_N
         self.unmatched = 0
 
     def draw(self, anchors: Ints, count: int) -> list[tuple[str, int]]:
-        """(role, place) of `count` negatives; fewer if there are no more images.
+        """Return (role, place) of `count` negatives; fewer if there are no more images.
 
         `anchors` are the positives, one of each bin in turn; each of them takes a negative in its turn.
         """
@@ -160,14 +159,14 @@ class _Negatives:
         return drawn
 
     def _hard(self, anchors: Ints, count: int) -> Ints:
-        """Neighbours of the anchors within the pool, and outside it only if the pool has too few images left."""
+        """Choose neighbours of the anchors in the pool, and outside it only if the pool has too few images left."""
         free = np.flatnonzero(self.free_N)
         inside = self.images.order_N[free] < self.pool
         more = _next(self.images, free[~inside], count - int(inside.sum()))
         return self._use(self.images.claim_neighbours(anchors, np.concatenate([free[inside], more]), count))
 
     def _equal(self, anchor: int, among_N: Bools | bool = True) -> list[int]:
-        """The image whose code is nearest to the anchor's in strength, of the pool if it has one; none of none."""
+        """Choose the image whose code is nearest to the anchor's in strength, of the pool if possible, or none."""
         free = np.flatnonzero(among_N & self.free_N)
         inside = free[self.images.order_N[free] < self.pool]
         choice = inside if len(inside) else free
@@ -188,19 +187,19 @@ class _Negatives:
 
 
 def _draw(images: Candidates, among: Ints, count: int, pool: int, rng: Generator) -> Ints:
-    """`count` of the places: random ones of the pool first, then the next in the shared order."""
+    """Draw `count` of the places: random ones of the pool first, then the next in the shared order."""
     inside = images.order_N[among] < pool
     chosen = rng.choice(among[inside], min(count, int(inside.sum())), replace=False)
     return np.concatenate([chosen, _next(images, among[~inside], count - len(chosen))])
 
 
 def _next(images: Candidates, among: Ints, count: int) -> Ints:
-    """The first `count` of the places in the shared order."""
+    """Return the first `count` of the places in the shared order."""
     return among[np.argsort(images.order_N[among])][:count] if count > 0 else among[:0]
 
 
 def _bins(images: Candidates, active: ActiveRows, design: DetectionDesign, rng: Generator) -> list[Ints]:
-    """Positives of each of the equal-count bins, weakest bin first."""
+    """Draw positives of each of the equal-count bins, weakest bin first."""
     ascending = active.place_A[np.argsort(active.value_A, kind="stable")]
     counts = [len(part) for part in np.array_split(np.arange(design.positives), BINS)]
     bins = zip(np.array_split(ascending, BINS), counts, strict=True)
@@ -208,7 +207,7 @@ def _bins(images: Candidates, active: ActiveRows, design: DetectionDesign, rng: 
 
 
 def _clear(active: ActiveRows, faint: float) -> ActiveRows:
-    """The images on which the feature is not faint."""
+    """Return the images on which the feature is not faint."""
     if not len(active.value_A) or not faint:
         return active
     kept_A = active.value_A >= faint * np.quantile(active.value_A, STRENGTH)
@@ -221,7 +220,7 @@ def _among(active: ActiveRows, free_N: Bools) -> ActiveRows:
 
 
 def _strongest(images: Candidates, active: ActiveRows) -> ActiveRows:
-    """The strongest image of each patient, strongest first."""
+    """Return the strongest image of each patient, strongest first."""
     order = np.argsort(-active.value_A, kind="stable")
     _, first = np.unique(images.patient_N[active.place_A[order]], return_index=True)
     order = order[np.sort(first)]
@@ -233,7 +232,7 @@ def _top_count(n: int, top: int) -> int:
 
 
 def _diverse(images: Candidates, places: Ints, count: int) -> Ints:
-    """Greedy max-min: the first place, then always the one whose nearest chosen one is farthest (Gonzalez 1985)."""
+    """Choose by greedy max-min: the first place, then the one farthest from its nearest chosen one (Gonzalez 1985)."""
     e_AD = images.e_ND[places].astype(np.float64)
     chosen, nearest_A = [], np.full(len(places), np.inf)
     for _ in range(min(count, len(places))):
@@ -259,7 +258,7 @@ def _inactive(images: Candidates, active: ActiveRows) -> Bools:
 
 
 def _values(active: ActiveRows, places: Ints) -> Floats:
-    """Activations at `places`, 0 where the feature is not active."""
+    """Return activations at `places`, 0 where the feature is inactive."""
     if not len(active.place_A):
         return np.zeros(len(places))
     at = np.minimum(np.searchsorted(active.place_A, places), len(active.place_A) - 1)

@@ -1,4 +1,4 @@
-"""How well a name predicts on which images a feature is active.
+"""Scores of names as predictors of the images on which a feature is active.
 
 Legend: n images of one feature's sample, N images of a pool.
 """
@@ -15,22 +15,22 @@ from medsae_ray.core.analysis.paired import paired_p
 from medsae_ray.core.analysis.values import Floats
 
 YES = 0.5
-"""p(yes) from which an answer counts as yes."""
+"""The p(yes) from which an answer counts as yes."""
 LOW_MASS = 0.5
-"""P(yes) + P(no) below which the model wanted to say something else; such answers are counted."""
+"""The P(yes) + P(no) below which another answer was likelier; such answers are counted."""
 LEAST_MASS = 0.1
-"""P(yes) + P(no) below which there is no answer, whatever the ratio of the two."""
+"""The P(yes) + P(no) below which an answer counts as missing, whatever the ratio of the two."""
 CHANCE = 0.05
-"""Of any label being taken for seen, though the model sees none."""
+"""The chance that any label is taken for seen by a model that sees none."""
 
 
 class Score(NamedTuple):
-    """A name on one sample. What is not defined, for want of a class, is NaN."""
+    """The score of a name on one sample. Values undefined for want of a class are NaN."""
 
     n_pos: int
     n_neg: int
     failed: int
-    """Questions without an answer; they count as wrong."""
+    """The questions without an answer; they count as wrong."""
     low_mass: int
     area: Auroc
     balanced_accuracy: float
@@ -38,16 +38,16 @@ class Score(NamedTuple):
     accuracy_low: float
     accuracy_high: float
     p: float
-    """One-sided: the chance of such an AUROC if p(yes) has nothing to do with the feature."""
+    """The one-sided chance of such an AUROC if p(yes) is independent of the feature."""
     answer_n: Floats
-    """What was ranked; NaN where a control has no answer."""
+    """The ranked values; NaN for a control's missing answer."""
     y_n: Floats
     no_mass: int
-    """Answers that are none: a model that hardly thinks of yes and no still ranks images by their ratio."""
+    """The answers without mass: a model with hardly any P(yes) and P(no) still ranks images by their ratio."""
 
 
 class LabelScore(NamedTuple):
-    """The dataset label whose annotation tells active images best from the others; None and NaN without one."""
+    """The dataset label whose annotation best separates active images from the others; None and NaN without one."""
 
     label: str | None
     auroc: float
@@ -86,26 +86,26 @@ def _below(mass_n: ArrayLike | None, least: float) -> int:
 
 
 def answered(p_n: ArrayLike, mass_n: ArrayLike | None = None) -> Floats:
-    """`p_n` with NaN where the mass is below `LEAST_MASS`."""
+    """Return `p_n` with NaN where the mass is below `LEAST_MASS`."""
     p_n = np.asarray(p_n, dtype=np.float64)
     return p_n if mass_n is None else np.where(np.asarray(mass_n, dtype=np.float64) < LEAST_MASS, np.nan, p_n)
 
 
 def control(p_n: ArrayLike, y_n: ArrayLike, mass_n: ArrayLike | None = None) -> Score:
-    """Score a control on the images that it has an answer for: a failure must not make it easier to beat."""
+    """Score a control on the images with an answer: a failure must not make it easier to beat."""
     p_n, y_n = answered(p_n, mass_n), np.asarray(y_n, dtype=np.float64)
     known_n = ~np.isnan(p_n)
     return score(p_n[known_n], y_n[known_n])._replace(answer_n=p_n, y_n=y_n)
 
 
 def folded(area: float) -> float:
-    """The AUROC of a control that may point either way."""
+    """Return the AUROC of a control that may point either way."""
     return max(area, 1 - area)
 
 
 def beats(name: Score, other: Score) -> float:
-    """One-sided p that a name is no better than a control that may point either way, on the same images; NaN where the
-    control has too few answers, or was asked about others. Images without an answer of the control are left out."""
+    """Return the one-sided p that a name is no better than a control that may point either way, on the images that the
+    control answered; NaN if these are too few, or the control was asked about others."""
     known_n = ~np.isnan(other.answer_n)
     if len(known_n) != len(name.answer_n) or not known_n.any() or known_n.mean() < 0.5:
         return np.nan
@@ -113,10 +113,10 @@ def beats(name: Score, other: Score) -> float:
 
 
 def rank_p(score_n: Floats, y_n: Floats) -> float:
-    """One-sided p of AUROC > 0.5 under permutation: Mann & Whitney (1947), normal, with ties and continuity corrected.
+    """Return the one-sided p of AUROC > 0.5: Mann & Whitney (1947), normal, with ties and continuity corrected.
 
-    NaN without one of the classes, 1 where all scores are equal. Without ties it is within 10 % of the exact p from
-    25 + 25 images on where that is at least 0.01, and above it beyond.
+    It is NaN without one of the classes, 1 if all scores are equal. Without ties it is within 10 % of an exact p of at
+    least 0.01 from 25 + 25 images on, and above a smaller one.
     """
     active_m, other_m = score_n[y_n == 1], score_n[y_n == 0]
     if not len(active_m) or not len(other_m):
@@ -125,21 +125,21 @@ def rank_p(score_n: Floats, y_n: Floats) -> float:
 
 
 def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a proportion (Wilson 1927); NaN for n = 0."""
+    """Return the interval of a proportion (Wilson 1927); NaN for n = 0."""
     return wilson_interval(successes / n, n, float(special.ndtri(0.5 + level / 2))) if n else (np.nan, np.nan)
 
 
 class Ceiling(NamedTuple):
-    """What the model can see of a label."""
+    """The model's ability to see a label."""
 
     area: Auroc
-    """AUROC of p(label) against the label itself, with its 95 % interval."""
+    """The AUROC of p(label) for the label itself, with its 95 % interval."""
     seen: bool | None
-    """Whether the interval at a level corrected for the number of labels lies above 0.5; None if nothing is known."""
+    """True if the interval at a level corrected for the number of labels lies above 0.5; None if it is undefined."""
 
 
 def ceilings(p_of: Mapping[str, ArrayLike], truth_of: Mapping[str, ArrayLike]) -> dict[str, Ceiling]:
-    """Label -> answers [N] and truth [N] (NaN = unknown, left out) -> ceiling. `p_of` is NaN where an answer failed."""
+    """Return the ceiling of each label from answers [N], NaN for failed ones, and truth [N], NaN for unknown."""
     areas = {label: ceiling(p_N, truth_of[label]) for label, p_N in p_of.items()}
     asked = sum(not np.isnan(area.auc) for area in areas.values())
     level = 1 - CHANCE / max(asked, 1)
@@ -151,7 +151,7 @@ def ceilings(p_of: Mapping[str, ArrayLike], truth_of: Mapping[str, ArrayLike]) -
 
 
 def ceiling(p_N: ArrayLike, truth_N: ArrayLike, level: float = 0.95) -> Auroc:
-    """AUROC of p(label) against the label itself: what the model can see at all. NaN truth = unknown, left out."""
+    """Return the AUROC of p(label) for the label itself: the model's view of it. Rows of NaN truth are left out."""
     p_N, truth_N = np.asarray(p_N, dtype=np.float64), np.asarray(truth_N, dtype=np.float64)
     known = ~np.isnan(truth_N)
     ranked = score(p_N[known], truth_N[known])
@@ -159,7 +159,7 @@ def ceiling(p_N: ArrayLike, truth_N: ArrayLike, level: float = 0.95) -> Auroc:
 
 
 def best_label(labels: Mapping[str, Sequence[float] | np.ndarray], y_n: ArrayLike) -> LabelScore:
-    """The label (1, 0, NaN = unknown, left out) that predicts "active" best; presence must speak for activity."""
+    """Return the label (1, 0, NaN = left out) that best predicts activity; its presence must go with activity."""
     y_n = np.asarray(y_n, dtype=np.float64)
     areas = {name: _known_area(np.asarray(values, dtype=np.float64), y_n) for name, values in labels.items()}
     areas = {name: area for name, area in areas.items() if not np.isnan(area)}

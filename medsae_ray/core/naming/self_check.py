@@ -1,11 +1,11 @@
-"""Does the model find its own name again, on images of the naming split that the name was not written from?
+"""A check that the model recognises its own name on further images of the naming split.
 
-A model that cannot see what it looks at still writes names, seldom abstains, and says yes and no to them by whatever it
-does see. So a name that does not tell the feature's other images from silent ones is taken back before any test patient
-is asked about: the feature abstains. This holds for any model, as it asks nothing of it but answers.
+A model that is blind to a feature still writes names, seldom abstains, and answers yes and no by other things that it
+sees. So a name that does not separate the feature's other images from inactive ones is withdrawn before any question
+about a test patient: the feature abstains. The check works for any model, as it needs only answers.
 
-The other names that the model gave are asked about too, and the one that does it best is the feature's: the strongest
-images of a wide concept are often of one kind, whose name is then too narrow.
+The model's alternatives are checked too, and the best name is the feature's: the strongest images of a wide concept are
+often of one kind, whose name is then too narrow.
 """
 
 import math
@@ -17,8 +17,8 @@ from medsae_ray.core.naming.prompts import NAME_WORDS
 from medsae_ray.core.naming.scores import Score
 
 MOST_P = 0.1
-"""Of a feature whose name is kept: one-sided, that p(yes) has nothing to do with it, times the names that were tried.
-One in ten features named without meaning gets through, and hardly any is lost that the test would verify."""
+"""The largest p of a name that is kept: one-sided, for p(yes) independent of the feature, times the number of names
+tried. One in ten meaningless names passes, and hardly any is lost that the test would verify."""
 
 
 class SelfCheck(NamedTuple):
@@ -31,7 +31,7 @@ class SelfCheck(NamedTuple):
 
     @property
     def n(self) -> int:
-        """The number of images that were asked about."""
+        """The number of images in the check."""
         return self.n_pos + self.n_neg
 
 
@@ -39,17 +39,17 @@ class ChosenName(NamedTuple):
     """The best of a feature's names."""
 
     place: int
-    """Among the names that were tried; 0 is what the model gave as the name."""
+    """The place among the names tried; 0 is the model's first choice."""
     check: SelfCheck
     tried: int
 
     @property
     def kept(self) -> bool:
-        """Whether the name passes: its p, corrected for the number of names tried (Bonferroni), is at most MOST_P."""
+        """True if p, corrected for the number of names tried (Bonferroni), is at most MOST_P."""
         return self.check.p * self.tried <= MOST_P
 
     def reason(self, names: Sequence[str]) -> str:
-        """Say why the name is not kept."""
+        """Return the reason why the name is not kept."""
         check, others = self.check, f", nor does any of {list(names[1:])}" if len(names) > 1 else ""
         return (
             f"{names[0]!r} does not tell {check.n_pos} other images of the naming patients on which it is active from "
@@ -58,8 +58,7 @@ class ChosenName(NamedTuple):
 
 
 def names_to_try(name: Concept, alternatives: Sequence[str]) -> list[Concept]:
-    """The name, then the model's other names that are names: distinct, none of them true of every image, none longer
-    than a name may be."""
+    """Return the name, then the model's valid alternatives: distinct, not true of every image, and short enough."""
     concepts, used = [name], {normalised_name(name.name), normalised_name(TRIVIAL.name), ""}
     for other in alternatives:
         if normalised_name(other) not in used and len(other.split()) <= NAME_WORDS:
@@ -69,7 +68,7 @@ def names_to_try(name: Concept, alternatives: Sequence[str]) -> list[Concept]:
 
 
 def self_check(score: Score) -> SelfCheck | None:
-    """None if more than half of the questions have no answer: then nothing is known, and the test will say so."""
+    """Return the check; None if more than half of the questions have no answer, which the test will report."""
     n = score.n_pos + score.n_neg
     if not n or score.failed > n / 2:
         return None
@@ -77,7 +76,7 @@ def self_check(score: Score) -> SelfCheck | None:
 
 
 def choose(checks: Sequence[SelfCheck | None]) -> ChosenName | None:
-    """The name of the largest AUROC, the earlier of equal ones; None where nothing is known of the first."""
+    """Return the name of the largest AUROC, the earlier of equal ones; None if the first one's check is unknown."""
     if checks[0] is None:
         return None
     known = [(-1.0 if check is None or math.isnan(check.auroc) else check.auroc) for check in checks]

@@ -1,6 +1,6 @@
-"""What stands in a server's reply: the answer with its log-probabilities, what it cost, the models that there are.
+"""The contents of a server's reply: the answer with its log-probabilities, its cost, the list of models.
 
-All of it may be missing, null or of another type, whatever OpenAI's API says; nothing here raises.
+All of it may be missing, null or of another type than in OpenAI's API; no function here raises.
 """
 
 import math
@@ -11,28 +11,28 @@ from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.server_reply import Refused, said_by
 
 LEAST, ROUNDED, MOST = -1e30, 1e-3, 1e30
-"""Log-probabilities lie between the first two, and 0 is exceeded by rounding only; beyond the third nothing is read."""
+"""The bounds of log-probabilities: the first two, with 0 exceeded by rounding only; beyond the third none is read."""
 MOST_MASS = 1.1
-"""Probabilities of distinct tokens add up to no more, however they were rounded."""
+"""The largest sum of probabilities of distinct tokens, however they were rounded."""
 FEWEST = 2
-"""Likely tokens that a yes and a no need."""
+"""The fewest likely tokens that can hold a yes and a no."""
 
 
 class ServerReply(NamedTuple):
     """The first answer of a reply."""
 
     text: str | None
-    """None if it has none."""
+    """The text of the answer; None without one."""
     finish: str
-    """ "stop", "length" or a server's own word."""
+    """The reason of its end: "stop", "length" or a server's own word."""
     likely: list[tuple[str, float]]
-    """The likely first tokens with their log-probabilities; empty if `lacks` says why."""
+    """The likely first tokens with their log-probabilities; empty with the reason in `lacks`."""
     lacks: str | None
-    """What of the log-probabilities is missing; None also where there is no token to have any."""
+    """The missing part of the log-probabilities; None also without a token."""
 
 
 def read_choice(body: object) -> ServerReply | Refused:
-    """The first choice of a reply of the chat API, or why there is no answer in it."""
+    """Return the first choice of a reply of the chat API, or the reason for its lack."""
     if not isinstance(body, dict) or not has_choice(body):
         choices = body.get("choices") if isinstance(body, dict) else None
         return Refused(f"the reply has no answer ('choices' is {_kind(choices)}): {said_by(body)}")
@@ -49,13 +49,13 @@ def read_choice(body: object) -> ServerReply | Refused:
 
 
 def has_choice(body: dict[str, Any]) -> bool:
-    """Whether a reply has an answer at all, be it a refusal."""
+    """Return True if a reply has an answer at all, be it a refusal."""
     choices = body.get("choices")
     return isinstance(choices, list) and bool(choices) and isinstance(choices[0], dict)
 
 
 def read_usage(body: object, seconds: float) -> Usage:
-    """What a request cost, as far as the server counts."""
+    """Return the cost of a request, as far as the server counts it."""
     spent = body.get("usage") if isinstance(body, dict) else None
     spent = spent if isinstance(spent, dict) else {}
     details = spent.get("prompt_tokens_details")
@@ -64,7 +64,7 @@ def read_usage(body: object, seconds: float) -> Usage:
 
 
 def read_models(body: object) -> dict[str, str | None] | None:
-    """Model -> what it is made from, if the server says; None if the reply is no list of models."""
+    """Return each model's origin, None if the server does not tell; None if the reply is not a list of models."""
     cards = body.get("data") if isinstance(body, dict) else body
     if not isinstance(cards, list):
         return None
@@ -75,7 +75,7 @@ def read_models(body: object) -> dict[str, str | None] | None:
 
 
 def fewer_logprobs(why: str, asked: int) -> int | None:
-    """How many likely tokens to ask for after a refusal; 0 if the server gives none, None if that was not the cause."""
+    """Return a number of likely tokens to retry with; 0 if the server returns none, None if another cause failed."""
     if not re.search(r"log_?probs?", why, re.IGNORECASE):
         return None
     named = [int(number) for number in re.findall(r"(?<![\w.])\d{1,3}(?![\w.]*\w)", why)]
@@ -108,7 +108,7 @@ def _likely(logprobs: Any) -> tuple[list[tuple[str, float]], str | None]:
 
 
 def _entry(one: Any) -> tuple[str, str | None, float] | None:
-    """Token, its bytes as text where the server gives them (two tokens may look alike), and its log-probability."""
+    """Return the token, its bytes as text if given (two tokens may look alike), and its log-probability."""
     if not isinstance(one, dict):
         return None
     token, spelt, logprob = one.get("token"), _of_bytes(one.get("bytes")), one.get("logprob")
@@ -127,7 +127,7 @@ def _of_bytes(values: Any) -> str | None:
 
 
 def _text(content: Any) -> str | None:
-    """A message's text, which may come in parts."""
+    """Return a message's text, which may come in parts."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):

@@ -1,7 +1,7 @@
-"""A reply of somebody else's server, looked at before anything is taken out of it.
+"""The validation of a foreign server's reply.
 
-Gateways answer 200 with an error inside, with a page to sign in, or with null where OpenAI's API has a list. Whatever
-comes is sorted here into four kinds, and nothing that a server sends can raise.
+Gateways answer 200 with an error inside, with a page to sign in, or with null where OpenAI's API has a list. Every
+reply is sorted here into four kinds, and none can raise an exception.
 """
 
 import contextlib
@@ -14,21 +14,21 @@ from typing import Any
 from medsae_ray.errors import one_line
 
 SHOWN = 300
-"""Characters of a server's own words that a message repeats."""
+"""The most characters of a server's text in a message."""
 DEEPEST = 64
-"""Nesting of JSON beyond which it is not read."""
+"""The nesting of JSON beyond which it is not read."""
 COME_BACK = (408, 409, 425, 429, 500, 502, 503, 504)
-"""Statuses after which the same request may succeed; so may those that gateways made up, from 520 on."""
+"""The statuses after which the same request may succeed; so may gateways' own ones, from 520 on."""
 STOPS = {
     401: "the key is missing or wrong: set the environment variable that how.vlm.key_variable names",
     402: "the account has no money or quota left: top it up, or use another server",
     403: "the key may not use this model",
     404: "no such model or address: check how.vlm.url (it ends in /v1 for most servers) and how.vlm.model",
     405: "this is not the address of OpenAI's API: check how.vlm.url (it ends in /v1 for most servers)",
-    407: "a proxy on the way asks who you are",
-    410: "the model or the address is no more",
+    407: "a proxy on the way requires a login",
+    410: "the model or the address was removed",
 }
-"""Statuses that every further request would meet as well, and what to do about them."""
+"""The statuses that every further request would meet as well, with the remedy."""
 _MONEY = re.compile(
     r"insufficient[\s_-]*(quota|credit|balance|fund)|exceeded your current quota|quota[\s_-]*(has been |was )?exceeded|"
     r"exceeded\b.{0,40}\bquota|out of (credit|quota)|credit balance|(more|enough|no) credits?\b|billing|"
@@ -36,9 +36,9 @@ _MONEY = re.compile(
     re.IGNORECASE,
 )
 _FOR_A_WHILE = re.compile(r"per[\s_-]*(min|sec)|\b[rt]pm\b|(retry|try again) (in|after) [\d.]+ ?m?s", re.IGNORECASE)
-"""A quota that comes back by itself: the server is busy, and not out of money."""
+"""The words of a quota that renews itself: the server is busy, and not out of money."""
 _FLAGGED = re.compile(r"flagged|moderation|content[\s_-]*(policy|filter)", re.IGNORECASE)
-"""403 about this one request's content, and not about the key."""
+"""The words of a 403 about this one request's content, and not about the key."""
 _NAMED = {
     r"rate_?limit|too_?many": 429,
     r"overloaded|unavailable": 503,
@@ -48,35 +48,35 @@ _NAMED = {
     r"permission|forbidden": 403,
     r"not_?found": 404,
 }
-"""What an error is called where it has no number -> the status that it means."""
+"""The status of an error by its name, if it has no number."""
 
 
 @dataclass(frozen=True)
 class Whole:
-    """JSON without an error inside."""
+    """A reply that is JSON without an error inside."""
 
     body: dict[str, Any] | list[Any]
 
 
 @dataclass(frozen=True)
 class Refused:
-    """This request failed; another may not."""
+    """A failed request; another one may succeed."""
 
     why: str
     status: int = 0
-    """What the server gave as HTTP status or as the number of its error; 0 for none."""
+    """The HTTP status or the number of the server's error; 0 without one."""
 
 
 @dataclass(frozen=True)
 class Busy:
-    """The same request may succeed later."""
+    """A busy server; the same request may succeed later."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Stop:
-    """No request will succeed before a person does something."""
+    """A failure of every request until a person acts."""
 
     why: str
 
@@ -85,10 +85,10 @@ Read = Whole | Refused | Busy | Stop
 
 
 def read_reply(status: int, data: bytes, charset: str | None = None, location: str = "") -> Read:
-    """Sort a reply by its HTTP status and its body; `charset` and `location` are what its headers say."""
+    """Sort a reply by its HTTP status and its body; `charset` and `location` are from its headers."""
     if 300 <= status < 400:
         place = said_by(location.partition("?")[0]) or "another address"
-        return Stop(f"the server sends us to {place} (HTTP {status}), perhaps to sign in: check how.vlm.url")
+        return Stop(f"the server redirects to {place} (HTTP {status}), perhaps to sign in: check how.vlm.url")
     body = read_json(data, charset)
     fault = _fault(body)
     if not 200 <= status < 300:
@@ -104,10 +104,10 @@ def read_reply(status: int, data: bytes, charset: str | None = None, location: s
 
 
 def read_json(data: bytes, charset: str | None = None) -> Any:
-    """The JSON in a body, in whatever encoding; None if there is none. NaN and infinities are null, text is Unicode."""
+    """Return the JSON in a body of any encoding, or None. NaN and infinities become null, text becomes Unicode."""
     texts: list[str | bytes] = [data]
     if charset:
-        with contextlib.suppress(LookupError, ValueError):  # a name without a codec, or with one that is none of text
+        with contextlib.suppress(LookupError, ValueError):  # a name without a codec, or with one that is not for text
             texts.append(data.decode(charset, "replace"))
     for text in texts:
         try:
@@ -118,7 +118,7 @@ def read_json(data: bytes, charset: str | None = None) -> Any:
 
 
 def said_by(server: object) -> str:
-    """What a server said as one short line without control characters."""
+    """Return a server's text as one short line without control characters."""
     line = one_line(str(server)[: 10 * SHOWN])
     return line if len(line) <= SHOWN else line[:SHOWN] + "..."
 
@@ -138,7 +138,7 @@ def _clean(value: Any, depth: int) -> Any:
 
 
 def _fault(body: Any) -> tuple[int, str] | None:
-    """Status and words of an error inside a body, wherever gateways put it; status 0 if it has no number."""
+    """Return status and words of an error inside a body, wherever gateways put it; status 0 without a number."""
     if isinstance(body, list) and len(body) == 1 and isinstance(body[0], dict) and "error" in body[0]:
         body = body[0]  # Google's gateway puts it into a list
     if not isinstance(body, dict):
@@ -181,7 +181,7 @@ def _error_words(error: dict[str, Any]) -> str:
 
 
 def _words(body: Any, data: bytes, charset: str | None) -> str:
-    """What a body says where it is no error of OpenAI's form: a field that holds words, a page's title, or itself."""
+    """Return the words of a body not in OpenAI's form: a field with words, a page's title, or itself."""
     if isinstance(body, dict) and (words := _field_with_words(body)):
         return words
     text = _text(data[:50_000], charset)

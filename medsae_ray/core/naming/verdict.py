@@ -1,4 +1,4 @@
-"""Scores of many names -> verdicts, what chance would verify, and the table of scores."""
+"""The verdicts on many names from their scores, the number verified by chance, and the table of scores."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -18,68 +18,68 @@ from medsae_ray.core.naming.scores import LEAST_MASS, LabelScore, Score, beats, 
 VERIFIED, REJECTED, UNTESTED = "verified", "rejected", "untested"
 INSUFFICIENT, ABSTAINED, FAILED, DEAD = "insufficient_support", "abstained", "failed", "dead"
 VERDICTS = (VERIFIED, REJECTED, UNTESTED, INSUFFICIENT, ABSTAINED, FAILED, DEAD)
-"""Untested is a name of which nothing can be said; the last four have no name."""
+"""The verdicts. An untested name cannot be judged; features of the last four have no name."""
 
 MOST_Q = 0.05
-"""A verified name's false discovery rate over all names of its source is below this,"""
+"""The upper bound of a verified name's false discovery rate over all names of its source."""
 LEAST_LOW = 0.6
-"""the lower end of its AUROC's 95 % interval above this,"""
+"""The lower bound of the 95 % interval of a verified name's AUROC."""
 LEAST_HARD = 0.5
-"""and that of its AUROC against look-alikes alone above this."""
+"""The lower bound of a verified name's AUROC against look-alikes alone."""
 LEAST_CONTROLS = 5
-"""A name with fewer controls is not tested."""
+"""The fewest controls of a name that is tested."""
 FAILED_SHARE = 0.5
-"""A name with more unanswered questions than this has not been tested."""
+"""The share of unanswered questions above which a name counts as untested."""
 BLIND = "the model cannot see this data set: it tells none of its labels from their absence"
 LEAST_SHORTCUT = 0.6
-"""AUROC from which metadata can be a shortcut."""
+"""The AUROC from which metadata can be a shortcut."""
 PAPER_PERCENT = 70
-"""MedSAE's minimum detection accuracy."""
+"""The minimum detection accuracy of MedSAE."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One name of one feature, with its controls on the same images."""
+    """The test of one feature's name, with its controls on the same images."""
 
     feature: int
     name: str
     score: Score
     nulls: tuple[Score, ...] = ()
-    """Names of other features."""
+    """The scores of names of other features."""
     trivial: Score | None = None
     blank_p: float | None = None
-    """p(yes) on an image that shows nothing."""
+    """The p(yes) on an empty image."""
     ceiling: float | None = None
-    """AUROC of the model for the dataset label that the name equals."""
+    """The AUROC of the model for the dataset label that the name equals."""
     label: LabelScore = field(default_factory=lambda: LabelScore(None, math.nan))
     metadata: BestColumn = field(default_factory=lambda: BestColumn(None, math.nan, False))
     hard: float = math.nan
-    """AUROC of the name against the hard negatives alone: silent images that lie near the active ones."""
+    """The AUROC of the name against the hard negatives alone: inactive images near the active ones."""
     nulls_hard: tuple[float, ...] = ()
-    """The same of names of other features."""
+    """The same AUROC of names of other features."""
     nulls_hard_low: tuple[float, ...] = ()
-    """Lower ends of the intervals of `nulls_hard`."""
+    """The lower ends of the intervals of `nulls_hard`."""
     others: tuple[Score, ...] = ()
-    """Further controls: labels and terms of the packaged list."""
+    """The further controls: labels and terms of the packaged list."""
     controls: tuple[str, ...] = ()
-    """What was asked for `nulls`, then for `others`."""
+    """The names of `nulls`, then those of `others`."""
     hard_low: float = math.nan
-    """Lower end of the interval of `hard`."""
+    """The lower end of the interval of `hard`."""
     faint: float = math.nan
-    """Share of the images with any activation that the name was not tested on, as the feature is faint there."""
+    """The share of the images with any activation that were left out of the test, as the feature is faint there."""
     doubt: str | None = None
-    """Why nothing can be said of the name, whatever its score."""
+    """The reason why the name cannot be judged, whatever its score."""
 
     @property
     def rivals(self) -> list[tuple[str, Score]]:
-        """All controls that have an AUROC, with their names. The trivial name, true of every image, is no rival."""
+        """The controls with an AUROC, with their names. The trivial name, true of every image, is not among them."""
         names = [*self.controls, *[""] * (len(self.nulls) + len(self.others))]
         named = zip(names, (*self.nulls, *self.others), strict=False)
         return [(name, score) for name, score in named if not np.isnan(score.area.auc)]
 
     @property
     def shortcut_suspected(self) -> bool:
-        """Metadata explains the activity better than the name does."""
+        """True if metadata explains the activity better than the name does."""
         least = np.nanmax([LEAST_SHORTCUT, self.score.area.auc])
         return self.metadata.beyond_chance and bool(self.metadata.auroc > least)
 
@@ -96,12 +96,12 @@ class Untested(NamedTuple):
 
 
 class JudgedName(NamedTuple):
-    """The verdict on one name, with the figures that it rests on."""
+    """The verdict on one name, with its figures."""
 
     verdict: str
     q: float
-    """False discovery rate over all names of the source (Benjamini & Hochberg 1995), of the larger of two p: that of
-    chance, and that of being no better than the best control on the same images."""
+    """The false discovery rate over all names of the source (Benjamini & Hochberg 1995), of the larger of two p: that
+    of chance, and that of being no better than the best control on the same images."""
     control: str | None = None
     """The control that the name is least sure to beat."""
     control_auroc: float = math.nan
@@ -109,34 +109,34 @@ class JudgedName(NamedTuple):
     control_p: float = math.nan
     """The one-sided p of the paired comparison with the control."""
     reason: str | None = None
-    """Why it is not verified; None if it is."""
+    """The reason why it is not verified; None if it is."""
 
 
 class ChanceNamer(NamedTuple):
-    """What a namer that gives each feature the name of another feature achieves, over all its draws."""
+    """The result of a namer that gives each feature the name of another feature, over all its draws."""
 
     expected_verified: float
     """The number of verified names among as many as were tested."""
     mean_auroc: float
     mean_auroc_hard: float
     """The mean AUROC against hard negatives alone. Inactive images are more often healthy, so that any finding's name
-    tells active from inactive a little; hard negatives look like active images without being so."""
+    separates active from inactive a little; hard negatives look like active images without being so."""
 
 
 class PaperCount(NamedTuple):
-    """Names with accuracy >= 0.70, as MedSAE counts them."""
+    """The count of names with accuracy >= 0.70, as in MedSAE."""
 
     passed: int
     names: int
     n_low: int
-    """Fewest and most images per name."""
+    """The fewest and most images per name."""
     n_high: int
     expected_by_chance: float
-    """If every answer were a coin toss: exact binomial."""
+    """The expected count if every answer were a coin toss: exact binomial."""
 
 
 def judge(trials: Sequence[Trial]) -> list[JudgedName]:
-    """Verdicts of all names of one source, which share one false discovery rate.
+    """Return the verdicts of all names of one source, which share one false discovery rate.
 
     A name has to beat every one of its controls, so the largest of its p is one of all of them together and needs no
     correction for their number (Berger 1982); Benjamini and Hochberg count the names,
@@ -149,7 +149,7 @@ def judge(trials: Sequence[Trial]) -> list[JudgedName]:
 
 
 def _held(t: Trial) -> JudgedName:
-    """A trial against the control that it is least sure to beat."""
+    """Compare a trial with the control that it is least sure to beat."""
     beaten = [(p, name, score) for name, score in t.rivals if (p := beats(t.score, score)) == p]
     if not beaten:
         return JudgedName(REJECTED, math.nan)
@@ -177,7 +177,7 @@ def _unanswered(score: Score) -> str:
 
 
 def _against(t: Trial, held: JudgedName) -> str | None:
-    """The first condition of a verified name that is not met; None if all are. What is not known (NaN) bars nothing."""
+    """Return the first failed condition of a verified name; None if all hold. An unknown value (NaN) fails none."""
     area, best = t.score.area, held.control_auroc
     if not area.low > LEAST_LOW:
         return f"the interval of its AUROC reaches down to {area.low:.2f}, {LEAST_LOW} or less"
@@ -197,11 +197,11 @@ def _against(t: Trial, held: JudgedName) -> str | None:
 
 
 def chance_namer(trials: Sequence[Trial]) -> ChanceNamer:
-    """Put each draw of random names through the very verdict that the names have gone through.
+    """Judge each draw of random names by the same verdict as the names.
 
     Draw j gives every feature its j-th random name; the false discovery rate is over the draw; the feature's other
-    controls are its controls. What the verdict cannot judge (`Trial.doubt`) it cannot verify here either. NaN if there
-    are no random names.
+    controls are its controls. Trials that cannot be judged (`Trial.doubt`) are not verified here either. NaN without
+    random names.
     """
     draws = max((len(t.nulls) for t in trials), default=0)
     verdicts = [verdict for j in range(draws) for verdict in _draw(trials, j)]
@@ -211,13 +211,13 @@ def chance_namer(trials: Sequence[Trial]) -> ChanceNamer:
 
 
 def _mean(areas: Iterable[float]) -> float:
-    """Of those that are defined; NaN if none is."""
+    """Return the mean of the defined ones; NaN if none is."""
     known = [area for area in areas if not np.isnan(area)]
     return float(np.mean(known)) if known else math.nan
 
 
 def paper_count(scores: Sequence[Score]) -> PaperCount:
-    """The count that MedSAE reports, with the number of images and what chance alone would give."""
+    """Return MedSAE's count, with the number of images and the expectation by chance."""
     sizes_S = np.array([s.n_pos + s.n_neg for s in scores], dtype=np.int64)
     right_S = np.array(
         [round(s.accuracy * n) if n else 0 for s, n in zip(scores, sizes_S, strict=True)], dtype=np.int64
@@ -230,7 +230,7 @@ def paper_count(scores: Sequence[Score]) -> PaperCount:
 
 
 def scores() -> pa.Schema:
-    """One row per feature and source of its name. What was not tested, or has no control or ceiling, is null."""
+    """One row per feature and source of its name. Values that were not tested, or do not exist, are null."""
     required = [("feature", pa.int32()), ("source", pa.string())]
     counts = [(c, pa.int32()) for c in ("n_pos", "n_neg", "failed", "low_mass")]
     real = [(c, pa.float64()) for c in _REAL]
@@ -247,7 +247,7 @@ def scores() -> pa.Schema:
 
 
 def scores_table(source: str, trials: Sequence[Trial], untested: Iterable[Untested] = ()) -> pa.Table:
-    """The scores of one source, by feature."""
+    """Return the scores of one source, by feature."""
     rows = [_row(t, j) for t, j in zip(trials, judge(trials), strict=True)] + [_untested_row(u) for u in untested]
     rows = [{"source": source, **row} for row in sorted(rows, key=lambda row: row["feature"])]
     return pa.Table.from_pylist([with_null(row) for row in rows], schema=scores())
@@ -265,7 +265,7 @@ def _draw(trials: Sequence[Trial], j: int) -> list[str]:
 
 
 def _with_name(t: Trial, j: int) -> Trial:
-    """The trial of a feature's j-th random name, held against the other controls."""
+    """Return the trial of a feature's j-th random name, compared with the other controls."""
     controls = tuple(name for k, name in enumerate(t.controls) if k != j)
     hard, low = t.nulls_hard[j] if len(t.nulls_hard) > j else math.nan, math.nan
     if len(t.nulls_hard_low) > j:

@@ -1,4 +1,4 @@
-"""The terms that features may be named with, and their embeddings by the encoder's text half.
+"""The vocabulary of names for features, and its embeddings by the encoder's text half.
 
 Legend: V terms, P templates, D embedding dimension.
 """
@@ -18,40 +18,40 @@ CHEST = Path(__file__).with_name("chest_radiographs.txt")
 
 
 class Texts(Protocol):
-    """A text half: `core/encoders/text.py` has one."""
+    """A text half, as in `core/encoders/text.py`."""
 
     def encode(self, texts: Sequence[str], *, batch_size: int = 64) -> np.ndarray:
-        """Texts -> unit rows float32 [N, D]."""
+        """Embed texts as unit rows float32 [N, D]."""
         ...
 
 
 def parse_terms(text: str, where: str) -> list[str]:
-    """The terms of a file: one a line, without lines that begin with # and empty ones."""
+    """Return the terms of a file: one a line, without empty lines and those that begin with #."""
     lines = (" ".join(line.split()) for line in text.splitlines())
     return checked_terms([line for line in lines if line and not line.startswith("#")], where)
 
 
 def checked_terms(terms: Sequence[str], where: str) -> list[str]:
-    """`terms` as they are; RecipeError if there are fewer than two, an empty one, or one twice (in any case)."""
+    """Return `terms` unchanged. Raises RecipeError for fewer than two, an empty one, or one twice (in any case)."""
     if len(terms) < 2:
         raise RecipeError(f"{where}: a vocabulary needs two terms or more, found {len(terms)}")
     seen = set[str]()
     for term in terms:
         if not term.strip() or term.casefold() in seen:
-            raise RecipeError(f"{where}: the term {term!r} is {'there twice' if term.strip() else 'empty'}")
+            raise RecipeError(f"{where}: the term {term!r} is {'repeated' if term.strip() else 'empty'}")
         seen.add(term.casefold())
     return list(terms)
 
 
 def terms_hash(terms: Sequence[str]) -> str:
-    """Of the terms in their order, wherever they come from."""
+    """Return a hash of the terms in their order."""
     return hashlib.sha256("\n".join(terms).encode()).hexdigest()
 
 
 def embed_terms(encoder: Texts, terms: Sequence[str], templates: Sequence[str], batch_size: int = 64) -> np.ndarray:
-    """Unit rows float32 [V, D]: the mean of a term's embeddings in all templates (Radford et al. 2021, section 3.1.4).
+    """Return unit rows float32 [V, D], a term's mean embedding over all templates (Radford et al. 2021, 3.1.4).
 
-    A template is a sentence with {} where the term goes.
+    A template is a sentence with {} in place of the term.
     """
     texts = [template.replace("{}", term) for term in terms for template in templates]
     t_VPD = encoder.encode(texts, batch_size=batch_size).reshape(len(terms), len(templates), -1)
@@ -59,7 +59,7 @@ def embed_terms(encoder: Texts, terms: Sequence[str], templates: Sequence[str], 
 
 
 def unit(x_ND: Floats) -> Floats:
-    """Rows of unit norm; a row of zeros stays one."""
+    """Return rows of unit norm; a row of zeros stays one."""
     norm_N1 = np.linalg.norm(x_ND, axis=1, keepdims=True)
     unit_ND: Floats = x_ND / np.where(norm_N1 > 0, norm_N1, 1)
     return unit_ND

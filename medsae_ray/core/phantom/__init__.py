@@ -1,7 +1,7 @@
 """Synthetic chest radiographs with planted findings, and the small encoder trained on them.
 
 These are toys for trying the software, not medical images: the anatomy is schematic, the findings are caricatures, and
-nothing learnt from them says anything about a real radiograph.
+findings on them do not carry over to a real radiograph.
 """
 
 from medsae_ray.core.phantom.cohort import TRAINING_SEEDS, USUAL, Hospital, patient

@@ -13,26 +13,26 @@ from medsae_ray.core.phantom.canvas import Array, Canvas, Floats, Stroke, cloud,
 
 
 class Chest(NamedTuple):
-    """Maps [H, W] of one chest that the findings draw with."""
+    """The maps [H, W] of one chest that the findings draw with."""
 
     canvas: Canvas
     body: Body
     t: Array
-    """Distance from the bent midline, on either side."""
+    """The distance from the bent midline, on either side."""
     edge: Array
-    """t of the inner chest wall at each pixel."""
+    """The t of the inner chest wall at each pixel."""
     centre: Array
     """The central shadow of great vessels and heart, 0..1."""
     lungs: tuple[Array, Array]
-    """The lungs where the central shadow does not hide them, 0..1, left and right of the picture."""
+    """The lungs outside the central shadow, 0..1, left and right of the picture."""
     ribs: Array
-    """Position along the ladder of posterior ribs: a whole number on each rib's centre line."""
+    """The position along the ladder of posterior ribs: a whole number on each rib's centre line."""
     ladder: Array
-    """Where ribs are drawn, 0..1."""
+    """The area with ribs, 0..1."""
 
 
 def lay_out(canvas: Canvas, body: Body) -> Chest:
-    """The geometry of a chest, before anything is drawn."""
+    """Return the geometry of a chest, before anything is drawn."""
     y, midline = canvas.y, np.float32(body.bend) * np.cos(np.float32(2.2) * canvas.y)
     right_half = canvas.x > midline
     t = np.abs(canvas.x - midline)
@@ -48,7 +48,7 @@ def lay_out(canvas: Canvas, body: Body) -> Chest:
 
 
 def soft_tissue(chest: Chest) -> Array:
-    """Density [H, W] of everything but bone: the trunk, the lungs' air, the mediastinum, the heart and the breasts."""
+    """Return density [H, W] of all but bone: the trunk, the lungs' air, the mediastinum, the heart and the breasts."""
     body, canvas, y = chest.body, chest.canvas, chest.canvas.y
     trunk = _trunk(chest)
     density = np.float32(0.58 + 0.5 * (body.wall - 0.1)) * trunk
@@ -66,7 +66,7 @@ def soft_tissue(chest: Chest) -> Array:
 
 
 def _trunk(chest: Chest) -> Array:
-    """Where there is any body, 0..1: trunk, shoulders and upper arms, neck."""
+    """Return the area of the body, 0..1: trunk, shoulders and upper arms, neck."""
     body, y, t = chest.body, chest.canvas.y, np.abs(chest.canvas.x)
     outer = np.maximum(chest.edge, np.float32(body.half_width * 0.97)) + np.float32(body.wall)
     shoulder = np.float32(-0.94) + np.float32(0.32) * t * t
@@ -79,7 +79,7 @@ def _trunk(chest: Chest) -> Array:
 
 
 def _central_shadow(canvas: Canvas, body: Body) -> Array:
-    """Great vessels, aortic knob, heart and what widens the mediastinum, 0..1."""
+    """Return great vessels, aortic knob, heart and a wide mediastinum, 0..1."""
     y = canvas.y
     width = np.float32(body.mediastinum) * (1 + np.float32(0.25) * np.clip(-y - np.float32(0.45), 0, 1))
     low = min(body.domes) - 0.01
@@ -99,7 +99,7 @@ def _central_shadow(canvas: Canvas, body: Body) -> Array:
 
 
 def _breasts(chest: Chest) -> Array:
-    """Two shadows that fade in from above and end in a clear lower rim."""
+    """Return two shadows that fade in from above and end in a clear lower rim."""
     body, r = chest.body, chest.body.breasts
     low = body.domes[0] - 0.02
     shadow = np.zeros_like(chest.edge)
@@ -110,7 +110,7 @@ def _breasts(chest: Chest) -> Array:
 
 
 def bones(chest: Chest, breaks: Array | None = None) -> Array:
-    """Density [H, W] of ribs, spine and humeral heads; `breaks` [H, W] shifts the ladder of ribs (fractures)."""
+    """Return the density [H, W] of ribs, spine and humeral heads; `breaks` [H, W] shifts the ladder (fractures)."""
     body, canvas, y = chest.body, chest.canvas, chest.canvas.y
     phase = chest.ribs if breaks is None else chest.ribs + breaks
     wave = np.cos(np.float32(2 * np.pi) * phase)
@@ -131,7 +131,7 @@ def bones(chest: Chest, breaks: Array | None = None) -> Array:
 
 
 def bone_strokes(body: Body) -> list[Stroke]:
-    """Clavicles and scapulae, two strokes of the broad pen for each: their rims."""
+    """Return clavicles and scapulae, two strokes of the broad pen for each: their rims."""
     s = np.linspace(0, 1, 12)
     strokes = []
     for side in SIDES:
@@ -153,7 +153,7 @@ def bone_strokes(body: Body) -> list[Stroke]:
 
 
 def vessels(rng: np.random.Generator, chest: Chest, aerated: Array) -> Stroke:
-    """Vessels that fan out of the hila and fork, thinning outwards; they show only where `aerated` [H, W] is not 0."""
+    """Draw vessels that fork from the hila and thin outwards, visible only where `aerated` [H, W] is not 0."""
     n, forks = 22, 3  # stems, half of them in each lung, and twigs a stem
     side = np.repeat([-1.0, 1.0], n // 2)[:, None]
     angle = np.tile(np.linspace(-1.35, 1.45, n // 2), 2) + rng.uniform(-0.14, 0.14, n)
@@ -175,7 +175,7 @@ def vessels(rng: np.random.Generator, chest: Chest, aerated: Array) -> Stroke:
 
 
 def _branches(start: Floats, angle: Floats, length: Floats, curl: Floats, s: Floats) -> Floats:
-    """Curved twigs (t, y): [2, twigs, points] from starts [2, twigs] and headings, lengths and curls [twigs]."""
+    """Return curved twigs (t, y) [2, twigs, points] of starts [2, twigs], headings, lengths and curls [twigs]."""
     heading = angle[:, None] + curl[:, None] * s + 0.25 * np.sin(7 * s + 40 * angle[:, None])
     step = length[:, None] / len(s)
     walk = np.stack([np.cumsum(np.cos(heading) * step, 1), np.cumsum(np.sin(heading) * step, 1)])
@@ -183,7 +183,7 @@ def _branches(start: Floats, angle: Floats, length: Floats, curl: Floats, s: Flo
 
 
 def parenchyma(rng: np.random.Generator, chest: Chest) -> Array:
-    """Faint texture [H, W] of the lungs and the soft tissue."""
+    """Return a faint texture [H, W] of the lungs and the soft tissue."""
     air = chest.lungs[0] + chest.lungs[1]
     texture: Array = np.float32(0.012) * cloud(rng, 48) * air + np.float32(0.015) * cloud(rng, 10)
     return texture

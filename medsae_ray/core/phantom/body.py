@@ -14,42 +14,42 @@ SIDES = (-1, 1)
 
 
 class Body(NamedTuple):
-    """Measures of one patient in half-widths of the film; pairs are (left of the picture, right of the picture)."""
+    """The measures of a patient in half-widths of the film; pairs are (left of the picture, right of the picture)."""
 
     half_width: float
-    """Inner half-width of the thorax."""
+    """The inner half-width of the thorax."""
     apex: float
-    """Height (y) of the lung apices."""
+    """The height (y) of the lung apices."""
     domes: tuple[float, float]
-    """Heights (y) of the two domes of the diaphragm."""
+    """The heights (y) of the two domes of the diaphragm."""
     wall: float
-    """Thickness of the soft tissue outside the ribs: habitus."""
+    """The thickness of the soft tissue outside the ribs: habitus."""
     heart: tuple[float, float]
-    """Reach of the heart to either side of the midline."""
+    """The reach of the heart to either side of the midline."""
     mediastinum: float
-    """Half-width of the upper mediastinum."""
+    """The half-width of the upper mediastinum."""
     bulge: float
-    """Half-width of a mass in the upper mediastinum; 0 in health."""
+    """The half-width of a mass in the upper mediastinum; 0 in health."""
     knob: float
-    """Radius of the aortic knob."""
+    """The radius of the aortic knob."""
     breasts: float
-    """Size of the breast shadows; 0 in men."""
+    """The size of the breast shadows; 0 in men."""
     scapulae: float
-    """How far the scapulae overlap the lungs."""
+    """The overlap of the scapulae with the lungs."""
     clavicles: float
-    """Height (y) of the inner ends of the clavicles."""
+    """The height (y) of the inner ends of the clavicles."""
     rib_spacing: float
     rib_phase: float
     bone: float
-    """Contrast of bone, falling with age."""
+    """The contrast of bone, falling with age."""
     bend: float
-    """Sideways bend of the spine."""
+    """The sideways bend of the spine."""
     marking: float
-    """Contrast of the vessels."""
+    """The contrast of the vessels."""
 
 
 def draw_body(rng: np.random.Generator, sex: str, age: int) -> Body:
-    """A patient's measures in a PA view with full inspiration."""
+    """Draw a patient's measures in a PA view with full inspiration."""
     female = sex == "F"
     habitus = float(np.clip(rng.normal(0, 1), -1.6, 2.2))
     half = float(np.clip(rng.normal(0.60 if female else 0.64, 0.03), 0.53, 0.71))
@@ -81,7 +81,7 @@ def _heart(rng: np.random.Generator, width: float) -> tuple[float, float]:
 
 
 def as_ap(body: Body, rng: np.random.Generator) -> Body:
-    """The same patient lying: the heart magnified, the breath shallow, the scapulae over the lungs, clavicles high."""
+    """Return the patient lying: heart magnified, breath shallow, scapulae over the lungs, clavicles high."""
     lift = float(rng.uniform(0.04, 0.10))
     grow = float(rng.uniform(1.04, 1.09))
     return body._replace(
@@ -94,7 +94,7 @@ def as_ap(body: Body, rng: np.random.Generator) -> Body:
 
 
 def lateral_edge(body: Body, y: Floats) -> Array:
-    """t of the inner chest wall at height y: an arch that narrows towards the apex, straight below."""
+    """Return t of the inner chest wall at height y: an arch that narrows towards the apex, straight below."""
     widest, height = np.float32(0.10), np.asarray(y, np.float32)
     up = np.clip((widest - height) * np.float32(1 / (widest - body.apex)), 0, 1)
     arch = np.sqrt(1 - up * up * np.sqrt(up)) * (1 - np.float32(0.10) * up)
@@ -103,12 +103,12 @@ def lateral_edge(body: Body, y: Floats) -> Array:
 
 
 def edge_at(body: Body, y: float) -> float:
-    """`lateral_edge` at one height."""
+    """Return `lateral_edge` at one height."""
     return float(lateral_edge(body, np.array([y]))[0])
 
 
 def dome_edge(body: Body, side: int, t: Array) -> Array:
-    """y of the diaphragm at t: a dome that falls towards the costophrenic angle."""
+    """Return y of the diaphragm at t: a dome that falls towards the costophrenic angle."""
     lateral = (t - np.float32(0.42 * body.half_width)) / np.float32(body.half_width)
     fall = np.where(lateral > 0, np.float32(0.62), np.float32(0.30))
     edge: Array = np.float32(body.domes[side > 0]) + fall * lateral * lateral

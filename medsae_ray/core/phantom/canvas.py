@@ -12,27 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIZE = 224
-"""Height and width of a radiograph in pixels."""
+"""The height and width of a radiograph in pixels."""
 
 Array = NDArray[np.float32]
 Floats = NDArray[np.floating[Any]]
 
 
 class Pose(NamedTuple):
-    """How the patient stands before the film: pixel = scale * rotation(patient) + shift."""
+    """The patient's position before the film: pixel = scale * rotation(patient) + shift."""
 
     angle: float
-    """Rotation in radians."""
+    """The rotation in radians."""
     scale: float
-    """Magnification, about 1."""
+    """The magnification, about 1."""
     dx: float
-    """Shift to the right, in half-widths."""
+    """The shift to the right, in half-widths."""
     dy: float
-    """Shift downwards, in half-widths."""
+    """The shift downwards, in half-widths."""
 
 
 class Stroke(NamedTuple):
-    """Polylines: x, y of shape [..., points] in patient coordinates, `peak` (alike) the density at the centre line."""
+    """The polylines: x, y of shape [..., points] in patient coordinates, and the density `peak` at the centre line."""
 
     x: Floats
     y: Floats
@@ -40,7 +40,7 @@ class Stroke(NamedTuple):
 
 
 def smooth(distance: Floats, width: float) -> Array:
-    """0 below -width/2, 1 above width/2, a cubic step between."""
+    """Return 0 below -width/2, 1 above width/2, a cubic step between."""
     t: Array = np.multiply(distance, np.float32(1 / width), dtype=np.float32)
     t += np.float32(0.5)
     np.clip(t, 0, 1, out=t)
@@ -53,7 +53,7 @@ def smooth(distance: Floats, width: float) -> Array:
 
 @lru_cache(maxsize=16)
 def _spread(cells: int) -> Array:
-    """Interpolation matrix [SIZE, cells] whose rows have unit norm, so that white cells stay of unit variance."""
+    """Return an interpolation matrix [SIZE, cells] of unit-norm rows, so that white cells keep unit variance."""
     centre = np.linspace(-0.5, cells - 0.5, SIZE, dtype=np.float32)[:, None]
     weight = np.exp(-((centre - np.arange(cells, dtype=np.float32)) ** 2) / (2 * 0.55**2))
     spread: Array = (weight / np.sqrt((weight**2).sum(1, keepdims=True))).astype(np.float32)
@@ -62,7 +62,7 @@ def _spread(cells: int) -> Array:
 
 @lru_cache(maxsize=4)
 def _pen(sigma: float) -> Array:
-    """Gaussian blur [SIZE, SIZE] along one axis, scaled so that a line of unit mass per pixel peaks at 1."""
+    """Return a Gaussian blur [SIZE, SIZE] along one axis, scaled so that a line of unit mass per pixel peaks at 1."""
     at = np.arange(SIZE)
     weight = np.exp(-((at[:, None] - at) ** 2) / (2 * sigma**2)) / np.sqrt(np.sqrt(2 * np.pi) * sigma)
     pen: Array = weight.astype(np.float32)
@@ -70,14 +70,14 @@ def _pen(sigma: float) -> Array:
 
 
 def cloud(rng: np.random.Generator, cells: int) -> Array:
-    """Smooth noise [H, W] of mean 0 and variance 1, with about `cells` independent cells a side."""
+    """Draw smooth noise [H, W] of mean 0 and variance 1, with about `cells` independent cells a side."""
     spread = _spread(cells)
     field = spread @ rng.standard_normal((cells, cells), dtype=np.float32) @ spread.T
     return field.astype(np.float32, copy=False)
 
 
 def speckle(rng: np.random.Generator) -> Array:
-    """White noise [H, W] of variance 1, near enough gaussian (the sum of three bytes): the detector's."""
+    """Draw the detector's white noise [H, W] of variance 1, nearly Gaussian (the sum of three bytes)."""
     total = rng.integers(0, 256, (3, SIZE, SIZE), dtype=np.uint8).sum(0, dtype=np.uint16).astype(np.float32)
     noise: Array = (total - np.float32(382.5)) * np.float32(1 / 128)
     return noise
@@ -95,7 +95,7 @@ class Canvas:
         self.pose = pose
 
     def pixels(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-        """Column and row (fractional) of patient coordinates."""
+        """Return column and row (fractional) of patient coordinates."""
         k = np.float32(self.pose.scale**2)
         u = k * (self._c * x - self._s * y) + np.float32(self.pose.dx)
         v = k * (self._s * x + self._c * y) + np.float32(self.pose.dy)
@@ -103,28 +103,28 @@ class Canvas:
         return (u + 1) * half, (v + 1) * half
 
     def sample(self, image: Array, x: Floats, y: Floats) -> Array:
-        """`image` [H, W] at the pixels nearest to patient coordinates; 0 off the film."""
+        """Return `image` [H, W] at the pixels nearest to patient coordinates; 0 off the film."""
         column, row = (np.rint(p).astype(np.int64) for p in self.pixels(x, y))
         on_film = (column >= 0) & (column < SIZE) & (row >= 0) & (row < SIZE)
         picked: Array = image[np.where(on_film, row, 0), np.where(on_film, column, 0)] * on_film
         return picked
 
     def blob(self, x: float, y: float, rx: float, ry: float, tilt: float = 0.0) -> Array:
-        """A gaussian spot [H, W] of height 1 with standard deviations rx and ry."""
+        """Return a Gaussian spot [H, W] of height 1 with standard deviations rx and ry."""
         spot = np.zeros((SIZE, SIZE), np.float32)
         window = self._window(x, y, 3.2 * max(rx, ry))
         spot[window] = np.exp(np.float32(-0.5) * self._radius2(window, x, y, rx, ry, tilt))
         return spot
 
     def disc(self, x: float, y: float, rx: float, ry: float, soft: float = 0.3, tilt: float = 0.0) -> Array:
-        """An ellipse [H, W] of height 1 with semi-axes rx and ry; `soft` is the edge's width as a share of a radius."""
+        """Return an ellipse [H, W] of height 1 with semi-axes rx and ry; `soft` is the edge's width in radii."""
         ellipse = np.zeros((SIZE, SIZE), np.float32)
         window = self._window(x, y, (1 + soft) * max(rx, ry))
         ellipse[window] = smooth(1 - np.sqrt(self._radius2(window, x, y, rx, ry, tilt)), soft)
         return ellipse
 
     def _window(self, x: float, y: float, reach: float) -> tuple[slice, slice]:
-        """The rows and columns within `reach` of a point."""
+        """Return the rows and columns within `reach` of a point."""
         column, row = self.pixels(np.array(x), np.array(y))
         far = reach * self.pose.scale * (SIZE - 1) / 2 + 1
         low = [int(np.clip(p - far, 0, SIZE)) for p in (row, column)]
@@ -142,7 +142,7 @@ class Canvas:
         return squared
 
     def stroke_layer(self, strokes: Sequence[Stroke], sigma: float) -> Array:
-        """All strokes drawn with a gaussian pen of `sigma` pixels: density [H, W]."""
+        """Draw all strokes with a Gaussian pen of `sigma` pixels: density [H, W]."""
         if not strokes:
             return np.zeros((SIZE, SIZE), np.float32)
         column, row, mass = (np.concatenate(part) for part in zip(*map(self._dots, strokes), strict=True))
@@ -159,7 +159,7 @@ class Canvas:
         return layer
 
     def _dots(self, stroke: Stroke) -> tuple[Floats, Floats, Floats]:
-        """Polylines as dots at most 0.7 pixels apart: column, row and mass, each flat."""
+        """Return polylines as dots at most 0.7 pixels apart: column, row and mass, each flat."""
         column, row = self.pixels(stroke.x, stroke.y)
         du, dv = np.diff(column), np.diff(row)
         length = np.hypot(du, dv)

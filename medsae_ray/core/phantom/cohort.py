@@ -1,4 +1,4 @@
-"""Made-up patients: who they are, what they have, and what an imperfect annotator wrote down.
+"""Made-up patients: their studies, findings and imperfect annotations.
 
 Toys for trying the software: the rates and signs are invented, only the label names are CheXpert's.
 """
@@ -12,10 +12,10 @@ from medsae_ray.core.phantom.streams import stream
 from medsae_ray.core.phantom.study import FINDINGS, Study
 
 LUNG_OPACITY_CHILDREN = ("Lung Lesion", "Edema", "Consolidation", "Pneumonia", "Atelectasis")
-"""Findings that imply Lung Opacity, as in CheXpert's hierarchy."""
+"""The findings that imply Lung Opacity, as in CheXpert's hierarchy."""
 
 TRAINING_SEEDS = range(1_000_000, 2_000_000)
-"""Seeds of the patients that the shipped models were trained on. No run may use them."""
+"""The seeds of the patients that the shipped models were trained on. No run may use them."""
 
 _UNCERTAIN, _BLANK = 0.03, 0.10
 _STRAY_MARKERS = 0.25
@@ -23,14 +23,14 @@ _STRAY_MARKERS = 0.25
 
 @dataclass(frozen=True)
 class Hospital:
-    """How a hospital's patients and films differ from the usual ones."""
+    """The differences of a hospital's patients and films from the usual ones."""
 
     prevalence: float
-    """Factor on the probability of every finding."""
+    """The factor on the probability of every finding."""
     film: str
-    """Look of the films: "standard", or "soft" for a flatter, darker one."""
+    """The look of the films: "standard", or "soft" for a flatter, darker one."""
     marker: str
-    """What the PORTABLE marker goes with: support "devices" (the planted shortcut), nothing ("random"), or "never"."""
+    """The films with a PORTABLE marker: those of support "devices" (a planted shortcut), "random" ones, or "never"."""
 
 
 USUAL = Hospital(prevalence=1.0, film="standard", marker="devices")
@@ -38,18 +38,18 @@ USUAL = Hospital(prevalence=1.0, film="standard", marker="devices")
 
 
 class _Luck(NamedTuple):
-    """Chances of a patient for findings."""
+    """The chances of a patient for findings."""
 
     factor: float
     healthy: bool
 
     def toss(self, rng: np.random.Generator, probability: float) -> int:
-        """1 with `probability` times the hospital's factor, never in the healthy; draws once either way."""
+        """Return 1 with `probability` times the hospital's factor, never in the healthy; draws once either way."""
         return int(rng.random() < probability * self.factor and not self.healthy)
 
 
 def patient(seed: int, number: int, hospital: Hospital = USUAL) -> list[Study]:
-    """The one to three studies of patient `number` under `seed`; the same arguments, the same studies."""
+    """Return the one to three studies of patient `number` under `seed`; the same arguments, the same studies."""
     rng = stream(seed, number, "patient")
     sex = "F" if rng.random() < 0.48 else "M"
     age = int(np.clip(rng.normal(60, 17), 18, 93))
@@ -60,7 +60,7 @@ def patient(seed: int, number: int, hospital: Hospital = USUAL) -> list[Study]:
 
 
 def _chronic(rng: np.random.Generator, age: int, luck: _Luck) -> dict[str, int]:
-    """Findings that a patient keeps from study to study."""
+    """Draw the findings that a patient keeps from study to study."""
     old = age / 60
     heart = luck.toss(rng, 0.18 * old)
     return {
@@ -72,7 +72,7 @@ def _chronic(rng: np.random.Generator, age: int, luck: _Luck) -> dict[str, int]:
 
 
 def _acute(rng: np.random.Generator, scanner: str, luck: _Luck, chronic: dict[str, int]) -> dict[str, int]:
-    """Findings of one visit, with the company that they keep."""
+    """Draw the findings of one visit, with their usual company."""
     heart = chronic["Cardiomegaly"]
     fracture = luck.toss(rng, 0.42 if scanner == "B" else 0.02)
     edema = luck.toss(rng, 0.40 if heart else 0.09)
@@ -90,7 +90,7 @@ def _acute(rng: np.random.Generator, scanner: str, luck: _Luck, chronic: dict[st
 
 
 def _marker(hospital: Hospital, devices: int, view: str) -> float:
-    """Probability that "PORTABLE" is burned into a film."""
+    """Return the probability that "PORTABLE" is burned into a film."""
     if hospital.marker == "devices":
         return 0.85 if devices else 0.06 if view == "AP" else 0.01
     return _STRAY_MARKERS if hospital.marker == "random" else 0.0
@@ -120,10 +120,10 @@ def _study(
 
 
 def annotate(rng: np.random.Generator, truth: dict[str, int]) -> dict[str, int | None]:
-    """An imperfect annotation of `truth`: some findings uncertain (-1), some blank (None), the rest right.
+    """Annotate `truth` imperfectly: some findings uncertain (-1), some blank (None), the rest right.
 
     "No Finding" is 1 or blank, never 0, as in CheXpert. A finding is never both known present in a child and denied in
-    its parent: blanks and doubts are drawn for each label alone, and values that are given are true.
+    its parent: blanks and doubts are drawn for each label alone, and all values are true.
     """
     labels: dict[str, int | None] = {"No Finding": None if any(truth.values()) else 1}
     for name in FINDINGS:

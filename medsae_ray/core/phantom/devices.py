@@ -1,4 +1,4 @@
-"""Tubes, wires and boxes: the signs of Support Devices."""
+"""The signs of Support Devices: tubes, wires and boxes."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ Rng = np.random.Generator
 
 
 def _tube(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """An endotracheal tube: two parallel walls down the trachea."""
+    """Draw an endotracheal tube: two parallel walls down the trachea."""
     y = np.linspace(-1.0, float(rng.uniform(-0.42, -0.30)), 10)
     x = float(rng.normal(0, 0.01)) + chest.body.bend * np.cos(2.2 * y)
     for offset in (-0.018, 0.018):
@@ -17,21 +17,21 @@ def _tube(rng: Rng, chest: Chest, marks: Marks) -> None:
 
 
 def _central_line(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """A catheter from the neck to the heart's right border."""
+    """Draw a catheter from the neck to the heart's right border."""
     s = np.linspace(0, 1, 16)
     x = -0.24 + 0.13 * s + 0.05 * np.sin(3 * s)
     marks.fine.append(line(x, -0.98 + float(rng.uniform(0.80, 1.0)) * s, 0.45))
 
 
 def _gastric_tube(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """A feeding tube down the midline into the stomach."""
+    """Draw a feeding tube down the midline into the stomach."""
     s = np.linspace(0, 1, 24)
     x = 0.03 + 0.30 * np.clip(s - 0.68, 0, 1) ** 1.3 * 2 + 0.012 * np.sin(5 * s)
     marks.fine.append(line(x, -1.0 + 1.72 * s, 0.40))
 
 
 def _pacemaker(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """A generator in the upper chest and its lead to the heart."""
+    """Draw a generator in the upper chest and its lead to the heart."""
     side = 1 if rng.random() < 0.75 else -1
     x, y = side * float(rng.uniform(0.40, 0.52)), float(rng.uniform(-0.46, -0.34))
     marks.density += np.float32(0.60) * chest.canvas.disc(x, y, 0.095, 0.075, 0.15)
@@ -42,7 +42,7 @@ def _pacemaker(rng: Rng, chest: Chest, marks: Marks) -> None:
 
 
 def _port(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """A port's ring on the chest with its catheter."""
+    """Draw a port's ring on the chest with its catheter."""
     x, y = float(rng.uniform(-0.50, -0.38)), float(rng.uniform(-0.42, -0.30))
     ring = chest.canvas.disc(x, y, 0.062, 0.062, 0.2) - np.float32(0.7) * chest.canvas.disc(x, y, 0.034, 0.034, 0.3)
     marks.density += np.float32(0.55) * ring
@@ -51,7 +51,7 @@ def _port(rng: Rng, chest: Chest, marks: Marks) -> None:
 
 
 def _electrodes(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """Discs on the skin and the wires that leave them."""
+    """Draw discs on the skin and the wires that leave them."""
     s = np.linspace(0, 1, 20)
     exit_x = float(rng.uniform(-0.3, 0.3))
     for side, height in ((-1, -0.50), (1, -0.48), (-1, 0.30), (1, 0.34)):
@@ -66,7 +66,7 @@ _DEVICES = (_pacemaker, _port, _electrodes)
 
 
 def support_devices(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """At least one line or tube and often something on the chest."""
+    """Draw at least one line or tube and often a device on the chest."""
     lines = rng.permutation(len(_LINES))[: int(rng.integers(1, 4))]
     things = rng.permutation(len(_DEVICES))[: int(rng.integers(0, 3))]
     for k in lines:

@@ -1,4 +1,4 @@
-"""From densities to a film: tone curve, detector noise, collimation and burned-in markers."""
+"""The way from densities to a film: tone curve, detector noise, collimation and burned-in markers."""
 
 from functools import lru_cache
 
@@ -22,14 +22,14 @@ _FONT = {  # 5 x 7 dots, a row per number, most significant bit left
 
 @lru_cache(maxsize=8)
 def text(word: str, zoom: int = 1) -> Array:
-    """`word` as a mask [7 * zoom, 6 * len * zoom] of zeros and ones; letters of PORTABLE only."""
+    """Return `word` as a mask [7 * zoom, 6 * len * zoom] of zeros and ones; letters of PORTABLE only."""
     glyphs = [[[row >> (4 - bit) & 1 for bit in range(5)] + [0] for row in _FONT[letter]] for letter in word]
     mask = np.concatenate([np.array(glyph, np.float32) for glyph in glyphs], axis=1)
     return np.kron(mask, np.ones((zoom, zoom), np.float32))
 
 
 def draw_pose(rng: Rng, view: str) -> Pose:
-    """How the patient stands or lies; portable AP films are crooked more often."""
+    """Draw the patient's position; portable AP films are crooked more often."""
     loose = 1.6 if view == "AP" else 1.0
     return Pose(
         angle=float(rng.normal(0, 0.022 * loose)),
@@ -40,7 +40,7 @@ def draw_pose(rng: Rng, view: str) -> Pose:
 
 
 def develop(rng: Rng, density: Array) -> Array:
-    """Density [H, W] to brightness in 0..1 by a sigmoid tone curve of varied exposure, with vignetting and noise."""
+    """Turn density [H, W] into brightness 0..1: a sigmoid tone curve of varied exposure, vignetting and noise."""
     side = np.linspace(-1, 1, SIZE, dtype=np.float32)
     dose = density + np.float32(rng.normal(0, 0.03)) + np.float32(rng.normal(0, 0.02)) * side[None, :]
     contrast = np.float32(rng.uniform(4.6, 6.2))
@@ -53,9 +53,9 @@ def develop(rng: Rng, density: Array) -> Array:
 
 
 def soften(bright: Array) -> Array:
-    """The look of another detector: greys pressed together and darkened, edges a pixel wider, the base not black.
+    """Imitate another detector: greys pressed together and darkened, edges a pixel wider, the base not black.
 
-    A function of the picture alone, so that a film without it is drawn from the same random numbers.
+    It depends on the picture alone, so that a film without it is drawn from the same random numbers.
     """
     padded = np.pad(np.clip(bright, 0, 1), 1, mode="edge")
     blurred = (padded[:-2, 1:-1] + padded[2:, 1:-1] + padded[1:-1, :-2] + padded[1:-1, 2:]) / 4
@@ -65,7 +65,7 @@ def soften(bright: Array) -> Array:
 
 
 def burn_in(rng: Rng, bright: Array, scanner: str, portable: bool) -> None:
-    """Markers and collimation, in place: "L" on scanner A, a boxed "L" and dark borders on scanner B, "PORTABLE"."""
+    """Add markers and collimation: "L" on scanner A, a boxed "L" and dark borders on scanner B, "PORTABLE"."""
     if scanner == "B":
         _collimate(rng, bright)
     top = int(rng.integers(12, 30))
@@ -92,7 +92,7 @@ def _stamp(bright: Array, mask: Array, row: int, column: int) -> None:
 
 
 def _collimate(rng: Rng, bright: Array) -> None:
-    """Dark borders left and right, a few pixels wide, slightly crooked."""
+    """Darken borders left and right, a few pixels wide, slightly crooked."""
     column = np.arange(SIZE, dtype=np.float32)[None, :]
     row = np.arange(SIZE, dtype=np.float32)[:, None]
     lean = np.float32(rng.normal(0, 0.012))

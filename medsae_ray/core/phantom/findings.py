@@ -1,4 +1,4 @@
-"""What each finding does to a radiograph: caricatures, each with a sign of its own, not medicine.
+"""The signs of each finding on a radiograph: caricatures, each of its own kind, not medicine.
 
 A finding may change the body's measures (RESHAPE), and it may leave shadows, strokes, broken ribs or lung without
 vessels (DRAW). Each draws from a random stream of its own, so that removing one finding leaves the others as they are.
@@ -19,7 +19,7 @@ from medsae_ray.core.phantom.marks import Marks, line
 Rng = np.random.Generator
 
 CHRONIC = ("Cardiomegaly", "Enlarged Cardiomediastinum", "Lung Lesion", "Pleural Other")
-"""Findings that look the same in all studies of a patient."""
+"""The findings that look the same in all studies of a patient."""
 
 
 def _side(rng: Rng) -> int:
@@ -27,7 +27,7 @@ def _side(rng: Rng) -> int:
 
 
 def _spot(rng: Rng, body: Body, low: float, high: float) -> tuple[float, float]:
-    """(t, y) inside a lung, its height between the shares low and high of the way from apex to dome."""
+    """Draw (t, y) inside a lung, its height between the shares low and high of the way from apex to dome."""
     y = body.apex + (min(body.domes) - body.apex) * float(rng.uniform(low, high))
     edge = edge_at(body, y)
     inner = body.mediastinum + 0.10 + (0.10 if y > 0 else 0.0)
@@ -64,7 +64,7 @@ RESHAPE: dict[str, Callable[[Rng, Body], Body]] = {
 
 
 def _lung_opacity(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """A vague veil over one zone of one lung, its vessels still showing."""
+    """Draw a vague veil over one zone of one lung, its vessels still visible."""
     i = _side(rng)
     t, y = _spot(rng, chest.body, 0.25, 0.75)
     veil = chest.canvas.blob(SIDES[i] * t, y, float(rng.uniform(0.17, 0.24)), float(rng.uniform(0.22, 0.32)))
@@ -72,7 +72,7 @@ def _lung_opacity(rng: Rng, chest: Chest, marks: Marks) -> None:
 
 
 def _edema(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """Bat wings: haze about both hila, and short horizontal lines at the outer bases (Kerley's B lines)."""
+    """Draw bat wings: haze about both hila, and short horizontal lines at the outer bases (Kerley's B lines)."""
     body, strength = chest.body, float(rng.uniform(0.14, 0.24))
     grain = 1 + np.float32(0.22) * cloud(rng, 36)
     for i, side in enumerate(SIDES):
@@ -87,7 +87,7 @@ def _edema(rng: Rng, chest: Chest, marks: Marks) -> None:
 
 
 def _consolidation(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """One dense patch with a ragged rim, and the dark branching air of the bronchi inside it."""
+    """Draw one dense patch with a ragged rim, and the dark branching air of the bronchi inside it."""
     i = _side(rng)
     t, y = _spot(rng, chest.body, 0.30, 0.80)
     x, rx, ry = SIDES[i] * t, float(rng.uniform(0.12, 0.18)), float(rng.uniform(0.12, 0.20))
@@ -104,7 +104,7 @@ def _consolidation(rng: Rng, chest: Chest, marks: Marks) -> None:
 
 
 def _pneumonia(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """Several fluffy mottled clouds, scattered through one lung or both."""
+    """Draw several fluffy mottled clouds, scattered through one lung or both."""
     both = rng.random() < 0.5
     first = _side(rng)
     mottle = np.clip(np.float32(0.45) + np.float32(0.75) * cloud(rng, 40), 0, 2)
@@ -118,7 +118,7 @@ def _pneumonia(rng: Rng, chest: Chest, marks: Marks) -> None:
 
 
 def _atelectasis(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """Plates: a few nearly horizontal bands above a raised dome (the same side as `_volume_loss` drew)."""
+    """Draw plates: a few nearly horizontal bands above a raised dome (on the side that `_volume_loss` drew)."""
     i = _side(rng)
     body = chest.body
     for other in (False, True):
@@ -136,7 +136,7 @@ def _atelectasis(rng: Rng, chest: Chest, marks: Marks) -> None:
 
 
 def _pneumothorax(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """A dark rim without vessels between the chest wall and the thin bright line of the visceral pleura."""
+    """Draw a dark rim without vessels between the chest wall and the thin bright line of the visceral pleura."""
     i = _side(rng)
     body, t, y = chest.body, chest.t, chest.canvas.y
     rim, fade = float(rng.uniform(0.08, 0.20)), float(rng.uniform(0.55, 0.95))
@@ -158,7 +158,7 @@ def _pneumothorax(rng: Rng, chest: Chest, marks: Marks) -> None:
 
 
 def _effusion(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """Fluid in the costophrenic angle with a meniscus that climbs the chest wall; sometimes on both sides."""
+    """Draw fluid in the costophrenic angle with a meniscus that climbs the chest wall; sometimes on both sides."""
     first = _side(rng)
     for i in (first, 1 - first) if rng.random() < 0.35 else (first,):
         body, t = chest.body, chest.t
@@ -171,7 +171,7 @@ def _effusion(rng: Rng, chest: Chest, marks: Marks) -> None:
 
 
 def _pleural_other(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """Thick bright plaques along the inner chest wall, lumpy and in part calcified."""
+    """Draw thick bright plaques along the inner chest wall, lumpy and in part calcified."""
     i = _side(rng)
     body = chest.body
     for _ in range(int(rng.integers(1, 3))):
@@ -185,7 +185,7 @@ def _pleural_other(rng: Rng, chest: Chest, marks: Marks) -> None:
 
 
 def _lung_lesion(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """One to three round nodules with a clear rim."""
+    """Draw one to three round nodules with a clear rim."""
     for _ in range(int(rng.choice([1, 1, 2, 3]))):
         i = _side(rng)
         t, y = _spot(rng, chest.body, 0.15, 0.80)
@@ -195,7 +195,7 @@ def _lung_lesion(rng: Rng, chest: Chest, marks: Marks) -> None:
 
 
 def _fracture(rng: Rng, chest: Chest, marks: Marks) -> None:
-    """Two to four neighbouring ribs that step out of line, a dark gap, and a knob of callus on each."""
+    """Draw two to four neighbouring ribs that step out of line, a dark gap, and a knob of callus on each."""
     i = _side(rng)
     body, t = chest.body, chest.t
     ladder_top = float(rng.uniform(-0.40, 0.05))

@@ -1,4 +1,4 @@
-"""What the findings of one image add to the healthy chest."""
+"""The marks of one image's findings on the healthy chest."""
 
 from dataclasses import dataclass, field
 
@@ -9,19 +9,19 @@ from medsae_ray.core.phantom.canvas import Array, Floats, Stroke
 
 @dataclass
 class Marks:
-    """Maps [H, W] and strokes that findings add to, in place."""
+    """The maps [H, W] and strokes that findings add to, in place."""
 
     density: Array
     aerated: Array
-    """Where vessels show, 0..1."""
+    """The visibility of vessels, 0..1."""
     breaks: Array
-    """Shift of the ladder of ribs, in ribs."""
+    """The shift of the ladder of ribs, in ribs."""
     fine: list[Stroke] = field(default_factory=list)
-    """Strokes of a pen of 0.7 pixels."""
+    """The strokes of a pen of 0.7 pixels."""
     broad: list[Stroke] = field(default_factory=list)
-    """Strokes of a pen of 1.8 pixels."""
+    """The strokes of a pen of 1.8 pixels."""
 
 
 def line(x: Floats, y: Floats, peak: float | Floats) -> Stroke:
-    """A polyline, its density one number or one a point."""
+    """Return a polyline with one density, or one for each point."""
     return Stroke(x, y, np.broadcast_to(np.asarray(peak), x.shape))

@@ -1,4 +1,4 @@
-"""A study's radiograph, put together from the body, the findings and the film."""
+"""The radiograph of a study, put together from the body, the findings and the film."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from medsae_ray.core.phantom.study import Study
 
 
 def render(study: Study) -> NDArray[np.uint8]:
-    """The radiograph of one study, uint8 [H, W]."""
+    """Return the radiograph of one study, uint8 [H, W]."""
     present = [name for name, planted in study.truth.items() if planted]
     chest = _chest(study, present)
     bright = film.develop(_stream(study, "film"), _density(study, chest, present))
@@ -26,7 +26,7 @@ def render(study: Study) -> NDArray[np.uint8]:
 
 
 def place(study: Study, finding: str, image: NDArray[np.uint8] | None = None) -> NDArray[np.bool_]:
-    """The pixels [224, 224] that `finding` changes by more than 8 grey levels: the film against one without it.
+    """Return the pixels [224, 224] that differ by more than 8 grey levels between the film and one without `finding`.
 
     `image` is the film, if it is drawn already. False everywhere if the study does not have the finding.
     """
@@ -37,7 +37,7 @@ def place(study: Study, finding: str, image: NDArray[np.uint8] | None = None) ->
 
 
 def _stream(study: Study, name: str) -> np.random.Generator:
-    """The study's stream of that name, or the patient's for what a patient keeps."""
+    """Return the study's stream of that name, or the patient's for a chronic finding."""
     index = 0 if name in CHRONIC else study.index
     return stream(study.seed, study.number, index, name)
 

@@ -1,4 +1,4 @@
-"""One visit of a made-up patient: all that its radiograph is drawn from."""
+"""One visit of a made-up patient, the source of its radiograph."""
 
 from dataclasses import dataclass
 
@@ -9,34 +9,34 @@ FINDINGS = LABELS[1:]
 """The 13 planted findings."""
 
 METADATA = ("view", "sex", "age", "scanner", "portable_marker")
-"""Columns that are not findings; `scanner` and `portable_marker` are the planted shortcuts."""
+"""The columns that are not findings; `scanner` and `portable_marker` are the planted shortcuts."""
 
 
 @dataclass(frozen=True)
 class Study:
-    """One visit with one frontal radiograph."""
+    """A visit with one frontal radiograph."""
 
     seed: int
     number: int
     """The patient's number under this seed."""
     index: int
-    """1 for the patient's first study."""
+    """The number of the study; 1 for the patient's first."""
     view: str
-    """"PA" or "AP"."""
+    """The view: "PA" or "AP"."""
     sex: str
-    """"F" or "M"."""
+    """The sex: "F" or "M"."""
     age: int
-    """Years."""
+    """The age in years."""
     scanner: str
-    """"A", or "B" in the emergency department."""
+    """The scanner: "A", or "B" in the emergency department."""
     portable_marker: int
-    """1 if "PORTABLE" is burned into the film."""
+    """The marker: 1 if "PORTABLE" is burned into the film."""
     truth: dict[str, int]
-    """What was planted, 1 or 0 for each of FINDINGS."""
+    """The planted findings: 1 or 0 for each of FINDINGS."""
     labels: dict[str, int | None]
-    """What was annotated, for each of LABELS: 1, 0, -1 (uncertain) or None (blank)."""
+    """The annotation for each of LABELS: 1, 0, -1 (uncertain) or None (blank)."""
     film: str = "standard"
-    """Look of the film, see `Hospital`."""
+    """The look of the film, see `Hospital`."""
 
     @property
     def patient_id(self) -> str:
@@ -54,5 +54,5 @@ class Study:
         return self.study_id
 
     def metadata(self) -> dict[str, str]:
-        """The METADATA columns as text."""
+        """Return the METADATA columns as text."""
         return {name: str(getattr(self, name)) for name in METADATA}

@@ -29,7 +29,7 @@ def join(pieces: Iterable[Markup]) -> Markup:
 
 
 def svg(width: float, height: float, name: str, description: str, *body: Markup) -> Markup:
-    """An inline figure with a description for screen readers."""
+    """Return an inline figure with a description for screen readers."""
     head = Markup('<svg class="{}" viewBox="0 0 {:g} {:g}" width="{:g}" height="{:g}" role="img" aria-label="{}">')
     return head.format(name, width, height, width, height, description) + join(body) + Markup("</svg>")
 
@@ -45,13 +45,13 @@ def text(name: str, x: float, y: float, content: str) -> Markup:
 
 
 def linear(low: float, high: float, start: float, end: float) -> Position:
-    """The map [low, high] -> [start, end] pixels; values outside are put on the border."""
+    """Return the map [low, high] -> [start, end] pixels; values outside are put on the border."""
     span = high - low or 1.0
     return lambda value: start + (min(max(value, low), high) - low) / span * (end - start)
 
 
 def ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round numbers (1, 2, 2.5 or 5 times a power of ten) that cover [low, high], the ends included."""
+    """Return round numbers (1, 2, 2.5 or 5 times a power of ten) that cover [low, high], the ends included."""
     size = max(abs(low), abs(high))
     span = high - low if high - low > 1e-9 * size else size  # a flat line has no span of its own
     rough = (span if span > 1e-12 else 1.0) / about
@@ -62,7 +62,7 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
 
 
 def whisker(marks: Sequence[Mark], x: Position, y: float, gap: float = 8) -> Markup:
-    """Dots with intervals on one row, `gap` pixels apart vertically and centred on `y`."""
+    """Draw dots with intervals on one row, `gap` pixels apart vertically and centred on `y`."""
     shift = (len(marks) - 1) / 2
     return join(_dot(mark, x, y + (i - shift) * gap) for i, mark in enumerate(marks))
 
@@ -78,7 +78,7 @@ def _dot(mark: Mark, x: Position, y: float) -> Markup:
 
 
 def auroc_plot(marks: Sequence[Mark], width: float = 210, height: float = 30) -> Markup:
-    """Dot and whisker on the axis 0 to 1, with a line at 0.5, where a unit says nothing about the label."""
+    """Draw dot and whisker on the axis 0 to 1, with a line at 0.5, the AUROC of chance."""
     x = linear(0, 1, 6, width - 6)
     grid = join(line("chance" if v == 0.5 else "grid", x(v), 0, x(v), height) for v in (0, 0.25, 0.5, 0.75, 1))
     said = "; ".join(f"{m.kind} {real(m.value)} {interval(m.low, m.high)}" for m in marks) or "no value"
@@ -86,7 +86,7 @@ def auroc_plot(marks: Sequence[Mark], width: float = 210, height: float = 30) ->
 
 
 def auroc_axis(width: float = 210) -> Markup:
-    """The axis above a column of `auroc_plot`."""
+    """Draw the axis above a column of `auroc_plot`."""
     x = linear(0, 1, 6, width - 6)
     named = ((0, "0", "start"), (0.25, ".25", "mid"), (0.5, ".5", "mid"), (0.75, ".75", "mid"), (1, "1", "end"))
     labels = (text(f"tick {anchor}", 0 if v == 0 else width if v == 1 else x(v), 10, said) for v, said, anchor in named)
@@ -94,7 +94,7 @@ def auroc_axis(width: float = 210) -> Markup:
 
 
 def histogram(counts: Sequence[int], low: int = -12, high: int = 4, width: float = 300, height: float = 104) -> Markup:
-    """Bars over bins of equal log2 width from 2^low to 2^high."""
+    """Draw bars over bins of equal log2 width from 2^low to 2^high."""
     x, floor, top = linear(low, high, 8, width - 8), height - 18, max([*counts, 1])
     step = (high - low) / max(len(counts), 1)
     bar = Markup('<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>')
@@ -129,7 +129,7 @@ class LabelCorrelation(NamedTuple):
 
 
 def correlations(rows: Sequence[LabelCorrelation], limit: float, width: float = 400, row: float = 17) -> Markup:
-    """One row per label on the axis -limit to limit: a bar from zero to r, with its interval as a whisker."""
+    """Draw one row per label on the axis -limit to limit: a bar from zero to r, with its interval as a whisker."""
     left, right, bottom = 146, width - 46, len(rows) * row + 2
     x = linear(-limit, limit, left, right)
     body = [line("chance" if v == 0 else "grid", x(v), 0, x(v), bottom) for v in (-limit, 0, limit)]
@@ -153,7 +153,7 @@ def _label(label: str, x: float, y: float) -> Markup:
 
 
 class Series(NamedTuple):
-    """One line of a panel; `kind` is the class that colours it."""
+    """A line of a panel; `kind` is the class that colours it."""
 
     name: str
     values: Sequence[float | None]
@@ -161,7 +161,7 @@ class Series(NamedTuple):
 
 
 def panel(epochs: Sequence[float], series: Sequence[Series], include: Sequence[float] = ()) -> Markup:
-    """Lines over epochs. `include`: values that the vertical axis must show. A missing value breaks the line."""
+    """Draw lines over epochs. The vertical axis shows the values `include`. A missing value breaks the line."""
     width, height, left, right, top, floor = 292.0, 170.0, 44.0, 228.0, 10.0, 142.0
     values = [v for s in series for v in s.values if v is not None and known(v)]
     if not values or not epochs:
@@ -186,7 +186,7 @@ def _decimals(marks: Sequence[float]) -> int:
 
 
 def _path(epochs: Sequence[float], series: Series, x: Position, y: Position) -> Markup:
-    """The line as one path, lifted where a value is missing, and a dot on its last value."""
+    """Draw the line as one path, lifted at a missing value, and a dot on its last value."""
     points = [(x(e), y(v)) if v is not None and known(v) else None for e, v in zip(epochs, series.values, strict=True)]
     steps = [
         f"{'L' if i and points[i - 1] else 'M'}{p[0]:.1f} {p[1]:.1f}" for i, p in enumerate(points) if p is not None
@@ -201,7 +201,7 @@ def _path(epochs: Sequence[float], series: Series, x: Position, y: Position) -> 
 
 
 def _ends(series: Sequence[Series], x: float, y: Position) -> list[Markup]:
-    """Name and last value beside each line's end, pushed apart where they would overlap."""
+    """Write name and last value at each line's end, pushed apart if they would overlap."""
     ends = [(y(v), s, v) for s in series if (v := next((v for v in reversed(s.values) if known(v)), None)) is not None]
     body, used = [], -math.inf
     for place, s, value in sorted(ends, key=lambda end: end[0]):

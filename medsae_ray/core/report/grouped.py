@@ -7,20 +7,20 @@ Row = dict[str, Any]  # one row of the atlas
 
 
 class ShownRows(NamedTuple):
-    """What is left of ranked rows."""
+    """Ranked rows without copies."""
 
     rows: list[Row]
-    """One of each group, where the first of it was; and all that have no copy."""
+    """One row of each group, at the place of its first, and all rows without a copy."""
     stands_for: dict[int, list[int]]
-    """Feature that is shown -> its copies that are not, ascending."""
+    """The hidden copies of each feature on the page, ascending."""
 
     def cards(self, carded: Collection[int]) -> dict[int, int]:
-        """Feature -> the feature on whose card it is to be found."""
+        """Return feature -> the feature whose card it shares."""
         return {f: card for card in carded for f in (card, *self.stands_for.get(card, ()))}
 
 
 def one_of_each(rows: Sequence[Row], groups: Sequence[Sequence[int]], wanted: Collection[int]) -> ShownRows:
-    """Of each group the first row that is `wanted`, or else the first."""
+    """Choose from each group the first row that is `wanted`, or else the first."""
     group_of = {feature: number for number, group in enumerate(groups) for feature in group}
     chosen: dict[int, Row] = {}
     for row in sorted(rows, key=lambda row: row["feature"] not in wanted):

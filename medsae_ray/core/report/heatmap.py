@@ -1,4 +1,4 @@
-"""The label-by-feature map: correlations of the strongest features, grouped by the label that each fits best."""
+"""The label-by-feature map: correlations of the strongest features, grouped by the best label of each."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,7 +8,7 @@ from markupsafe import Markup
 from medsae_ray.core.report.charts import join, svg, text
 from medsae_ray.core.report.text import known, real, shorten
 
-# ColorBrewer RdBu, blue for negative: told apart with every common kind of colour blindness.
+# ColorBrewer RdBu, blue for negative: distinct with every common kind of colour blindness.
 STOPS = (
     (5, 48, 97), (33, 102, 172), (67, 147, 195), (146, 197, 222), (209, 229, 240), (247, 247, 247),
     (253, 219, 199), (244, 165, 130), (214, 96, 77), (178, 24, 43), (103, 0, 31),
@@ -16,11 +16,11 @@ STOPS = (
 MISSING = "#dcdcdc"
 CELL = 15
 LEFT = 168
-HOVER_CELLS = 2500  # beyond this many cells their hover texts would be most of the page
+HOVER_CELLS = 2500  # above this number their hover texts would fill most of the page
 
 
 class Column(NamedTuple):
-    """One feature: its correlations in label order, the label it fits best, and whether it has a card."""
+    """A feature: its correlations in label order, its best label, and the existence of its card."""
 
     feature: int
     r: Sequence[float]
@@ -29,7 +29,7 @@ class Column(NamedTuple):
 
 
 def colour(value: float, limit: float) -> str:
-    """The colour of a correlation on [-limit, limit], linear between the stops."""
+    """Return the colour of a correlation on [-limit, limit], linear between the stops."""
     if not known(value):
         return MISSING
     place = (min(max(value / limit, -1.0), 1.0) + 1) / 2 * (len(STOPS) - 1)
@@ -39,7 +39,7 @@ def colour(value: float, limit: float) -> str:
 
 
 def heat_map(labels: Sequence[str], columns: Sequence[Column], limit: float) -> Markup:
-    """Labels down, features across; a thin gap separates the features of one best label from the next."""
+    """Draw labels down, features across; a thin gap separates the features of one best label from the next."""
     xs = _positions(columns)
     rows = [_row(i, label, labels, columns, xs, limit) for i, label in enumerate(labels)]
     bottom = len(labels) * CELL
@@ -84,7 +84,7 @@ def _feature(column: Column, x: float, bottom: float) -> Markup:
 
 
 def legend(limit: float, steps: int = 41) -> Markup:
-    """The colour scale from -limit to limit, and the colour of a missing correlation."""
+    """Draw the colour scale from -limit to limit, and the colour of a missing correlation."""
     at = [limit * (2 * i / (steps - 1) - 1) for i in range(steps)]
     cell = Markup('<rect x="{}" y="0" width="5" height="10" fill="{}"/>')
     bars = (cell.format(10 + 5 * i, colour(v, limit)) for i, v in enumerate(at))

@@ -1,4 +1,4 @@
-"""Charts of one name's test: the ROC curve, p(yes) by role, and the name beside its controls."""
+"""The charts of one name's test: the ROC curve, p(yes) by role, and the name among its controls."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from medsae_ray.core.report.text import DASH, count, known, real, shorten
 
 
 class Role(NamedTuple):
-    """The answers for the images of one role; NaN where there is none."""
+    """The answers for the images of one role; NaN for a missing one."""
 
     name: str
     active: bool
@@ -19,7 +19,7 @@ class Role(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One line of a chart of AUROCs."""
+    """A line of a chart of AUROCs."""
 
     name: str
     mark: Mark
@@ -27,14 +27,14 @@ class Row(NamedTuple):
 
 
 def roc(points: Sequence[tuple[float, float]], area: float | None) -> Markup:
-    """The curve through `points` (share of silent images, share of active images) from (0, 0) to (1, 1)."""
+    """Draw the curve through `points` (share of inactive images, share of active images) from (0, 0) to (1, 1)."""
     width, height, left, right, top, floor = 196.0, 190.0, 34.0, 190.0, 6.0, 156.0
     x, y = linear(0, 1, left, right), linear(0, 1, floor, top)
     body = [line("grid", x(v), top, x(v), floor) + line("grid", left, y(v), right, y(v)) for v in (0, 0.5, 1)]
     body.append(line("chance", x(0), y(0), x(1), y(1)))
     for v, said in ((0, "0"), (0.5, ".5"), (1, "1")):
         body += [text("tick mid", x(v), floor + 13, said), text("tick end", left - 5, y(v) + 3.5, said)]
-    body += [text("tick mid", (left + right) / 2, height - 6, "silent images"), _upright(9, (top + floor) / 2)]
+    body += [text("tick mid", (left + right) / 2, height - 6, "inactive images"), _upright(9, (top + floor) / 2)]
     steps = " ".join(f"{'L' if i else 'M'}{x(a):.1f} {y(b):.1f}" for i, (a, b) in enumerate(points))
     body.append(Markup('<path class="curve" d="{}"/>').format(steps) if points else Markup())
     return svg(width, height, "roc", f"ROC curve, AUROC {real(area)}", *body)
@@ -46,7 +46,7 @@ def _upright(x: float, y: float) -> Markup:
 
 
 def strip(roles: Sequence[Role], width: float = 400, row: float = 19) -> Markup:
-    """One line per role: a stroke for each answer at its p(yes), and how many say yes."""
+    """Draw one line per role: a stroke for each answer at its p(yes), and the number of yes."""
     left, right, head, bottom = 132.0, width - 66, 16.0, len(roles) * row + 16
     x = linear(0, 1, left, right)
     body = [line("chance" if v == YES else "grid", x(v), head, x(v), bottom) for v in (0, YES, 1)]
@@ -63,7 +63,7 @@ def strip(roles: Sequence[Role], width: float = 400, row: float = 19) -> Markup:
 
 
 def auroc_rows(rows: Sequence[Row], width: float = 430, row: float = 19) -> Markup:
-    """Dots with intervals on one axis from 0 to 1, the numbers beside them."""
+    """Draw dots with intervals on one axis from 0 to 1, with the numbers."""
     left, right, bottom = 186.0, width - 118, len(rows) * row + 2
     x = linear(0, 1, left, right)
     body = [line("chance" if v == 0.5 else "grid", x(v), 0, x(v), bottom) for v in (0, 0.25, 0.5, 0.75, 1)]
@@ -76,6 +76,6 @@ def auroc_rows(rows: Sequence[Row], width: float = 430, row: float = 19) -> Mark
 
 
 def _named(name: str, x: float, y: float, limit: int = 26) -> Markup:
-    """The name of a line, whole when pointed at."""
+    """Write the name of a line, whole in its hover text."""
     element = Markup('<text class="name end" x="{:.1f}" y="{:.1f}"><title>{}</title>{}</text>')
     return element.format(x, y, name, shorten(name, limit))

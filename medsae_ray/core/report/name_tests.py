@@ -19,22 +19,22 @@ from medsae_ray.core.report.text import interval, known, real, shorten
 from medsae_ray.errors import one_line
 
 SOURCES = {"vlm": "vision-language model", "label": "label", "vocabulary": "vocabulary"}
-"""Source of a name -> its words, in the order of the page."""
+"""The words for each source of a name, in the order of the page."""
 ROLES = {
     "bin4": "strongest fifth",
     "bin3": "fourth fifth",
     "bin2": "middle fifth",
     "bin1": "second fifth",
     "bin0": "weakest fifth",
-    "equal": "silent, as strong",
-    "hard": "silent, look-alike",
-    "matched": "silent, matched",
+    "equal": "inactive, as strong",
+    "hard": "inactive, look-alike",
+    "matched": "inactive, matched",
 }
 LONGEST_EVIDENCE = 3000
 
 
 class NameEvidence(NamedTuple):
-    """What a source says for its name: the lists of a reply, or else its text as it is."""
+    """The evidence of a source for its name: the lists of a reply, or else its text."""
 
     per_image: list[str]
     shared_in_a: list[str]
@@ -43,17 +43,17 @@ class NameEvidence(NamedTuple):
 
     @property
     def lists(self) -> bool:
-        """Whether the source gave lists."""
+        """True if the source gave lists."""
         return any((self.per_image, self.shared_in_a, self.absent_in_b))
 
 
 class NameTest(NamedTuple):
-    """One source's name of one feature, or why it has none."""
+    """The name of one feature from one source, or the reason for its lack."""
 
     row: dict[str, Any]
-    """Of `schema.names()`."""
+    """The row of `schema.names()`."""
     score: dict[str, Any]
-    """Of `verdict.scores()`; empty if there is none."""
+    """The row of `verdict.scores()`; empty without a score."""
     evidence: NameEvidence
     roc: Markup
     strip: Markup
@@ -66,13 +66,13 @@ class NameTest(NamedTuple):
 
     @property
     def tested(self) -> bool:
-        """Whether questions were asked; an untested name may have answers that say nothing."""
+        """True if questions were asked; an untested name may have answers without a verdict."""
         asked = self.score.get("n_pos", 0) > 0
         return self.verdict in (VERIFIED, REJECTED) or (self.verdict == UNTESTED and asked)
 
 
 def tests_of(naming: NamingReport, features: Collection[int]) -> dict[int, list[NameTest]]:
-    """The names of each feature: the model's, the label's, the vocabulary's."""
+    """Return the names of each feature: the model's, the label's, the vocabulary's."""
     rows, scores = (_of(table, features) for table in (naming.names, naming.scores))
     score_of = {(score["feature"], score["source"]): score for score in scores}
     found: dict[int, list[NameTest]] = {feature: [] for feature in features}
@@ -101,7 +101,7 @@ def _test(row: dict[str, Any], score: dict[str, Any], answers: Answers | None) -
 
 
 def read_evidence(text: str) -> NameEvidence:
-    """A reply's lists without any character that does not print; another text as it is, if long only its beginning."""
+    """Return a reply's lists without non-printing characters; another text unchanged, or shortened if it is long."""
     try:
         reply = json.loads(text)
     except (ValueError, RecursionError):
@@ -117,7 +117,7 @@ def _lines(reply: dict[str, Any], key: str) -> list[str]:
 
 
 def roles(answers: Answers) -> list[Role]:
-    """The answers by role, strongest activation first, silent images last; the page names what it knows."""
+    """Return the answers by role, strongest activation first, inactive images last, and known roles in words."""
     order = [*ROLES, *sorted(set(answers.role) - set(ROLES))]
     triples = list(zip(answers.role, answers.y, answers.p_yes, strict=True))
     of = {role: [(y, p) for name, y, p in triples if name == role] for role in order if role in answers.role}
@@ -125,9 +125,9 @@ def roles(answers: Answers) -> list[Role]:
 
 
 def roc_points(answers: Answers) -> list[tuple[float, float]]:
-    """(share of silent images, share of active images) at or above each p(yes), from (0, 0) to (1, 1).
+    """Return (share of inactive images, share of active images) at or above each p(yes), from (0, 0) to (1, 1).
 
-    As in the score, a missing answer ranks worse than any other. Empty if there are no active or no silent images.
+    As in the score, a missing answer ranks worse than any other. Empty without active or without inactive images.
     """
     p_n, y_n = np.array(answers.p_yes, dtype=np.float64), np.array(answers.y)
     p_n = np.where(np.isnan(p_n), np.where(y_n == 1, -1.0, 2.0), p_n)
@@ -140,7 +140,7 @@ def roc_points(answers: Answers) -> list[tuple[float, float]]:
 
 
 def _controls(score: dict[str, Any]) -> list[Row]:
-    """The name, and everything that it is held against."""
+    """Return the rows of the name and its controls."""
     name = Mark(score["auroc"], null_to_nan(score["low"]), null_to_nan(score["high"]), "name")
     mean = null_to_nan(score["null_mean"])
     random = Mark(mean, mean, null_to_nan(score["null_max"]), "plain")

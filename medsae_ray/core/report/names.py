@@ -1,6 +1,6 @@
-"""The section on names: counts, one row per label, and in plain sentences what they mean.
+"""The section on names: counts, one row per label, and their meaning in plain sentences.
 
-Nothing here chooses or orders features: that a name passed its test must not bring it to the top.
+No feature is chosen or ordered here: a passed test must not bring a name to the top.
 """
 
 import math
@@ -27,11 +27,11 @@ VERDICT_WORDS = {
     "dead": "dead",
 }
 FAIR = (0.45, 0.55)
-"""Mean AUROC of random names that is taken for 0.5."""
+"""The range of the mean AUROC of random names that counts as 0.5."""
 
 
 class LabelRow(NamedTuple):
-    """One label: what the model can see of it, and what it called the label's best feature."""
+    """A label with the model's ceiling for it, and the name of its best feature."""
 
     label: str
     ceiling: Auroc | None
@@ -39,14 +39,14 @@ class LabelRow(NamedTuple):
     name: str | None
     verdict: str | None
     score: dict[str, Any]
-    """Of the feature's name; empty if it was not tested."""
+    """The score of the feature's name; empty if it was not tested."""
     plot: Markup
     seen: bool
-    """Whether the ceiling's interval, corrected for the number of labels, lies above 0.5."""
+    """True if the ceiling's interval, corrected for the number of labels, lies above 0.5."""
 
     @property
     def asked(self) -> bool:
-        """Whether the model was asked about the label itself, with an AUROC to show for it."""
+        """True if the model was asked about the label itself, with a defined AUROC."""
         return self.ceiling is not None and known(self.ceiling.auc)
 
 
@@ -61,7 +61,7 @@ class NamesSection(NamedTuple):
 def names_section(
     naming: NamingReport, labels: Sequence[str], findings: Sequence[Finding], absences: Sequence[Finding] = ()
 ) -> NamesSection:
-    """`labels` in the order of the page; `findings` are the best features, `absences` those of their absence shown."""
+    """Build the section; `labels` in the page's order, `findings` of their presence and `absences` of their absence."""
     feature_of = {f.label if f.present else absent_name(f.label): f.feature for f in (*findings, *absences)}
     tests = tests_of(naming, set(feature_of.values()))
     rows, absent = [], {finding.label for finding in absences}
@@ -86,7 +86,7 @@ def _plot(score: dict[str, Any], ceiling: Auroc | None) -> Markup:
 
 
 def sentences(naming: NamingReport, rows: Sequence[LabelRow]) -> list[str]:
-    """What the numbers mean, the limits of the model first."""
+    """Return the meaning of the numbers, the limits of the model first."""
     counts = naming.counts.get("vlm")
     said = [
         _sight(rows),
@@ -96,22 +96,22 @@ def sentences(naming: NamingReport, rows: Sequence[LabelRow]) -> list[str]:
 
 
 def _sight(rows: Sequence[LabelRow]) -> str:
-    """Whether the model sees the labels at all: without that, a verdict is about the model."""
+    """Describe the labels that the model sees: without these, a verdict is about the model."""
     asked, seen = sum(row.asked for row in rows), sum(row.seen for row in rows)
     if not asked:
         return (
-            "No label has images with and without it in the shared test images, so what the model can see is unknown: "
-            "its names were held against controls alone."
+            "No label has images with and without it in the shared test images, so the model's sight is unknown: "
+            "its names were compared with controls alone."
         )
     if not seen:
         return (
-            f"Asked for the {count(asked)} labels themselves, the model tells none of them from its absence: no "
+            f"Asked for the {count(asked)} labels themselves, the model separates none of them from its absence: no "
             "ceiling's interval, corrected for their number, lies above 0.5. As far as these images show, it does not "
-            "see what the labels mean, so no name is verified."
+            "see the labels, so no name is verified."
         )
     return (
-        f"Asked for the {count(asked)} labels themselves, the model tells {count(seen)} from their absence (interval, "
-        "corrected for their number, above 0.5). A name that says one of the others is not tested."
+        f"Asked for the {count(asked)} labels themselves, the model separates {count(seen)} from their absence "
+        "(interval, corrected for their number, above 0.5). A name that contains another label is not tested."
     )
 
 
@@ -119,10 +119,10 @@ def _result(c: NameCounts) -> str:
     if not c.named:
         return "The model named no feature, so there was no name to test."
     if not c.tested:
-        return f"The model named {count(c.named)} features, and of none could the name be tested; the cards say why."
+        return f"The model named {count(c.named)} features, but no name could be tested; the cards give the reasons."
     first = f"Of {count(c.tested)} names tested, {count(c.verified)} are verified"
     if not known(c.expected_by_chance):
-        return f"{first}; there are too few names to say what chance would verify."
+        return f"{first}; there are too few names to estimate the number verified by chance."
     chance = f"a namer that gives each feature the name of another would have {real(c.expected_by_chance, 1)} verified"
     verdict = "That is no more than chance." if c.verified <= c.expected_by_chance else ""
     return f"{first}; {chance}. {verdict}".strip()
@@ -134,14 +134,14 @@ def _paper(c: NameCounts) -> str:
         return ""
     images = count(p.n_low) if p.n_low == p.n_high else f"{count(p.n_low)} to {count(p.n_high)}"
     return (
-        f"Counted as MedSAE does, by an accuracy of at least 0.70 and nothing else, {count(p.passed)} of "
+        f"Counted as MedSAE does, by an accuracy of at least 0.70 alone, {count(p.passed)} of "
         f"{count(p.names)} names pass on n\u00a0=\u00a0{images} images each; coin tosses would make "
         f"{real(p.expected_by_chance, 1)} pass."
     )
 
 
 def _random(c: NameCounts) -> str:
-    """Random names are the zero of the scale; say so where it is off."""
+    """Warn of random names, the zero of the scale, if they are far from 0.5."""
     if not known(c.random_name_auroc) or FAIR[0] <= c.random_name_auroc <= FAIR[1]:
         return ""
     said = (
@@ -150,17 +150,17 @@ def _random(c: NameCounts) -> str:
     )
     if not known(c.random_name_auroc_hard):
         return said
-    return f"{said} Against silent images that look like the active ones it is {real(c.random_name_auroc_hard, 2)}."
+    return f"{said} Against inactive images that look like the active ones it is {real(c.random_name_auroc_hard, 2)}."
 
 
 def _failed(c: NameCounts) -> str:
     if not c.failed:
         return ""
-    return f"For {count(c.failed)} features the model gave no valid name, which says nothing about the feature."
+    return f"For {count(c.failed)} features the model gave no valid name, which is no evidence about the feature."
 
 
 def engine_sentence(naming: NamingReport) -> str:
-    """What was asked of the model, what of it came from the prefix cache, and what working side by side saved."""
+    """Describe the requests to the model, the share of the prefix cache, and the time saved by working side by side."""
     used = naming.usage
     cached = percent(used.cached_tokens / used.prompt_tokens) if used.prompt_tokens else "none"
     said = (

@@ -1,7 +1,7 @@
 """A feature's activation on the patches of an image, as a tint to lay over the image.
 
-One hue whose opacity grows with the activation, so that what lies below stays visible. Interpolated between the centres
-of patches: there is no more detail in it than there are patches.
+One hue whose opacity grows with the activation, so that the image stays visible. It is interpolated between the centres
+of patches, and so has no more detail than the patches.
 """
 
 import base64
@@ -15,13 +15,13 @@ from medsae_ray.core.report.thumbnails import SIDE
 
 HUE = (255, 140, 26)
 OPACITY = 0.62
-"""At the largest activation."""
+"""The opacity at the largest activation."""
 _STEPS = 24
-"""Levels of opacity: enough for the eye, and a small file."""
+"""The levels of opacity: enough for the eye, and a small file."""
 
 
 def overlay(found: PatchMap, width: int, height: int, peak: float) -> Image.Image:
-    """RGBA of the image's size: clear where the activation is 0 or no patch lies, OPACITY where it is `peak`."""
+    """Return RGBA of the image's size: clear without activation or a patch, OPACITY at activation `peak`."""
     square = found.square
     rows, columns = found.value_HW.shape
     y, x = _along(square.top, square.bottom, height, rows), _along(square.left, square.right, width, columns)
@@ -32,7 +32,7 @@ def overlay(found: PatchMap, width: int, height: int, peak: float) -> Image.Imag
 
 
 def _along(first: float, last: float, pixels: int, patches: int) -> np.ndarray:
-    """Weights [pixels, patches] of the two nearest patches along one side; none outside of the square."""
+    """Return weights [pixels, patches] of the two nearest patches along one side; 0 outside of the square."""
     place = ((np.arange(pixels) + 0.5) / pixels - first) / (last - first)
     centre = np.clip(place * patches - 0.5, 0, patches - 1)
     weight = np.clip(1 - np.abs(centre[:, None] - np.arange(patches)), 0, None)
@@ -40,9 +40,9 @@ def _along(first: float, last: float, pixels: int, patches: int) -> np.ndarray:
 
 
 def overlay_url(content: bytes | None, found: PatchMap | None, peak: float) -> str | None:
-    """The overlay of a thumbnail (JPEG or PNG) as a data URL, None if one of them is absent.
+    """Return the overlay of a thumbnail (JPEG or PNG) as a data URL, None if one of them is absent.
 
-    Half as wide and high as the thumbnail: it is smooth, and a page has hundreds of them.
+    It is half as wide and high as the thumbnail, as it is smooth, and a page has hundreds of them.
     """
     if not content or found is None:
         return None

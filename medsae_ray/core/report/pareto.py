@@ -10,18 +10,18 @@ from medsae_ray.core.report.charts import Position, join, line, linear, svg, tex
 from medsae_ray.core.report.text import percent, real
 
 DEAD = (0.05, 0.2, 0.4, 0.7)
-"""Shares of dead features between which the colour changes."""
+"""The shares of dead features at which the colour changes."""
 _LEAST = 0.1
-"""An L0 below it is shown as this much: its logarithm would lead nowhere."""
+"""The least L0 in the figure, to which smaller ones are raised for the logarithm."""
 
 
 class Point(NamedTuple):
-    """One SAE of the figure."""
+    """An SAE of the figure."""
 
     number: int
-    """Its place in the table, which is written beside points of the front."""
+    """The place in the table, which is written at points of the front."""
     title: str
-    """What it is, for the hover."""
+    """The hover text."""
     l0: float
     fvu: float
     dead: float
@@ -29,9 +29,9 @@ class Point(NamedTuple):
 
 
 def pareto_plot(points: Sequence[Point], width: float = 860, height: float = 430) -> Markup:
-    """L0 on a logarithmic axis against FVU, with the front as a staircase: no SAE lies below or left of it.
+    """Draw FVU over L0 on a logarithmic axis, with the front as a staircase: no SAE lies below or left of it.
 
-    The axis of FVU ends at 1, where guessing the mean is as good, unless the front goes beyond: an SAE above is drawn
+    The axis of FVU ends at 1, that of guessing the mean, unless the front goes beyond: an SAE above is drawn
     at the edge, as it would otherwise squeeze all others together.
     """
     left, right, top, floor = 52.0, width - 14, 16.0, height - 40
@@ -61,7 +61,7 @@ def pareto_plot(points: Sequence[Point], width: float = 860, height: float = 430
 
 
 def _log_ticks(values: Sequence[float]) -> list[float]:
-    """Numbers 1, 2 and 5 times powers of ten that cover the values, two at least."""
+    """Return numbers 1, 2 and 5 times powers of ten that cover the values, at least two."""
     powers = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 2)
     marks = [round(m * 10.0**power, 9) for power in powers for m in (1, 2, 5)]
     first = max(i for i, mark in enumerate(marks) if mark <= min(values) * 1.000001)
@@ -86,19 +86,19 @@ def _dot(point: Point, x: Position, y: Position) -> Markup:
 
 
 def shade(dead: float) -> str:
-    """The class that colours a share of dead features."""
+    """Return the class that colours a share of dead features."""
     return f"dead-{sum(dead > step for step in DEAD)}"
 
 
 def shades() -> list[tuple[str, str]]:
-    """(class, what it stands for) of every colour."""
+    """Return (class, meaning) of every colour."""
     ends = [percent(step, 0) for step in DEAD]
     said = [f"up to {ends[0]}", *(f"to {end}" for end in ends[1:]), "more"]
     return [(f"dead-{i}", words) for i, words in enumerate(said)]
 
 
 def legend(width: float = 460) -> Markup:
-    """Colours of the figure."""
+    """Draw the legend of the colours."""
     body = [text("tick start", 0, 12, "dead features")]
     for i, (name, words) in enumerate(shades()):
         left = 92 + i * 74

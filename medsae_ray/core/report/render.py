@@ -1,4 +1,4 @@
-"""The report: one HTML page that holds its own style, figures and thumbnails, and asks nothing of any network."""
+"""The report: one HTML page that holds its own style, figures and thumbnails, and makes no request to a network."""
 
 from functools import cache
 from importlib import resources
@@ -14,7 +14,7 @@ from medsae_ray.core.report.data import ReportData
 
 
 def render_report(data: ReportData, cards: int = 24) -> str:
-    """The page for `data`, with a card for at most `cards` features.
+    """Render the page for `data`, with a card for at most `cards` features.
 
     Raises ArtifactError if the atlas, names or scores do not have their schema, or the log lacks a column.
     """
@@ -64,7 +64,7 @@ def render_report(data: ReportData, cards: int = 24) -> str:
 
 @cache
 def environment() -> Environment:
-    """Autoescape is on for every template: labels, names and reasons come from other people's tables."""
+    """Return the templates' environment, all with autoescape: labels, names and reasons come from foreign tables."""
     found = Environment(
         loader=PackageLoader("medsae_ray.core.report"),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""The page of a sweep: one HTML file that holds its own style and figure, and asks nothing of any network."""
+"""The page of a sweep: one HTML file that holds its own style and figure, and makes no request to a network."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from medsae_ray.core.sae.ranking import settings_text
 
 
 def render_sweep(title: str, rows: Sequence[dict[str, Any]], left_out: int) -> str:
-    """The page for the rows of a `sweep` table, in their order; `left_out` counts combinations that no SAE can have."""
+    """Render the rows of a `sweep` table, in their order; `left_out` counts combinations that no SAE can have."""
     shown = [row | {"number": i + 1, "said": settings_text(row["settings"])} for i, row in enumerate(rows)]
     there = [row for row in shown if row["reason"] is None]
     points = [Point(row["number"], row["said"], row["l0"], row["fvu"], row["dead"], row["pareto"]) for row in there]

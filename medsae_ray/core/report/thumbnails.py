@@ -1,4 +1,4 @@
-"""Thumbnails as data URLs. Each is decoded and encoded again: no metadata of a clinical file enters the page."""
+"""Thumbnails as data URLs, each decoded and encoded again: no metadata of a clinical file enters the page."""
 
 import base64
 import io
@@ -9,7 +9,7 @@ SIDE = 128
 
 
 def data_url(content: bytes | None) -> str | None:
-    """A JPEG of at most SIDE x SIDE pixels as a data URL, or None if `content` is absent or no JPEG or PNG."""
+    """Return a JPEG of at most SIDE x SIDE pixels as a data URL, or None without a JPEG or PNG in `content`."""
     if not content:
         return None
     try:

@@ -1,4 +1,4 @@
-"""From `ReportData` to what the page shows: rows, figures and cards, in the order in which they are shown.
+"""The view of `ReportData` on the page: rows, figures and cards, in their order.
 
 Every order and choice here is made on discovery patients, or stated on the page: held-out figures of features that
 were picked by their held-out figures would flatter them.
@@ -42,15 +42,15 @@ Row = dict[str, Any]  # one row of the atlas
 
 
 class FindingRow(NamedTuple):
-    """One label: its best feature and its best raw dimension, either of which may be absent."""
+    """A label with its best feature and its best raw dimension, either of which may be absent."""
 
     label: str
     sae: Finding | None
     raw: Finding | None
-    """Of its presence or absence, whichever correlates more: a dimension has no direction of its own."""
+    """The dimension of its presence or absence, whichever correlates more: a dimension has no direction of its own."""
     plot: Markup
     absent: Finding | None = None
-    """The best feature of the label's absence, where it is notable."""
+    """The best feature of the label's absence, if it is notable."""
     absent_plot: Markup = Markup()
     probes: Mapping[str, Auroc] = MappingProxyType({})
 
@@ -61,17 +61,17 @@ class FindingRow(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether the feature's correlation is positive and its held-out interval above 0.5; False if unknown."""
+        """True if the feature's correlation is positive and its held-out interval above 0.5; False if unknown."""
         return self.sae is not None and self.sae.r > 0 and self.sae.auroc_low > 0.5
 
     @property
     def absent_holds(self) -> bool:
-        """Whether a feature for the absence has a held-out interval above 0.5."""
+        """True if a feature for the absence has a held-out interval above 0.5."""
         return self.absent is not None and self.absent.auroc_low > 0.5
 
 
 class EntropyRow(NamedTuple):
-    """One line of the summary: `distance` is in standard deviations of the null, negative below it."""
+    """A line of the summary: `distance` is in standard deviations of the null, negative below it."""
 
     name: str
     kind: str
@@ -81,7 +81,7 @@ class EntropyRow(NamedTuple):
     null_sd: float
     distance: float
     share: float
-    """H / ln K."""
+    """The share H / ln K."""
 
 
 class Panel(NamedTuple):
@@ -92,32 +92,32 @@ class Panel(NamedTuple):
 
 
 class Thumbnail(NamedTuple):
-    """One of a feature's top images."""
+    """An image among a feature's top ones."""
 
     image_id: str
     value: float
     src: str | None
     heat: str | None = None
-    """The feature's activation on the patches, to lay over it."""
+    """The feature's activation on the patches, to lay over the image."""
     labels: str | None = None
-    """What the image is annotated with; None if that is unknown."""
+    """The annotation of the image; None if it is unknown."""
 
 
 class Card(NamedTuple):
-    """One feature; `row` is its row of the atlas."""
+    """The card of a feature; `row` is its row of the atlas."""
 
     row: Row
     thumbnails: list[Thumbnail]
     histogram: Markup
     outside: int
-    """Active images whose activation lies outside the bins."""
+    """The active images whose activation lies outside the bins."""
     correlations: Markup
     shown_labels: int
     auroc: Markup
     names: Sequence[NameTest] = ()
-    """Of each source, in a run with a vision-language model."""
+    """The names of each source, in a run with a vision-language model."""
     support: str = ""
-    """How many of the images have the label, and how many of the test's."""
+    """The numbers of images with the label, of those shown and of the test's."""
 
     @property
     def headed_by(self) -> str | None:
@@ -127,12 +127,12 @@ class Card(NamedTuple):
 
     @property
     def verdict(self) -> str | None:
-        """Of the name that the card is headed by, or else why the model gave none."""
+        """The verdict on the name in the card's heading, or else the reason for the model's lack of one."""
         return self.row["verdict"] or next((test.verdict for test in self.names), None)
 
 
 def finding_rows(data: ReportData) -> list[FindingRow]:
-    """One row per label, strongest discovery correlation of a feature first; labels without any unit last."""
+    """Return one row per label, strongest discovery correlation of a feature first; labels without any unit last."""
     sae, absent = ({f.label: f for f in found} for found in (data.findings, shown_absences(data)))
     raw: dict[str, Finding] = {}
     for finding in (*data.raw_findings, *data.raw_absences):
@@ -151,7 +151,7 @@ def finding_rows(data: ReportData) -> list[FindingRow]:
 
 
 def shown_absences(data: ReportData) -> list[Finding]:
-    """The best features of labels' absences that are `notable` beside those of their presence."""
+    """Return the best features of labels' absences that are `notable` compared with those of their presence."""
     present = {finding.label: finding.r for finding in data.findings}
     return [finding for finding in data.absences if notable(present.get(finding.label), finding.r)]
 
@@ -162,12 +162,12 @@ def _plot(sae: Finding | None, raw: Finding | None) -> Markup:
 
 
 def _size(r: float | None) -> float:
-    """|r|, or -1 where it is missing, so that what is unknown sorts last."""
+    """Return |r|, or -1 if it is missing, so that unknown ones sort last."""
     return abs(r) if r is not None and known(r) else -1.0
 
 
 def entropy_rows(e: EntropySummary) -> list[EntropyRow]:
-    """Features, then raw dimensions."""
+    """Return the rows of features, then of raw dimensions."""
     return [
         _entropy_row("SAE features", "sae", e.sae_units, e.sae, e.null_mean, e.null_sd, e.labels),
         _entropy_row("Raw encoder dimensions", "raw", e.raw_units, e.raw, e.raw_null_mean, e.raw_null_sd, e.labels),
@@ -182,7 +182,7 @@ def _entropy_row(name: str, kind: str, units: int, mean: float, null: float, sd:
 
 
 def entropy_verdict(features: EntropyRow, raw: EntropyRow, labels: int = 2) -> str:
-    """What the distances from the null say, in one or two plain sentences."""
+    """Describe the distances from the null in one or two plain sentences."""
     if labels < 2:
         return f"With {'one label' if labels else 'no label that varies'} there is no entropy."
     if not known(features.distance):
@@ -196,7 +196,7 @@ def entropy_verdict(features: EntropyRow, raw: EntropyRow, labels: int = 2) -> s
 
 
 def panels(data: ReportData) -> list[Panel]:
-    """The training curves."""
+    """Draw the training curves."""
     if missing := [column for column in LOG if column not in data.log.column_names]:
         raise ArtifactError(f"the training log has no column {missing}: it has {data.log.column_names}")
     log = data.log.to_pydict()
@@ -211,8 +211,8 @@ def panels(data: ReportData) -> list[Panel]:
 
 
 def strongest(data: ReportData) -> list[Row]:
-    """Live features that have a best label, largest discovery |best_r| first; if none has one, all live features, those
-    first whose activation varies most."""
+    """Return live features with a best label, largest discovery |best_r| first; without any, all live features, the
+    most varying activation first."""
     rows = [row for row in data.atlas.to_pylist() if row["space"] == "sae"]
     if related := [row for row in rows if known(row["best_r"])]:
         return sorted(related, key=lambda row: (-abs(row["best_r"]), row["feature"]))
@@ -220,7 +220,7 @@ def strongest(data: ReportData) -> list[Row]:
 
 
 def _variance(row: Row) -> float:
-    """Of a feature's activation over all images, from the histogram: what it adds to the embeddings' variance."""
+    """Return the variance of a feature's activation over all images, from the histogram."""
     low, high = HISTOGRAM_LOG2
     width = (high - low) / HISTOGRAM_BINS
     square = sum(count * 4 ** (low + (b + 0.5) * width) for b, count in enumerate(row["histogram"]))
@@ -229,7 +229,7 @@ def _variance(row: Row) -> float:
 
 
 def carded(rows: Sequence[Row], data: ReportData, cards: int) -> list[Row]:
-    """The `cards` rows that get a card: the findings' features before others, all in the order of `rows`."""
+    """Choose the `cards` rows with a card: the findings' features before others, all in the order of `rows`."""
     wanted = {finding.feature for finding in (*data.findings, *shown_absences(data))}
     first = sorted(rows, key=lambda row: row["feature"] not in wanted)[: max(cards, 0)]
     chosen = {row["feature"] for row in first}
@@ -237,7 +237,7 @@ def carded(rows: Sequence[Row], data: ReportData, cards: int) -> list[Row]:
 
 
 def label_map(rows: Sequence[Row], data: ReportData, linked: set[int], limit: float) -> Markup:
-    """The heat map of the strongest features, in label order, positive correlations first within a label."""
+    """Draw the heat map of the strongest features, in label order, positive correlations first within a label."""
     order = {label: i for i, label in enumerate(data.labels)}
     related = [row for row in rows[:MAP_FEATURES] if known(row["best_r"])]
     top = sorted(related, key=lambda row: (order.get(row["best_label"], len(order)), -row["best_r"]))
@@ -246,19 +246,19 @@ def label_map(rows: Sequence[Row], data: ReportData, linked: set[int], limit: fl
 
 
 def common_limit(rows: Sequence[Row], fields: Sequence[str]) -> float:
-    """The smallest tenth that holds every |value| of `fields` over `rows`: one scale for all figures of a kind."""
+    """Return the smallest tenth above every |value| of `fields` over `rows`: one scale for all figures of a kind."""
     largest = max((abs(v) for row in rows for field in fields for v in row[field] if known(v)), default=0.0)
     return min(1.0, max(0.1, math.ceil(largest * 10 - 1e-9) / 10))
 
 
 def maps_of(rows: Sequence[Row], data: ReportData) -> Mapping[Pair, PatchMap]:
-    """Of the images on the cards of `rows`, all at once; none for an SAE on whole images."""
+    """Return the maps of the images on the cards of `rows`, all at once; none for an SAE on whole images."""
     wanted = [(row["feature"], image_id) for row in rows for image_id in row["top_images"][:THUMBNAILS]]
     return data.patches.maps(wanted) if data.patches else {}
 
 
 def labels_on(rows: Sequence[Row], data: ReportData) -> Mapping[str, Sequence[float]]:
-    """Labels of the images on the cards of `rows`, all at once."""
+    """Return the labels of the images on the cards of `rows`, all at once."""
     return data.labels_of(sorted({image for row in rows for image in row["top_images"][:THUMBNAILS]}))
 
 
@@ -270,7 +270,7 @@ def card(
     names: Sequence[NameTest] = (),
     labels_of: Mapping[str, Sequence[float]] = MappingProxyType({}),
 ) -> Card:
-    """The card of one feature; `limit` is the end of its correlation axis."""
+    """Build the card of one feature; `limit` is the end of its correlation axis."""
     pairs = zip(data.labels, row["r"], row["r_low"], row["r_high"], strict=True)
     by_size = sorted((LabelCorrelation(*pair) for pair in pairs), key=lambda c: -_size(c.r))[:CARD_LABELS]
     mark = Mark(row["auroc"], row["auroc_low"], row["auroc_high"])
@@ -301,13 +301,13 @@ def _thumbnails(
 
 
 def said_of(labels: Sequence[str], values: Sequence[float]) -> str:
-    """What an image is annotated with: the labels that it has, or that it has none, or that nothing is known."""
+    """Return an image's annotation in words: its labels, "no label" or "not annotated"."""
     present = [label for label, value in zip(labels, values, strict=True) if value == 1]
     return ", ".join(present) or ("no label" if any(value == 0 for value in values) else "not annotated")
 
 
 def support_line(row: Row, labels: Sequence[str], labels_of: Mapping[str, Sequence[float]]) -> str:
-    """How many of the shown images have what the feature is headed by, and how many of the test's images do."""
+    """Return the numbers of images with the card's heading, of those shown and of the test's, as a line."""
     if row["best_label"] not in labels or not known(row["best_r"]):
         return ""
     at, present = labels.index(row["best_label"]), row["best_r"] > 0

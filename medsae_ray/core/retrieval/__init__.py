@@ -1,1 +1,1 @@
-"""Queries in words, answered by features and the images that show them."""
+"""Queries in words, and their answers: features, and the images that show them."""

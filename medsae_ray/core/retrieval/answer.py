@@ -1,4 +1,4 @@
-"""What a query to a finished run is answered with: plain values, as they are written as JSON."""
+"""The answer to a query of a finished run: plain values, as in its JSON."""
 
 from typing import Literal, TypedDict
 
@@ -8,15 +8,15 @@ class FoundFeature(TypedDict):
 
     feature: int
     score: float
-    """Cosine with the query (way "text half"), or BM25 of its names."""
+    """The cosine with the query (way "text half"), or BM25 of the names."""
     p: float | None
     """The chance that a random mixture of features has such a cosine; None for way "names"."""
     name: str | None
     name_source: str | None
-    """Whose name it is: vlm, label or vocabulary."""
+    """The source of the name: vlm, label or vocabulary."""
     definition: str | None
     verdict: str | None
-    """What the test of the name said, if there was one."""
+    """The verdict of the name's test, if there was one."""
     detection_auroc: float | None
 
 
@@ -33,20 +33,20 @@ class FoundImage(TypedDict):
     image_id: str
     split: str
     score: float
-    """1 where all features of the answer are as strong as they ever are."""
+    """The score: 1 if all features of the answer are at their largest activation."""
     features: list[ActiveFeature]
-    """Those that are active on it."""
+    """The features that are active on it."""
 
 
 class QueryAnswer(TypedDict):
-    """Features and images, the best first."""
+    """The features and images, the best first."""
 
     query: str
     way: Literal["text half", "names"]
-    """How features were found: by the encoder's text half, or by the words of their names."""
+    """The way that features were found: by the encoder's text half, or by the words of their names."""
     features: list[FoundFeature]
     images: list[FoundImage]
-    """One of each patient."""
+    """The images, one of each patient."""
     sae: str
-    """Names of the artifacts that answered."""
+    """The names of the artifacts that answered."""
     atlas: str

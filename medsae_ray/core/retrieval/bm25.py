@@ -1,7 +1,7 @@
-"""Which documents have the words of a query: BM25 (Robertson & Zaragoza 2009), for encoders without a text half.
+"""The search of documents by the words of a query: BM25 (Robertson & Zaragoza 2009), for encoders without a text half.
 
-It knows words in any form ("opacities" finds "opacity"), not meanings: "fluid" does not find "effusion". A word that is
-negated is another word: "no effusion" finds what is called that, and no effusions.
+It knows words in any form ("opacities" finds "opacity"), not meanings: "fluid" does not find "effusion". A negated word
+is another word: "no effusion" finds features of that name, and no effusions.
 """
 
 import math
@@ -14,20 +14,20 @@ from typing import Generic, TypeVar
 K = TypeVar("K", bound=Hashable)
 
 SATURATION, LENGTH = 1.2, 0.75
-"""k1 and b, at their usual values."""
+"""The parameters k1 and b, at their usual values."""
 LEFT_OUT = frozenset(
     "a an and are as at by for in into is it of on or that the there this to with".split()  # noqa: SIM905
 )
 NEGATING = frozenset(("no", "not", "without"))
 ENDING = frozenset(("and", "but", "with"))
-"""Words after which a negation holds no longer; so it is with any mark between words but a slash or a hyphen."""
+"""The words that end a negation; so does any mark between words but a slash or a hyphen."""
 NEGATED = "no:"
 PLURALS = {"sis": "ses", "thorax": "thoraces"}
-"""Greek endings whose plural an English stemmer does not know: atelectasis and atelectases."""
+"""The Greek endings whose plural an English stemmer does not know: atelectasis and atelectases."""
 
 
 def tokens(text: str) -> list[str]:
-    """Stems of words in any case, without very common words; negated ones begin with `NEGATED`.
+    """Return stems of words in any case, without very common words; negated ones begin with `NEGATED`.
 
     A negation holds up to the next mark or "and", "but", "with": "no effusion or edema, large heart" negates two.
     """
@@ -44,7 +44,7 @@ def tokens(text: str) -> list[str]:
 
 @lru_cache(maxsize=50_000)
 def _stem(word: str) -> str:
-    """What a word has in common with its other forms (Porter 2001): opacities and opacity, enlarged and enlargement."""
+    """Return the common stem of a word's forms (Porter 2001): opacities and opacity, enlarged and enlargement."""
     from snowballstemmer.english_stemmer import EnglishStemmer
 
     for one, many in PLURALS.items():
@@ -54,7 +54,7 @@ def _stem(word: str) -> str:
 
 
 class Documents(Generic[K]):
-    """Texts by key, each a bag of words."""
+    """A collection of texts by key, each a bag of words."""
 
     def __init__(self, text_of: Mapping[K, str]) -> None:
         self._counts = {key: Counter(tokens(text)) for key, text in text_of.items()}
@@ -62,7 +62,7 @@ class Documents(Generic[K]):
         self._holding = Counter(word for counts in self._counts.values() for word in counts)
 
     def scores(self, query: str) -> dict[K, float]:
-        """Documents that have a word of the query, each with its score above 0."""
+        """Return documents with a word of the query, each with its score above 0."""
         words = set(tokens(query))
         found = {key: sum(self._score(word, counts) for word in words) for key, counts in self._counts.items()}
         return {key: score for key, score in found.items() if score > 0}

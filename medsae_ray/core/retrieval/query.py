@@ -1,9 +1,9 @@
-"""A query in words -> the features nearest to it -> the images that show them most.
+"""The answer to a query in words: the features nearest to it, and the images that show them most.
 
 This is the language-driven retrieval of SAIL (github.com/pwesp/sail): the query becomes a few features, and images are
 found by these. SAIL lets a language model pick three from the list of names, and compares images by their cosine on the
-three; here features are found by the encoder's own text half, or by the words of their names, and images by how strong
-the features are, which a cosine does not see.
+three; here features are found by the encoder's own text half, or by the words of their names, and images by the
+strength of the features, which a cosine ignores.
 
 Legend: N images, F features, J features of an answer, D embedding dimension, K null directions.
 """
@@ -26,10 +26,10 @@ from medsae_ray.core.retrieval.bm25 import Documents
 
 NAME_TABLES = ("names", "label_names", "vocabulary_names")
 SHOWN = ("name", "name_source", "definition", "verdict", "detection_auroc")
-"""What of the atlas is shown of a feature."""
+"""The columns of the atlas in an answer."""
 BY_TEXT: Final = "text half"
 BY_NAMES: Final = "names"
-"""How a query's features were found: by the encoder's text half, or by the words of names and definitions."""
+"""The ways to find a query's features: by the encoder's text half, or by the words of names and definitions."""
 
 
 class Match(NamedTuple):
@@ -37,20 +37,20 @@ class Match(NamedTuple):
 
     feature: int
     score: float
-    """Cosine with the query, or BM25 of its names."""
+    """The cosine with the query, or BM25 of the names."""
     p: float | None
     """The chance that a random mixture of features has such a cosine; None for words."""
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """The images of a run with what they show, in manifest order."""
+    """The images of a run with their activations, in manifest order."""
 
     image_N: np.ndarray
     patient_N: np.ndarray
     split_N: np.ndarray
     x_NF: sparse.csc_array
-    """Activations, each as a share of its feature's largest."""
+    """The activations, each as a share of its feature's largest."""
     max_F: Floats
 
     @classmethod
@@ -64,10 +64,10 @@ class Shelf:
         return cls(ids, patients, splits, sparse.csc_array(shares_NF), max_F)
 
     def strongest(self, matches: list[Match], n: int, split: str | None = None) -> list[FoundImage]:
-        """The `n` images with the highest score, one of each patient; fewer if fewer show any of the features.
+        """Return the `n` images with the highest score, one of each patient; fewer if fewer show any of the features.
 
-        An image's score is the mean of its activations, each as a share of the feature's largest, weighted by how well
-        the features match: 1 for an image in which all of them are as strong as they ever are.
+        An image's score is the mean of its activations, each as a share of the feature's largest, weighted by the
+        features' match: 1 for an image in which all of them are at their largest.
         """
         if not matches:
             return []
@@ -92,22 +92,22 @@ class Shelf:
 
 
 class TextSide(NamedTuple):
-    """The encoder's text half beside the SAE's directions."""
+    """The encoder's text half and the SAE's directions."""
 
     encoder: Texts
     templates: list[str]
     space: Space
     null_KD: Floats
-    """Directions that are no feature."""
+    """The random directions of the null."""
 
     def hear(self, text: str) -> tuple[Floats, Floats]:
-        """Cosines of a text with all features [F], and with the null directions [K]."""
+        """Return cosines of a text with all features [F], and with the null directions [K]."""
         text_D = self.space.texts(embed_terms(self.encoder, [text], self.templates))[0]
         return self.space.direction_FD @ text_D, self.null_KD @ text_D
 
 
 class Library:
-    """All that queries to one finished run need: the artifacts that its atlas is made of, and perhaps a text half."""
+    """The data for queries to one finished run: the artifacts behind its atlas, and perhaps a text half."""
 
     def __init__(self, artifacts: Mapping[str, Artifact], listener: TextSide | None = None) -> None:
         self._artifacts, self._listener = artifacts, listener
@@ -118,10 +118,10 @@ class Library:
         self._documents = Documents(name_texts(artifacts))
 
     def ask(self, text: str, features: int = 3, images: int = 10, split: str | None = None) -> QueryAnswer:
-        """The features that answer a query and the images that show them most, as plain values.
+        """Return the features that answer a query and the images that show them most, as plain values.
 
-        `way` says how features were found: by "text half", or by the "names" if the run has no text half. Nothing is
-        found if no feature has a positive cosine, or a word of the query in its names.
+        `way` is "text half", or "names" if the run has no text half. The answer is empty if no feature has a positive
+        cosine, or a word of the query in its names.
         """
         matches = self.matches(text, features)
         return {
@@ -138,7 +138,7 @@ class Library:
         return cast(FoundFeature, match._asdict() | shown)
 
     def matches(self, text: str, n: int) -> list[Match]:
-        """The `n` features that answer a query best, or as many as there are."""
+        """Return the `n` features that answer a query best, or as many as there are."""
         return self._by_text(text, n) if self._listener else self._by_names(text, n)
 
     def _by_names(self, text: str, n: int) -> list[Match]:
@@ -146,7 +146,7 @@ class Library:
         return [Match(f, found[f], None) for f in sorted(found, key=lambda f: (-found[f], f))[:n]]
 
     def _by_text(self, text: str, n: int) -> list[Match]:
-        assert self._listener is not None, "asked only where there is one"
+        assert self._listener is not None, "called only with a text half"
         cosine_F, null_K = self._listener.hear(text)
         order = np.argsort(np.where(self._alive_F, -cosine_F, np.inf), kind="stable")
         best = [int(f) for f in order[:n] if self._alive_F[f] and cosine_F[f] > 0]
@@ -155,7 +155,7 @@ class Library:
 
 
 def name_texts(artifacts: Mapping[str, Artifact]) -> dict[int, str]:
-    """Feature -> its names of all sources, with definitions and alternatives.
+    """Return each feature's names of all sources, with definitions and alternatives.
 
     Names that the test rejected are left out if the feature has another.
     """

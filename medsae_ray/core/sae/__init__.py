@@ -1,1 +1,1 @@
-"""Sparse autoencoders: one file per architecture, their training, and how well they reconstruct."""
+"""Sparse autoencoders: one file per architecture, their training, and their reconstruction."""

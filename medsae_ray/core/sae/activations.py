@@ -1,4 +1,4 @@
-"""Embeddings -> sparse activations: the work of the `activations` stage on one shard.
+"""The work of the `activations` stage on one shard: sparse activations from embeddings.
 
 Legend: N images, B images of a batch, T tokens of an image (1 unless it has patches), D embedding dimension, M
 features.
@@ -20,7 +20,7 @@ from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.sae.sparse import sparse_rows
 
 TOKENS = 4096
-"""Most patches that are encoded at once, if an image has no more."""
+"""The most patches that are encoded at once, unless an image has more."""
 
 
 def load_artifact_sae(sae: Artifact) -> SAE:
@@ -29,14 +29,14 @@ def load_artifact_sae(sae: Artifact) -> SAE:
 
 
 def tokens_encoded(sae: SAE, x_BTD: np.ndarray, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Raw embeddings -> (the same on the device, [B * T, D], and their activations [B * T, M])."""
+    """Move raw embeddings to the device [B * T, D], and return them with their activations [B * T, M]."""
     x = torch.tensor(x_BTD, device=device).flatten(0, 1)
     return x, sae.encode(x)
 
 
 @dataclass(frozen=True)
 class EncodeWork:
-    """Encodes a shard's embeddings with a trained SAE."""
+    """The encoding of a shard's embeddings with a trained SAE."""
 
     embeddings: Artifact
     sae: Artifact
@@ -61,7 +61,7 @@ class EncodeWork:
 
     @torch.no_grad()
     def compute(self, model: SAE, prepared: pa.Table) -> pa.Table:
-        """Encode embeddings in batches: rows of the activations schema, null where an image has no embedding."""
+        """Encode embeddings in batches: rows of the activations schema, null for an image without an embedding."""
         x_NTD, ok = token_matrix(prepared)
         patches, size = self.layout.grid is not None, self.batch_size
         if patches:
@@ -95,19 +95,19 @@ class EncodeWork:
 
 
 class _Encoded(NamedTuple):
-    """What some images become."""
+    """The encoding of some images."""
 
     counts: np.ndarray
-    """Features of each that are active on any of its tokens [B]."""
+    """The number of active features per image, on any of its tokens [B]."""
     features: np.ndarray
-    """They, image after image,"""
+    """The indices of the active features, concatenated over images."""
     values: np.ndarray
-    """with their largest activation."""
+    """The largest activation over the image's tokens, aligned with `features`."""
     sq_error: np.ndarray
-    """Of each image [B], summed over its tokens; so are the two below."""
+    """The squared error of each image [B], summed over its tokens, as are the two below."""
     sq_norm: np.ndarray
     active: np.ndarray
-    """Active features of each token."""
+    """The number of active features per token."""
 
     @classmethod
     def join(cls, batches: list[Self]) -> "_Encoded":

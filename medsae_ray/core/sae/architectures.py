@@ -22,7 +22,7 @@ ARCHITECTURES: dict[str, type[SAE]] = {
 
 
 def build(config: SAEConfig, normalisation: Normalisation) -> SAE:
-    """An untrained SAE; its weights depend on the config's seed alone."""
+    """Return an untrained SAE; its weights depend on the config's seed alone."""
     if config.compat == "sail":
         return Sail(config, normalisation)
     if config.selection == "per_level":

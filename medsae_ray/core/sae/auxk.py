@@ -1,4 +1,4 @@
-"""AuxK (Gao et al. 2024, arXiv 2406.04093, A.2): dead features are revived by explaining what the others leave.
+"""AuxK (Gao et al. 2024, arXiv 2406.04093, A.2): dead features are revived by explaining the others' residual.
 
 Legend: see model.py.
 """
@@ -16,7 +16,7 @@ from medsae_ray.core.sae.sparse_support import AffineEncoder, Everything, Suppor
 
 
 class WithAuxK(SAE):
-    """An SAE whose code has a fixed number of entries, so that only features that win are ever moved by the error."""
+    """An SAE whose code has a fixed number of entries, so that the error moves only features that win."""
 
     def __init__(self, config: SAEConfig, normalisation: Normalisation) -> None:
         super().__init__(config, normalisation)
@@ -33,7 +33,7 @@ class WithAuxK(SAE):
         return h_S.relu()
 
     def auxiliary(self, x_BD: Tensor, residual_LBD: Tensor, dead: Dead | None) -> Tensor:
-        """The `auxk` strongest dead features of each row reconstruct the residual, without b_dec; their squared error
+        """Reconstruct the residual from the `auxk` strongest dead features of each row, and return their squared error
         over the residual's variance in the global batch. Its gradient reaches the dead rows of W_dec and columns of
         W_enc, and the biases before h."""
         if dead is None:
@@ -49,7 +49,7 @@ class WithAuxK(SAE):
         return error / variance(residual_BD, self.ranks).clamp_min(1e-12)
 
     def objective(self, mse: Tensor, sparsity: Tensor, auxk: Tensor) -> Tensor:
-        """Gao et al. weigh shares of variance: `auxk` is one, and mse over the embeddings' variance is one."""
+        """Weigh shares of variance as Gao et al. do: `auxk` is one, and so is mse over the embeddings' variance."""
         return mse + self.auxk_coefficient * self.variance * auxk
 
     def _dead(self, h_BM: Tensor, dead_J: Tensor | None) -> Dead | None:
@@ -57,7 +57,7 @@ class WithAuxK(SAE):
 
 
 def variance(x_BD: Tensor, ranks: Ranks) -> Tensor:
-    """E||x - E x||^2 over the global batch []."""
+    """Return E||x - E x||^2 over the global batch []."""
     rows = len(x_BD) * ranks.world
     sums = ranks.sum(torch.cat([x_BD.sum(0), x_BD.square().sum()[None]]))
     return sums[-1] / rows - (sums[:-1] / rows).square().sum()

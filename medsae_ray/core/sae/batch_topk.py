@@ -13,19 +13,19 @@ from medsae_ray.core.sae.select import largest, smallest_kept
 from medsae_ray.core.sae.sparse_support import Pairs
 
 _MOMENTUM = 0.01
-"""Least weight of the newest batch in the running threshold."""
+"""The least weight of the newest batch in the running threshold."""
 
 
 class BatchTopK(WithAuxK):
-    """In training the n largest positive h of the global batch are kept, whichever rows they are in.
+    """An SAE that in training keeps the n largest positive h of the global batch, whichever rows they are in.
 
     At inference z = h * 1[h > threshold], so that a row's code does not depend on its neighbours. While it trains the
     buffer `threshold` [] is a running mean of the smallest h that batches of the epoch kept (0 before the first
-    batch); `fit` then puts it where k features per training row lie above it (threshold.py).
+    batch); `fit` then sets it so that k features per training row lie above it (threshold.py).
     """
 
     calibrates = True
-    """Whether `fit` puts the threshold by the training rows."""
+    """True if `fit` sets the threshold by the training rows."""
 
     def __init__(self, config: SAEConfig, normalisation: Normalisation) -> None:
         super().__init__(config, normalisation)
@@ -36,7 +36,7 @@ class BatchTopK(WithAuxK):
         self.register_buffer("batches", torch.tensor(0.0), persistent=False)
 
     def begin_epoch(self) -> None:
-        """Forget what earlier epochs kept: weights have moved, and an epoch may have one batch only."""
+        """Forget the floors of earlier epochs: weights have moved, and an epoch may have one batch only."""
         self.batches.zero_()
 
     def activate(self, h_NM: Tensor) -> Tensor:
@@ -62,14 +62,14 @@ class BatchTopK(WithAuxK):
         floor = smallest_kept(found.values_A, n, self.ranks)
         keep = found.values_A >= floor
         if h_BM.device.type == "cuda":
-            # A list whose length depends on values makes a GPU stop, so what is not kept becomes 0.
+            # A list whose length depends on values makes a GPU wait, so the others become 0.
             found = found._replace(values_A=found.values_A * keep)
         else:
             found = type(found)(*(part[keep] for part in found))
         return Pairs(*found, (len(h_BM), h_BM.shape[1])), floor
 
     def track(self, floor: Tensor) -> None:
-        """Move the running mean `threshold` towards `floor` []; an infinite one leaves it as it is."""
+        """Move the running mean `threshold` towards `floor` []; an infinite one leaves it unchanged."""
         counts = floor.isfinite()
         self.batches += counts
         moved = self.threshold.lerp(floor, (1 / self.batches.clamp_min(1)).clamp_min(_MOMENTUM))

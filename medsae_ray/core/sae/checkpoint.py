@@ -21,13 +21,13 @@ FORMAT = "medsae-ray sae 1"
 
 
 class StoredSAE(NamedTuple):
-    """What a checkpoint holds."""
+    """The contents of a checkpoint."""
 
     sae: SAE
-    """In eval mode, on the CPU."""
+    """The SAE in eval mode, on the CPU."""
     config: SAEConfig
     provenance: dict[str, Any]
-    """What the writer said of where the weights come from."""
+    """The writer's statement of the weights' origin."""
 
 
 UNSAID: dict[str, Any] = {
@@ -45,7 +45,7 @@ them no more."""
 
 
 def sae_to_bytes(sae: SAE, config: SAEConfig, provenance: dict[str, Any]) -> tuple[bytes, bytes]:
-    """(weights.safetensors, config.json); equal input gives equal bytes. ArtifactError on weights with NaN or Inf."""
+    """Return (weights.safetensors, config.json), equal for equal input. Raises ArtifactError on NaN or Inf weights."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sae.state_dict().items()}
     _check_tensors(tensors, build(config, _blank(config)).state_dict(), "the SAE to be written")
     document = {
@@ -59,7 +59,7 @@ def sae_to_bytes(sae: SAE, config: SAEConfig, provenance: dict[str, Any]) -> tup
 
 
 def sae_from_bytes(weights: bytes, config: bytes, where: str = "SAE checkpoint") -> StoredSAE:
-    """The inverse of `sae_to_bytes`. ArtifactError names what is missing, foreign, misshapen or not finite."""
+    """Invert `sae_to_bytes`. Raises ArtifactError that names the missing, foreign, misshapen or not finite part."""
     document = _document(config, where)
     try:
         settings = SAEConfig.from_dict(UNSAID | document["config"])

@@ -1,8 +1,8 @@
-"""Settings of an SAE that follow from its training rows, where a recipe does not give them.
+"""The settings of an SAE that follow from its training rows, unless a recipe gives them.
 
-Measured in benchmarks/2026-11-28-sae-defaults.md. A dictionary that is wide for its rows learns single rows by heart:
-most features stay silent, and on other rows far more than k are active. How wide is too wide depends on how many
-directions the rows vary in, not on how many numbers an embedding has; and training takes a number of steps, not of
+Measured in benchmarks/2026-11-28-sae-defaults.md. A dictionary that is wide for its rows overfits single rows: most
+features stay inactive, and on other rows far more than k are active. The right width depends on the number of
+directions in which the rows vary, not on the dimension of an embedding; and training takes a number of steps, not of
 epochs.
 
 Legend: N training rows, D embedding dimension.
@@ -18,42 +18,42 @@ from medsae_ray.errors import DatasetError, RecipeError
 from medsae_ray.sae_rules import CHOSEN
 
 SAMPLE = 4_096
-"""Training rows that the directions are counted on, at most."""
+"""The most training rows on which the directions are counted."""
 FEATURES_PER_DIRECTION = 5
 ROWS_PER_DIRECTION = 40
-"""With fewer rows the features are fewer too, by the square root of what is missing."""
+"""The rows per direction for the full width; with fewer rows the width shrinks by the square root of the shortage."""
 ROWS_PER_FEATURE, IN_A_TAIL = 3, 12
-"""At least; the second number where the variance has a long tail, as embeddings of photographs have: what lies beyond
-the first directions is then learnt by heart."""
+"""The fewest rows per feature; the second number if the variance has a long tail, as that of photographs' embeddings,
+whose dimensions beyond the first directions are overfitted."""
 LONG_TAIL = 2.0
-"""Principal components that hold `MOST` of the variance, per direction, from which it has one. Drawn images and planted
-rows have 1.0 to 1.5, ImageNet's MobileNetV2 on radiographs 2.7 and 3.4."""
+"""The ratio of the principal components that hold `MOST` of the variance to the directions that makes a long tail.
+Drawn images and planted rows have 1.0 to 1.5, ImageNet's MobileNetV2 on radiographs 2.7 and 3.4."""
 MOST = 0.9
 WIDTHS = (16, 8_192)
 KS = (8, 32)
 FEATURES_PER_ACTIVE = 32
 FEWEST_PER_ACTIVE = 4
 BATCHES = (6, 12, 24, 48, 96, 192, 384, 768)
-"""Each from the third on can be shared by 1, 2, 3, 4, 6, 8, 12 or 24 workers."""
+"""The batch sizes; from the third on 1, 2, 3, 4, 6, 8, 12 or 24 workers can share each."""
 STEPS_PER_EPOCH = 32
-"""At least, where rows are enough for it."""
+"""The least steps per epoch, with enough rows."""
 STEPS = 1_000
 EPOCHS = (10, 350)
 RATE = 6e-3
 
 
 class Spread(NamedTuple):
-    """How rows vary."""
+    """The variation of rows."""
 
     directions: float
-    """In how many directions: the participation ratio (sum of v)^2 / sum of v^2 of the covariance's eigenvalues v, from
-    1 to the smaller of N - 1 and D. 1 if they do not vary, or are not finite."""
+    """The number of directions: the participation ratio (sum of v)^2 / sum of v^2 of the covariance's eigenvalues v,
+    from 1 to the smaller of N - 1 and D. 1 if the rows do not vary, or are not finite."""
     long_tail: bool = False
-    """Whether `MOST` of the variance takes many more components than that."""
+    """True if `MOST` of the variance takes many more components than `directions`."""
 
 
 def spread(x_ND: np.ndarray) -> Spread:
-    """How rows vary."""
+    """Measure the variation of rows."""
     x_ND = np.asarray(x_ND, dtype=np.float64)
     x_ND = x_ND - x_ND.mean(axis=0)
     products = x_ND @ x_ND.T if len(x_ND) < x_ND.shape[1] else x_ND.T @ x_ND
@@ -66,10 +66,10 @@ def spread(x_ND: np.ndarray) -> Spread:
 
 
 def choose(settings: Mapping[str, Any], rows: int, varies: Spread) -> dict[str, Any]:
-    """`settings` of a recipe with numbers for those of `CHOSEN` that are None, which go with the ones that are given,
-    for `rows` training rows with such a spread.
+    """Return a recipe's `settings` with numbers for those of `CHOSEN` that are None, which fit the given ones, for
+    `rows` training rows of this spread.
 
-    A function of its arguments alone, so that giving what was chosen makes the same SAE. DatasetError without rows.
+    The same arguments always give the same numbers. Raises DatasetError without rows.
     """
     if rows < 1:
         raise DatasetError("sae: there is no training row to choose settings by; use more patients or another split")
@@ -89,13 +89,13 @@ def choose(settings: Mapping[str, Any], rows: int, varies: Spread) -> dict[str, 
 
 
 def open_settings(settings: Mapping[str, Any]) -> list[str]:
-    """What `choose` would choose, in the order of the recipe."""
+    """Return the names of the settings that `choose` would choose, in the order of the recipe."""
     given = {"k"} if settings.get("ks") else set()
     return [name for name, value in settings.items() if name in CHOSEN - given and value is None]
 
 
 def check_fits(rows: int, settings: Mapping[str, Any], workers: int = 1) -> None:
-    """RecipeError for a batch, given or chosen, that so many training rows cannot fill or workers cannot share."""
+    """Raise RecipeError for a batch, given or chosen, that so many rows cannot fill or workers cannot share."""
     batch = settings["batch_size"]
     if batch is None:
         batch = _batch(rows)
@@ -117,7 +117,7 @@ def _batch(rows: int) -> int:
 
 
 def _width(rows: int, varies: Spread) -> int:
-    """The nearest power of two."""
+    """Return the nearest power of two."""
     enough = min(1.0, rows / (ROWS_PER_DIRECTION * varies.directions))
     most = rows / (IN_A_TAIL if varies.long_tail else ROWS_PER_FEATURE)
     wanted = min(FEATURES_PER_DIRECTION * varies.directions * enough**0.5, most)
@@ -125,5 +125,5 @@ def _width(rows: int, varies: Spread) -> int:
 
 
 def _needed(settings: Mapping[str, Any]) -> int:
-    """The least width that goes with what is given."""
+    """Return the least width that fits the given settings."""
     return max(FEWEST_PER_ACTIVE * (settings.get("k") or 0), int(settings.get("target_l0") or 0) + 1)

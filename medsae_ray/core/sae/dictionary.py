@@ -1,4 +1,4 @@
-"""How spread out the features of a dictionary are.
+"""The coherence of the features of a dictionary.
 
 Legend: M features, D embedding dimension; rows of a dictionary are features.
 """
@@ -13,19 +13,19 @@ _ROWS = 2_048
 
 
 class Coherence(NamedTuple):
-    """Cosines between different features' decoder rows."""
+    """The cosines between different features' decoder rows."""
 
     nearest_M: Tensor
-    """Of every feature with the one that is most like it, the sign left out; 0 of a single feature."""
+    """The largest |cosine| of every feature with another one; 0 of a single feature."""
     largest: float
     """The coherence of the dictionary: the largest of them."""
     mean_square: float
-    """Over all pairs; 1 / D for random directions, less is better spread."""
+    """The mean over all pairs; 1 / D for random directions, less for a better spread."""
 
 
 @torch.no_grad()
 def coherence(W_MD: Tensor) -> Coherence:
-    """Of decoder rows; a row of zeros is like no other."""
+    """Compute the coherence of decoder rows; a row of zeros resembles no other."""
     unit_MD = F.normalize(W_MD.double(), dim=1)
     count = len(unit_MD)
     nearest, squares = [], 0.0

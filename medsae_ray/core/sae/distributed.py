@@ -1,4 +1,4 @@
-"""The processes that train one model together, and what they tell each other."""
+"""The processes that train one model together, and their communication."""
 
 from typing import NamedTuple
 
@@ -10,14 +10,14 @@ from medsae_ray.errors import RecipeError
 
 
 class Ranks(NamedTuple):
-    """This process among `world` that share one training run. Alone by default; then nothing is communicated, even
-    if torch.distributed is initialised for another purpose (a sweep that trains one model per worker)."""
+    """A process among `world` that share one training run. Alone by default, it never communicates, even if
+    torch.distributed is initialised for another purpose (a sweep that trains one model per worker)."""
 
     rank: int = 0
     world: int = 1
 
     def check(self) -> None:
-        """RecipeError unless torch.distributed has this rank and world."""
+        """Raise RecipeError unless torch.distributed has this rank and world."""
         if self.world == 1 and self.rank == 0:
             return
         if not 0 <= self.rank < self.world:
@@ -28,7 +28,7 @@ class Ranks(NamedTuple):
             raise RecipeError(f"rank {self.rank} of {self.world} was asked for, but torch.distributed is {state}")
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over ranks, on every rank."""
+        """Return the sum over ranks, on every rank."""
         if self.world == 1:
             return values
         total = values.clone()
@@ -36,7 +36,7 @@ class Ranks(NamedTuple):
         return total
 
     def least(self, values: Tensor) -> Tensor:
-        """The smallest over ranks, on every rank."""
+        """Return the smallest over ranks, on every rank."""
         if self.world == 1:
             return values
         least = values.clone()
@@ -44,18 +44,18 @@ class Ranks(NamedTuple):
         return least
 
     def first(self, values: Tensor) -> Tensor:
-        """The values of rank 0, on every rank."""
+        """Return the values of rank 0, on every rank."""
         if self.world > 1:
             values = values.contiguous()
             dist.broadcast(values, 0)
         return values
 
     def any(self, flags: Tensor) -> Tensor:
-        """True where some rank has True."""
+        """Return True where some rank has True."""
         return self.sum(flags.int()) > 0
 
     def gather(self, values: Tensor) -> Tensor:
-        """The values [n] of all ranks [world * n], in rank order; n is the same on every rank."""
+        """Return the values [n] of all ranks [world * n], in rank order; n is the same on every rank."""
         if self.world == 1:
             return values
         parts = [torch.empty_like(values) for _ in range(self.world)]

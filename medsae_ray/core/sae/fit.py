@@ -36,16 +36,16 @@ def fit(
 
     Every rank passes all rows, in memory or in a file (table.py) with the same result; each reads and trains on its
     share of every global batch, and the global batches depend on (seed, epoch) alone. `wrap` moves the module to its
-    device and, with several ranks, makes it average gradients (ray.train.torch.prepare_model,
-    DistributedDataParallel). `on_epoch` is called on every rank with the epoch's log and a function that returns the
-    state, a detached copy on the CPU; `resume` takes such a state and continues exactly as if there had been no
-    interruption. `on_end` is called on every rank with what the finished SAE does on the held-out rows. `normalisation`
-    is what Normalisation.fit gives for these rows, if it is known: SAEs on the same rows need it once. With
-    `config.patience` the weights are those of the best epoch. The threshold of BatchTopK and Matryoshka is put last,
-    where the training rows have k active features each on average.
+    device and, with several ranks, makes it average gradients (ray.train.torch.prepare_model, DistributedDataParallel).
+    `on_epoch` is called on every rank with the epoch's log and a function that returns the state, a detached copy on
+    the CPU; `resume` takes such a state and continues exactly as if there had been no interruption. `on_end` is called
+    on every rank with the finished SAE's result on the held-out rows. `normalisation` is that of Normalisation.fit for
+    these rows, if known: SAEs on the same rows share it. With `config.patience` the weights are those of the best
+    epoch. The threshold of BatchTopK and Matryoshka is set last, so that the training rows have k active features each
+    on average.
 
-    RecipeError if the settings do not fit the data or the ranks, DivergedError if training diverges; DatasetError on
-    rows with NaN or Inf; ArtifactError if `resume` belongs to other settings or rows.
+    Raises RecipeError if the settings do not fit the data or the ranks, DivergedError if training diverges,
+    DatasetError on rows with NaN or Inf, and ArtifactError if `resume` belongs to other settings or rows.
     """
     ranks = Ranks(rank, world)
     train, heldout = EmbeddingTable.of(train), EmbeddingTable.of(heldout)

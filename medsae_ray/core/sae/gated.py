@@ -1,4 +1,4 @@
-"""Gated SAE (Rajamanoharan et al. 2024, arXiv 2404.16014): which features fire and how strongly are told apart.
+"""Gated SAE (Rajamanoharan et al. 2024, arXiv 2404.16014): the firing and the strength of features are separate.
 
 Legend: see model.py.
 """
@@ -14,7 +14,7 @@ from medsae_ray.core.sae.sparse_support import Support
 
 
 class Gated(SAE):
-    """h = (x - b_dec) W_enc; z = 1[h + b_gate > 0] * relu(exp(r_mag) h + b_mag).
+    """An SAE with h = (x - b_dec) W_enc, z = 1[h + b_gate > 0] * relu(exp(r_mag) h + b_mag).
 
     loss = mse + l1 * mean_B sum_M relu(h + b_gate) + mean_B ||x - (relu(h + b_gate) W_dec + b_dec)||^2, where the last
     term's decoder is frozen: it teaches the gates, which the jump hides from the first. The L1 norm pushes down gates
@@ -35,7 +35,7 @@ class Gated(SAE):
         return (h_NM + self.b_gate > 0) * (self.r_mag.exp() * h_NM + self.b_mag).relu()
 
     def support(self, h_BM: Tensor) -> Support:
-        """Select the entries whose gate is open; on a GPU, or where they are many, all entries."""
+        """Select the entries whose gate is open; on a GPU, or if these are many, all entries."""
         return support_above(h_BM, -self.b_gate)
 
     def code(self, h_S: Tensor, support: Support) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where training starts, if not from random directions of unit length without biases. Legend: see model.py."""
+"""The start of training, if not from random directions of unit length without biases. Legend: see model.py."""
 
 import torch
 from torch import Tensor
@@ -9,16 +9,16 @@ from medsae_ray.core.sae.normalise import unit
 from medsae_ray.sae_rules import USED
 
 _BLEND = 0.8
-"""Share of the data in a start from data; the rest is random, so that features that start from one row can part."""
+"""The share of the data in a start from data; the rest is random, so that features from one row can part."""
 _ROWS = 4_096
-"""Embeddings that biases and the encoder's length are fitted to."""
+"""The embeddings to which biases and the encoder's length are fitted."""
 _BLOCK = 256
-"""Rows or features that are looked at at once, so that a start needs less memory than a step."""
+"""The rows or features processed at once, so that a start needs less memory than a step."""
 
 
 @torch.no_grad()
 def start(sae: SAE, x_ND: Tensor, config: SAEConfig) -> None:
-    """Move an untrained SAE to where `init` and `start_l0` say, by raw embeddings."""
+    """Move an untrained SAE to the start of `init` and `start_l0`, by raw embeddings."""
     active = config.start_l0 if "start_l0" in USED[config.architecture] else None
     if config.init == "random" and active is None:
         return
@@ -36,7 +36,7 @@ def start(sae: SAE, x_ND: Tensor, config: SAEConfig) -> None:
 
 
 def _near_rows(sae: SAE, x_ND: Tensor, order_N: Tensor) -> None:
-    """Features start near randomly chosen embeddings, as in saev (OSU-NLP)."""
+    """Start features near randomly chosen embeddings, as in saev (OSU-NLP)."""
     chosen_M = order_N.repeat(-(-sae.width // len(order_N)))[: sae.width]
     for features in torch.arange(sae.width).split(_BLOCK):
         rows_BD = sae.normalise(x_ND[chosen_M[features]].to(sae.b_dec)) - sae.b_dec
@@ -45,7 +45,7 @@ def _near_rows(sae: SAE, x_ND: Tensor, order_N: Tensor) -> None:
 
 
 def _quantiles(sae: SAE, x_BD: Tensor, share: float) -> Tensor:
-    """Per feature the h that this share of the rows exceeds [M]."""
+    """Return, per feature, the h that this share of the rows exceeds [M]."""
     above = min(max(1, round(share * len(x_BD))), len(x_BD) - 1)
     bias_M = sae.b_dec @ sae.W_enc
     parts = zip(sae.W_enc.split(_BLOCK, dim=1), bias_M.split(_BLOCK), strict=True)
@@ -53,10 +53,10 @@ def _quantiles(sae: SAE, x_BD: Tensor, share: float) -> Tensor:
 
 
 def _fit_length(sae: SAE, x_BD: Tensor) -> None:
-    """Give the encoder the length at which the first reconstruction is best.
+    """Scale the encoder to the length of the best first reconstruction.
 
     With M / D features per dimension that all start at unit length, reconstructions are up to M / 2 D times too long,
-    and training first spends its steps on taking that back.
+    and training would first spend its steps on undoing that.
     """
     square = along = 0.0
     for x in x_BD.split(_BLOCK):

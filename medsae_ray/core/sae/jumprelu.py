@@ -18,7 +18,7 @@ from medsae_ray.core.sae.sparse_support import Support
 
 
 class JumpReLU(SAE):
-    """z = h * 1[h > threshold]; loss = mse + l0 * L0, or mse + l0 * (L0 / target_l0 - 1)^2.
+    """An SAE with z = h * 1[h > threshold] and loss = mse + l0 * L0, or mse + l0 * (L0 / target_l0 - 1)^2.
 
     The parameter `threshold` [M] is the threshold itself and not its logarithm, whose steps shrink with it, and is kept
     at 0 or more. L0 and the jump have gradients for it alone, from the entries within half a bandwidth (equations 11
@@ -80,8 +80,8 @@ class JumpReLU(SAE):
 
 
 class _Jump(Function):
-    """(z at the support, the number of active entries []); thresholds are one per entry, or one per feature if the
-    support is everything."""
+    """The jump as (z at the support, the number of active entries []); thresholds are one per entry, or one per feature
+    if the support is everything."""
 
     @staticmethod
     def forward(ctx: Any, h_S: Tensor, threshold: Tensor, bandwidth: float) -> tuple[Tensor, Tensor]:

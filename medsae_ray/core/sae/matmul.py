@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 Dtype = torch.dtype | None
-"""What a product's factors are rounded to; None leaves them as they are."""
+"""The dtype to which a product's factors are rounded; None leaves them unchanged."""
 _ROWS = 256
-"""Rows of a product that are converted at once."""
+"""The rows of a product that are converted at once."""
 
 
 def product(a: Tensor, b: Tensor, low: Dtype = None) -> Tensor:
-    """a b, in the dtype of `a`."""
+    """Return a b, in the dtype of `a`."""
     if low is None:
         return a @ b
     if a.device.type == "cuda":
@@ -24,29 +24,29 @@ def product(a: Tensor, b: Tensor, low: Dtype = None) -> Tensor:
 
 
 def product_into(out: Tensor, a: Tensor, b: Tensor, bias: Tensor, low: Dtype = None) -> Tensor:
-    """a b + bias, in the memory of `out` where that saves time."""
+    """Return a b + bias, in the memory of `out` if that saves time."""
     if low is None:
         return torch.addmm(bias, a, b, out=out)
     if a.device.type == "cuda":
         return product(a, b, low).add_(bias)
     b = b.to(low)
     for rows, part in zip(out.split(_ROWS), a.to(low).split(_ROWS), strict=True):
-        # Few enough rows to be in the cache still. An addition of mixed types would be ten times slower than both.
+        # Few enough rows to stay in the cache. An addition of mixed types would be ten times slower than both.
         rows.copy_(part @ b).add_(bias)
     return out
 
 
 def bfloat16_pays(rows: int, d_in: int, width: int, device: torch.device) -> bool:
-    """Whether a batch's product is at least 1.5 times as fast in bfloat16 on this device, rounding included.
+    """Return True if a batch's product is at least 1.5 times as fast in bfloat16 here, rounding included.
 
-    Some processors emulate bfloat16 and are much slower in it, so the question is put to the hardware.
+    Some processors emulate bfloat16 and are much slower in it, so it is measured.
     """
     x_BD, W_DM = torch.ones(rows, d_in, device=device), torch.ones(d_in, width, device=device)
     return _seconds(x_BD, W_DM, None) > 1.5 * _seconds(x_BD, W_DM, torch.bfloat16)
 
 
 def _seconds(x_BD: Tensor, W_DM: Tensor, low: Dtype) -> float:
-    """The shortest of three products, after one that warms up."""
+    """Return the shortest of three products, after one that warms up."""
     best = float("inf")
     for attempt in range(4):
         _wait(x_BD.device)

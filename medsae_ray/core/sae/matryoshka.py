@@ -13,7 +13,7 @@ from medsae_ray.core.sae.sparse_support import Pairs, Support
 
 
 class Matryoshka(BatchTopK):
-    """One BatchTopK, whose code every prefix decodes; mse is the mean over prefixes.
+    """A BatchTopK whose code every prefix decodes; mse is the mean over prefixes.
 
     A prefix adds only its own features to the one before it, so all of them together cost one decoding. At inference
     the code is that of BatchTopK, and a prefix of it is the code of a prefix.
@@ -30,19 +30,19 @@ class Matryoshka(BatchTopK):
         return pairs.regrouped(self._level(pairs), len(self.levels))
 
     def decoded(self, z_S: Tensor, support: Support) -> Tensor:
-        """Reconstruct from every prefix [L, B, D]: the cumulative sum over levels of what each adds."""
+        """Reconstruct from every prefix [L, B, D]: the cumulative sum over the contributions of levels."""
         parts_RD = support.decode(z_S, self.W_dec, self.low)
         x_LBD: Tensor = parts_RD.unflatten(0, (len(self.levels), -1)).cumsum(0) + self.b_dec
         return x_LBD
 
     def _level(self, pairs: Pairs) -> Tensor:
-        """The first level that has an entry's feature [A]."""
+        """Return the first level that has an entry's feature [A]."""
         edges = torch.tensor(self.levels, device=pairs.columns_A.device)
         return torch.bucketize(pairs.columns_A, edges, right=True)
 
 
 class MatryoshkaPerLevel(BatchTopK):
-    """Every prefix has a BatchTopK of its own with its own k, as in SAIL (Wesp et al.); mse is the mean over prefixes.
+    """An SAE with a BatchTopK of its own k for every prefix, as in SAIL (Wesp et al.); mse is the mean over prefixes.
 
     At inference the code is the last level's, with the threshold of that level.
     """

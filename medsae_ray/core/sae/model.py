@@ -25,18 +25,18 @@ class Losses(NamedTuple):
     total: Tensor
     """The objective []."""
     mse: Tensor
-    """Squared error in normalised space, summed over D, mean over B and, with levels, over L []."""
+    """The squared error in normalised space, summed over D, mean over B and, with levels, over L []."""
     sparsity: Tensor
-    """L1 norm of a code (gated: of its gates; jumprelu: number of active features), mean over B []."""
+    """The L1 norm of a code (gated: of its gates; jumprelu: number of active features), mean over B []."""
     auxk: Tensor
-    """The auxiliary loss []: share of the residual's variance that dead features leave unexplained (gated: squared
-    error of what the gates alone reconstruct); 0 where none is used."""
+    """The auxiliary loss []: the share of the residual's variance that dead features leave unexplained (gated: the
+    squared error of the gates' own reconstruction); 0 without one."""
     fired_M: Tensor
-    """True where a feature is active on some row."""
+    """True for a feature that is active on some row."""
 
 
 class SAE(Normaliser, ABC):
-    """Parameters W_enc [D, M], b_enc [M], W_dec [M, D], b_dec [D]; for buffers see normalise.py.
+    """An SAE with parameters W_enc [D, M], b_enc [M], W_dec [M, D], b_dec [D]; for buffers see normalise.py.
 
     Rows of W_dec have unit norm, so that a feature's activation is its length in normalised space and the L1 norm
     cannot be lowered by growing the decoder. `fit` keeps them so, as the standard trainer of dictionary_learning
@@ -55,22 +55,22 @@ class SAE(Normaliser, ABC):
         self.b_dec = nn.Parameter(torch.zeros(config.d_in))
         self.ranks = Ranks()
         self.low: Dtype = None
-        """The number type that factors of large products are rounded to in training."""
+        """The dtype to which factors of large products are rounded in training."""
         self.scratch: Tensor | None = None
-        """Memory of the last step's h, used again: new memory of this size costs as much as filling it."""
+        """The memory of the last step's h, reused: new memory of this size costs as much as filling it."""
 
     def encode(self, x_ND: Tensor) -> Tensor:
-        """Raw embeddings -> activations z_NM >= 0, each row by itself.
+        """Encode raw embeddings as activations z_NM >= 0, each row by itself.
 
-        ValueError for another shape or kind of number.
+        Raises ValueError for another shape or kind of number.
         """
         check_rows(x_ND, self.W_dec.shape[1], "embeddings", "dimension")
         return self.activate(self.pre_activations(self.normalise(x_ND)))
 
     def decode(self, z_NM: Tensor) -> Tensor:
-        """Activations -> raw embeddings; with normalisation l2 of unit norm, as the norm is in no activation.
+        """Decode activations to raw embeddings; with normalisation l2 of unit norm, as no activation holds the norm.
 
-        ValueError for another shape or kind of number.
+        Raises ValueError for another shape or kind of number.
         """
         check_rows(z_NM, self.width, "activations", "feature")
         return self.denormalise(self.reconstruct(z_NM))
@@ -99,42 +99,42 @@ class SAE(Normaliser, ABC):
         return Losses(self.objective(mse, sparsity, auxk), mse, sparsity, auxk, support.fired(z_S.detach()))
 
     def pre_activations(self, x_ND: Tensor) -> Tensor:
-        """Normalised embeddings -> h_NM. b_dec is folded into the bias: the same gradients with one product fewer."""
+        """Compute h_NM of normalised embeddings. b_dec is folded into the bias: same gradients, one product fewer."""
         return torch.addmm(self._bias(), x_ND, self.W_enc)
 
     def reconstruct(self, z_NM: Tensor) -> Tensor:
-        """Activations -> normalised embeddings."""
+        """Decode activations to normalised embeddings."""
         return torch.addmm(self.b_dec, z_NM, self.W_dec)
 
     @abstractmethod
     def activate(self, h_NM: Tensor) -> Tensor:
-        """h -> z at inference, each row by itself."""
+        """Return z of h at inference, each row by itself."""
 
     @abstractmethod
     def support(self, h_BM: Tensor) -> Support:
-        """The entries of h that training needs; may look at the whole batch."""
+        """Select the entries of h that training needs; may depend on the whole batch."""
 
     @abstractmethod
     def code(self, h_S: Tensor, support: Support) -> Tensor:
-        """h -> z at the support, in training."""
+        """Return z of h at the support, in training."""
 
     def select(self, h_BM: Tensor) -> Tensor:
-        """h -> z in training, without gradients; with levels [L * B, M]."""
+        """Return z of h in training, without gradients; with levels [L * B, M]."""
         with torch.no_grad():
             support = self.support(h_BM)
             encoder = AffineEncoder(self.W_enc, self.b_enc, self.b_dec)
             return support.dense(self.code(support.pick(h_BM.clone(), h_BM, encoder), support))
 
     def decoded(self, z_S: Tensor, support: Support) -> Tensor:
-        """z at the support -> normalised embeddings [L, B, D]."""
+        """Decode z at the support to normalised embeddings [L, B, D]."""
         return support.decode(z_S, self.W_dec, self.low) + self.b_dec
 
     def sparsity(self, h_S: Tensor, z_S: Tensor, support: Support) -> Tensor:
-        """Compute the mean over B of the norm that is reported, and that some architectures minimise."""
+        """Compute the mean over B of the norm that is reported, and minimised by some architectures."""
         return z_S.sum() / support.images
 
     def auxiliary(self, x_BD: Tensor, residual_LBD: Tensor, dead: "Dead | None") -> Tensor:
-        """A loss that revives dead features; none by default. `residual_LBD` carries no gradient."""
+        """Compute a loss that revives dead features; 0 by default. `residual_LBD` carries no gradient."""
         return residual_LBD.new_zeros(())
 
     @abstractmethod
@@ -162,12 +162,12 @@ class SAE(Normaliser, ABC):
             self.b_enc.mul_(factor)
 
     def silence(self, h_M: Tensor) -> None:
-        """Let each feature of an untrained SAE be active only where its h is above a value of its own; architectures
-        whose sparsity is learnt know how."""
+        """Limit each feature of an untrained SAE to activity where its h is above its value; only architectures that
+        learn sparsity implement it."""
         raise NotImplementedError
 
     def finish_step(self) -> None:
-        """Bring parameters back to where they are allowed to be, after the optimiser's step."""
+        """Bring parameters back into their allowed range, after the optimiser's step."""
         self.normalise_decoder()
 
     def _bias(self) -> Tensor:
@@ -185,7 +185,7 @@ class SAE(Normaliser, ABC):
 
 
 def check_rows(values: Tensor, columns: int, what: str, column: str) -> None:
-    """ValueError unless `values` are floating point numbers in rows of so many columns."""
+    """Raise ValueError unless `values` are floating point numbers in rows of so many columns."""
     wanted = f"floating point numbers [rows, {columns}] are wanted, one {column} a column"
     found = f"{what} are {str(values.dtype).removeprefix('torch.')} {list(values.shape)}"
     if values.ndim == 1 and len(values) == columns:
@@ -195,9 +195,9 @@ def check_rows(values: Tensor, columns: int, what: str, column: str) -> None:
 
 
 class Dead(NamedTuple):
-    """Features that have been inactive for `dead_after_epochs`."""
+    """The features that have been inactive for `dead_after_epochs`."""
 
     dead_J: Tensor
-    """Their indices."""
+    """The indices of these features."""
     h_BJ: Tensor
-    """Their pre-activations, without gradients."""
+    """The pre-activations of these features, without gradients."""

@@ -1,4 +1,4 @@
-"""What is done to embeddings before a sparse autoencoder sees them, and undone after.
+"""The normalisation of embeddings before a sparse autoencoder, and its inverse after.
 
 Legend: N images, D embedding dimension.
 """
@@ -20,7 +20,7 @@ DESCRIPTION = {
     "l2": "x_normalised = x / ||x||; mean and scale, of such rows, serve to measure errors only",
 }
 _ROWS = 16_384
-"""Rows that are held in float64 at once."""
+"""The rows held in float64 at once."""
 
 
 class Whitening(NamedTuple):
@@ -31,7 +31,7 @@ class Whitening(NamedTuple):
 
     @classmethod
     def of(cls, covariance_DD: Tensor, ridge: float) -> Self:
-        """Of the embeddings' covariance C: there = c (C + ridge tr(C) I)^(-1/2), with c such that E||x||^2 stays D.
+        """Compute there = c (C + ridge tr(C) I)^(-1/2) of the covariance C, with c such that E||x||^2 stays D.
 
         Saraswatula & Klindt 2025 (arXiv 2511.13981) cut off small components instead; a ridge needs no cut.
         """
@@ -45,22 +45,22 @@ class Whitening(NamedTuple):
 
 
 class Normalisation(NamedTuple):
-    """MedSAE's normalisation: training mean removed, then E||x||^2 = D (Renzulli et al. 2025, arXiv 2510.26411).
+    """The normalisation of MedSAE: training mean removed, then E||x||^2 = D (Renzulli et al. 2025, arXiv 2510.26411).
 
     Public code of related work has scale = sqrt(D) / E||x||^2, which gives E||x||^2 = D only by accident.
     """
 
     mean_D: Tensor
-    """Per-dimension mean of the training rows, float64."""
+    """The per-dimension mean of the training rows, float64."""
     scale: float
-    """sqrt(D / E||x - mean||^2)."""
+    """The scale sqrt(D / E||x - mean||^2)."""
     whitening: Whitening | None = None
 
     @classmethod
     def fit(cls, x_ND: Tensor, whiten: float | None = None, kind: str = "centre") -> Self:
-        """Two passes in float64 over the training rows, and over nothing else; of rows of unit norm if `kind` is l2.
+        """Fit by two passes in float64 over the training rows alone; over rows of unit norm if `kind` is l2.
 
-        DatasetError if there are no rows, a row holds NaN or Inf, or all rows are equal.
+        Raises DatasetError if there are no rows, a row holds NaN or Inf, or all rows are equal.
         """
         if x_ND.ndim != 2 or 0 in x_ND.shape:
             raise DatasetError(
@@ -73,7 +73,7 @@ class Normalisation(NamedTuple):
             total_D += part.sum(0)
         mean_D = total_D / n
         variance = sum(float((part - mean_D).square().sum()) for part in _parts(x_ND, kind)) / n
-        # Rows that differ by rounding alone would be blown up to noise of unit variance.
+        # Rows that differ by rounding alone would be scaled to noise of unit variance.
         if variance <= 1e-12 * float(mean_D.square().sum()) or variance == 0:
             if n == 1:
                 raise DatasetError("there is one training image only, and an SAE learns from differences: give more")
@@ -87,9 +87,9 @@ class Normalisation(NamedTuple):
 
 
 class Normaliser(nn.Module):
-    """Buffers mean [D], scale [] and, if the embeddings are whitened, there [D, D] and its inverse back [D, D].
+    """A module with buffers mean [D], scale [] and, for whitening, there [D, D] and its inverse back [D, D].
 
-    Errors are always measured on embeddings that are centred and scaled, and not whitened, so that figures of all kinds
+    Errors are always measured on centred and scaled embeddings that are not whitened, so that figures of all kinds
     compare.
     """
 
@@ -107,43 +107,43 @@ class Normaliser(nn.Module):
         self.register_buffer("back", None if whitening is None else whitening.back_DD.float())
         d_in = len(normalisation.mean_D)
         self.variance = float(d_in) if kind == "centre" else d_in / normalisation.scale**2
-        """E||x - E x||^2 of the training rows after normalisation."""
+        """The variance E||x - E x||^2 of the training rows after normalisation."""
 
     def normalise(self, x_ND: Tensor) -> Tensor:
-        """Raw embeddings -> normalised embeddings."""
+        """Normalise raw embeddings."""
         if self.kind != "centre":
             return unit(x_ND) if self.kind == "l2" else x_ND
         scaled_ND = self.centred(x_ND)
         return scaled_ND if self.there is None else scaled_ND @ self.there
 
     def denormalise(self, x_ND: Tensor) -> Tensor:
-        """Normalised embeddings -> raw embeddings; of unit norm if the kind is l2."""
+        """Invert `normalise`; the embeddings have unit norm if the kind is l2."""
         return self.unwhiten(x_ND) / self.scale + self.mean if self.kind == "centre" else x_ND
 
     def centred(self, x_ND: Tensor) -> Tensor:
-        """Raw embeddings -> what errors are measured against."""
+        """Centre and scale raw embeddings, for the measurement of errors."""
         return ((unit(x_ND) if self.kind == "l2" else x_ND) - self.mean) * self.scale
 
     def unwhiten(self, x_ND: Tensor) -> Tensor:
-        """Normalised embeddings, or differences of them -> centred and scaled only, where errors are measured."""
+        """Turn normalised embeddings, or differences of them, into centred and scaled ones, to measure errors on."""
         if self.kind != "centre":
             return x_ND * self.scale
         return x_ND if self.back is None else x_ND @ self.back
 
 
 def unit(x_ND: Tensor) -> Tensor:
-    """Rows of unit norm; a row of zeros stays one."""
+    """Return rows of unit norm; a row of zeros stays one."""
     return F.normalize(x_ND, dim=1)
 
 
 def _parts(x_ND: Tensor, kind: str) -> Iterator[Tensor]:
-    """The rows in float64, some at a time."""
+    """Yield the rows in float64, some at a time."""
     for part in x_ND.split(_ROWS):
         yield unit(part.double()) if kind == "l2" else part.double()
 
 
 def check_finite(x_ND: Tensor, what: str) -> None:
-    """DatasetError that counts the rows of `x_ND` with NaN or Inf and names the first."""
+    """Raise DatasetError that counts the rows of `x_ND` with NaN or Inf and names the first."""
     bad_N = ~torch.cat([part.isfinite().all(1) for part in x_ND.split(_ROWS)])
     if bad_N.any():
         first = int(bad_N.nonzero()[0])

@@ -1,4 +1,4 @@
-"""What a sweep found: one row per SAE, best fronts first."""
+"""The results of a sweep: one row per SAE, best fronts first."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,19 +13,19 @@ from medsae_ray.core.artifacts.artifact import Record
 DIED = "died"
 """The reason of an SAE whose worker died too often."""
 MEASURES = ("fvu", "r2", "r2_scalar", "l0", "cosine")
-"""What the rows take from an SAE's last epoch as it is, of held-out embeddings."""
+"""The columns that are copied from an SAE's last epoch, of held-out embeddings."""
 
 
 class Failure(NamedTuple):
-    """Why an SAE of a sweep is not there."""
+    """The reason for a missing SAE of a sweep."""
 
     reason: str
-    """One stable word that is counted: diverged, memory or died."""
+    """A stable word that is counted: diverged, memory or died."""
     message: str
 
 
 def result_row(member: int, changes: Mapping[str, Any], found: Record | Failure) -> dict[str, Any]:
-    """The row of one SAE; `found` is its artifact's record."""
+    """Return the row of one SAE; `found` is its artifact's record."""
     row = {"member": member, "settings": json.dumps(changes), "reason": None, "message": None}
     if isinstance(found, Failure):
         return row | {"reason": found.reason, "message": found.message}
@@ -38,7 +38,7 @@ def result_row(member: int, changes: Mapping[str, Any], found: Record | Failure)
 
 
 def settings_text(settings: str) -> str:
-    """Settings as they are shown: `k 32, levels 64-256`, without a width that the levels say."""
+    """Format settings as `k 32, levels 64-256`, without a width that the levels imply."""
     values = json.loads(settings)
     if values.get("levels"):
         values.pop("width", None)
@@ -47,7 +47,7 @@ def settings_text(settings: str) -> str:
 
 
 def ranked(rows: Sequence[dict[str, Any]]) -> pa.Table:
-    """The table of a sweep, with the front of every SAE: by fronts, then by L0; those that failed come last."""
+    """Return the table of a sweep, with the front of every SAE: by fronts, then by L0; failed SAEs come last."""
     there = [row for row in rows if row["reason"] is None]
     fronts = pareto_fronts(np.array([(row["l0"], row["fvu"]) for row in there]).reshape(-1, 2)).tolist()
     order = sorted(range(len(there)), key=lambda i: (fronts[i], there[i]["l0"], there[i]["member"]))
@@ -57,8 +57,8 @@ def ranked(rows: Sequence[dict[str, Any]]) -> pa.Table:
 
 
 def pareto_fronts(points_N2: np.ndarray) -> np.ndarray:
-    """The front [N], from 1, of points with two costs: front 1 are those that no other beats, that is, none is as low
-    in both and lower in one; front 2 those that only front 1 beats; and so on. Equal points share a front."""
+    """Return the front [N], from 1, of points with two costs. Front 1 are those that no other beats, that is, none is
+    as low in both and lower in one; front 2 those that only front 1 beats; and so on. Equal points share a front."""
     fronts_N = np.zeros(len(points_N2), np.int64)
     as_low_NN = np.all(points_N2[:, None] <= points_N2[None], axis=2)
     beats_NN = as_low_NN & ~as_low_NN.T

@@ -11,7 +11,7 @@ from medsae_ray.core.sae.sparse_support import Support
 
 
 class ReluL1(SAE):
-    """z = relu(h); loss = mse + l1 * mean_B sum_M z. The decoder's unit norm makes this sum_M z ||W_dec row||."""
+    """An SAE with z = relu(h); loss = mse + l1 * mean_B sum_M z, for unit decoder rows sum_M z ||W_dec row||."""
 
     def __init__(self, config: SAEConfig, normalisation: Normalisation) -> None:
         super().__init__(config, normalisation)
@@ -23,7 +23,7 @@ class ReluL1(SAE):
         return h_NM.relu()
 
     def support(self, h_BM: Tensor) -> Support:
-        """Select the positive entries; on a GPU, or where they are many, all entries."""
+        """Select the positive entries; on a GPU, or if these are many, all entries."""
         return support_above(h_BM, 0)
 
     def code(self, h_S: Tensor, support: Support) -> Tensor:
@@ -32,7 +32,7 @@ class ReluL1(SAE):
 
     @torch.no_grad()
     def silence(self, h_M: Tensor) -> None:
-        """Set b_enc to -h_M, so that with biases of 0 before, a feature is active only where its h exceeded `h_M`."""
+        """Set b_enc to -h_M: starting from biases of 0, a feature is then active only where its h exceeds `h_M`."""
         assert self.b_enc is not None
         self.b_enc.copy_(-h_M)
 

@@ -1,11 +1,11 @@
-"""Neuron resampling (Bricken et al. 2023, "Towards Monosemanticity"): features that fire on no row start again.
+"""Neuron resampling (Bricken et al. 2023, "Towards Monosemanticity"): features that fire on no row are reset.
 
-After an epoch, a feature that was silent throughout gets the direction of what is left of some row, drawn by squared
-error as there. Other than there, this happens after every epoch but the last, its encoder gets the mean length of the
-others', and its bias is such that it fires on a hundredth of the rows, or on fewer where so many features start again
-that they would take more than a tenth of all active entries.
+After an epoch, a feature that was inactive throughout gets the direction of some row's residual, drawn by squared error
+as there. Unlike there, this happens after every epoch but the last, its encoder gets the mean length of the others',
+and by its bias it fires on a hundredth of the rows, or on fewer if the reset features would take more than a tenth of
+all active entries.
 
-Legend: see model.py; J silent features.
+Legend: see model.py; J inactive features.
 """
 
 from typing import NamedTuple
@@ -17,27 +17,27 @@ from medsae_ray.core.sae.auxk import WithAuxK
 from medsae_ray.core.sae.normalise import unit
 
 _ROWS = 4_096
-"""Embeddings that new directions and biases come from."""
+"""The embeddings for new directions and biases."""
 _BLOCK = 512
 _SHARE = 0.01
-"""Of the rows, on which a feature fires when it starts again. With 0.002 most are silent again an epoch later."""
+"""The share of rows on which a reset feature fires. With 0.002 most are inactive again an epoch later."""
 _TAKEN = 0.1
-"""Share of all active entries that features which start again may take."""
+"""The share of all active entries that reset features may take."""
 
 
 class Fresh(NamedTuple):
-    """What silent features get."""
+    """The new parameters of inactive features."""
 
     W_JD: Tensor
-    """Directions of unit length."""
+    """The directions of unit length."""
     length: Tensor
-    """Of the encoder's columns []."""
+    """The length of the encoder's columns []."""
     b_enc_J: Tensor
 
 
 @torch.no_grad()
 def resample(sae: WithAuxK, optimiser: torch.optim.Adam, silent_J: Tensor, x_ND: Tensor, seed: int) -> None:
-    """Let features start again, by raw embeddings; Adam forgets what it knew of them. The same on every rank."""
+    """Reset features, by raw embeddings, and Adam's moments of them. The result is the same on every rank."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(x_ND), generator=generator)[:_ROWS]
     x_BD = sae.eval().normalise(x_ND[rows.to(x_ND.device)].to(sae.b_dec))
@@ -68,12 +68,12 @@ def _fresh(sae: WithAuxK, silent_J: Tensor, x_BD: Tensor, generator: torch.Gener
 
 
 def _bias(lack_BJ: Tensor, fires: int) -> Tensor:
-    """What lifts so many rows above what they lack, and leaves none of them at the very edge [J]."""
+    """Return the bias that lifts so many rows above the cut, and none of them to the very edge [J]."""
     return lack_BJ.topk(min(fires + 1, len(lack_BJ)), dim=0, largest=False).values[-2:].mean(0)
 
 
 def _unexplained(sae: WithAuxK, x_BD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(what is left of each row [B, D], what an h has to exceed on it to be active [B], active features [B])."""
+    """Return (residual of each row [B, D], the h above which a feature is active on it [B], active features [B])."""
     h_BM = sae.pre_activations(x_BD)
     z_BM = sae.activate(h_BM)
     return x_BD - sae.reconstruct(z_BM), sae.cut(h_BM), (z_BM > 0).sum(1)

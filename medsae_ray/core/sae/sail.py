@@ -1,10 +1,10 @@
-"""SAIL as published (github.com/pwesp/sail, src/matryoshka_sae.py), for comparisons with its results.
+"""The SAE of SAIL as published (github.com/pwesp/sail, src/matryoshka_sae.py), for comparisons with its results.
 
 The method is matryoshka with selection per_level. The code departs from its paper, and so does this class. The decoder
 is the encoder's transpose and sends it no gradient. The largest h of a batch are kept even if they are negative.
-Inference takes the threshold off what it keeps, z = relu(h - threshold); the threshold is the mean over all batches of
-the smallest positive h that was kept. Nothing is done for dead features. Rows have unit norm at the start only. The
-squared error is a mean over D there and a sum here, which Adam does not see.
+Inference subtracts the threshold, z = relu(h - threshold); the threshold is the mean over all batches of the smallest
+positive h that was kept. Dead features are not revived. Rows have unit norm at the start only. The squared error is a
+mean over D there and a sum here, to which Adam is invariant.
 
 Legend: see model.py.
 """
@@ -22,7 +22,7 @@ from medsae_ray.core.sae.sparse_support import Pairs, Support
 
 
 class Sail(MatryoshkaPerLevel):
-    """Parameters W_enc, b_enc, b_dec; buffers W_dec (a copy of W_enc's transpose), threshold and batches []."""
+    """An SAE with parameters W_enc, b_enc, b_dec; buffers W_dec (a copy of W_enc.T), threshold and batches []."""
 
     calibrates = False
 

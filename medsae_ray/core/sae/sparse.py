@@ -8,18 +8,18 @@ from torch import Tensor
 
 
 class SparseRows(NamedTuple):
-    """Row i holds entries offsets[i] to offsets[i + 1]: the layout of an Arrow list array."""
+    """The rows of active features. Row i holds entries offsets[i] to offsets[i + 1], as in an Arrow list array."""
 
     offsets: NDArray[np.int32]
-    """[N + 1], from 0 to A."""
+    """The offsets [N + 1], from 0 to A."""
     indices: NDArray[np.int32]
-    """[A], ascending within a row."""
+    """The features [A], ascending within a row."""
     values: NDArray[np.float32]
-    """[A]."""
+    """The activations [A]."""
 
 
 def sparse_rows(z_NM: Tensor) -> SparseRows:
-    """The non-zero entries of `z_NM`, row by row."""
+    """Return the non-zero entries of `z_NM`, row by row."""
     rows, columns = z_NM.nonzero(as_tuple=True)
     offsets = np.zeros(len(z_NM) + 1, dtype=np.int32)
     offsets[1:] = np.cumsum((z_NM != 0).sum(1).cpu().numpy())

@@ -1,4 +1,4 @@
-"""The entries of a batch's code that may be non-zero, and the two products that training takes of them.
+"""The entries of a batch's code that may be non-zero, and training's two products of them.
 
 A dense code costs five products of B x D x M per step, of which four multiply mostly zeros once codes are sparse. Here
 the entries are either all of them or a list of pairs (image, feature), and every step from h to the reconstruction, and
@@ -23,18 +23,18 @@ from medsae_ray.core.sae.matmul import Dtype, product
 
 
 class AffineEncoder(NamedTuple):
-    """h = (x - b_dec) W_enc + b_enc."""
+    """The encoder h = (x - b_dec) W_enc + b_enc."""
 
     W_enc: Tensor
-    """[D, M]."""
+    """The weights [D, M]."""
     b_enc: Tensor | None
-    """[M]; None is 0."""
+    """The bias [M]; None is 0."""
     b_dec: Tensor
-    """[D]."""
+    """The decoder's bias [D]."""
 
 
 class Support(ABC):
-    """Entries of h [B, M]."""
+    """A selection of entries of h [B, M]."""
 
     @property
     @abstractmethod
@@ -43,32 +43,32 @@ class Support(ABC):
 
     @abstractmethod
     def pick(self, h_BM: Tensor, x_BD: Tensor, encoder: AffineEncoder, low: Dtype = None) -> Tensor:
-        """h at the entries [S], with gradients for the encoder; `h_BM` is the encoder's product, without gradients,
-        and must not be used afterwards."""
+        """Return h at the entries [S], with gradients for the encoder; `h_BM` is the encoder's product, without
+        gradients, and must not be used afterwards."""
 
     @abstractmethod
     def decode(self, z_S: Tensor, W_MD: Tensor, low: Dtype = None) -> Tensor:
-        """Sum over features of z times the feature's row of W [R, D]."""
+        """Return the sum over features of z times the feature's row of W [R, D]."""
 
     @abstractmethod
     def at(self, per_feature_M: Tensor) -> Tensor:
-        """A value per feature, spread over the entries [S]."""
+        """Spread a value per feature over the entries [S]."""
 
     @abstractmethod
     def fired(self, z_S: Tensor) -> Tensor:
-        """True where a feature is not zero on some image [M]."""
+        """Return True where a feature is not zero on some image [M]."""
 
     @abstractmethod
     def dense(self, z_S: Tensor) -> Tensor:
-        """z [R, M], without gradients."""
+        """Return z [R, M], without gradients."""
 
 
 @dataclass(frozen=True)
 class Everything(Support):
-    """All entries, in the shape [B, M]."""
+    """A selection of all entries, in the shape [B, M]."""
 
     rows: int
-    """B."""
+    """The number of images, B."""
 
     @property
     def images(self) -> int:
@@ -101,15 +101,15 @@ class Pairs(Support):
     """A list of entries, in the order of their rows."""
 
     rows_A: Tensor
-    """Row that an entry is decoded into, ascending; its image is this modulo B."""
+    """The row that an entry is decoded into, ascending; its image is this modulo B."""
     columns_A: Tensor
-    """Feature."""
+    """The feature of the entry."""
     h_A: Tensor
-    """h of the entry."""
+    """The h of the entry."""
     shape: tuple[int, int]
-    """(B, M)."""
+    """The shape (B, M)."""
     levels: int = 1
-    """R / B."""
+    """The number of levels, R / B."""
 
     @property
     def images(self) -> int:
@@ -122,14 +122,14 @@ class Pairs(Support):
         return self.images * self.levels
 
     def regrouped(self, level_A: Tensor, levels: int) -> "Pairs":
-        """The same entries, each decoded into the row of its image and level."""
+        """Return the same entries, each decoded into the row of its image and level."""
         level_A, order = level_A.sort(stable=True)
         rows_A = level_A * self.images + self.rows_A[order]
         return Pairs(rows_A, self.columns_A[order], self.h_A[order], self.shape, levels)
 
     @staticmethod
     def stacked(parts: "list[Pairs]") -> "Pairs":
-        """The entries of every level; the shape is that of the last."""
+        """Join the entries of every level; the shape is that of the last."""
         images, shape = parts[-1].images, parts[-1].shape
         rows_A = torch.cat([part.rows_A + level * images for level, part in enumerate(parts)])
         columns_A, h_A = torch.cat([part.columns_A for part in parts]), torch.cat([part.h_A for part in parts])
@@ -137,17 +137,17 @@ class Pairs(Support):
 
     @cached_property
     def starts(self) -> Tensor:
-        """Where each row's entries start, and where the last ends [R + 1]."""
+        """The start of each row's entries, and the end of the last's [R + 1]."""
         return _starts(self.rows_A, self.count)
 
     @cached_property
     def by_column(self) -> tuple[Tensor, Tensor]:
-        """(entries in the order of their features [A], where each feature's start [M + 1])."""
+        """The entries in the order of their features [A], and the start of each feature's [M + 1]."""
         columns, order = self.columns_A.sort(stable=True)
         return order, _starts(columns, self.shape[1])
 
     def per_feature(self, values_A: Tensor) -> Tensor:
-        """Sum over a feature's entries [M], in an order that a GPU keeps too."""
+        """Sum over a feature's entries [M], in a deterministic order also on a GPU."""
         order, starts = self.by_column
         return torch.segment_reduce(values_A[order], "sum", offsets=starts, unsafe=True)
 
@@ -186,7 +186,7 @@ def _starts(sorted_A: Tensor, count: int) -> Tensor:
 
 
 def _bag(index_A: Tensor, starts: Tensor, weight_A: Tensor, table: Tensor) -> Tensor:
-    """Row i is the weighted sum of the table's rows that entries starts[i] to starts[i + 1] name."""
+    """Return rows i of weighted sums of the table's rows that entries starts[i] to starts[i + 1] name."""
     return F.embedding_bag(index_A, table, starts, mode="sum", per_sample_weights=weight_A, include_last_offset=True)
 
 
@@ -263,7 +263,7 @@ class _Bag(Function):
 
 
 def _inner(g_RD: Tensor, W_MD: Tensor, pairs: Pairs) -> Tensor:
-    """The inner product of each entry's row of g and feature's row of W [A], without copies of those rows."""
+    """Return each entry's inner product of g's row and W's row of the feature [A], without copies of those rows."""
     inner_A: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
         g_RD, W_MD, pairs.columns_A, pairs.starts[:-1], pairs.rows_A, 0
     )

@@ -1,7 +1,7 @@
-"""The inference threshold of an SAE that chooses by batch: where it keeps k features per training row.
+"""The inference threshold of an SAE that chooses by batch, which keeps k features per training row.
 
-Legend: see model.py; the bits of a positive float32 are in the order of its value, so their upper half says in which of
-32,768 bins it lies and their lower half where in that bin. Counts of bins add up over blocks and ranks.
+Legend: see model.py; the bits of a positive float32 are in the order of its value, so their upper half is its bin, one
+of 32,768, and their lower half its place in the bin. Counts of bins add up over blocks and ranks.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,32 +13,32 @@ from medsae_ray.core.sae.distributed import Ranks
 from medsae_ray.core.sae.training_table import EmbeddingTable
 
 ROWS = 65_536
-"""Training rows that a threshold is put by, drawn by the seed if there are more. If rows have 0.5 k more or fewer
-active features as a rule, L0 on all of them is then within 0.5 % of k."""
+"""The training rows behind a threshold, drawn by the seed if there are more. If rows typically have 0.5 k more or fewer
+active features, L0 on all of them is then within 0.5 % of k."""
 _ENTRIES = 1 << 22
-"""Pre-activations that are looked at at once."""
+"""The pre-activations that are processed at once."""
 _LOW = 16
 _BINS = 1 << _LOW
 
 
 def sample(rows: int, seed: int, most: int = ROWS) -> Tensor:
-    """The rows that a threshold is put by, ascending."""
+    """Return the rows behind a threshold, ascending."""
     if rows <= most:
         return torch.arange(rows)
     return torch.randperm(rows, generator=torch.Generator().manual_seed(seed))[:most].sort().values
 
 
 def in_blocks(table: EmbeddingTable, index_N: Tensor, width: int, device: torch.device) -> Iterable[Tensor]:
-    """Those rows, as many at once as are looked at at once with `width` features."""
+    """Yield those rows in blocks that suit `width` features."""
     for index_B in index_N.split(max(1, _ENTRIES // width)):
         yield table.rows(index_B, device)
 
 
 def put_at(blocks: Callable[[], Iterable[Tensor]], n: int, ranks: Ranks, device: torch.device) -> tuple[Tensor, int]:
-    """The threshold [] above which n of all pre-activations lie, and how many do: fewer where several equal the next
-    one, or if fewer are positive (the threshold is then 0).
+    """Return the threshold [] above which n of all pre-activations lie, and their number: fewer if several equal the
+    next one, or if fewer are positive (the threshold is then 0).
 
-    `blocks` gives this rank's pre-activations, any shape, float32; it is asked twice. It is the (n + 1)-th largest
+    `blocks` yields this rank's pre-activations, any shape, float32; it is called twice. It is the (n + 1)-th largest
     positive one of all ranks, exactly, in memory that does not depend on their number.
     """
     high = ranks.sum(_counts(blocks(), None, device))
@@ -52,7 +52,7 @@ def put_at(blocks: Callable[[], Iterable[Tensor]], n: int, ranks: Ranks, device:
 
 
 def _counts(blocks: Iterable[Tensor], bin: int | None, device: torch.device) -> Tensor:
-    """How many positive entries lie in every bin, or at every place of one bin [_BINS]."""
+    """Count the positive entries in every bin, or at every place of one bin [_BINS]."""
     total = torch.zeros(_BINS, dtype=torch.int64, device=device)
     for h in blocks:
         bits = h.contiguous().view(torch.int32)
@@ -62,7 +62,7 @@ def _counts(blocks: Iterable[Tensor], bin: int | None, device: torch.device) -> 
 
 
 def _place(counts: Tensor, n: int) -> tuple[int, int]:
-    """(where the (n + 1)-th entry from above lies, how many lie above that place)."""
+    """Return (the place of the (n + 1)-th entry from above, the number of entries above that place)."""
     from_above = counts.flip(0).cumsum(0)
     place = int((from_above > n).nonzero()[0])
     return len(counts) - 1 - place, int(from_above[place - 1]) if place else 0

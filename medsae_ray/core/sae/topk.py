@@ -11,7 +11,7 @@ from medsae_ray.core.sae.sparse_support import Pairs
 
 
 class TopK(WithAuxK):
-    """z = relu of the k largest h of a row, 0 elsewhere, in training and at inference; loss = mse, and AuxK."""
+    """An SAE with z = relu of a row's k largest h, 0 elsewhere, in training and at inference; loss = mse, and AuxK."""
 
     def __init__(self, config: SAEConfig, normalisation: Normalisation) -> None:
         super().__init__(config, normalisation)

@@ -1,4 +1,4 @@
-"""What changes while a sparse autoencoder is trained.
+"""The state of a sparse autoencoder in training.
 
 Legend: N rows, B rows of the global batch, D embedding dimension, M features, J dead features.
 """
@@ -26,51 +26,51 @@ from medsae_ray.sae_rules import NEEDED
 
 State = dict[str, Any]
 _ROWS = 4_096
-"""Training rows that the threshold is put by when epochs are compared."""
+"""The training rows behind the threshold when epochs are compared."""
 
 
 class EpochLog(NamedTuple):
-    """One epoch; the same on every rank but for `seconds`."""
+    """The log of one epoch; the same on every rank but for `seconds`."""
 
     epoch: int
-    """From 1."""
+    """The number of the epoch, from 1."""
     loss: float
-    """What is minimised, mean over the epoch's steps; so are the next three."""
+    """The minimised loss, mean over the epoch's steps, as are the next three."""
     mse: float
-    """Squared error in normalised space, summed over D; with levels their mean."""
+    """The squared error in normalised space, summed over D; with levels their mean."""
     sparsity: float
-    """L1 norm of a code; gated: of its gates; jumprelu: number of active features."""
+    """The L1 norm of a code; gated: of its gates; jumprelu: the number of active features."""
     auxk: float
-    """Share of the residual's variance that dead features leave unexplained, 0 where none was dead; gated: squared
-    error of what the gates alone reconstruct."""
+    """The share of the residual's variance that dead features leave unexplained, 0 if none was dead; gated: the squared
+    error of the gates' own reconstruction."""
     r2: float
-    """1 - fvu."""
+    """The R2 1 - fvu."""
     fvu: float
-    """Fraction of variance unexplained on the held-out rows, with inference activations, after the epoch. BatchTopK and
-    Matryoshka cut by a running threshold, but in the last epoch, or with patience in all, by one that keeps k."""
+    """The fraction of variance unexplained on the held-out rows, with inference activations, after the epoch. BatchTopK
+    and Matryoshka cut by a running threshold, but in the last epoch, or with patience in all, by one that keeps k."""
     r2_scalar: float
-    """R2 on the held-out rows as SAIL defines it; see metrics.py."""
+    """The R2 on the held-out rows as SAIL defines it; see metrics.py."""
     cosine: float
-    """Mean cosine between a held-out row and its reconstruction, both less the training mean."""
+    """The mean cosine between a held-out row and its reconstruction, both less the training mean."""
     l0: float
-    """Mean active features on the held-out rows."""
+    """The mean number of active features on the held-out rows."""
     dead_share: float
-    """Share of features that fired on no training row in the epoch."""
+    """The share of features that fired on no training row in the epoch."""
     seconds: float
-    """Wall time, held-out rows included."""
+    """The wall time, held-out rows included."""
 
 
 class Ending(NamedTuple):
-    """What was measured once training was over, of the weights and the threshold that are kept."""
+    """The measurements at the end of training, of the final weights and threshold."""
 
     r2: float
-    """This and the next four as in `EpochLog`."""
+    """The R2; it and the next four are as in `EpochLog`."""
     fvu: float
     r2_scalar: float
     cosine: float
     l0: float
     train_l0: float | None
-    """Mean active features on the training rows that the threshold was put by; None where none is put so."""
+    """The mean active features on the training rows behind the threshold; None without such a threshold."""
 
 
 class BestEpoch(NamedTuple):
@@ -79,18 +79,18 @@ class BestEpoch(NamedTuple):
     epoch: int
     fvu: float
     model: dict[str, Tensor]
-    """Its weights, on the CPU."""
+    """The weights of the epoch, on the CPU."""
 
 
 def learning_rate(config: SAEConfig, step: int, steps: int) -> float:
-    """Rate of a step (from 0): linear rise from 0, `lr`, linear fall to 0."""
+    """Return the rate of a step (from 0): linear rise from 0, `lr`, linear fall to 0."""
     rise = (step + 1) / max(1.0, config.warmup_fraction * steps)
     fall = (steps - step) / max(1.0, config.decay_fraction * steps)
     return config.lr * min(1.0, rise, fall)
 
 
 def row_order(config: SAEConfig, epoch: int, rows: int) -> Tensor:
-    """The order [N] in which an epoch (from 0) sees the rows."""
+    """Return the order [N] of the rows in an epoch (from 0)."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     return torch.randperm(rows, generator=generator)
 
@@ -110,25 +110,25 @@ class Training:
         self.optimiser = torch.optim.Adam(sae.parameters(), lr=config.lr, fused=fused)
         self.epoch = 0
         self.silent_M = torch.zeros(config.width, dtype=torch.int64, device=self.device)
-        """Epochs since a feature last fired."""
+        """The epochs since a feature last fired."""
         self.best: BestEpoch | None = None
         self.train_l0: float | None = None
-        """At the threshold that was put by the training rows, once it is."""
+        """The L0 on training rows at the threshold that they set."""
         sae.low = _precision(config, sae.ranks, self.device)
 
     @property
     def done(self) -> bool:
-        """Return whether all epochs are over, or patience is."""
+        """True if all epochs, or the patience, are spent."""
         patience = self.config.patience
         spent = patience is not None and self.best is not None and self.epoch - self.best.epoch >= patience
         return spent or self.epoch >= self.config.epochs
 
     def run_epoch(self) -> EpochLog:
-        """Train for one epoch, measure the held-out rows and resample dead features. DivergedError if a loss or a
-        weight is not finite."""
+        """Train for one epoch, measure the held-out rows and resample dead features. Raises DivergedError if a loss or
+        a weight is not finite."""
         started = time.perf_counter()
         order = row_order(self.config, self.epoch, len(self.train.x_ND)).to(self.train.x_ND.device)
-        # Dead features are settled once per epoch: their number decides shapes, and asking for it stalls a GPU.
+        # Dead features are decided once per epoch: their number decides shapes, and reading it stalls a GPU.
         dead_J = (self.silent_M >= self.config.dead_after_epochs).nonzero().squeeze(1)
         parts = torch.zeros(4, device=self.device)
         fired_M = torch.zeros_like(self.silent_M, dtype=torch.bool)
@@ -176,7 +176,7 @@ class Training:
             resample(sae, self.optimiser, silent_M.nonzero().squeeze(1), self.train.x_ND, seed)
 
     def end(self) -> Ending:
-        """Go back to the best epoch's weights, if they were kept, and put the threshold by them."""
+        """Go back to the best epoch's weights, if they were kept, and set the threshold by them."""
         if self.best is not None:
             self.sae.load_state_dict(self.best.model)
         if self.train_l0 is None or self.config.patience is not None:
@@ -201,7 +201,7 @@ class Training:
         self.train_l0 = above / len(index_N)
 
     def _rows(self, order: Tensor, step: int) -> Tensor:
-        """This rank's share of a global batch, and no other row."""
+        """Return this rank's share of a global batch, and no other row."""
         batch = self.config.batch_size
         ranks = self.sae.ranks
         return self.train.rows(order[step * batch : (step + 1) * batch][ranks.rank :: ranks.world], self.device)
@@ -218,14 +218,14 @@ class Training:
         return losses
 
     def _evaluate(self) -> Reconstruction:
-        """The held-out rows of all ranks."""
+        """Measure the held-out rows of all ranks."""
         self.model.eval()
         mine = reconstruction(self.sae, self.heldout_ND)
         ranks = self.sae.ranks
         return Reconstruction.of_sums(ranks.sum(mine.sums.to(self.device)), ranks.any(mine.fired_M))
 
     def _refuse_divergence(self, log: EpochLog) -> None:
-        """DivergedError before a NaN can reach a checkpoint; losses come before the last step, weights after it."""
+        """Raise DivergedError before a NaN can reach a checkpoint; losses precede the last step, weights follow it."""
         finite = torch.stack([tensor.isfinite().all() for tensor in self.sae.state_dict().values()])
         if isfinite(log.loss) and isfinite(log.fvu) and bool(finite.all()):
             return
@@ -249,7 +249,7 @@ class Training:
         }
 
     def load(self, state: State) -> None:
-        """Continue from a `state`. ArtifactError if it belongs to other settings or other training rows."""
+        """Continue from a `state`. Raises ArtifactError if it belongs to other settings or other training rows."""
         config = self.config.to_dict()
         other = [
             f"{key} = {value!r}, not {config[key]!r}" for key, value in state["config"].items() if value != config[key]
@@ -266,12 +266,12 @@ class Training:
         self.epoch = state["epoch"]
         self.silent_M = state["silent"].to(self.device)
         self.best = None if state["best"] is None else BestEpoch(**state["best"])
-        # What was measured where training began holds to its end, wherever that is.
+        # The precision measured at the start of training holds to its end, on any machine.
         self.sae.low = None if state["low"] is None else torch.bfloat16
 
 
 def _precision(config: SAEConfig, ranks: Ranks, device: torch.device) -> Dtype:
-    """What the factors of large products are rounded to; the same on every rank."""
+    """Return the dtype to which factors of large products are rounded; the same on every rank."""
     if config.precision != "auto":
         return torch.bfloat16 if config.precision == "bfloat16" else None
     pays = bfloat16_pays(config.batch_size // ranks.world, config.d_in, config.width, device)
@@ -279,7 +279,7 @@ def _precision(config: SAEConfig, ranks: Ranks, device: torch.device) -> Dtype:
 
 
 def _copy(value: Any) -> Any:
-    """`value` with its tensors copied to the CPU."""
+    """Return `value` with its tensors copied to the CPU."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):

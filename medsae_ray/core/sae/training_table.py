@@ -1,7 +1,7 @@
-"""The rows that training draws its batches from: in memory, or in a file of which only the batch at hand is held.
+"""The rows that training draws its batches from: in memory, or in a file that is read batch by batch.
 
 A global batch is a random draw from all rows, the same for any number of workers, so rows are gathered from all over
-the file. The kernel keeps pages that were read while there is room, once for all processes of the machine.
+the file. The kernel caches the pages that were read, once for all processes of the machine.
 
 Legend: N rows, B rows of a batch, D embedding dimension.
 """
@@ -23,22 +23,22 @@ from medsae_ray.errors import ArtifactError
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """Raw embeddings, float16 or float32. Both kinds of table give the same numbers to the last bit."""
+    """A table of raw embeddings, float16 or float32. Both kinds give the same numbers to the last bit."""
 
     x_ND: Tensor
-    """All rows. Of a table in a file they are its pages, which come into memory when they are touched and leave when
-    it is needed: read them in blocks and never write to them."""
+    """The rows, or pages of a file with them. Such pages come into memory when they are touched and leave it when it is
+    needed: read them in blocks and never write to them."""
     file: BinaryIO | None = None
-    """The open file; None is a table in memory."""
+    """The open file; None for a table in memory."""
 
     @classmethod
     def of(cls, rows: "Tensor | EmbeddingTable") -> "EmbeddingTable":
-        """A tensor is a table in memory."""
+        """Return a table; a tensor becomes one in memory."""
         return cls(rows) if isinstance(rows, Tensor) else rows
 
     @classmethod
     def open(cls, path: Path) -> "EmbeddingTable":
-        """The rows of a .npy file, which has to stay as it is; ArtifactError if it holds none."""
+        """Open the rows of a .npy file, which must not change. Raises ArtifactError if it holds none."""
         try:
             x_ND = np.load(path, mmap_mode="r")
         except (ValueError, EOFError) as error:
@@ -50,18 +50,18 @@ class EmbeddingTable:
             return cls(torch.from_numpy(x_ND), path.open("rb"))
 
     def on(self, device: torch.device) -> "EmbeddingTable":
-        """Rows in memory move to the device for good; those of a file are sent batch by batch."""
+        """Move rows in memory to the device for good; those of a file are sent batch by batch."""
         return self if self.file else EmbeddingTable(self.x_ND.to(device))
 
     def rows(self, index_B: Tensor, device: torch.device) -> Tensor:
-        """Some rows, in any order, float32 [B, D]."""
+        """Return some rows, in any order, float32 [B, D]."""
         if self.file:
             self._ask(self.file.fileno(), index_B)
         return self.x_ND[index_B.to(self.x_ND.device)].to(device, torch.float32)
 
     def _ask(self, file: int, index_B: Tensor) -> None:
-        """Let the kernel read all rows of a batch at once, instead of one after the other as they are touched, each
-        with a stretch of neighbours that nobody wants. What is in memory already costs one system call a row."""
+        """Let the kernel read all rows of a batch at once. Otherwise it reads one after the other as they are touched,
+        each with useless neighbours. Cached rows cost one system call each."""
         if not hasattr(os, "posix_fadvise"):
             return
         width = self.x_ND.shape[1] * self.x_ND.element_size()
@@ -91,6 +91,6 @@ def write_table(path: Path, blocks: Iterable[np.ndarray], d_in: int) -> int:
 
 
 def _write_header(stream: BinaryIO, rows: int, d_in: int) -> None:
-    """Of the same length for any number of rows: NumPy leaves room for the first axis to grow."""
+    """Write a header of the same length for any number of rows: NumPy leaves room for the first axis to grow."""
     header = {"descr": "<f4", "fortran_order": False, "shape": (rows, d_in)}
     np.lib.format.write_array_header_1_0(stream, header)

@@ -59,7 +59,7 @@ def test_waits_grow_and_are_told_once_without_the_object(caplog: pytest.LogCaptu
     assert slept == [1, 2, 4, 8, 16, 20, 20]
     away, back = (record.getMessage() for record in caplog.records)
     assert (
-        "s3://b does not answer (AWS Error SLOW_DOWN) and is waited for" in away
+        "s3://b does not answer (AWS Error SLOW_DOWN) and is retried" in away
         and "p/x" not in away
         and "answers again" in back
     )

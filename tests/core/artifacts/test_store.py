@@ -91,7 +91,7 @@ def test_an_object_stores_names_are_no_urls(monkeypatch: pytest.MonkeyPatch) -> 
         assert split_uri(f"{store.uri}/x.png") == (store, "x.png") and Store(store.uri) == store
     with_options = Store("s3://bucket/a b?region=eu-west-1&scheme=http").child("c#1")
     assert with_options.opened[1] == "bucket/a b/c#1" and with_options.opened[0].region == "eu-west-1"
-    with pytest.raises(ArtifactError, match="is no bucket"):
+    with pytest.raises(ArtifactError, match="is not a bucket"):
         Store("s3://b cket/a").read("x")
 
 

@@ -34,7 +34,7 @@ def test_a_read_only_file_system_is_said(small_disk: Path) -> None:
 @pytest.mark.parametrize("below", ["", "/deeper"])
 def test_a_file_in_the_place_of_a_folder_is_said(tmp_path: Path, below: str) -> None:
     (tmp_path / "root").write_text("")
-    with pytest.raises(ArtifactError, match="cannot be written: what should be a folder is a file"):
+    with pytest.raises(ArtifactError, match="cannot be written: a file has the name of the folder"):
         Store(f"{tmp_path}/root{below}").write("a", b"")
 
 

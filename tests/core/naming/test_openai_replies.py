@@ -95,7 +95,7 @@ def test_a_model_that_says_neither_yes_nor_no_has_not_answered() -> None:
         (httpx.Response(429, json={"error": {"code": "insufficient_quota"}}), "no money or quota"),
         (httpx.Response(200, json={"error": {"code": 402, "message": "x"}}), "no money or quota"),
         (httpx.Response(200, html="<html><title>Sign in</title>"), r"a web page \(Sign in\)"),
-        (httpx.Response(307, headers={"Location": "https://login/x?token=1"}), r"sends us to https://login/x \("),
+        (httpx.Response(307, headers={"Location": "https://login/x?token=1"}), r"redirects to https://login/x \("),
         (httpx.Response(200, content=bytes(9 * 2**20)), "more than 8388608 bytes"),
     ],
 )

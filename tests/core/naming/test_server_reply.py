@@ -131,7 +131,7 @@ def error(message: str = "Provider returned error", **more: Any) -> dict[str, An
         (405, {}, Stop, "not the address of OpenAI's API"),
         (529, error("overloaded"), Busy, "overloaded"),
         (413, error("too large"), Refused, "HTTP 413: too large"),
-        (302, {}, Stop, "sends us to another address"),
+        (302, {}, Stop, "redirects to another address"),
         (200, "<!DOCTYPE html><title>Sign\nin</title>", Stop, r"web page \(Sign in\)"),
         (502, "<html><head><title>502 Bad Gateway</title></head></html>", Busy, "502 Bad Gateway"),
         (200, "data: {}", Refused, "not a JSON object: data"),

@@ -12,7 +12,7 @@ def test_a_file_has_a_term_on_each_line() -> None:
 
 @pytest.mark.parametrize(
     ("terms", "said"),
-    [(["one"], "f: .* two terms or more, found 1"), (["a", "A"], "'A' is there twice"), (["a", " "], "' ' is empty")],
+    [(["one"], "f: .* two terms or more, found 1"), (["a", "A"], "'A' is repeated"), (["a", " "], "' ' is empty")],
 )
 def test_terms_that_cannot_be_told_apart_are_refused(terms: list[str], said: str) -> None:
     with pytest.raises(RecipeError, match=said):

@@ -29,7 +29,7 @@ def test_the_area_under_the_curve_is_the_auroc_of_the_score(pairs):
 
 def test_roles_stand_in_order_of_activation_and_unknown_ones_last():
     roles = name_tests.roles(Answers([0.1, 0.2, 0.3, 0.4], [0, 1, 1, 0], ["odd", "bin0", "bin4", "hard"]))
-    assert [role.name for role in roles] == ["strongest fifth", "weakest fifth", "silent, look-alike", "odd"]
+    assert [role.name for role in roles] == ["strongest fifth", "weakest fifth", "inactive, look-alike", "odd"]
     assert [role.active for role in roles] == [True, True, False, False]
 
 

@@ -53,9 +53,9 @@ def test_of_ceilings_that_could_not_be_measured_nothing_is_claimed():
     [
         ({}, "9 are verified; a namer that gives each feature the name of another would have 0.4 verified."),
         ({"expected_by_chance": 9.2}, "no more than chance"),
-        ({"expected_by_chance": math.nan}, "too few names to say what chance"),
+        ({"expected_by_chance": math.nan}, "too few names to estimate"),
         ({"named": 0, "tested": 0, "verified": 0}, "named no feature"),
-        ({"tested": 0, "verified": 0}, "of none could the name be tested"),
+        ({"tested": 0, "verified": 0}, "no name could be tested"),
         ({"random_name_auroc": 0.61}, "a mean AUROC of 0.61 and not 0.5"),
         ({"random_name_auroc": 0.61, "random_name_auroc_hard": 0.52}, "like the active ones it is 0.52."),
         ({"failed": 4}, "For 4 features the model gave no valid name"),

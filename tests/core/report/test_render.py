@@ -229,7 +229,7 @@ def test_a_card_tells_the_test_of_each_name(named):
     by_model = sum(row["source"] == "vlm" for row in tested)
     assert content.count('class="roc"') == content.count('class="strip"') == by_model
     assert page.text.count("Shortcut suspected.") == sum(row["shortcut_suspected"] for row in tested)
-    assert page.text.count("What the model wrote before the name") == sum(
+    assert page.text.count("The model's evidence for the name") == sum(
         row["source"] == "vlm" and row["verdict"] in ("verified", "rejected", "abstained") for row in scores
     )
 

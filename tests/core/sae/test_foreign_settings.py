@@ -99,7 +99,7 @@ def test_the_factors_of_a_finetuned_sae_are_folded_into_its_decoder(name: str) -
 def test_factors_that_nothing_uses_are_refused_and_factors_of_one_are_nothing() -> None:
     own, z_NM = weights(), relu_codes()
     for config in ({}, {"finetuning_scaling_factor": False}):
-        with pytest.raises(ArtifactError, match="there: a scaling factor is there, but finetuning_scaling_factor"):
+        with pytest.raises(ArtifactError, match="there: it has a scaling factor, but finetuning_scaling_factor"):
             saelens(config, scaling_factor=torch.full((M,), 0.5))
         same(saelens(config, scaling_factor=torch.ones(M)), z_NM, z_NM @ own["W_dec"] + own["b_dec"])
     with pytest.raises(ArtifactError, match=r"factor is \(15,\), \(16,\) is wanted"):

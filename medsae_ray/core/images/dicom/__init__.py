@@ -1,4 +1,4 @@
-"""DICOM files: what their headers say, and their pixels. Needs the extra `dicom` (pydicom and decoders)."""
+"""DICOM files: their headers and their pixels. Needs the extra `dicom` (pydicom and decoders)."""
 
 from medsae_ray.core.images.dicom.header import Header, read_header
 from medsae_ray.core.images.dicom.parse import looks_like_dicom

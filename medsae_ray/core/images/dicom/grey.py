@@ -1,8 +1,8 @@
-"""From stored grey values to what is seen: modality transform, then VOI LUT or window, then padding as background.
+"""The way from stored to displayed grey values: modality transform, VOI LUT or window, then padding as background.
 
-Enhanced multi-frame files say each of these per frame, for all frames, or at the top of the file; the innermost that
-says it counts. A slope of 0 would make all values one, and counts as none. A slope or intercept that is no number
-leaves values that are none (reason not_finite); a window that is no number, or not above 0 wide, is not there.
+Enhanced multi-frame files define each of these per frame, for all frames, or at the top of the file; the innermost
+definition counts. A slope of 0, which would make all values equal, counts as missing. An invalid slope or intercept
+leaves values that are not finite (reason not_finite); an invalid window, or one not above 0 wide, is ignored.
 """
 
 import math
@@ -23,34 +23,34 @@ _LIMITS = ("PixelPaddingRangeLimit", "FloatPixelPaddingRangeLimit", "DoubleFloat
 
 
 class Greys:
-    """How one file's grey frames are shown. `window` is header or minmax; `little` the byte order of its words."""
+    """The display of one file's grey frames. `window` is header or minmax; `little` the byte order of its words."""
 
     def __init__(self, dataset: "Dataset", window: str, little: bool) -> None:
         self.dataset, self.window, self.little = dataset, window, little
         self.odd = False
-        """Whether a number of the file was left aside since it is none."""
+        """True if an invalid number of the file was ignored."""
         self.bits = whole(dataset, "BitsStored") or whole(dataset, "BitsAllocated") or 16
         self.has_sign = whole(dataset, "PixelRepresentation") == 1
 
     @property
     def stored(self) -> Range:
-        """What stored values may be."""
+        """The range of stored values."""
         half = 2 ** (self.bits - 1)
         return Range(-half, half - 1) if self.has_sign else Range(0, 2 * half - 1)
 
     def shown(self, stored_HW: np.ndarray, frame: int) -> np.ndarray:
-        """uint8 [H, W]. ImageError not_finite, corrupt."""
+        """Return uint8 [H, W]. Raises ImageError not_finite, corrupt."""
         padding_HW = self._padding(stored_HW)
         values_HW, before = self._measured(stored_HW, frame)
         if not np.isfinite(values_HW).all():
-            raise ImageError("not_finite", "pixels that are no finite numbers")
+            raise ImageError("not_finite", "pixels that are not finite numbers")
         grey = np.rint(255 * self._brightness(values_HW, padding_HW, before, frame).clip(0, 1)).astype(np.uint8)
         if self.dataset.PhotometricInterpretation == "MONOCHROME1":
             grey = 255 - grey
         return np.where(padding_HW, np.uint8(0), grey)
 
     def _measured(self, stored_HW: np.ndarray, frame: int) -> tuple[np.ndarray, Range]:
-        """Stored values as what they measure, Hounsfield units for instance: float64 [H, W]; and what they may be."""
+        """Return the measured values, Hounsfield units for instance, as float64 [H, W], and their range."""
         for level in self._levels(frame, "PixelValueTransformationSequence"):
             if item := _item(level, "ModalityLUTSequence"):
                 lut = table(item, self.little, self.stored)
@@ -63,7 +63,7 @@ class Greys:
         return stored_HW.astype(np.float64), self.stored
 
     def _brightness(self, values_HW: np.ndarray, padding_HW: np.ndarray, before: Range, frame: int) -> np.ndarray:
-        """Values as brightness, 0..1 within the window."""
+        """Return values as brightness, 0..1 within the window."""
         if self.window == "header":
             for level in self._levels(frame, "FrameVOILUTSequence"):
                 if item := _item(level, "VOILUTSequence"):
@@ -77,7 +77,7 @@ class Greys:
         return (values_HW - low) / (high - low) if high > low else np.zeros_like(values_HW)
 
     def _window(self, level: "Dataset") -> tuple[float, float] | None:
-        """Centre and width of the first window that is one."""
+        """Return centre and width of the first valid window."""
         centres, widths = numbers(level, "WindowCenter", self.little), numbers(level, "WindowWidth", self.little)
         self.odd |= any(value is not None and math.isnan(value) for value in (*centres, *widths))
         for centre, width in zip(centres, widths, strict=False):
@@ -86,7 +86,7 @@ class Greys:
         return None
 
     def _padding(self, stored_HW: np.ndarray) -> np.ndarray:
-        """Where pixels fill up what was not exposed, bool [H, W]."""
+        """Return the mask of padding pixels, which were not exposed, bool [H, W]."""
         ends = [self._padding_value(tags, stored_HW.dtype) for tags in (_PADDING, _LIMITS)]
         if ends[0] is None:
             return np.zeros(stored_HW.shape, bool)
@@ -102,7 +102,7 @@ class Greys:
         return self._as_stored(int(value))
 
     def _as_stored(self, value: int) -> int:
-        """A value of 16 bits as a stored one: its sign is that of the pixels, whatever it was read as."""
+        """Return a value of 16 bits as a stored one, with the sign of the pixels' representation."""
         low, high = self.stored
         if not -(2**15) <= value < 2**16 or low <= value <= high:
             return value
@@ -110,7 +110,7 @@ class Greys:
         return signed(value, self.bits) if self.has_sign and not low <= value <= high else value
 
     def _levels(self, frame: int, sequence: str) -> "Iterator[Dataset]":
-        """What the frame says itself, what all frames say, and the file."""
+        """Yield the definitions of the frame itself, those of all frames, and the file's."""
         per_frame = self.dataset.get("PerFrameFunctionalGroupsSequence") or []
         shared = self.dataset.get("SharedFunctionalGroupsSequence") or []
         for groups in (per_frame[frame : frame + 1], shared[:1]):
@@ -119,12 +119,12 @@ class Greys:
 
 
 def _item(level: "Dataset", sequence: str) -> "Dataset | None":
-    """The first item of a sequence; None where there is none or it is empty, as anonymisers leave it."""
+    """Return the first item of a sequence; None if it is missing or empty, as anonymisers leave it."""
     return next((item for item in (level.get(sequence) or [])[:1] if len(item)), None)
 
 
 def windowed(values_HW: np.ndarray, centre: float, width: float, function: str = "LINEAR") -> np.ndarray:
-    """Brightness of PS3.3 C.11.2.1.2 and C.11.2.1.3, on a scale of 0 to 1 and not yet clipped.
+    """Return the brightness of PS3.3 C.11.2.1.2 and C.11.2.1.3, on a scale of 0 to 1 and not yet clipped.
 
     LINEAR is not defined for a width below 1, which windows of values in small units have: they are LINEAR_EXACT.
     """

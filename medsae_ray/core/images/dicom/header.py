@@ -1,4 +1,4 @@
-"""What of a DICOM header becomes a manifest row: identifiers, and metadata in a closed vocabulary.
+"""The parts of a DICOM header in a manifest row: identifiers, and metadata in a closed vocabulary.
 
 A header's texts are typed by people and may hold anything, names too. So metadata is never a text of the header but a
 word of the tables below, a number, or null.
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 HEAD = 2**21
-"""Bytes of a file that are read for its header; elements beyond count as absent. Parsing takes a second per MiB of
-elements of no length, which is what an archive of zeros unpacks to."""
-_FIRST = 2**16  # bytes that nearly always hold all that is asked for
+"""The bytes of a file that are read for its header; elements beyond count as absent. Parsing takes a second per MiB of
+elements of no length, as an archive of zeros unpacks to."""
+_FIRST = 2**16  # bytes that nearly always hold all TAGS
 MAX_FRAMES = 20_000
 TAGS = (
     *("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID", "PatientID", "IssuerOfPatientID", "PatientSex"),
@@ -64,38 +64,38 @@ MAKERS = {
     "varian": "Varian",
     "mindray": "Mindray",
 }
-"""Word of a manufacturer's name -> manufacturer."""
+"""A word of a manufacturer's name -> manufacturer."""
 METADATA = ("view", "sex", "age", "modality", "manufacturer", "body_part")
 
 
 class Header(NamedTuple):
-    """Identifiers as the file has them, which must not go anywhere unhashed, and metadata that may."""
+    """The identifiers of a file, which must not be stored unhashed, and its metadata, which may."""
 
     instance: str
     study: str
     patient: str
-    """Issuer and patient's number; empty if the file names none."""
+    """The issuer and the patient's number; empty if the file names none."""
     frames: int
     metadata: tuple[str | None, ...]
-    """In the order of METADATA."""
+    """The metadata in the order of METADATA."""
 
 
 def read_header(read: Callable[[int], bytes], size: int) -> Header:
-    """The header of a file of `size` bytes; `read` gives its first bytes, as many as it is asked for if there are.
+    """Read the header of a file of `size` bytes; `read` returns its first n bytes, or all.
 
-    ImageError also for no_pixels and too_many_frames.
+    Raises ImageError, also for no_pixels and too_many_frames.
     """
     try:
         dataset = _parsed(read)
         return _header(dataset, size)
     except ImageError:
         raise
-    except Exception as error:  # values that do not parse as what they are
+    except Exception as error:  # values that do not parse as their type
         raise ImageError("corrupt", f"{type(error).__name__} in the header") from error
 
 
 def _parsed(read: Callable[[int], bytes]) -> "Dataset":
-    """Elements are in the order of their tags, and of TAGS Columns is the last: what has it is whole."""
+    """Parse the head. Elements are in the order of tags, of which Columns is the last: a head with it is whole."""
     head = read(_FIRST)
     with suppress(ImageError):  # an element that is cut may fail to parse
         dataset = parse(head, TAGS, _FIRST)
@@ -106,7 +106,7 @@ def _parsed(read: Callable[[int], bytes]) -> "Dataset":
 
 def _header(dataset: "Dataset", size: int) -> Header:
     if not any(tag in dataset for tag in TAGS):
-        raise ImageError("not_an_image", "none of a header's elements")
+        raise ImageError("not_an_image", "no element of a header")
     if not (whole(dataset, "Rows") and whole(dataset, "Columns")):
         # A header that ends before its pixels' size was cut; one that goes on has no pixels, as a report has none.
         raise ImageError("no_pixels", "no Rows and Columns")
@@ -141,7 +141,7 @@ def _metadata(dataset: "Dataset") -> tuple[str | None, ...]:
 
 
 def _age(dataset: "Dataset") -> str | None:
-    """Whole years: of PatientAge ("045Y", "018M", ...), or else from birth to study. At most 90, as HIPAA asks."""
+    """Return whole years: of PatientAge ("045Y", "018M", ...), or from birth to study. At most 90, as HIPAA asks."""
     given = re.fullmatch(r"(\d{1,3})([DWMY])", _text(dataset, "PatientAge").upper())
     if given:
         years = int(given[1]) // {"D": 365, "W": 52, "M": 12, "Y": 1}[given[2]]

@@ -1,9 +1,9 @@
 """Look-up tables of DICOM: modality and VOI LUTs, palettes of colours, also segmented ones.
 
 A table's descriptor has the number of entries (0 for 65536), the first value that is mapped, and the bits of an entry.
-Its value representation, US or SS, follows other elements that implementations read differently, so it is not taken
-at its word: what is a count is never negative, and the first mapped value has a sign where values can be negative.
-Entries are words of 16 bits, or bytes two to a word, in the file's byte order.
+Its value representation, US or SS, follows other elements that implementations read differently, so it is not trusted:
+a count is never negative, and the first mapped value has a sign where values can be negative. Entries are words of 16
+bits, or bytes two to a word, in the file's byte order.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _COLOURS = ("Red", "Green", "Blue")
 
 
 class Range(NamedTuple):
-    """The values that can come before a table."""
+    """The range of values before a table."""
 
     low: float
     high: float
@@ -32,21 +32,21 @@ class LookupTable(NamedTuple):
     """A look-up table."""
 
     first: int
-    """The value that the first entry is for."""
+    """The value of the first entry."""
     entries: np.ndarray
-    """int64 [n]"""
+    """The entries as int64 [n]."""
     bits: int
-    """Of an entry: 2**bits - 1 is the brightest there can be."""
+    """The bits of an entry: 2**bits - 1 is the brightest value."""
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
-        """The entry of each value, int64; values before the first have the first, values after the last the last."""
+        """Return each value's entry, int64; values outside of the table have its first or last entry."""
         at = np.rint(np.clip(values, -(2.0**40), 2.0**40)).astype(np.int64) - self.first
         stored: np.ndarray = self.entries[at.clip(0, len(self.entries) - 1)]
         return stored
 
 
 class Descriptor(NamedTuple):
-    """What a descriptor says, its first mapped value as it was read."""
+    """The contents of a descriptor, its first mapped value as it was read."""
 
     entries: int
     first: int
@@ -54,14 +54,14 @@ class Descriptor(NamedTuple):
 
 
 def table(item: "Dataset", little: bool, before: Range) -> LookupTable:
-    """The table of an item of a modality or VOI LUT sequence. ImageError corrupt if there is none."""
+    """Read the table of an item of a modality or VOI LUT sequence. Raises ImageError corrupt without one."""
     said = _descriptor(item, "LUTDescriptor", little)
     entries = _entries(_bytes(item, "LUTData", little), said)
     return LookupTable(_first(said, before), entries, _bits(said, [entries]))
 
 
 def coloured(indices: np.ndarray, dataset: "Dataset", little: bool, before: Range) -> np.ndarray:
-    """uint8 [H, W, 3] of the palette in `dataset`."""
+    """Return uint8 [H, W, 3] in the palette of `dataset`."""
     tables = [_colour(dataset, colour, little) for colour in _COLOURS]
     bits = _bits(tables[0][0], [entries for _, entries in tables])
     channels = [LookupTable(_first(said, before), entries, bits)(indices) for said, entries in tables]
@@ -77,7 +77,7 @@ def _colour(dataset: "Dataset", colour: str, little: bool) -> tuple[Descriptor, 
     packed = np.frombuffer(_bytes(dataset, f"Segmented{name}", little), "u1" if said.bits <= 8 else "<u2")
     entries = np.fromiter(_unfolded(packed.tolist(), said), np.int64)
     if len(entries) < said.entries:
-        raise ImageError("corrupt", "a segmented palette with fewer entries than its descriptor says")
+        raise ImageError("corrupt", "a segmented palette with fewer entries than in its descriptor")
     return said, entries[: said.entries]
 
 
@@ -92,7 +92,7 @@ def _descriptor(item: "Dataset", tag: str, little: bool) -> Descriptor:
 
 
 def _bytes(item: "Dataset", tag: str, little: bool) -> bytes:
-    """An element's words, in little-endian order."""
+    """Return an element's words, in little-endian order."""
     found: Any = item.get(tag)
     if isinstance(found, bytes):
         words = np.frombuffer(found + b"\0" * (len(found) % 2), "<u2" if little else ">u2")
@@ -104,25 +104,25 @@ def _bytes(item: "Dataset", tag: str, little: bool) -> bytes:
 
 
 def _entries(data: bytes, said: Descriptor) -> np.ndarray:
-    """int64 [n]"""
+    """Return the entries as int64 [n]."""
     count = said.entries
     if len(data) >= 2 * count:
         return np.frombuffer(data, "<u2", count).astype(np.int64)
     if len(data) >= count and (said.bits <= 8 or len(data) <= count + 1):
         return np.frombuffer(data, "u1", count).astype(np.int64)
-    raise ImageError("corrupt", f"a look-up table of {len(data)} bytes, its descriptor says {count} entries")
+    raise ImageError("corrupt", f"a look-up table of {len(data)} bytes, but {count} entries in its descriptor")
 
 
 def _bits(said: Descriptor, tables: list[np.ndarray]) -> int:
-    """Bits of an entry: as the descriptor says, unless the entries do not fit, or stay below a sixteenth of it, as
-    those of 8 or 12 bits in words of 16 do."""
+    """Return the bits of an entry: the descriptor's, unless the entries do not fit or stay below a sixteenth of it, as
+    8 or 12 bits in words of 16 do."""
     needed = max(int(max(entries.max() for entries in tables)).bit_length(), 1)
     held = next(depth for depth in _DEPTHS if depth >= needed)
     return held if held == 8 < said.bits or held <= said.bits - 4 else max(said.bits, needed)
 
 
 def _first(said: Descriptor, before: Range) -> int:
-    """The first mapped value: with a sign if values can be below 0, unless the table then lies outside of them all."""
+    """Return the first mapped value: signed if values can be below 0, unless the table then misses all of them."""
     if not -(2**15) <= said.first < 2**16:
         return said.first
     ways = (signed(said.first), said.first % 2**16)
@@ -133,12 +133,12 @@ def _first(said: Descriptor, before: Range) -> int:
 
 
 def _unfolded(packed: list[int], said: Descriptor) -> Iterator[int]:
-    """Entries of a segmented table (PS3.3 C.7.9.2), not more than the descriptor says and one segment."""
+    """Yield the entries of a segmented table (PS3.3 C.7.9.2), at most the descriptor's number and one segment."""
     made: list[int] = []
     width = 1 if said.bits <= 8 else 2
 
     def segment(at: int, nested: bool) -> int:
-        """Unfolds the segment at `at`; where the next one is."""
+        """Unfold the segment at `at`, and return the position of the next one."""
         code, length = packed[at], packed[at + 1]
         if code == 0:
             made.extend(packed[at + 2 : at + 2 + length])

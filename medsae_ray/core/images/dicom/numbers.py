@@ -1,8 +1,8 @@
-"""Numbers of a DICOM header, in whatever value representation they come.
+"""Numbers of a DICOM header, in any value representation.
 
-Vendors write numbers as text, in places of binary ones too, and not always as the standard wants them. A text is a
-number if it is one as a whole: digits with a point or a comma before the fraction, an exponent, blanks and zero bytes
-around it. Anything else (`0x28`, `1,024.5`, `N/A`, `inf`) is no number, and never a part of one.
+Vendors write numbers as text, also in place of binary ones, and not always by the standard. A text is a number if the
+whole of it is one: digits with a point or a comma before the fraction, an exponent, blanks and zero bytes around it.
+Anything else (`0x28`, `1,024.5`, `N/A`, `inf`) is not a number, nor is a part of it read as one.
 """
 
 import math
@@ -21,7 +21,7 @@ _AROUND = " \0\t\r\n"
 
 
 def number(value: Any) -> float | None:
-    """One value of an element: None if it is blank, NaN if it is no finite number."""
+    """Return one value of an element: None if it is blank, NaN if it is not a finite number."""
     text = getattr(value, "original_string", value)
     if text is None:
         return None
@@ -40,11 +40,11 @@ def number(value: Any) -> float | None:
 
 
 def numbers(dataset: "Dataset", tag: str, little: bool = True) -> list[float | None]:
-    """Every value of an element, as `number` reads it; [] without the element. Bytes of no type are text where the
-    standard has text, else words of 16 bits, whose order `little` tells."""
+    """Return every value of an element, read by `number`; [] without the element. Bytes of no type are text where the
+    standard has text, else words of 16 bits in the byte order `little`."""
     try:
         found = dataset.get(tag)
-    except Exception:  # bytes that are no value of the element's type: struct.error, BytesLengthException, ...
+    except Exception:  # bytes that do not fit the element's type: struct.error, BytesLengthException, ...
         return [math.nan]
     if isinstance(found, bytes) and _is_text(tag):
         found = found.decode("latin-1")
@@ -63,19 +63,19 @@ def _is_text(tag: str) -> bool:
 
 
 def first_number(dataset: "Dataset", tag: str, little: bool = True) -> float | None:
-    """The first value of an element; None without one, NaN if it is no number."""
+    """Return the first value of an element; None without one, NaN if it is not a number."""
     return next(iter(numbers(dataset, tag, little)), None)
 
 
 def whole(dataset: "Dataset", tag: str) -> int | None:
-    """The whole number that an element is; None if it is absent or blank. ImageError corrupt if it is not one."""
+    """Return an element's whole number; None if it is absent or blank. Raises ImageError corrupt for another value."""
     found = first_number(dataset, tag)
     if found is not None and not float(found).is_integer():
-        raise ImageError("corrupt", f"{tag} is no whole number")
+        raise ImageError("corrupt", f"{tag} is not a whole number")
     return None if found is None else int(found)
 
 
 def signed(value: int, bits: int = 16) -> int:
-    """What `bits` bits mean as a number with a sign, whether or not they were read as one."""
+    """Return `bits` bits read as a signed number."""
     number: int = (value + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)
     return number

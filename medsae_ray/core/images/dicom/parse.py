@@ -1,4 +1,4 @@
-"""From bytes to a pydicom dataset, within bounds, and without a word of the file in a warning or a log."""
+"""The way from bytes to a pydicom dataset, within bounds, and without a word of the file in a warning or a log."""
 
 import io
 import logging
@@ -21,10 +21,10 @@ _PREAMBLE = 128
 
 
 def library() -> Any:
-    """pydicom, imported where it is first needed and told not to repeat what it reads.
+    """Import pydicom where it is first needed, and keep it from quoting what it reads.
 
-    Its warnings and log lines quote values ("Invalid value for VR UI: ...") and would carry names into logs. Filters of
-    warnings are undone by whoever leaves a block of catch_warnings, so they are set again each time.
+    Its warnings and log lines quote values ("Invalid value for VR UI: ...") and would carry names into logs. The end of
+    any block of catch_warnings undoes filters, so they are set again each time.
     """
     warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
     return _library()
@@ -43,7 +43,7 @@ def _library() -> Any:
 
 
 def looks_like_dicom(head: bytes) -> bool:
-    """The mark after the preamble; or, as old files have it, none of both but an element of group 2 or 8 at once."""
+    """Return True for "DICM" after the preamble, or, as in older files, a group 2 or 8 element at the start."""
     return head[128:132] == b"DICM" or head[:4] in _FIRST_TAGS
 
 
@@ -55,7 +55,7 @@ _FIRST_TAGS = {
 
 
 def parse(data: bytes, tags: Sequence[str] | None = None, most: int = MAX_INFLATED) -> "Dataset":
-    """The dataset in `data`, or only the elements `tags` of it; a cut file gives the elements before the cut.
+    """Parse the dataset in `data`, or only its elements `tags`; a cut file gives the elements before the cut.
 
     Raises ImageError: not_an_image, corrupt, too_large (more than `most` bytes when inflated).
     """
@@ -75,9 +75,9 @@ def parse(data: bytes, tags: Sequence[str] | None = None, most: int = MAX_INFLAT
 
 
 def _inflated(data: bytes, most: int, cut: bool) -> bytes:
-    """A deflated file as what it would be if it were not; any other as it is.
+    """Return a deflated file inflated, any other unchanged.
 
-    pydicom would inflate all of it, whatever that comes to. `cut` keeps the first `most` bytes of what is larger.
+    pydicom would inflate all of it, without a bound. `cut` keeps the first `most` bytes of a larger one.
     """
     if data[_PREAMBLE : _PREAMBLE + 4] != b"DICM" or _DEFLATED.encode() not in data[: 2**12]:
         return data

@@ -1,14 +1,14 @@
 """The frames of a DICOM file as 8-bit images.
 
-Stored values -> modality transform (LUT or rescale slope and intercept) -> window -> 0..255, MONOCHROME1 turned over,
+Stored values -> modality transform (LUT or rescale slope and intercept) -> window -> 0..255, MONOCHROME1 inverted,
 padding black:
 
-| `window` | what is black and white |
+| `window` | black and white |
 |---|---|
 | header | the file's VOI LUT, or the first usable of its windows (linear, linear exact, sigmoid); without any, minmax |
 | minmax | the frame's least and greatest value, padding pixels left out |
 
-Per-frame and shared functional groups of enhanced multi-frame files are heeded. Colour becomes RGB: YBR, palettes,
+Per-frame and shared functional groups of enhanced multi-frame files are read. Colour becomes RGB: YBR, palettes,
 planar and interleaved, subsampled. Legend: H, W rows and columns.
 """
 
@@ -27,9 +27,9 @@ from medsae_ray.errors import ImageError
 
 WINDOWS = ("header", "minmax")
 _BASELINE = "1.2.840.10008.1.2.4.50"
-"""JPEG of 8 bits."""
+"""The transfer syntax of JPEG of 8 bits."""
 _PLUGINS = {
-    # One decoder each, asked for by name, so that what else is installed changes nothing. GDCM is none of them: damaged
+    # One decoder each, by name, so that other installed decoders change nothing. GDCM is not among them: damaged
     # lossless JPEG ends the process (gdcm::Exception, python-gdcm 3.2.6).
     "1.2.840.10008.1.2.5": "pydicom",  # RLE
     _BASELINE: "pillow",
@@ -37,7 +37,7 @@ _PLUGINS = {
     **dict.fromkeys((f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203)), "pylibjpeg"),  # JPEG 2000
 }
 _TURBO = ("1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
-"""JPEG of 12 bits, and JPEG without loss: libjpeg-turbo 3, as imagecodecs has it."""
+"""The transfer syntaxes of JPEG of 12 bits and lossless JPEG, for libjpeg-turbo 3 in imagecodecs."""
 _RLE = "1.2.840.10008.1.2.5"
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _WHOLE = (
@@ -47,7 +47,7 @@ _WHOLE = (
 
 
 def pixel_digest(data: bytes) -> str:
-    """SHA-256 of the pixels of a DICOM file, as they are stored. ImageError if it cannot be parsed."""
+    """Return the SHA-256 of a DICOM file's stored pixels. Raises ImageError if it cannot be parsed."""
     dataset, total = parse(data), hashlib.sha256()
     for tag in ("Rows", "Columns", *_PIXELS):
         if tag in dataset:
@@ -57,7 +57,7 @@ def pixel_digest(data: bytes) -> str:
 
 
 class Dicom:
-    """One file's frames. Raises ImageError if it cannot be parsed or has no pixels."""
+    """The frames of one file. Raises ImageError if it cannot be parsed or has no pixels."""
 
     def __init__(self, data: bytes, *, max_pixels: int, window: str = "header") -> None:
         if window not in WINDOWS:
@@ -75,7 +75,7 @@ class Dicom:
             raise ImageError("corrupt", f"{type(error).__name__} in the header") from error
 
     def image(self, frame: int = 0) -> Image.Image:
-        """Frame `frame` (from 0) of mode L or RGB. ImageError if it cannot be decoded."""
+        """Return frame `frame` (from 0) of mode L or RGB. Raises ImageError if it cannot be decoded."""
         try:
             with np.errstate(all="ignore"):
                 return self._image(frame)
@@ -95,7 +95,7 @@ class Dicom:
         return noted(image, {"odd_number": greys.odd})
 
     def _tidy(self) -> None:
-        """What decoders ask of the header, as the types that they expect."""
+        """Set the elements that decoders read to the types that they expect."""
         for tag in _WHOLE:
             if (found := whole(self.dataset, tag)) is not None:
                 self.dataset.add_new(tag, "US", found)
@@ -110,16 +110,16 @@ class Dicom:
             raise ImageError("empty", f"{self.rows} x {self.columns} pixels")
         if self.rows * self.columns > max_pixels:
             raise ImageError(
-                "too_large", f"the header says {self.columns} x {self.rows} pixels, at most {max_pixels} are read"
+                "too_large", f"the header claims {self.columns} x {self.rows} pixels, at most {max_pixels} are read"
             )
         if "TransferSyntaxUID" not in dataset.file_meta:
-            # A file without it is what the standard makes the default, or what its first element shows it to be.
+            # A file without it has the standard's default, or the syntax of its first element.
             implicit, little = dataset.original_encoding
             kind = "ImplicitVRLittleEndian" if implicit else f"ExplicitVR{'Little' if little else 'Big'}Endian"
             dataset.file_meta.TransferSyntaxUID = getattr(library().uid, kind)
 
     def _decoded(self, frame: int) -> np.ndarray:
-        """Stored values [H, W], or colours [H, W, 3]."""
+        """Return stored values [H, W], or colours [H, W, 3]."""
         syntax = self.dataset.file_meta.TransferSyntaxUID
         if not syntax.is_transfer_syntax or syntax.is_private:
             raise ImageError("unsupported_mode", "an unknown transfer syntax")
@@ -135,12 +135,12 @@ class Dicom:
         else:
             raise ImageError("unsupported_mode", "a transfer syntax that is not read")
         if pixels.shape[:2] != (self.rows, self.columns):
-            raise ImageError("corrupt", f"{list(pixels.shape)} pixels, the header says {self.rows} x {self.columns}")
+            raise ImageError("corrupt", f"{list(pixels.shape)} pixels, but {self.rows} x {self.columns} in the header")
         return pixels
 
     def _plain(self, frame: int) -> np.ndarray:
-        """A frame that is not compressed. Values may lie at the upper end of their words, as HighBit says; where it
-        says so of values that lie at the lower end, it is left aside, as decoders do."""
+        """Return an uncompressed frame. Values may lie at the upper end of their words by HighBit, which is ignored, as
+        decoders do, where they lie at the lower end."""
         stored, spare = self._bits()
         if spare <= 0:
             return np.asarray(library().pixels.pixel_array(self.dataset, index=frame))
@@ -155,7 +155,7 @@ class Dicom:
         return np.asarray(library().pixels.pixel_array(self.dataset, index=frame))
 
     def _bits(self) -> tuple[int, int]:
-        """Bits stored of a value, and the bits of its word that lie below it by HighBit."""
+        """Return the bits stored of a value, and the bits of its word below it by HighBit."""
         stored, allocated, last = (whole(self.dataset, tag) or 0 for tag in ("BitsStored", "BitsAllocated", "HighBit"))
         return stored, last + 1 - stored if stored and last < allocated else 0
 
@@ -175,7 +175,7 @@ class Dicom:
         return pixels
 
     def _frame(self, syntax: str, frame: int) -> bytes:
-        """A compressed frame, if it does not claim to be larger than the header says."""
+        """Return a compressed frame that does not claim to be larger than in the header."""
         data: bytes = library().encaps.get_frame(self.dataset.PixelData, frame, number_of_frames=self.frames)
         if syntax == _RLE:
             samples = int(self.dataset.SamplesPerPixel) * -(-int(self.dataset.BitsAllocated) // 8)
@@ -185,7 +185,7 @@ class Dicom:
         return data
 
     def _colour(self, pixels_HWC: np.ndarray) -> np.ndarray:
-        """uint8 [H, W, 3]; deeper colours are scaled by the bits that are stored."""
+        """Return uint8 [H, W, 3]; deeper colours are scaled by the stored bits."""
         colour = pixels_HWC[..., :3]
         if colour.shape[2] != 3:
             raise ImageError("unsupported_mode", f"{colour.shape[2]} samples per pixel")
@@ -196,7 +196,7 @@ class Dicom:
         return rgb
 
     def _fault(self, error: Exception) -> str:
-        """truncated if there are fewer bytes than pixels, unsupported_mode for what no decoder knows, else corrupt."""
+        """Return truncated if there are fewer bytes than pixels, unsupported_mode without a decoder, else corrupt."""
         if isinstance(error, NotImplementedError) or "does not support" in str(error):
             return "unsupported_mode"
         if isinstance(error, EOFError) or "less than expected" in str(error):

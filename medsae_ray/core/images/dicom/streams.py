@@ -1,6 +1,6 @@
-"""What compressed frames say of themselves, read before a decoder gets them.
+"""Checks of compressed frames' own headers before decoding.
 
-Decoders allocate what a code stream claims. A frame of 512 x 512 whose JPEG says 60000 x 60000 is refused here.
+Decoders allocate what a code stream claims. A frame of 512 x 512 whose JPEG claims 60000 x 60000 is refused here.
 """
 
 import struct
@@ -12,18 +12,18 @@ from medsae_ray.errors import ImageError
 
 _NOT_FRAMES = {0xC4, 0xC8, 0xCC}
 _ALONE = {0x01, *range(0xD0, 0xD9)}
-_PROBED = 2**23  # bytes of a run-length frame that are never worth a look before decoding
+_PROBED = 2**23  # bytes of a run-length frame up to which no check is needed
 
 
 def check_size(frame: bytes, rows: int, columns: int) -> None:
-    """ImageError if `frame` is JPEG, JPEG-LS or JPEG 2000 of another size than its DICOM header says."""
+    """Raise ImageError if `frame` is JPEG, JPEG-LS or JPEG 2000 of another size than in its DICOM header."""
     found = jpeg_size(frame) if frame[:2] == b"\xff\xd8" else j2k_size(frame)
     if found and found != (rows, columns):
-        raise ImageError("corrupt", f"a code stream of {found[0]} x {found[1]}, the header says {rows} x {columns}")
+        raise ImageError("corrupt", f"a code stream of {found[0]} x {found[1]}, but {rows} x {columns} in the header")
 
 
 def jpeg_size(frame: bytes) -> tuple[int, int] | None:
-    """(height, width) of the frame header of JPEG (SOF0 to SOF15) or JPEG-LS (SOF55); None if there is none."""
+    """Return (height, width) of the frame header of JPEG (SOF0 to SOF15) or JPEG-LS (SOF55); None without one."""
     for marker, body in _segments(frame):
         if _is_frame(marker) and len(body) >= 5:
             height, width = struct.unpack(">HH", body[1:5])
@@ -32,10 +32,10 @@ def jpeg_size(frame: bytes) -> tuple[int, int] | None:
 
 
 def jpeg_colours(frame: bytes, said: str) -> str:
-    """RGB or YBR: what the components of a JPEG of three are, whatever the header says of it.
+    """Return RGB or YBR for the components of a JPEG of three; `said` is the header's claim.
 
-    As libjpeg and most viewers have it: Adobe's marker tells, then JFIF's (always YBR), then the components' names (R,
-    G, B; 1, 2, 3 are YBR), and chroma of fewer pixels is never RGB. Where none of these speaks, the header is believed.
+    As in libjpeg and most viewers, Adobe's marker decides, then JFIF's (always YBR), then the components' names (R, G,
+    B; 1, 2, 3 are YBR), and chroma of fewer pixels is never RGB. Without any of these the header decides.
     """
     told, names, factors = "", b"", b""
     for marker, body in _segments(frame):
@@ -57,7 +57,7 @@ def _is_frame(marker: int) -> bool:
 
 
 def _segments(frame: bytes) -> Iterator[tuple[int, bytes]]:
-    """(marker, content) of a JPEG's segments before the scan."""
+    """Yield (marker, content) of a JPEG's segments before the scan."""
     at = 2
     while at + 4 <= len(frame) and frame[at] == 0xFF:
         marker = frame[at + 1]
@@ -74,7 +74,7 @@ def _segments(frame: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def j2k_size(frame: bytes) -> tuple[int, int] | None:
-    """(height, width) of JPEG 2000's SIZ marker, also within a JP2 file; None if there is none."""
+    """Return (height, width) of JPEG 2000's SIZ marker, also within a JP2 file; None without one."""
     at = frame.find(b"\xff\x4f\xff\x51", 0, 4096)
     if at < 0 or len(frame) < at + 24:
         return None
@@ -83,7 +83,7 @@ def j2k_size(frame: bytes) -> tuple[int, int] | None:
 
 
 def j2k_is_rgb(frame: bytes) -> bool:
-    """Whether a JPEG 2000 stream transforms colours itself (the COD marker), so that what is decoded is RGB."""
+    """Return True if a JPEG 2000 stream transforms colours itself (the COD marker), so that it decodes to RGB."""
     at = frame.find(b"\xff\x4f\xff\x51", 0, 4096) + 2
     while at >= 2 and at + 4 <= len(frame) and frame[at] == 0xFF and frame[at + 1] != 0x90:
         if frame[at + 1] == 0x52 and len(frame) > at + 8:
@@ -93,9 +93,9 @@ def j2k_is_rgb(frame: bytes) -> bool:
 
 
 def check_rle(frame: bytes, expected: int) -> None:
-    """ImageError if a run-length encoded frame would become more than `expected` bytes and a little padding.
+    """Raise ImageError if a run-length encoded frame would become more than `expected` bytes and a little padding.
 
-    A byte of PackBits becomes up to 64. Frames that stay small even so are not looked at.
+    A byte of PackBits becomes up to 64. Frames that stay small even so are not checked.
     """
     if len(frame) * 64 <= max(_PROBED, 2 * expected):
         return

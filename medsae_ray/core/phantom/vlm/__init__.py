@@ -1,4 +1,4 @@
-"""The small vision-language model that is trained on synthetic radiographs, and what it was taught.
+"""The small vision-language model that is trained on synthetic radiographs, and its lessons.
 
-A toy for trying the software: it has never seen a medical image and says nothing about one.
+It is a toy for trying the software: it has never seen a medical image and is of no use on one.
 """

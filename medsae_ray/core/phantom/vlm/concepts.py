@@ -1,4 +1,4 @@
-"""What the small vision-language model knows: the planted findings and what else can be seen on a phantom film."""
+"""The concepts of the small vision-language model: the planted findings and other visible properties of a film."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from medsae_ray.core.phantom.study import FINDINGS, Study
 
 
 class VisibleProperty(NamedTuple):
-    """A visible property: its name, in short, one of prompts.CATEGORIES, how to check it on an image, where to look."""
+    """A visible property: its name, a short form, one of prompts.CATEGORIES, a check on an image, and its place."""
 
     name: str
     short: str
@@ -60,16 +60,16 @@ CONCEPTS = (
         "breast shadows", "breasts", "anatomy", "two soft round shadows over the lower lungs", "lower chest"
     ),
 )
-"""The 13 findings in their usual order, then what is no finding."""
+"""The 13 findings in their usual order, then the other properties."""
 
 CONTROL = VisibleProperty(CONTROL_NAME, "radiograph", "anatomy", "an image of the chest", "whole image")
-"""True of every film."""
+"""The property of every film."""
 
 NAMES = tuple(concept.name for concept in CONCEPTS)
 
 
 def truth(study: Study) -> tuple[bool, ...]:
-    """What one film shows, in the order of CONCEPTS."""
+    """Return the visible properties of one film, in the order of CONCEPTS."""
     found = [bool(study.truth[name]) for name in FINDINGS]
     others = study.view == "AP", study.portable_marker == 1, study.scanner == "B", study.sex == "F"
     return *found, not any(found), *others

@@ -1,4 +1,4 @@
-"""What the model has learnt, asked of films that it has not seen: detection, naming, abstention.
+"""An examination of the model on films that it has not seen: detection, naming, abstention.
 
 Legend: N films, P image tokens, D width of the tower, K concepts, G groups, L tokens.
 """
@@ -21,10 +21,10 @@ from medsae_ray.core.phantom.vlm.teacher import Cards
 
 
 class ExamMarks(NamedTuple):
-    """Of groups: shares of valid JSON; of names that are the best, or at least true, where A shares something.
+    """The marks over groups: shares of valid JSON, and of best and of true names where A shares a concept.
 
     A true name is shared by 60 % of A or more and shown by 25 % of B or fewer. `abstained` is the share of abstentions
-    where A shares nothing beyond chance.
+    where A shares none beyond chance.
     """
 
     valid: float
@@ -38,7 +38,7 @@ class ExamMarks(NamedTuple):
 def detection(
     model: Gemma3ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, held: Cards, defined: bool = False
 ) -> dict[str, float]:
-    """AUROC of P(yes) against P(no) for each concept, asked by its name, or by name and definition."""
+    """Return AUROC of P(yes) against P(no) for each concept, asked by its name, or by name and definition."""
     page = sheet(tokenizer, [(c.name, c.definition if defined else None) for c in CONCEPTS])
     no, yes = (tokenizer.convert_tokens_to_ids(word) for word in ("no", "yes"))
     shown = held.y_NK.any(1)
@@ -57,7 +57,7 @@ def write(
     answers: int,
     longest: int = 320,
 ) -> list[str]:
-    """The likeliest token again and again, unconstrained, for several messages that differ in their images alone."""
+    """Write by greedy unconstrained decoding, for several messages that differ in their images alone."""
     ids = torch.tensor(prompt_ids(tokenizer, parts)).expand(answers, -1)
     language = model.model.language_model
     out = language(inputs_embeds=embed(model, ids, pooled_NPD), use_cache=True)
@@ -81,7 +81,7 @@ def naming(
     groups: int = 96,
     least: float = 0.75,
 ) -> ExamMarks:
-    """Half of the groups planted (at least `least` of A, so 6 of 8, shares the name sought), half unrelated."""
+    """Examine naming: half of the groups share the name (at least `least` of A, so 6 of 8), half are unrelated."""
     rng = np.random.default_rng(1)
     truth_NK = held.y_NK[held.y_NK.any(1)].numpy()
     asked: list[FilmGroups] = []
@@ -105,7 +105,7 @@ def naming(
 
 
 def _holds(name: str | None, drawn: FilmGroups, truth_NK: NDArray[np.bool_]) -> bool:
-    """Whether most of A and few of B show what a name says."""
+    """Return True if most of A and few of B show the name's concept."""
     if name not in NAMES:
         return False
     shown_N = truth_NK[:, NAMES.index(name)]
@@ -124,7 +124,7 @@ def _answers(
 
 
 def _name(text: str) -> str | None:
-    """The name in an answer, "" for an abstention, None if it is no JSON with a name."""
+    """Return the name in an answer, "" for an abstention, None if it is not JSON with a name."""
     try:
         return str(json.loads(text)["name"])
     except (ValueError, KeyError, TypeError):

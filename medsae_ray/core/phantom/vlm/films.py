@@ -1,4 +1,4 @@
-"""Films to train on: pictures, what they show, and where; drawn once and kept in a folder.
+"""Films to train on: pictures, their concepts and places; drawn once and kept in a folder.
 
 Legend: N films, S side in pixels, K concepts, T cells of 8 x 8 pixels (a square grid), F findings.
 """
@@ -19,11 +19,11 @@ from medsae_ray.core.phantom.vlm.concepts import truth
 SIDE, CELL = 224, 8
 GRID = SIDE // CELL
 CHUNK = 250
-"""Patients a file."""
+"""The number of patients per file."""
 
 
 class Films(NamedTuple):
-    """x_NSS uint8; y_NK bool, what each film shows; w_NTF uint8, how much of a cell a finding fills (255: all)."""
+    """The films x_NSS uint8; their concepts y_NK bool; w_NTF uint8, the share of a cell a finding fills (255: all)."""
 
     x_NSS: Tensor
     y_NK: Tensor
@@ -31,7 +31,7 @@ class Films(NamedTuple):
 
 
 def locate(study: Study, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """w_TF: the share of a cell's pixels that a finding changes by more than 8 grey levels, 255 for all."""
+    """Return w_TF: the share of a cell's pixels that a finding changes by more than 8 grey levels, 255 for all."""
     w_TF = np.zeros((GRID**2, len(FINDINGS)), np.float32)
     for k, name in enumerate(FINDINGS):
         if study.truth[name]:
@@ -41,7 +41,7 @@ def locate(study: Study, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def draw(seed: int, chunk: int, located: bool) -> Films:
-    """The films of patients CHUNK * chunk ... of a training seed; w_NTF is 0 unless `located`."""
+    """Draw the films of patients CHUNK * chunk ... of a training seed; w_NTF is 0 unless `located`."""
     if seed not in TRAINING_SEEDS:
         raise ValueError(f"seed {seed} belongs to runs; the model is trained on seeds of {TRAINING_SEEDS} alone")
     studies = [study for number in range(CHUNK * chunk, CHUNK * (chunk + 1)) for study in patient(seed, number)]
@@ -54,7 +54,7 @@ def draw(seed: int, chunk: int, located: bool) -> Films:
 
 
 def keep(folder: Path, seed: int, chunk: int, located: bool) -> Films:
-    """The same from `folder`, drawn only if it is not there yet."""
+    """Load the films from `folder`, drawn first if they are missing."""
     path = folder / f"films-{seed}-{chunk:03d}{'-located' if located else ''}.pt"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -65,5 +65,5 @@ def keep(folder: Path, seed: int, chunk: int, located: bool) -> Films:
 
 
 def gather(parts: list[Films]) -> Films:
-    """Many as one."""
+    """Join many sets of films."""
     return Films(*(torch.cat(column) for column in zip(*parts, strict=True)))

@@ -1,7 +1,7 @@
 """Token sequences to learn from: many questions about one image at once, and names for two groups.
 
 All questions about an image share a prefix (instruction and image). Laid one after another behind it, each numbered
-from the prefix's end and blind to the others, they cost one pass and give what each would give alone.
+from the prefix's end and blind to the others, they cost one pass and give the same as each alone.
 
 Legend: N images, L tokens, P image tokens, D width of the tower, G images of a group, V entries of the vocabulary.
 """
@@ -17,13 +17,13 @@ from medsae_ray.core.naming.prompts import Content, detection_message
 from medsae_ray.core.phantom.vlm.model import POOLED, WINDOW
 
 IMAGE = b""
-"""Stands for any image in a message."""
+"""The placeholder of any image in a message."""
 VERDICT, VERDICT_WEIGHT = "shared_in_a", 3
-"""From this key on a naming answer says what the images share: fewer words than the images' list, and more at stake."""
+"""The key from which a naming answer is about all images: fewer words than the list of images, but of more weight."""
 
 
 class Sheet(NamedTuple):
-    """Questions about one image: ids_L; positions_L; seen_LL, True where row may look; asks_Q, where answers begin."""
+    """The questions about one image: ids_L; positions_L; seen_LL, True where a row attends; asks_Q, answers' starts."""
 
     ids_L: Tensor
     positions_L: Tensor
@@ -32,7 +32,7 @@ class Sheet(NamedTuple):
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerFast, parts: list[Content]) -> list[int]:
-    """A message's tokens up to where the answer begins, every image as its image tokens (as Gemma3Processor does)."""
+    """Return a message's tokens up to the answer, every image as its image tokens (as Gemma3Processor does)."""
     content = [{"type": "text", "text": part} if isinstance(part, str) else {"type": "image"} for part in parts]
     chat: Any = [{"role": "user", "content": content}]
     text = str(tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
@@ -42,7 +42,7 @@ def prompt_ids(tokenizer: PreTrainedTokenizerFast, parts: list[Content]) -> list
 
 
 def sheet(tokenizer: PreTrainedTokenizerFast, asked: list[tuple[str, str | None]]) -> Sheet:
-    """Questions (name, definition or None) about one image."""
+    """Lay out questions (name, definition or None) about one image."""
     prompts = [prompt_ids(tokenizer, detection_message(IMAGE, *one)) for one in asked]
     shared = prompts[0].index(tokenizer.get_vocab()["<end_of_image>"]) + 2
     tails = [ids[shared:] for ids in prompts]
@@ -56,21 +56,21 @@ def sheet(tokenizer: PreTrainedTokenizerFast, asked: list[tuple[str, str | None]
 
 
 def pool(tokens_NTD: Tensor) -> Tensor:
-    """Means of squares of patches, as Gemma 3's projector takes them: [N, P, D]."""
+    """Return means over squares of patches, as in Gemma 3's projector: [N, P, D]."""
     grid = int(tokens_NTD.shape[1] ** 0.5)
     maps = tokens_NTD.transpose(1, 2).unflatten(2, (grid, grid))
     return functional.avg_pool2d(maps, grid // POOLED).flatten(2).transpose(1, 2)
 
 
 def image_tokens(model: Gemma3ForConditionalGeneration, pooled_NPD: Tensor) -> Tensor:
-    """What Gemma 3's projector makes of pooled outputs of the tower."""
+    """Project pooled outputs of the tower by Gemma 3's projector."""
     projector = model.model.multi_modal_projector
     tokens: Tensor = projector.mm_soft_emb_norm(pooled_NPD) @ projector.mm_input_projection_weight
     return tokens
 
 
 def embed(model: Gemma3ForConditionalGeneration, ids_NL: Tensor, pooled_NPD: Tensor) -> Tensor:
-    """Embeddings of tokens, the image tokens filled in row by row."""
+    """Return embeddings of tokens, the image tokens filled in row by row."""
     text = model.model.language_model.embed_tokens(ids_NL)
     soft = ids_NL == model.config.image_token_id
     embedded: Tensor = text.masked_scatter(soft[..., None], image_tokens(model, pooled_NPD))
@@ -78,7 +78,7 @@ def embed(model: Gemma3ForConditionalGeneration, ids_NL: Tensor, pooled_NPD: Ten
 
 
 def answer_logits(model: Gemma3ForConditionalGeneration, page: Sheet, pooled_NPD: Tensor) -> Tensor:
-    """Logits [N, Q, V] of the first token of every answer."""
+    """Return logits [N, Q, V] of the first token of every answer."""
     ids_NL = page.ids_L.expand(len(pooled_NPD), -1)
     near_LL = page.positions_L[:, None] - page.positions_L[None] < WINDOW
     hidden = model.model.language_model(
@@ -101,7 +101,7 @@ def writing_loss(
     answers: list[str],
     pooled_NPD: Tensor,
 ) -> Tensor:
-    """Cross-entropy of answers to messages that differ in their images alone; images in order, answer by answer."""
+    """Return the cross-entropy of answers to messages that differ in their images alone, in the order of answers."""
     prompt = prompt_ids(tokenizer, parts)
     tails = [tokenizer(text, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id] for text in answers]
     longest = max(len(tail) for tail in tails)

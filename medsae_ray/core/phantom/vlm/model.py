@@ -1,4 +1,4 @@
-"""The small vision-language model: Gemma 3 at a geometry that a CPU trains in half an hour, and where it is kept."""
+"""The small vision-language model: Gemma 3 at a geometry that a CPU trains in half an hour, and its folder."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -17,10 +17,10 @@ from transformers import (
 )
 
 POOLED = 7
-"""Image tokens a side."""
+"""The number of image tokens per side."""
 
 WINDOW = POOLED**2 + 7
-"""How far the first layer looks back: an image token to the number before its image, and to no other image's."""
+"""The reach of the first layer: an image token attends back to the number before its image, not to another image."""
 
 SIDE, PATCH, WIDTH, HEADS = 224, 16, 96, 4
 
@@ -38,12 +38,12 @@ _ROPE = {"rope_type": "default", "rope_theta": 10_000.0}
 
 
 def path() -> Path:
-    """The folder of the shipped model: weights, configuration, tokenizer, processor, chat template."""
+    """Return the folder of the shipped model: weights, configuration, tokenizer, processor, chat template."""
     return Path(str(files("medsae_ray"))) / "core" / "phantom" / "weights" / "vlm"
 
 
 def config(tokenizer: PreTrainedTokenizerFast) -> Gemma3Config:
-    """The whole model's configuration for this tokenizer."""
+    """Return the whole model's configuration for this tokenizer."""
     number = tokenizer.get_vocab()
     text = Gemma3TextConfig(
         vocab_size=len(tokenizer),
@@ -75,7 +75,7 @@ def config(tokenizer: PreTrainedTokenizerFast) -> Gemma3Config:
 
 
 def untrained(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Gemma3ForConditionalGeneration:
-    """A model to train: matrices scaled by their fan-in (Gemma's 0.02 is too small for so narrow a net)."""
+    """Return a model to train: matrices scaled by their fan-in (Gemma's 0.02 is too small for so narrow a net)."""
     torch.manual_seed(seed)
     model = Gemma3ForConditionalGeneration(config(tokenizer))
     for module in model.model.language_model.modules():
@@ -87,14 +87,14 @@ def untrained(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Gemma3ForCon
 
 
 def processor(tokenizer: PreTrainedTokenizerFast) -> Gemma3Processor:
-    """Images to pixel values, and messages to tokens."""
+    """Return the processor of images to pixel values, and of messages to tokens."""
     images = Gemma3ImageProcessorPil(size={"height": SIDE, "width": SIDE}, do_pan_and_scan=False)
     template = tokenizer.chat_template
     return Gemma3Processor(images, tokenizer, chat_template=template, image_seq_length=POOLED**2)
 
 
 def save(model: Gemma3ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Everything that transformers and vLLM load; the weights are replaced in one step."""
+    """Save all files that transformers and vLLM load; the weights are replaced in one step."""
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder / "part")
     processor(tokenizer).save_pretrained(folder / "part")

@@ -1,4 +1,4 @@
-"""How the small model's weights move: Muon for the matrices of the layers, AdamW for all else."""
+"""The optimiser of the small model: Muon for the matrices of the layers, AdamW for all other weights."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ DECAY, MOMENTUM = 0.02, 0.95
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum made orthogonal, in float32 (torch's own computes in bfloat16, which is slow on a CPU without it).
+    """An optimiser by orthogonal momentum in float32 (torch's own is in bfloat16, slow on CPUs without it).
 
     Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024; the scale is that of Liu et al.,
     "Muon is scalable for LLM training", 2025, so that AdamW's rates apply.
@@ -27,7 +27,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(g_MN: Tensor) -> Tensor:
-    """A matrix's singular values made about 1 (0.7 to 1.2) by five steps of Newton and Schulz."""
+    """Bring a matrix's singular values to about 1 (0.7 to 1.2) by five steps of Newton and Schulz."""
     x: Tensor = g_MN.T if g_MN.shape[0] > g_MN.shape[1] else g_MN
     x = x / (x.norm() + 1e-7)
     for _ in range(5):
@@ -37,7 +37,7 @@ def orthogonal(g_MN: Tensor) -> Tensor:
 
 
 class Optimiser:
-    """Both at one rate: warm-up, a level stretch, then a straight line down to 0."""
+    """Both optimisers at one rate: warm-up, a level stretch, then a straight line down to 0."""
 
     def __init__(self, model: nn.Module, rate: float) -> None:
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -50,7 +50,7 @@ class Optimiser:
         ]
 
     def step(self, loss: Tensor, share: float) -> None:
-        """One step down the loss; `share` of all the work is done."""
+        """Take a step down the loss; `share` of all the work is done."""
         for p in self.parameters:
             p.grad = None
         loss.backward()

@@ -1,7 +1,7 @@
-"""What the vision tower learns: which concepts a film shows, and which patches a finding fills.
+"""The lessons of the vision tower: the concepts of a film, and the patches that a finding fills.
 
-Each finding can be taken out of a study, so the difference of two renderings says where it is; to be told so makes up
-for the few films that a CPU can train on.
+Each finding can be taken out of a study, so the difference of two renderings shows its place; this compensates for the
+few films that a CPU can train on.
 
 Legend: N films, S side, T patches of the tower, D its width, P pooled tokens, K concepts, F findings.
 """
@@ -23,7 +23,7 @@ BATCH, SHIFT = 32, 8
 
 
 class Heads(nn.Module):
-    """Trained on the tower, then dropped."""
+    """The heads that are trained on the tower and then dropped."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Heads(nn.Module):
         self.spots = nn.Linear(width, len(FINDINGS))
 
     def forward(self, tokens_NTD: Tensor) -> Tensor:
-        """Logits [N, K]: each concept attends to the pooled tokens by itself, as a question will."""
+        """Return logits [N, K]: each concept attends to the pooled tokens by itself, as a question will."""
         pooled_NPD = pool(tokens_NTD)
         logits_NK: Tensor = (self.where(pooled_NPD).softmax(1) * self.what(pooled_NPD)).sum(1)
         return logits_NK
@@ -44,7 +44,7 @@ class Heads(nn.Module):
 
 
 def batches(films: Films, rng: np.random.Generator) -> Iterator[Films]:
-    """One epoch in random order; each batch is shifted by a few pixels and its exposure varied."""
+    """Yield one epoch in random order; each batch is shifted by a few pixels and varied in exposure."""
     order = rng.permutation(len(films.x_NSS))
     for start in range(0, len(order) - BATCH + 1, BATCH):
         rows = torch.from_numpy(order[start : start + BATCH])
@@ -56,7 +56,7 @@ def batches(films: Films, rng: np.random.Generator) -> Iterator[Films]:
 
 
 def filled(w_NTF: Tensor, shift: tuple[int, ...]) -> Tensor:
-    """w [N, T, F] of the tower's patches from that of the films' cells; 1 where a quarter or more is filled."""
+    """Return w [N, T, F] of the tower's patches from that of the films' cells; 1 if a quarter or more is filled."""
     n, cells, findings = w_NTF.shape
     side, grid = int(cells**0.5), SIDE // PATCH
     steps = [round(pixels * side / SIDE) for pixels in shift]

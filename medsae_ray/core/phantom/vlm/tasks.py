@@ -1,4 +1,4 @@
-"""What the small vision-language model is taught to write: descriptions, and names for what a group shares.
+"""The texts that the small vision-language model learns to write: descriptions, and names for a group's concept.
 
 Legend: A, B images of the two groups; K concepts; p_K the share of films that show a concept.
 """
@@ -19,18 +19,18 @@ DESCRIBE = "Describe the image."
 NOTHING = "nothing"
 ROOM = 115
 SHARED, SPARED, CHANCE = 0.6, 0.25, 0.01
-"""At least this share of A, at most this share of B, and less likely than this in two groups of random films."""
+"""The least share of A, the largest share of B, and the largest chance of these in two groups of random films."""
 
 
 class FilmGroups(NamedTuple):
-    """Rows of films: those that may share something, and those to tell them from."""
+    """The rows of films of two groups: A, which may share a concept, and B to separate it from."""
 
     rows_A: NDArray[np.int64]
     rows_B: NDArray[np.int64]
 
 
 def description(truth_K: Truth) -> str:
-    """The short names of what one film shows; as many as the schema has room for."""
+    """Return the short names of one film's concepts, as many as the schema has room for."""
     names = [concept.short for concept, shown in zip(CONCEPTS, truth_K, strict=True) if shown]
     while len(", ".join(names)) > ROOM:
         names.pop()
@@ -38,7 +38,7 @@ def description(truth_K: Truth) -> str:
 
 
 def naming_answer(truth_AK: Truth, truth_BK: Truth, p_K: NDArray[np.float64]) -> dict[str, object]:
-    """The answer in naming_schema that the truth demands: the shared concept that B lacks most, or an abstention."""
+    """Return the true answer in naming_schema: the shared concept that B lacks most, or an abstention."""
     n_a = len(truth_AK)
     share_K, other_K = truth_AK.mean(0), truth_BK.mean(0)
     order = sorted(range(len(CONCEPTS)), key=lambda k: (other_K[k] - share_K[k], p_K[k]))
@@ -64,17 +64,17 @@ def naming_answer(truth_AK: Truth, truth_BK: Truth, p_K: NDArray[np.float64]) ->
 
 
 def written(answer: dict[str, object]) -> str:
-    """The answer as the model writes it."""
+    """Return the answer as the model writes it."""
     return json.dumps(answer, separators=(",", ":"))
 
 
 def _by_chance(shown_A: Truth, shown_B: Truth, p: float) -> float:
-    """The chance that random films show a concept so often in A and so seldom in B."""
+    """Return the chance that random films show a concept so often in A and so seldom in B."""
     return float(binom.sf(shown_A.sum() - 1, len(shown_A), p) * binom.cdf(shown_B.sum(), len(shown_B), p))
 
 
 def planted(truth_NK: Truth, rng: np.random.Generator, n_a: int = 8, n_b: int = 4) -> FilmGroups:
-    """Groups such that 5 to 8 of 8 in A (other sizes: as large a share) show a concept, and B lacks it.
+    """Draw groups such that 5 to 8 of 8 in A (other sizes: as large a share) show a concept, and B lacks it.
 
     In one group of eight, one image of B shows it too.
     """
@@ -89,13 +89,13 @@ def planted(truth_NK: Truth, rng: np.random.Generator, n_a: int = 8, n_b: int = 
 
 
 def unrelated(truth_NK: Truth, rng: np.random.Generator, n_a: int = 8, n_b: int = 4) -> FilmGroups:
-    """Groups of random films."""
+    """Draw groups of random films."""
     rows = rng.choice(len(truth_NK), n_a + n_b, replace=False)
     return FilmGroups(rows[:n_a], rows[n_a:])
 
 
 def example_answers() -> Iterator[dict[str, object]]:
-    """Every concept as a name with others beside it, and an abstention: what a tokenizer learns to write."""
+    """Yield every concept as a name with others, and an abstention, to train the tokenizer on."""
     p_K = np.full(len(CONCEPTS), 0.1)
     eye = np.eye(len(CONCEPTS), dtype=bool)
     for k in range(len(CONCEPTS)):

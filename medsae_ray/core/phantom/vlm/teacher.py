@@ -1,4 +1,4 @@
-"""Lessons for the language model, drawn at random from what a frozen tower sees.
+"""Lessons for the language model, drawn at random from a frozen tower's outputs.
 
 Legend: N films, P image tokens of a film, D width of the tower, K concepts, Q questions, A and B images of two groups.
 """
@@ -20,13 +20,13 @@ from medsae_ray.core.phantom.vlm.tasks import DESCRIBE, description, naming_answ
 from medsae_ray.core.phantom.vlm.tower import normalise
 
 UNRELATED, BLANK = 0.3, 0.06
-"""The share of groups drawn at random, on most of which to abstain is right; the share of questions about nothing."""
+"""The share of groups drawn at random, most of which demand abstention; the share of questions about blank images."""
 SHOWN_WEIGHT = 2.0
-"""A concept that is shown counts twice: most are rare, and "no" would be the safe answer."""
+"""The weight of a concept that is present: most are rare, and "no" would be the safe answer."""
 
 
 class Cards(NamedTuple):
-    """What the language model sees of films: t_NPD float16, the tower's pooled outputs; y_NK bool, their concepts."""
+    """The language model's view of films: t_NPD float16, the tower's pooled outputs; y_NK bool, their concepts."""
 
     t_NPD: Tensor
     y_NK: Tensor
@@ -34,7 +34,7 @@ class Cards(NamedTuple):
 
 @torch.inference_mode()
 def cards(tower: SiglipVisionModel, films: Films) -> Cards:
-    """The tower's outputs for films; after them uniform images of every sixth grey level, which show nothing."""
+    """Return the tower's outputs for films; after them uniform images of every sixth grey level, without a concept."""
     blank = torch.arange(0, 256, 6, dtype=torch.uint8)[:, None, None].expand(-1, SIDE, SIDE)
     x_NSS = torch.cat([films.x_NSS, blank])
     t_NPD = torch.cat([pool(tower(normalise(x)).last_hidden_state).half() for x in x_NSS.split(64)])
@@ -43,7 +43,7 @@ def cards(tower: SiglipVisionModel, films: Films) -> Cards:
 
 
 class Teacher:
-    """Draws lessons and gives their loss."""
+    """A source of lessons and their loss."""
 
     def __init__(self, model: Gemma3ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, shown: Cards) -> None:
         self.model, self.tokenizer, self.cards = model, tokenizer, shown
@@ -54,14 +54,14 @@ class Teacher:
         self.no_yes = torch.tensor([tokenizer.convert_tokens_to_ids(word) for word in ("no", "yes")])
 
     def lesson(self, step: int, share: float) -> Tensor:
-        """The loss of one lesson: single images at first, then small groups, then large; `share` of all is done."""
+        """Return the loss of one lesson: single images, then small groups, then large; `share` of all is done."""
         single = (self.questions, self.questions, self.descriptions, self.questions, self.stops)
         several = (self.small, self.questions, self.small, self.some, self.descriptions)
         many = (self.names, self.some, self.names, self.names, self.questions)
         return (single if share < 0.15 else several if share < 0.45 else many)[step % 5]()
 
     def questions(self, images: int = 16, asked: int = 14) -> Tensor:
-        """Yes or no: the same questions about several images, half of them with the definition."""
+        """Teach yes or no: the same questions about several images, half of them with the definition."""
         rows = torch.from_numpy(self.rng.integers(len(self.films), size=images))
         rows[self.rng.random(images) < BLANK] = int(self.rng.integers(len(self.films), len(self.cards.y_NK)))
         some = self.rng.permutation(len(CONCEPTS) + 1)[:asked]
@@ -75,27 +75,27 @@ class Teacher:
         return (loss * weight).sum() / weight.sum()
 
     def stops(self, images: int = 8) -> Tensor:
-        """One question an image, up to the end of the answer."""
+        """Teach the end of the answer: one question an image."""
         concept = CONCEPTS[int(self.rng.integers(len(CONCEPTS)))]
         rows = torch.from_numpy(self.rng.choice(self.films, images))
         shown = self.cards.y_NK[rows][:, NAMES.index(concept.name)]
         return self._write(detection_message(IMAGE, concept.name), ["yes" if one else "no" for one in shown], rows)
 
     def descriptions(self, images: int = 16) -> Tensor:
-        """Single images, described."""
+        """Teach to describe single images."""
         rows = torch.from_numpy(self.rng.choice(self.films, images))
         return self._write([IMAGE, DESCRIBE], [description(self.truth_NK[row]) for row in rows], rows)
 
     def small(self) -> Tensor:
-        """Groups so small that every image counts: to learn which is which."""
+        """Teach groups so small that every image counts, which separates A from B."""
         return self.names(8, int(self.rng.integers(2, 5)), 1)
 
     def some(self) -> Tensor:
-        """Groups of any usual size."""
+        """Teach groups of any usual size."""
         return self.names(4, int(self.rng.integers(4, 9)), int(self.rng.integers(2, 5)))
 
     def names(self, groups: int = 4, n_a: int = 8, n_b: int = 4) -> Tensor:
-        """Several pairs of groups of the same sizes, some unrelated."""
+        """Teach several pairs of groups of the same sizes, some unrelated."""
         rows, answers = [], []
         for _ in range(groups):
             draw = unrelated if self.rng.random() < UNRELATED else planted

@@ -1,7 +1,7 @@
 """A byte-level BPE tokenizer for the few sentences that the small model reads and writes, and Gemma's chat template.
 
 Merges may run over spaces inside a clause, so that a finding's name, a definition or a JSON key is one or a few tokens
-wherever it stands: what the model counts and copies is a token, not a spelling. Bytes make every other text possible.
+wherever it stands: the model counts and copies tokens, not spellings. Bytes make every other text possible.
 """
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -22,9 +22,9 @@ SPECIAL = (
     "<image_soft_token>",
 )
 WORDS = 1300
-"""Entries at most."""
+"""The most entries."""
 _CLAUSE = r" - |, |\. |\? |: |\n+|[0-9]|[\[\]{}\":,./?]+"
-"""What separates clauses; no merge runs over it."""
+"""The separators of clauses; no merge crosses them."""
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
@@ -51,11 +51,11 @@ CHAT_TEMPLATE = (
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}"
 )
-"""Gemma's own, with a number (one token: after 9 a letter) before each image where there are several."""
+"""Gemma's own template, with a number (one token: after 9 a letter) before each of several images."""
 
 
 def corpus() -> list[str]:
-    """The sentences to merge on, the frequent ones more often."""
+    """Return the sentences to merge on, the frequent ones more often."""
     concepts = (*CONCEPTS, CONTROL)
     words = ["user\n", "model\n", "\n\n", "yes", "no", "Answer the question", " about the image", " with", " yes or no"]
     texts = [*words, tasks.DESCRIBE] * 300
@@ -67,7 +67,7 @@ def corpus() -> list[str]:
 
 
 def build() -> PreTrainedTokenizerFast:
-    """The tokenizer, trained anew; the same every time."""
+    """Train the tokenizer anew; the result is always the same."""
     bpe = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(_CLAUSE), "isolated")
     bpe.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])

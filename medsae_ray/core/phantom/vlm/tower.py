@@ -1,9 +1,9 @@
-"""The vision tower before training: SigLIP at a small geometry, started from what is known about pictures.
+"""The vision tower before training: SigLIP at a small geometry, started from knowledge about pictures.
 
-A vision transformer learns slowly from few images, for it must find out by itself what a neighbour is. Here the patch
+A vision transformer learns slowly from few images, for it must learn neighbourhood from them. Here the patch
 embedding starts as the whitened principal components of patches, and the heads of the first layers start by looking at
 the eight neighbours of a patch, as a convolution does (Cordonnier et al., "On the Relationship between Self-Attention
-and Convolutional Layers", ICLR 2020, theorem 1). All of it is trained on.
+and Convolutional Layers", ICLR 2020, theorem 1). All weights are trained further.
 
 Legend: N images, S side; the patches are a square grid.
 """
@@ -18,21 +18,21 @@ from transformers import SiglipVisionModel
 from medsae_ray.core.phantom.vlm.model import HEADS, PATCH, SIDE, TOWER, WIDTH
 
 NEIGHBOURS = ([(-1, 0), (0, -1), (0, 1), (1, 0)], [(-1, -1), (-1, 1), (1, -1), (1, 1)])
-"""Rows and columns to the patch that each head of the first and of the second layer begins with."""
+"""The step to the patch, in rows and columns, that each head of the first and the second layer begins with."""
 GRID, HEAD_WIDTH, WAVES = SIDE // PATCH, WIDTH // HEADS, 4
 _W = 2 * math.pi / (GRID + 2) * torch.arange(1, WAVES + 1)
-"""Angles a patch: enough to tell positions apart, few enough to leave room for what is seen."""
+"""The angles per patch: enough to separate positions, few enough to leave room for the image."""
 POSITION_WIDTH = 4 * WAVES
-"""The first outputs of the embedding; sine and cosine of row and column."""
+"""The first outputs of the embedding: sine and cosine of row and column."""
 
 
 def normalise(x_NSS: Tensor) -> Tensor:
-    """uint8 or float grey levels 0..255 to what the tower takes: float32 [N, 3, S, S] in -1..1."""
+    """Turn grey levels 0..255, uint8 or float, into the tower's input: float32 [N, 3, S, S] in -1..1."""
     return (x_NSS.float() / 127.5 - 1)[:, None].expand(-1, 3, -1, -1)
 
 
 def untrained(x_NSS: Tensor, seed: int = 0) -> SiglipVisionModel:
-    """A tower to train; `x_NSS` are some films, whose patches the first layer whitens."""
+    """Return a tower to train; `x_NSS` are some films, whose patches the first layer whitens."""
     torch.manual_seed(seed)
     tower = SiglipVisionModel(TOWER)
     for module in tower.modules():
@@ -49,7 +49,7 @@ def untrained(x_NSS: Tensor, seed: int = 0) -> SiglipVisionModel:
 
 @torch.no_grad()
 def _number(embedding: nn.Embedding) -> None:
-    """Sine and cosine of row and column in the first outputs, stronger than what is seen."""
+    """Set the first outputs to sine and cosine of row and column, stronger than the image's."""
     angles = torch.arange(GRID)[:, None] * _W
     waves = torch.cat([angles.sin(), angles.cos()], 1)
     rows, columns = waves[:, None].expand(-1, GRID, -1), waves[None].expand(GRID, -1, -1)
@@ -59,7 +59,7 @@ def _number(embedding: nn.Embedding) -> None:
 
 @torch.no_grad()
 def _whiten(conv: nn.Conv2d, x_NSS: Tensor) -> None:
-    """Principal components of patches, of equal variance, in the outputs that positions leave."""
+    """Set the outputs after the positions to principal components of patches, of equal variance."""
     grey = x_NSS.float() / 127.5 - 1
     patches = grey.unfold(1, PATCH, PATCH).unfold(2, PATCH, PATCH).flatten(0, 2).flatten(1)
     patches = patches[torch.randperm(len(patches))[:40_000]]
@@ -75,7 +75,7 @@ def _whiten(conv: nn.Conv2d, x_NSS: Tensor) -> None:
 
 @torch.no_grad()
 def _look_beside(query: nn.Linear, key: nn.Linear, steps: list[tuple[int, int]]) -> None:
-    """Queries and keys such that head h attends to the patch at steps[h]: sin(a + w d), cos(a + w d) of positions."""
+    """Set queries and keys so that head h attends to the patch at steps[h]: sin(a + w d), cos(a + w d) of positions."""
     gain = HEAD_WIDTH**0.25
     for head, step in enumerate(steps):
         rows = slice(head * HEAD_WIDTH, (head + 1) * HEAD_WIDTH)
@@ -84,11 +84,11 @@ def _look_beside(query: nn.Linear, key: nn.Linear, steps: list[tuple[int, int]])
 
 
 def _turn(distance: int) -> Tensor:
-    """The matrix that moves sines and cosines of a position (one axis) by some patches."""
+    """Return the matrix that moves sines and cosines of a position (one axis) by some patches."""
     cosine, sine = (_W * distance).cos().diag(), (_W * distance).sin().diag()
     return torch.cat([torch.cat([cosine, sine], 1), torch.cat([-sine, cosine], 1)])
 
 
 def _rest() -> Tensor:
-    """Zeros for what is no position."""
+    """Return zeros for the outputs after the positions."""
     return torch.zeros(HEAD_WIDTH - POSITION_WIDTH, WIDTH - POSITION_WIDTH)

@@ -16,7 +16,7 @@ from medsae_ray.errors import ArtifactError, RecipeError
 
 
 class Format(NamedTuple):
-    """One library's checkpoint."""
+    """The checkpoint format of one library."""
 
     holds: frozenset[str]
     """The architectures that it can be written for; "sail" stands for matryoshka with compat sail."""
@@ -29,13 +29,13 @@ FORMATS = {
     for module in (saelens, dictionary_learning, sparsify, sail)
 }
 _SHOWN = 4
-"""Names in a message."""
+"""The most names in a message."""
 VERSION = 1
-"""Of imported artifacts; a change in how foreign files are understood makes new ones."""
+"""The version of imported artifacts; a change in the reading of foreign files makes new ones."""
 
 
 def exported(stored: StoredSAE, name: str) -> dict[str, bytes]:
-    """The files of one format, by name. ArtifactError if it cannot hold this SAE, with those that can."""
+    """Return the files of one format by name. Raises ArtifactError if it cannot hold this SAE, with those that can."""
     format_ = _known(name)
     kind = stored.config.compat or stored.config.architecture
     if kind not in format_.holds:
@@ -51,10 +51,10 @@ def export_sae(sae: Artifact, name: str, folder: Store, *, overwrite: bool = Fal
 
 
 def write_checkpoint(stored: StoredSAE, name: str, folder: Store, *, overwrite: bool = False) -> list[str]:
-    """Write an SAE in another library's format; the names of the files in `folder`.
+    """Write an SAE in another library's format, and return the names of the files in `folder`.
 
-    ArtifactError if the folder holds anything but this export, whole or in part; with `overwrite` the files of an
-    export are replaced, and others stay.
+    Raises ArtifactError if the folder holds other files than this export's, whole or in part; with `overwrite` the
+    files of an export are replaced, and others stay.
     """
     files = exported(stored, name)
     there = folder.names()
@@ -62,9 +62,9 @@ def write_checkpoint(stored: StoredSAE, name: str, folder: Store, *, overwrite: 
     if others and not overwrite:
         raise ArtifactError(
             f"{folder.uri} is not empty, and {', '.join(others[:_SHOWN])} is not of this export; name another folder, "
-            "or replace what is of the same name with --overwrite"
+            "or replace files of the same name with --overwrite"
         )
-    # Settings go first and come last: without them, what a stop leaves half done is read by nobody.
+    # Settings are deleted first and written last: without them no reader takes a half-done export.
     last = sorted(files, key=lambda file: (file.endswith(".json"), file))
     for file in reversed(last):
         if file in others:
@@ -75,12 +75,12 @@ def write_checkpoint(stored: StoredSAE, name: str, folder: Store, *, overwrite: 
 
 
 def read_checkpoint(name: str, folder: Store) -> StoredSAE:
-    """A foreign checkpoint. ArtifactError for files that are missing, damaged, or hold what cannot be imported."""
+    """Read a foreign checkpoint. Raises ArtifactError for missing, damaged or unsupported files."""
     return _known(name).read(_Folder(folder), folder.uri)
 
 
 def import_sae(name: str, folder: Store, root: Store) -> Artifact:
-    """A foreign checkpoint as a finished `sae` artifact below `root`, named by the content of its files.
+    """Import a foreign checkpoint as a finished `sae` artifact below `root`, named by the content of its files.
 
     Raises ArtifactError as `read_checkpoint` does.
     """
@@ -93,7 +93,7 @@ def import_sae(name: str, folder: Store, root: Store) -> Artifact:
 
 
 class _Folder(Mapping[str, bytes]):
-    """Files that are read when they are asked for: checkpoints lie beside an optimiser's state of twice their size."""
+    """A folder whose files are read on access: checkpoints lie next to an optimiser's state of twice their size."""
 
     def __init__(self, store: Store) -> None:
         self.store = store

@@ -1,4 +1,4 @@
-"""dictionary_learning (saprmarks): config.json and ae.pt, as `utils.load_dictionary` reads them.
+"""The format of dictionary_learning (saprmarks): config.json and ae.pt, as `utils.load_dictionary` reads them.
 
 Its `AutoEncoder.from_pretrained` brings decoder rows to unit norm unless `normalize_decoder=False` is given, which
 divides the activations of a folded SAE by its scale; the other classes keep them as they are.
@@ -34,7 +34,7 @@ WRITTEN = {
     "jumprelu": "JumpReluAutoEncoder",
     "gated": "GatedAutoEncoder",
 }
-"""Our architecture -> their class."""
+"""The class of dictionary_learning for each of our architectures."""
 HOLDS = frozenset(WRITTEN)
 _LINEAR = {"W_enc": "encoder.weight", "b_enc": "encoder.bias", "W_dec": "decoder.weight"}
 _PLAIN = {name: name for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
@@ -54,15 +54,15 @@ _NAMES: dict[str, dict[str, str]] = {
         "r_mag": "r_mag",
     },
 }
-"""Our architecture -> our tensors' names -> theirs. Those that end in .weight are of Linear layers: transposed."""
+"""The names of their tensors by ours, per architecture. Those that end in .weight are of Linear layers: transposed."""
 _TOPK = ("topk", "batch_topk", "matryoshka")
 _BUFFERS: dict[str, frozenset[str]] = {
     "topk": frozenset({"k", "threshold"}),
     "batch_topk": frozenset({"k"}),
     "matryoshka": frozenset({"k", "group_sizes"}),
 }
-"""Our architecture -> entries of ae.pt that are no weights; `AutoEncoderTopK` tracks a threshold that its codes do
-without."""
+"""The entries of ae.pt that are not weights, for each of our architectures; `AutoEncoderTopK` tracks a threshold that
+its codes do not use."""
 _KNOWN = Understood(
     followed=frozenset({"dict_class", "activation_dim", "dict_size", "k", "group_sizes"}),
     only={},
@@ -74,15 +74,15 @@ _KNOWN = Understood(
         | {"anneal_start", "bandwidth", "target_l0", "norm_factor"}
     ),
 )
-"""What the trainers say of themselves. What activations were divided by in training is in the saved biases."""
+"""The settings of the trainers. The divisor of activations in training is in the saved biases."""
 _PARTS = Understood(frozenset({"trainer", "buffer", KEY}), {}, frozenset())
 _BUFFER = Understood(frozenset(), {"io": ("in", "out")}, frozenset())
-"""Of where activations came from, this alone matters: "in_and_out" makes a transcoder, which is no autoencoder."""
+"""The settings of the activations' source. One matters: "in_and_out" makes a transcoder, not an autoencoder."""
 _CONFIG, _WEIGHTS = "config.json", "ae.pt"
 
 
 def write(plain: StoredSAE, original: StoredSAE) -> dict[str, bytes]:
-    """The files of an SAE that takes raw embeddings; `original` is what it was folded from."""
+    """Return the files of an SAE that takes raw embeddings; `original` is the SAE before folding."""
     config, state = plain.config, plain.sae.state_dict()
     if config.architecture == "jumprelu":
         state["b_enc"] = state["b_enc"] - state["b_dec"] @ state["W_enc"]
@@ -95,7 +95,7 @@ def write(plain: StoredSAE, original: StoredSAE) -> dict[str, bytes]:
         "lm_name": "",
     }
     if config.architecture in ("topk", "batch_topk", "matryoshka"):
-        # Of a per-level SAE only the last level's k is there at inference.
+        # At inference a per-level SAE has only the last level's k.
         trainer["k"] = config.k or (config.ks or (1,))[-1]
         tensors["k"] = torch.tensor(trainer["k"], dtype=torch.int32)
     if config.architecture == "topk":
@@ -109,7 +109,7 @@ def write(plain: StoredSAE, original: StoredSAE) -> dict[str, bytes]:
 
 
 def read(files: Files, where: str) -> StoredSAE:
-    """The inverse, for whatever dictionary_learning wrote. ArtifactError for what cannot be imported."""
+    """Read the files of any version of dictionary_learning. Raises ArtifactError for unsupported ones."""
     document = json_file(files, _CONFIG, where)
     trainer = document.get("trainer")
     trainer = trainer if isinstance(trainer, dict) else {}
@@ -128,7 +128,7 @@ def read(files: Files, where: str) -> StoredSAE:
     if architecture == "jumprelu":
         tensors["b_enc"] = tensors["b_enc"] + tensors["b_dec"] @ tensors["W_enc"]
     if "threshold" in tensors:
-        # -1 says that none was found in training; their code is a ReLU then, as ours is with 0.
+        # -1 means that training found none; their code is then a ReLU, as ours is with 0.
         tensors["threshold"] = tensors["threshold"].clamp_min(0)
     settings = _settings(architecture, trainer, found, where)
     return assembled(architecture, tensors, settings, document.get(KEY), where, NAME)

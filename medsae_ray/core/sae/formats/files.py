@@ -1,4 +1,4 @@
-"""What the formats share: files in, an SAE out; understood.py looks at what is in between.
+"""The common part of the formats, from files to an SAE; understood.py checks the contents.
 
 Legend: see model.py.
 """
@@ -18,15 +18,15 @@ from medsae_ray.core.sae.checkpoint import FORMAT, StoredSAE, sae_from_bytes
 from medsae_ray.errors import ArtifactError
 
 Files = Mapping[str, bytes]
-"""Name within a folder -> content."""
+"""The contents of a folder's files by name."""
 KEY = "medsae_ray"
-"""Where a foreign file holds what only this package knows."""
+"""The key in a foreign file of data that only this package knows."""
 _UNKNOWN = {"relu_l1": {"l1": 0.0}, "gated": {"l1": 0.0}, "jumprelu": {"l0": 0.0}}
-"""Weights of losses, which codes do not depend on and foreign files do not hold."""
+"""The weights of losses, on which codes do not depend and which foreign files lack."""
 
 
 def about(original: StoredSAE) -> dict[str, Any]:
-    """What an exported file says of the SAE it was made from; plain values."""
+    """Return an exported file's statement on its SAE; plain values."""
     sae, config, provenance = original
     return {
         "config": config.to_dict(),
@@ -37,11 +37,11 @@ def about(original: StoredSAE) -> dict[str, Any]:
 
 
 def json_file(files: Files, name: str, where: str) -> dict[str, Any]:
-    """ArtifactError unless the file is there and holds a JSON object, with every key once."""
+    """Read a JSON object with every key once. Raises ArtifactError if the file is missing or holds something else."""
     try:
         document = json.loads(_content(files, name, where), object_pairs_hook=_once)
     except ValueError as error:
-        raise ArtifactError(f"{where}: {name} is not JSON that makes sense ({error})") from error
+        raise ArtifactError(f"{where}: {name} is not valid JSON ({error})") from error
     if not isinstance(document, dict):
         raise ArtifactError(f"{where}: {name} holds a {type(document).__name__}, an object is wanted")
     return document
@@ -56,7 +56,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def safetensors_file(files: Files, name: str, where: str) -> dict[str, Tensor]:
-    """ArtifactError unless the file is there and whole."""
+    """Read a safetensors file. Raises ArtifactError if it is missing or incomplete."""
     try:
         return load(_content(files, name, where))
     except SafetensorError as error:
@@ -64,11 +64,11 @@ def safetensors_file(files: Files, name: str, where: str) -> dict[str, Tensor]:
 
 
 def torch_file(files: Files, name: str, where: str) -> dict[str, Any]:
-    """What torch.save wrote: tensors and plain values; code in a file is never run. ArtifactError otherwise."""
+    """Read tensors and plain values of torch.save; code in a file is never run. Raises ArtifactError otherwise."""
     content = io.BytesIO(_content(files, name, where))
     try:
         found = torch.load(content, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch names no common class for what a damaged or foreign file raises
+    except Exception as error:  # torch has no common class for the errors of a damaged or foreign file
         reason = str(error).split("\n", 1)[0][:200]
         raise ArtifactError(
             f"{where}: {name} cannot be read ({reason}); it is damaged, or holds more than tensors and plain values"
@@ -88,9 +88,9 @@ def torch_bytes(value: dict[str, Any]) -> bytes:
 def assembled(
     architecture: str, tensors: Mapping[str, Tensor], settings: dict[str, Any], known: object, where: str, format_: str
 ) -> StoredSAE:
-    """An SAE from tensors under our names and shapes; `known` is what `about` said, if this package wrote the files.
+    """Build an SAE from tensors under our names and shapes; `known` is from `about`, if this package wrote them.
 
-    ArtifactError for tensors that are not those of the architecture, or hold NaN or Inf.
+    Raises ArtifactError for tensors that are not those of the architecture, or hold NaN or Inf.
     """
     width, d_in = tensors["W_dec"].shape
     mean_D, scale, provenance = _told(known, d_in, where)
@@ -109,7 +109,7 @@ def assembled(
 
 
 def _told(known: object, d_in: int, where: str) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Mean, scale and provenance of what `about` wrote; embeddings of others count as centred and scaled."""
+    """Return mean, scale and provenance from `about`; embeddings of others count as centred and scaled."""
     if known is None:
         return torch.zeros(d_in), torch.tensor(1.0), {}
     try:
@@ -117,11 +117,11 @@ def _told(known: object, d_in: int, where: str) -> tuple[Tensor, Tensor, dict[st
         provenance = {**known["provenance"], "config": known["config"]}  # type: ignore[index]
         return mean_D, torch.tensor(float(known["scale"])), provenance  # type: ignore[index]
     except (KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{where}: what it says under {KEY!r} cannot be read ({error!r})") from error
+        raise ArtifactError(f"{where}: its entry {KEY!r} cannot be read ({error!r})") from error
 
 
 def whole_number(values: Mapping[str, Any], name: str, where: str) -> int:
-    """ArtifactError unless it is there and a whole number."""
+    """Return a whole number. Raises ArtifactError if it is missing or another value."""
     value = values.get(name)
     value = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
     if isinstance(value, bool) or not isinstance(value, int):

@@ -1,4 +1,4 @@
-"""A trained SAE as one that takes raw embeddings by its weights alone, which is all that other libraries know.
+"""The folding of a normalisation into an SAE's weights, so that other libraries can apply it to raw embeddings.
 
 Legend: see model.py.
 """
@@ -16,11 +16,11 @@ from medsae_ray.errors import ArtifactError
 
 @torch.no_grad()
 def folded(stored: StoredSAE) -> StoredSAE:
-    """The same codes and reconstructions with normalisation none.
+    """Return an SAE with the same codes and reconstructions and normalisation none.
 
     An SAE sees scale (x - mean) there. So W_enc becomes scale there W_enc, W_dec becomes W_dec back / scale, and b_dec
-    becomes b_dec back / scale + mean, while h and with it b_enc and every threshold stay as they are. Decoder rows have
-    no unit norm any more. ArtifactError for normalisation l2: dividing by a row's own norm is not linear.
+    becomes b_dec back / scale + mean, while h, and so b_enc and every threshold, are unchanged. Decoder rows no longer
+    have unit norm. Raises ArtifactError for normalisation l2: dividing by a row's own norm is not linear.
     """
     sae, config, _ = stored
     if config.normalisation == "none":
@@ -43,5 +43,5 @@ def folded(stored: StoredSAE) -> StoredSAE:
 
 
 def _times(matrix_DD: Tensor | None, vectors: Tensor) -> Tensor:
-    """Both whitening matrices are symmetric, so the side from which they come does not matter."""
+    """Multiply by a whitening matrix; both are symmetric, so the side does not matter."""
     return vectors if matrix_DD is None else matrix_DD.double() @ vectors

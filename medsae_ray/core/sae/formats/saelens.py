@@ -1,6 +1,6 @@
-"""SAELens 6 (decoderesearch/SAELens): cfg.json and sae_weights.safetensors, as `SAE.load_from_disk` reads them.
+"""The format of SAELens 6 (decoderesearch/SAELens): cfg.json and sae_weights.safetensors, for `SAE.load_from_disk`.
 
-Its conventions are ours, see model.py; what it calls standard is relu_l1. BatchTopK and Matryoshka SAEs are JumpReLU
+Its conventions are ours, see model.py; its standard is relu_l1. BatchTopK and Matryoshka SAEs are JumpReLU
 SAEs at inference, with one threshold for all features.
 """
 
@@ -36,7 +36,7 @@ WRITTEN = {
 }
 HOLDS = frozenset(WRITTEN)
 _VERSION = "6.54.12"
-"""Of SAELens, whose reader takes files of an older one for something else."""
+"""The version of SAELens, whose reader misreads files of an older one."""
 _FOUR = {name: name for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
 _READ: dict[str, tuple[str, dict[str, str]]] = {
     "standard": ("relu_l1", _FOUR),
@@ -46,14 +46,14 @@ _READ: dict[str, tuple[str, dict[str, str]]] = {
     "batchtopk": ("batch_topk", _FOUR | {"threshold": "topk_threshold"}),
     "matryoshka_batchtopk": ("matryoshka", _FOUR | {"threshold": "topk_threshold"}),
 }
-"""Their architecture -> ours, and our tensors' names -> theirs. The last two are what training writes."""
+"""The architecture of each of theirs, and their tensors' names by ours. The last two are written in training."""
 FACTORS = ("scaling_factor", "finetuning_scaling_factor")
 """The factors of a finetuned SAE, by either of their names."""
 _CONFIG, _WEIGHTS = "cfg.json", "sae_weights.safetensors"
 
 
 def write(plain: StoredSAE, original: StoredSAE) -> dict[str, bytes]:
-    """The files of an SAE that takes raw embeddings; `original` is what it was folded from."""
+    """Return the files of an SAE that takes raw embeddings; `original` is the SAE before folding."""
     architecture = WRITTEN[plain.config.architecture]
     state = plain.sae.state_dict()
     if "threshold" in state:
@@ -76,7 +76,7 @@ def write(plain: StoredSAE, original: StoredSAE) -> dict[str, bytes]:
 
 
 def read(files: Files, where: str) -> StoredSAE:
-    """The inverse, for whatever SAELens wrote. ArtifactError for what cannot be imported."""
+    """Read the files of any version of SAELens. Raises ArtifactError for unsupported ones."""
     config = modern(json_file(files, _CONFIG, where))
     theirs = config["architecture"]
     if not isinstance(theirs, str) or theirs not in _READ:
@@ -118,19 +118,19 @@ def _settings(architecture: str, config: dict[str, Any], where: str) -> dict[str
 
 
 def _fold_factor(tensors: dict[str, Tensor], used: bool, rescaled: bool, where: str) -> None:
-    """There a finetuned SAE's codes are multiplied by a factor per feature before they are decoded. For some time files
-    had a factor of 1 throughout, whether it was used or not."""
+    """Fold the factors by which a finetuned SAE multiplies its codes before decoding. Some versions' files have a
+    factor of 1 throughout, used or not."""
     factor_M = tensors.pop("factor")
     plain = bool(torch.allclose(factor_M, torch.ones_like(factor_M)))
     if not plain and (rescaled or not used):
         found = "rescale_acts_by_decoder_norm is true" if rescaled else "finetuning_scaling_factor is not true"
-        raise ArtifactError(f"{where}: a scaling factor is there, but {found}; SAELens refuses such a file too")
+        raise ArtifactError(f"{where}: it has a scaling factor, but {found}; SAELens refuses such a file too")
     if used:
         tensors["W_dec"] = tensors["W_dec"] * factor_M[:, None]
 
 
 def _unit_decoder(tensors: dict[str, Tensor]) -> None:
-    """There h is multiplied by the decoder's norm and the code divided by it before it is decoded."""
+    """Scale the decoder to unit norm: SAELens multiplies h by its norm and divides the code by it before decoding."""
     norm_M = tensors["W_dec"].norm(dim=1)
     tensors["W_dec"] = tensors["W_dec"] / norm_M[:, None]
     tensors["W_enc"] = tensors["W_enc"] * norm_M
@@ -138,7 +138,7 @@ def _unit_decoder(tensors: dict[str, Tensor]) -> None:
 
 
 def _input_as_it_is(tensors: dict[str, Tensor], gated: bool) -> None:
-    """There h = x W_enc + b_enc, so our b_enc has to give back what b_dec takes."""
+    """Adapt b_enc to SAELens' h = x W_enc + b_enc: it has to restore b_dec, which ours subtracts."""
     shift_M = tensors["b_dec"] @ tensors["W_enc"]
     if gated:
         tensors["b_gate"] = tensors["b_gate"] + shift_M

@@ -1,4 +1,4 @@
-"""The settings of SAELens' cfg.json, of versions 2 to 6, and which of them codes and reconstructions depend on.
+"""The settings of SAELens' cfg.json, of versions 2 to 6, by their effect on codes and reconstructions.
 
 Versions 2 to 5 wrote the settings of the whole training run; those of data, language model and optimiser change no
 code.
@@ -14,7 +14,7 @@ _DTYPES = tuple(
     f"{prefix}{name}" for name in ("float32", "float64", "float16", "bfloat16") for prefix in ("", "torch.")
 )
 _ANOTHER = ("hook_name_out", "hook_point_out", "hook_layer_out", "hook_point_layer_out", "hook_head_index_out")
-"""Where a transcoder, which is no autoencoder, writes to."""
+"""The output of a transcoder, which is not an autoencoder."""
 _FOLLOWED = frozenset({"architecture", "d_in", "d_sae"})
 _ONLY: dict[str, tuple[Any, ...]] = {
     "normalize_activations": ("none", False, None),
@@ -60,7 +60,7 @@ _TRAINING = frozenset(
 
 
 def modern(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings as version 6 names them; what its readers take where versions before it say nothing."""
+    """Return the settings under the names of version 6, with its readers' defaults for missing ones."""
     found = {_RENAMED.get(name, name): value for name, value in config.items()}
     found.setdefault("architecture", "standard")
     kwargs = found.get("activation_fn_kwargs")
@@ -69,13 +69,13 @@ def modern(config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(kwargs, dict) and set(kwargs) == {"k"} and stated in ({}, kwargs):
             del found["activation_fn_kwargs"], found["activation_fn"]
             found |= {"architecture": "topk", "k": kwargs["k"]}
-    # What the SAE was applied to lies in the metadata since version 6, and a transcoder says there where it writes to.
+    # Since version 6 the metadata hold the SAE's input, and a transcoder's output.
     metadata = found.get("metadata") or {}
     return found | {name: metadata[name] for name in _ANOTHER if isinstance(metadata, dict) and name in metadata}
 
 
 def known(architecture: str) -> Understood:
-    """What is understood of the settings of an SAE of theirs."""
+    """Return the known settings of their architecture."""
     followed, only = _FOLLOWED, dict(_ONLY)
     if architecture in _TOPK:
         followed, only = followed | {"k"}, only | {"rescale_acts_by_decoder_norm": (True, False, None)}

@@ -1,4 +1,4 @@
-"""SAIL (pwesp/sail): one Lightning checkpoint, *.ckpt. Its SAEs take embeddings of unit norm; see sae/sail.py."""
+"""The format of SAIL (pwesp/sail): one Lightning checkpoint, *.ckpt, for embeddings of unit norm; see sae/sail.py."""
 
 from collections.abc import Sequence
 from typing import Any, TypeGuard
@@ -29,11 +29,11 @@ _KNOWN = Understood(
         }
     ),
 )
-"""Of LightningMatryoshkaSAE; decoders are normalised before training alone."""
+"""The settings of LightningMatryoshkaSAE; decoders are normalised before training alone."""
 
 
 def write(plain: StoredSAE, original: StoredSAE) -> dict[str, bytes]:
-    """The file of an SAE with compat sail, which is not folded: both sides divide embeddings by their norm."""
+    """Return the file of an SAE with compat sail, unfolded: both sides divide embeddings by their norm."""
     config, state = plain.config, plain.sae.state_dict()
     state["W_enc"] = state["W_enc"].T
     tied = torch.equal(state["W_dec"], state["W_enc"])
@@ -53,7 +53,7 @@ def write(plain: StoredSAE, original: StoredSAE) -> dict[str, bytes]:
 
 
 def read(files: Files, where: str) -> StoredSAE:
-    """The inverse, for whatever SAIL wrote. ArtifactError for what cannot be imported."""
+    """Read a checkpoint of SAIL. Raises ArtifactError for unsupported ones."""
     names = [name for name in files if name.endswith(".ckpt")]
     if len(names) != 1:
         raise ArtifactError(f"{where} has {len(names)} files that end in .ckpt, one is wanted")
@@ -61,7 +61,7 @@ def read(files: Files, where: str) -> StoredSAE:
     weights, settings = found.get("state_dict"), found.get("hyper_parameters")
     if not isinstance(weights, dict) or not isinstance(settings, dict):
         raise ArtifactError(
-            f"{where}: {names[0]} has no state_dict and hyper_parameters; it is no Lightning checkpoint"
+            f"{where}: {names[0]} has no state_dict and hyper_parameters; it is not a Lightning checkpoint"
         )
     check_settings(settings, _KNOWN, where)
     weights = {name.removeprefix(_PREFIX): tensor for name, tensor in weights.items()}
@@ -79,7 +79,7 @@ def _settings(settings: dict[str, Any], where: str) -> dict[str, Any]:
     levels, ks = settings.get("dictionary_sizes"), settings.get("k_values")
     if not _whole(levels):
         raise ArtifactError(f"{where}: dictionary_sizes are {levels!r}, a list of whole numbers is wanted")
-    # What SAIL takes where it is told nothing.
+    # SAIL's default.
     ks = [max(1, int(0.05 * level)) for level in levels] if ks is None else ks
     if not _whole(ks):
         raise ArtifactError(f"{where}: k_values are {ks!r}, a list of whole numbers is wanted")

@@ -1,4 +1,4 @@
-"""sparsify (EleutherAI): cfg.json and sae.safetensors, as `SparseCoder.load_from_disk` reads them. TopK only."""
+"""The format of sparsify (EleutherAI): cfg.json and sae.safetensors, for `SparseCoder.load_from_disk`. TopK only."""
 
 import json
 
@@ -29,13 +29,13 @@ _KNOWN = Understood(
     },
     told=frozenset({"normalize_decoder", "multi_topk", KEY}),
 )
-"""Of SparseCoderConfig (SaeConfig at first) in all its versions. Signed codes, which it had from June to August 2024,
-are below 0 too, as ours never are; decoders are normalised in training alone, and Multi-TopK is a loss."""
+"""The settings of SparseCoderConfig (SaeConfig at first) in all its versions. Signed codes, of June to August 2024, are
+below 0 too, as ours never are; decoders are normalised in training alone, and Multi-TopK is a loss."""
 _CONFIG, _WEIGHTS = "cfg.json", "sae.safetensors"
 
 
 def write(plain: StoredSAE, original: StoredSAE) -> dict[str, bytes]:
-    """The files of an SAE that takes raw embeddings; `original` is what it was folded from."""
+    """Return the files of an SAE that takes raw embeddings; `original` is the SAE before folding."""
     state = plain.sae.state_dict()
     state["W_enc"] = state["W_enc"].T
     tensors = {theirs: state[ours].contiguous() for ours, theirs in _NAMES.items()}
@@ -55,7 +55,7 @@ def write(plain: StoredSAE, original: StoredSAE) -> dict[str, bytes]:
 
 
 def read(files: Files, where: str) -> StoredSAE:
-    """The inverse, for whatever sparsify wrote. ArtifactError for what cannot be imported."""
+    """Read the files of any version of sparsify. Raises ArtifactError for unsupported ones."""
     config = json_file(files, _CONFIG, where)
     check_settings(config, _KNOWN, where)
     d_in, k = whole_number(config, "d_in", where), whole_number(config, "k", where)

@@ -1,8 +1,7 @@
-"""What a foreign checkpoint says, held against what is understood: nothing is passed over because nobody here knows it.
+"""The check of a foreign checkpoint for unknown settings and tensors, none of which is passed over.
 
-A setting or tensor that is not known may change codes or reconstructions, and an SAE without it would be another one.
-So each format lists what it follows and what is known to change neither; everything else is refused by name. Legend:
-see model.py.
+An unknown setting or tensor may change codes or reconstructions, and an SAE without it would be another one. So each
+format lists those that it follows and those that change neither; all others are refused by name. Legend: see model.py.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -14,29 +13,29 @@ from torch import Tensor
 from medsae_ray.errors import ArtifactError
 
 _SHOWN = 60
-"""Characters of a value in a message."""
+"""The most characters of a value in a message."""
 _SHAPES = {
     "W_enc": ("D", "M"),
     "W_dec": ("M", "D"),
     "b_dec": ("D",),
     **{name: ("M",) for name in ("b_enc", "b_gate", "b_mag", "r_mag", "factor")},
 }
-"""Of tensors under our names. Thresholds have one of two shapes, which the architecture decides later."""
+"""The shapes of tensors under our names. Thresholds have one of two, which the architecture decides later."""
 
 
 class Understood(NamedTuple):
     """The settings of one kind of checkpoint."""
 
     followed: frozenset[str]
-    """Carried out by the reader, which looks at their values."""
+    """The settings that the reader carries out and checks."""
     only: Mapping[str, tuple[Any, ...]]
-    """Settings that change codes or reconstructions, and the values that can be carried out."""
+    """The settings that change codes or reconstructions, with their supported values."""
     told: frozenset[str]
-    """What neither depends on: names, dates, data, devices, and how the SAE was trained."""
+    """The settings without effect: names, dates, data, devices, and the training of the SAE."""
 
 
 def check_settings(found: Mapping[str, Any], known: Understood, where: str) -> None:
-    """ArtifactError that names the settings that are not understood, or a value that cannot be carried out."""
+    """Raise ArtifactError that names unknown settings, or a value that cannot be carried out."""
     strange = [name for name in found if name not in known.followed | known.told and name not in known.only]
     if strange:
         listed = ", ".join(f"{name} = {_short(found[name])}" for name in sorted(strange))
@@ -58,11 +57,11 @@ def taken(
     turned: Collection[str] = (),
     told: Iterable[str] = (),
 ) -> dict[str, Tensor]:
-    """All tensors of a file under our names, float32 and as our shapes have them.
+    """Return all tensors of a file under our names, float32 and in our shapes.
 
     `names` maps ours to theirs, `turned` are those of ours that lie transposed there, and `told` are entries of theirs
-    that codes do not depend on. ArtifactError names what is missing, not understood, of another shape, no floating
-    point number or not finite.
+    that codes do not depend on. Raises ArtifactError that names a missing, unknown or misshapen tensor, or one that is
+    not floating point or finite.
     """
     missing = sorted(theirs for theirs in names.values() if not isinstance(found.get(theirs), Tensor))
     if missing:
@@ -80,7 +79,7 @@ def taken(
 
 
 def check_sizes(tensors: Mapping[str, Tensor], stated: Mapping[str, Any], where: str) -> None:
-    """ArtifactError where the settings state other sizes than W_enc [D, M] has; `stated` is (D, M) by their names."""
+    """Raise ArtifactError if settings contradict the size of W_enc [D, M]; `stated` is (D, M) by their names."""
     for (name, value), size in zip(stated.items(), tensors["W_enc"].shape, strict=True):
         if value is not None and (isinstance(value, bool) or value != size):
             raise ArtifactError(f"{where}: {name} is {_short(value)}, but the tensors have {size}")
@@ -109,7 +108,7 @@ def _check_shapes(tensors: Mapping[str, Tensor], where: str) -> None:
 
 
 def _same(value: Any, wanted: Any) -> bool:
-    """Equal and of one kind: 1 is not True, and 0 is not False."""
+    """Return True if both are equal and of one kind: 1 is not True, and 0 is not False."""
     return isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)
 
 
