@@ -13,11 +13,11 @@ from pydantic import ValidationError, model_validator
 
 from medsae_ray.config.base import Model
 from medsae_ray.config.changes import Change, changed
-from medsae_ray.config.datasets import Dataset
 from medsae_ray.config.explain import explain
 from medsae_ray.config.how import How, Paths
 from medsae_ray.config.what import What
 from medsae_ray.config.yaml_file import read_yaml
+from medsae_ray.core.datasets import Dataset
 from medsae_ray.errors import RecipeError
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|builtin:|file:/")

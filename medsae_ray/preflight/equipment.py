@@ -16,9 +16,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from medsae_ray.cluster.demands import Demand, hosted
 from medsae_ray.cluster.packing import Node, Unit, place
-from medsae_ray.config.datasets import Dataset
 from medsae_ray.core.artifacts.patience import at_most
 from medsae_ray.core.artifacts.store import split_uri
+from medsae_ray.core.datasets import Dataset
 from medsae_ray.core.encoders import ENCODERS
 from medsae_ray.core.encoders.hub import is_id, snapshot
 from medsae_ray.engine.session import BUILTIN, model_of
@@ -31,7 +31,6 @@ ANSWER_S = 30.0
 """Seconds that all nodes together have to answer."""
 STORE_S = 3.0
 """Seconds that a node waits for a store that does not answer it."""
-READERS = {"dicom": "pydicom", "vindr-cxr": "pydicom", "totalsegmentator": "nibabel"}
 MODULE, FILE, FOLDER, MODEL = "module", "file", "folder", "model"
 MISSING = "does not have it"
 
@@ -62,8 +61,8 @@ def _of_stage(run: Run, stage: str, demand: Demand) -> Iterator[Thing]:
     recipe, paths = run.recipe, run.recipe.how.paths
     reads = stage in ("organs", "embeddings", "fingerprints") and demand.what == "readers"
     for source in recipe.what.sources if reads else ():
-        if source.kind in READERS and (stage != "organs" or source.kind == "totalsegmentator"):
-            yield Thing(MODULE, READERS[source.kind], f"dataset {source.name} ({source.kind})", demand.unit)
+        if source.library and (stage != "organs" or source.kind == "totalsegmentator"):
+            yield Thing(MODULE, source.library, f"dataset {source.name} ({source.kind})", demand.unit)
         if source.kind != "phantom":
             yield from _images(run, source, demand.unit)
     if reads and recipe.how.cache:

@@ -1,6 +1,6 @@
 """Stage `embeddings`: the encoder mapped over shards of images."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from medsae_ray.cluster.demands import pool_demands
@@ -22,7 +22,7 @@ def _embed_what(run: Run) -> dict[str, Any]:
     what = run.recipe.what
     encoder = ENCODERS[what.encoder.kind]
     digest = encoder.content_hash(encoder.locate(encoder.local(_weights(run))))
-    return {"encoder": what.encoder.identity(), "weights": digest, "images": what.images.model_dump()}
+    return {"encoder": what.encoder.identity(), "weights": digest, "images": asdict(what.images)}
 
 
 def _weights(run: Run) -> str:
