@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from medsae_ray.config.base import PART, Model, by_kind
-from medsae_ray.config.encoders import Encoder
 from medsae_ray.config.privacy import Privacy
 from medsae_ray.config.replication import Replication
 from medsae_ray.config.sae import Sae
@@ -13,13 +12,15 @@ from medsae_ray.config.sweep import Members, Sweep, members_of
 from medsae_ray.config.vocabulary import Vocabulary
 from medsae_ray.core.datasets import DATASETS
 from medsae_ray.core.datasets.base import LabelPolicy
+from medsae_ray.core.encoders import ENCODERS
 from medsae_ray.core.images.reader import ImageRules
 from medsae_ray.core.options import Seed
 
 if TYPE_CHECKING:
     from medsae_ray.core.datasets import Dataset
+    from medsae_ray.core.encoders import EncoderOptions as Encoder
 else:
-    Dataset = by_kind(DATASETS)
+    Dataset, Encoder = by_kind(DATASETS), by_kind(ENCODERS)
 
 
 class Split(Model):

@@ -19,7 +19,6 @@ from medsae_ray.cluster.packing import Node, Unit, place
 from medsae_ray.core.artifacts.patience import at_most
 from medsae_ray.core.artifacts.store import split_uri
 from medsae_ray.core.datasets import Dataset
-from medsae_ray.core.encoders import ENCODERS
 from medsae_ray.core.encoders.hub import is_id, snapshot
 from medsae_ray.engine.session import BUILTIN, model_of
 from medsae_ray.errors import one_line
@@ -68,12 +67,13 @@ def _of_stage(run: Run, stage: str, demand: Demand) -> Iterator[Thing]:
     if reads and recipe.how.cache:
         yield Thing(FOLDER, recipe.how.cache.folder, "how.cache.folder", demand.unit)
     if stage == "embeddings" and demand.what == "actors":
-        if recipe.what.encoder.kind == "onnx":
-            yield Thing(MODULE, "onnxruntime", "encoder onnx", demand.unit)
-        weights = paths.weights or ENCODERS[recipe.what.encoder.kind].published
+        encoder = recipe.what.encoder
+        if encoder.library:
+            yield Thing(MODULE, encoder.library, f"encoder {encoder.kind}", demand.unit)
+        weights = paths.weights or encoder.published
         if weights and not weights.startswith(("builtin:", "http:", "https:")):
-            kind = MODEL if recipe.what.encoder.takes_ids and is_id(weights) else FILE
-            said = "how.paths.weights" if paths.weights else f"encoder {recipe.what.encoder.kind}"
+            kind = MODEL if encoder.takes_ids and is_id(weights) else FILE
+            said = "how.paths.weights" if paths.weights else f"encoder {encoder.kind}"
             yield Thing(kind, weights, said, demand.unit)
     if stage in ("sae", "sweep") and recipe.how.train.scratch:
         yield Thing(FOLDER, recipe.how.train.scratch, "how.train.scratch", demand.unit)

@@ -91,8 +91,9 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_its_rows_become_a_manifest_that_is_named_by_its_options_and_its_file(tried: dict[str, Any]) -> None:
+    marks = {"a.png": 1, "b.png": 0, "c.png": 1}
     assert tried["rows"] == [
-        {"image_id": f"{name}.png", "y_Pneumonia": mark, "dataset": "kermany"} for name, mark in zip("abc", (1, 0, 1), strict=True)
+        {"image_id": image, "y_Pneumonia": mark, "dataset": "kermany"} for image, mark in marks.items()
     ]
     assert tried["what"]["dataset"] == {"kind": "kermany", "name": "kermany", "most": 3}
     assert len(tried["what"]["table"]) == 64
