@@ -97,9 +97,8 @@ def embedding_work(folder: Path, table: Path, weights: Path | str, chosen: argpa
     return EmbedWork(
         manifest=run_stage(recipe, str(folder / "manifest"), "manifest"),
         images=Store(str(folder)),
-        encoder=chosen.encoder,
+        encoder=recipe.what.encoder,
         weights=str(weights),
-        options=recipe.what.encoder.options(),
         reading=Reading.of(recipe.what.images),
         device="cuda" if chosen.gpus else "cpu",
         threads=chosen.threads,

@@ -21,7 +21,7 @@ Legend: N images, T patches of an image in reading order, D encoder dimensions, 
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -196,7 +196,7 @@ def recipe_of(dataset: dict[str, Any], sae: dict[str, Any], shard_rows: int | No
     recipe = load_recipe("phantom-patches")
     what = recipe.what
     assert what.dataset is not None
-    changed = {"dataset": what.dataset.model_copy(update=dataset), "sae": what.sae.model_copy(update=sae)}
+    changed = {"dataset": replace(hospitals(recipe)[0], **dataset), "sae": what.sae.model_copy(update=sae)}
     what = what.model_copy(update=changed | ({"shard_rows": shard_rows} if shard_rows else {}))
     return recipe.model_copy(update={"what": what, "how": recipe.how.model_copy(update={"engine": "loop"})})
 

@@ -12,6 +12,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from medsae_ray.core.phantom import FINDINGS
 from medsae_ray.outputs.summary_types import Summary
 from medsae_ray.pipeline import STAGES, run_recipe
 from medsae_ray.runtime.run import Run
+from medsae_ray.stages.images import hospitals
 
 FOUND, GOES_WITH = 0.90, 0.3
 
@@ -34,7 +36,7 @@ def hospital(seed: int, names: bool) -> Recipe:
     """The packaged recipe with other patients, and one training worker: an engine that runs beside it has a CPU too."""
     recipe = load_recipe("phantom")
     assert recipe.what.dataset is not None, "the packaged recipe has one dataset"
-    dataset = recipe.what.dataset.model_copy(update={"seed": seed})
+    dataset = replace(hospitals(recipe)[0], seed=seed)
     changed = {"dataset": dataset} | ({} if names else {"naming": None})
     how = recipe.how.model_copy(update={"train": recipe.how.train.model_copy(update={"workers": 1})})
     return recipe.model_copy(update={"what": recipe.what.model_copy(update=changed), "how": how})

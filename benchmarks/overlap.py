@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from medsae_ray.config import Recipe, load_recipe
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.pipeline import STAGES, run_recipe, run_stage
 from medsae_ray.runtime.run import Run
+from medsae_ray.stages.images import hospitals
 
 BRANCHES = (("features",), ("names", "answers"))
 
@@ -28,7 +30,7 @@ def phantom(patients: int, permutations: int) -> Recipe:
     """The packaged recipe with another number of patients and permutations."""
     recipe = load_recipe("phantom")
     assert recipe.what.dataset is not None, "the packaged recipe has one dataset"
-    dataset = recipe.what.dataset.model_copy(update={"patients": patients})
+    dataset = replace(hospitals(recipe)[0], patients=patients)
     features = recipe.what.features.model_copy(update={"permutations": permutations})
     return recipe.model_copy(update={"what": recipe.what.model_copy(update={"dataset": dataset, "features": features})})
 

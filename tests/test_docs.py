@@ -6,7 +6,7 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from PIL import Image
 from docs.gen import decisions, recipe, tables
 from docs.gen.calls import command_line, parser
 from medsae_ray.config import Recipe, find_recipe, parse_recipe
+from medsae_ray.config.base import keys_of
 from medsae_ray.core.naming import verdict
 from medsae_ray.pipeline import STAGES
 
@@ -260,8 +261,8 @@ def test_every_kind_and_every_packaged_recipe_is_described() -> None:
         str(kind)
         for found in models
         for model in found
-        if "kind" in model.model_fields
-        for kind in model.model_fields["kind"].annotation.__args__
+        if "kind" in (keys := keys_of(model))
+        for kind in get_args(keys["kind"].annotation)
     ]
     assert len(kinds) > 10 and [kind for kind in kinds if f"`{kind}`" not in text and f"kind: {kind}" not in text] == []
     packaged = [file.stem for file in (ROOT / "medsae_ray/recipes").glob("*.yaml")]

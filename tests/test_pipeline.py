@@ -1,6 +1,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def test_a_wrong_stage_is_refused(data: tuple[Path, Path], tmp_path: Path, stage
 
 def test_a_phantom_run_never_uses_patients_that_the_encoder_was_trained_on(tmp_path: Path) -> None:
     recipe = load_recipe("phantom")
-    dataset = recipe.what.dataset.model_copy(update={"seed": 1_000_000})
+    dataset = replace(recipe.what.dataset, seed=1_000_000)
     changed = recipe.model_copy(update={"what": recipe.what.model_copy(update={"dataset": dataset})})
     with pytest.raises(RecipeError, match="shipped models were trained on patients of seeds 1000000 to"):
         run_stage(changed, str(tmp_path), "images")

@@ -67,7 +67,7 @@ def test_words_are_words_and_numbers_are_numbers(tmp_path: Path) -> None:
     what = load_recipe(tmp_path / "r.yaml").what
     assert what.dataset.labels == ["no", "off", "y", "NO", "On", "yes"]
     assert what.dataset.values == {"no": 0, "y": 1, "10.0": None}
-    assert what.encoder.options()["size"] == 32 and what.sae.lr == 0.001
+    assert what.encoder.size == 32 and what.sae.lr == 0.001
 
 
 def test_a_merged_key_may_be_given_anew(tmp_path: Path) -> None:

@@ -1,12 +1,16 @@
-"""The keys of a recipe, from the models of medsae_ray/config and the docstrings of their fields."""
+"""The keys of a recipe, from the models and dataclasses that it is made of and the docstrings of their fields."""
 
+import ast
+import inspect
 import json
+from itertools import pairwise
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 from pydantic.fields import FieldInfo
 
 from medsae_ray.config import Recipe
+from medsae_ray.config.base import keys_of
 
 _BOUNDS = (
     ("minimum", "at least {}"),
@@ -19,27 +23,27 @@ _BOUNDS = (
 
 def page() -> str:
     """A table for each model that a recipe is made of, in the order in which a recipe names them."""
-    places: dict[type[BaseModel], list[str]] = {}
+    places: dict[type, list[str]] = {}
     _find(Recipe, "", places)
     return "\n".join(line for model, paths in places.items() for line in _table(model, paths))
 
 
-def _find(model: type[BaseModel], path: str, places: dict[type[BaseModel], list[str]]) -> None:
+def _find(model: type, path: str, places: dict[type, list[str]]) -> None:
     """Where in a recipe a model and the models within it stand."""
     known = model in places
     places.setdefault(model, []).append(path)
-    for name, field in () if known else model.model_fields.items():
+    for name, field in () if known else keys_of(model).items():
         for inner in _models(field.annotation):
             _find(inner, f"{path}.{name}".strip("."), places)
 
 
-def _table(model: type[BaseModel], paths: list[str]) -> list[str]:
-    schema = model.model_json_schema()
+def _table(model: type, paths: list[str]) -> list[str]:
+    schema, said = TypeAdapter[Any](model).json_schema(), _docstrings(model)
     schema = schema["$defs"][model.__name__] if "$ref" in schema else schema  # a model within itself
     lines = [f"## {_heading(paths, schema)}", "", _text(model.__doc__), ""]
     lines += ["| key | value | default | meaning |", "|---|---|---|---|"]
-    for name, field in model.model_fields.items():
-        value, text = _value(schema["properties"][name]), _text(field.description) or _about(field)
+    for name, field in keys_of(model).items():
+        value, text = _value(schema["properties"][name]), _text(said.get(name)) or _about(field)
         lines.append(f"| `{name}` | {value} | {_default(field)} | {text} |")
     return [*lines, ""]
 
@@ -52,11 +56,23 @@ def _heading(paths: list[str], schema: dict[str, Any]) -> str:
     return f"`{paths[0]}` of kind " + " and ".join(f"`{one}`" for one in kinds)
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
+def _models(annotation: Any) -> list[type]:
     """The models within an annotation, in its order."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if keys_of(annotation):
         return [annotation]
     return [model for part in get_args(annotation) for model in _models(part)]
+
+
+def _docstrings(part: type) -> dict[str, str]:
+    """Key -> its documentation, of the class and those that it inherits from."""
+    found: dict[str, str] = {}
+    for cls in reversed(part.__mro__):
+        inside = ast.parse(inspect.getsource(cls)).body[0] if cls is not object else None
+        for field, text in pairwise(getattr(inside, "body", [])):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(said))):
+                    found[name] = said
+    return found
 
 
 def _about(field: FieldInfo) -> str:
@@ -91,7 +107,7 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
-    return "as below" if isinstance(value, BaseModel) else f"`{_plain(value)}`"
+    return "as below" if keys_of(type(value)) else f"`{_plain(value)}`"
 
 
 def _plain(value: Any) -> str:

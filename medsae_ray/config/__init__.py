@@ -1,16 +1,6 @@
 """The recipe and its parts."""
 
 from medsae_ray.config.changes import Change, read_change
-from medsae_ray.config.datasets import (
-    ChexpertDataset,
-    DicomDataset,
-    MimicDataset,
-    NihDataset,
-    PhantomDataset,
-    TableDataset,
-    TotalSegmentatorDataset,
-    VindrDataset,
-)
 from medsae_ray.config.how import How, Paths, Pool, Train, Vlm
 from medsae_ray.config.recipe import Recipe, find_recipe, load_recipe, packaged_recipes, parse_recipe
 from medsae_ray.config.sae import Sae
@@ -25,26 +15,18 @@ from medsae_ray.config.what import (
 
 __all__ = [
     "Change",
-    "ChexpertDataset",
     "Detection",
-    "DicomDataset",
     "Features",
     "How",
     "Member",
     "Members",
-    "MimicDataset",
     "Naming",
-    "NihDataset",
     "Paths",
-    "PhantomDataset",
     "Pool",
     "Recipe",
     "Sae",
     "Sweep",
-    "TableDataset",
-    "TotalSegmentatorDataset",
     "Train",
-    "VindrDataset",
     "Vlm",
     "Vocabulary",
     "What",

@@ -1,16 +1,17 @@
-"""What every part of a recipe shares: strict, frozen models whose fields are documented one by one."""
+"""What every part of a recipe shares: it is strict and frozen, and its fields are documented one by one.
+
+A part is a model, or a dataclass of core beside the code that it steers.
+"""
 
 import os
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any, Union, get_type_hints
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-
-LabelPolicy = Literal["ignore", "zero", "one"]
-Positive = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Share = Annotated[float, Field(gt=0, lt=1)]
+from pydantic.fields import FieldInfo
 
 
 def expanded(path: str) -> str:
@@ -28,13 +29,6 @@ def expanded(path: str) -> str:
     if not found.strip() or "\0" in found:
         raise ValueError("it is empty: leave it out" if not found.strip() else "no path has a null character")
     return found
-
-
-def _distinct(names: list[Any]) -> list[Any]:
-    known = [name.strip() if isinstance(name, str) else name for name in names]
-    if twice := next((name for name in known if known.count(name) > 1), None):
-        raise ValueError(f"{twice!r} is listed twice")
-    return names
 
 
 def _from_the_root(path: str) -> str:
@@ -56,8 +50,6 @@ def _http(url: str) -> str:
 
 HttpUrl = Annotated[str, AfterValidator(expanded), AfterValidator(str.strip), AfterValidator(_http)]
 """The address of a server, with $NAME and ${NAME} as a shell reads them."""
-Distinct = AfterValidator(_distinct)
-"""A list that has nothing twice."""
 PathText = Annotated[str, AfterValidator(expanded)]
 """A path or URI; a relative one starts at the recipe's folder."""
 NodeFolder = Annotated[str, AfterValidator(expanded), AfterValidator(_from_the_root)]
@@ -70,3 +62,28 @@ class Model(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True, allow_inf_nan=False
     )
+
+
+class _FromMapping:
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        schema = handler(source)
+        handler.resolve_ref_schema(schema)["strict"] = False
+        return schema
+
+
+PART = _FromMapping()
+"""Marks a dataclass that is a part of a recipe: it is read from a mapping, which pydantic refuses where it is strict.
+Its values are as strict as a model's."""
+
+
+def by_kind(parts: Iterable[type]) -> Any:
+    """The type of what is one of several dataclasses, told apart by `kind`."""
+    return Annotated[Union[tuple(Annotated[part, PART] for part in parts)], Field(discriminator="kind")]  # noqa: UP007
+
+
+def keys_of(part: Any) -> dict[str, FieldInfo]:
+    """The keys of a part of a recipe, with their types and defaults; none of anything else."""
+    if not (isinstance(part, type) and is_dataclass(part)):
+        return getattr(part, "model_fields", {})
+    hints = get_type_hints(part, include_extras=True)
+    return {field.name: FieldInfo.from_annotated_attribute(hints[field.name], field) for field in fields(part)}

@@ -4,6 +4,7 @@ import reprlib
 import types
 from typing import Annotated, Any, Union, get_args, get_origin
 
+from medsae_ray.config.base import keys_of
 from medsae_ray.names import nearest
 
 _SHORT = reprlib.Repr()
@@ -15,7 +16,7 @@ def explain(problem: Any, model: Any) -> str:
     """One line for one pydantic error: where, what was found, what is allowed."""
     place, keys, constraints = _walk(problem["loc"], model)
     where = ".".join(place)
-    if problem["type"] == "extra_forbidden":
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         near = nearest(place[-1], keys)
         hint = f"did you mean {near!r}?" if near else ""
         return f"{where}: unknown key; {hint or 'known keys are ' + ', '.join(sorted(keys))}"
@@ -36,24 +37,28 @@ def _walk(loc: tuple[int | str, ...], kind: Any) -> tuple[list[str], list[str], 
     keys: list[str] = []
     constraints = ""
     for step in loc:
-        members = [m for m in _members(kind) if hasattr(m, "model_fields")]
-        tagged = [
-            m for m in members if "kind" in m.model_fields and step in get_args(m.model_fields["kind"].annotation)
-        ]
-        if len(members) > 1 and tagged:
+        parts = [member for member in _members(kind) if keys_of(member)]
+        tagged = [part for part in parts if _is_kind(part, step)]
+        if len(parts) > 1 and tagged:
             kind = tagged[0]
             continue
         place.append(str(step))
         if isinstance(step, int):
             kind = next((get_args(m)[0] for m in _members(kind) if get_origin(m) is list), None)
             continue
-        keys = sorted(members[0].model_fields) if members else []
-        info = members[0].model_fields.get(str(step)) if members else None
-        kind = info.annotation if info else None
-        limits = [m for m in info.metadata if hasattr(m, "__slots__")] if info else []
-        named = [f"{n} {getattr(m, a)}" for m in limits for a, n in _LIMITS.items() if hasattr(m, a)]
+        known = keys_of(parts[0]) if parts else {}
+        keys, info = sorted(known), known.get(str(step))
+        kind, limits = (info.annotation, info.metadata) if info else (None, [])
+        named = [
+            f"{n} {limit}" for m in limits for a, n in _LIMITS.items() if (limit := getattr(m, a, None)) is not None
+        ]
         constraints = f"; allowed: {' and '.join(named)}" if named else ""
     return place, keys, constraints
+
+
+def _is_kind(part: Any, step: int | str) -> bool:
+    kind = keys_of(part).get("kind")
+    return kind is not None and step in get_args(kind.annotation)
 
 
 def _members(kind: Any) -> list[Any]:

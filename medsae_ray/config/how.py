@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from medsae_ray.config.base import HttpUrl, Model, NodeFolder, PathText, Positive
+from medsae_ray.config.base import HttpUrl, Model, NodeFolder, PathText
+from medsae_ray.options import Positive
 
 
 def _share_or_whole(gpus: float) -> float:

@@ -9,7 +9,3 @@ class Privacy(Model):
     hash_ids: bool | None = None
     """Replace them by a keyed hash (how.id_key) in the manifest and all that follows. Null: for kinds whose files carry
     a hospital's own identifiers (dicom), and for no others."""
-
-
-HASHED_KINDS = ("dicom",)
-"""Kinds of datasets whose identifiers are hashed unless the recipe says otherwise."""

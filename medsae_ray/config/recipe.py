@@ -13,11 +13,11 @@ from pydantic import ValidationError, model_validator
 
 from medsae_ray.config.base import Model
 from medsae_ray.config.changes import Change, changed
-from medsae_ray.config.datasets import Dataset
 from medsae_ray.config.explain import explain
 from medsae_ray.config.how import How, Paths
 from medsae_ray.config.what import What
 from medsae_ray.config.yaml_file import read_yaml
+from medsae_ray.core.datasets import Dataset
 from medsae_ray.errors import RecipeError
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|builtin:|file:/")
@@ -41,8 +41,8 @@ class Recipe(Model):
         if strange := sorted(set(self.how.paths.datasets) - {source.name for source in self.what.sources}):
             raise ValueError(f"how.paths.datasets names {strange[0]!r}, which what.datasets does not have")
         encoder = self.what.encoder
-        if encoder.weights and not self.how.paths.weights:
-            raise ValueError(f"encoder {encoder.kind} needs how.paths.weights, {encoder.weights}")
+        if encoder.needs and not self.how.paths.weights:
+            raise ValueError(f"encoder {encoder.kind} needs how.paths.weights, {encoder.needs}")
         if self.what.naming and not self.how.vlm:
             raise ValueError("what.naming needs how.vlm, the vision-language model that gives and tests the names")
         return self

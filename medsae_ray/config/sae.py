@@ -4,8 +4,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medsae_ray.config.base import Model, Positive, Seed
+from medsae_ray.config.base import Model
 from medsae_ray.errors import RecipeError
+from medsae_ray.options import Positive, Seed
 from medsae_ray.sae_rules import (
     AUXK_COEFFICIENT,
     BANDWIDTH,

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from medsae_ray.config.base import Model, Positive, Seed
+from medsae_ray.config.base import Model
+from medsae_ray.options import Positive, Seed
 
 TEMPLATES = ["{}", "{} on a chest radiograph", "a chest radiograph with {}", "chest x-ray: {}"]
 

@@ -1,36 +1,26 @@
 """What decides the result. Everything here is hashed into the names of the artifacts that depend on it."""
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from medsae_ray.config.base import LabelPolicy, Model, Seed
-from medsae_ray.config.datasets import Dataset
-from medsae_ray.config.encoders import Encoder
-from medsae_ray.config.privacy import HASHED_KINDS, Privacy
+from medsae_ray.config.base import PART, Model, by_kind
+from medsae_ray.config.privacy import Privacy
 from medsae_ray.config.replication import Replication
 from medsae_ray.config.sae import Sae
 from medsae_ray.config.sweep import Members, Sweep, members_of
 from medsae_ray.config.vocabulary import Vocabulary
+from medsae_ray.core.datasets import DATASETS
+from medsae_ray.core.datasets.base import LabelPolicy
+from medsae_ray.core.encoders import ENCODERS
+from medsae_ray.core.images.reader import ImageRules
+from medsae_ray.options import Seed
 
-
-class ImageRules(Model):
-    """How image bytes become grey values."""
-
-    max_pixels: Annotated[int, Field(ge=1, le=2_000_000_000)] = 100_000_000
-    """An image that claims more pixels is not decoded: it becomes a row with reason too_large."""
-    high_bit: Literal["depth", "minmax"] = "depth"
-    """10 to 16-bit images: scale by the smallest bit depth that holds the brightest pixel, or by the image's range."""
-    window: Literal["header", "minmax"] = "header"
-    """DICOM: black and white by the file's VOI LUT or window, or by the frame's range, as where a file has neither."""
-    max_voxels: Annotated[int, Field(ge=1, le=2**31)] = 2**28
-    """A volume that claims more is not read: reason too_large. A voxel of 8 bytes counts twice."""
-    orientation: Literal["exif", "stored"] = "exif"
-    """Photographs of films lie as the camera was held: turn them as EXIF says, as viewers do; or leave pixels as they
-    are stored, as MedCLIP's own preprocessing does. Either way such images are counted, and the report says so."""
-    reduce_jpeg: bool = False
-    """Decode JPEG at a half, quarter or eighth of its size where twice the encoder's input remains: twice as fast
-    at 2048 pixels, for grey values that differ by 0.2 on average and 6 at most."""
+if TYPE_CHECKING:
+    from medsae_ray.core.datasets import Dataset
+    from medsae_ray.core.encoders import EncoderOptions as Encoder
+else:
+    Dataset, Encoder = by_kind(DATASETS), by_kind(ENCODERS)
 
 
 class Split(Model):
@@ -125,7 +115,7 @@ class What(Model):
     labels: dict[str, dict[str, str]] = Field(default_factory=dict)
     """With several datasets: label -> name of a dataset -> what the label is called there. A label that is not named
     here stays apart, as dataset/label."""
-    images: ImageRules = ImageRules()
+    images: Annotated[ImageRules, PART] = ImageRules()
     split: Split = Split()
     shard_rows: Annotated[int, Field(ge=1, le=100_000)] = 512
     """Images per shard: the unit of work, retry and resume."""
@@ -179,7 +169,7 @@ class What(Model):
     def hashed(self) -> list[str]:
         """Names of the datasets whose identifiers are hashed."""
         chosen = self.privacy.hash_ids
-        return [s.name for s in self.sources if chosen or (chosen is None and s.kind in HASHED_KINDS)]
+        return [s.name for s in self.sources if chosen or (chosen is None and s.identifying)]
 
     @property
     def uncertain(self) -> LabelPolicy | dict[str, LabelPolicy]:

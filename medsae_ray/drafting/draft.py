@@ -10,16 +10,12 @@ import yaml
 from medsae_ray.config import Recipe, parse_recipe
 from medsae_ray.config.yaml_file import guesses
 from medsae_ray.core.artifacts.store import Store, split_uri
-from medsae_ray.core.datasets import READERS
 from medsae_ray.drafting.folders import of_folder
 from medsae_ray.drafting.layouts import known_layout
 from medsae_ray.drafting.lines import Found, counted
 from medsae_ray.drafting.tables import of_table
 from medsae_ray.drafting.template import recipe_text
 from medsae_ray.errors import RecipeError
-
-SLOW = ("dicom", "totalsegmentator")
-"""The kinds whose rows take every file to be read: they are not counted."""
 
 
 class Drafted(NamedTuple):
@@ -87,9 +83,9 @@ def _counts(recipe: Recipe) -> Iterator[str]:
     """Describe the recipe's dataset as its reader finds it."""
     (source,) = recipe.what.sources
     yield source.kind
-    if source.kind in SLOW:
+    if source.reads_all:
         return
-    rows = READERS[source.kind].rows(source, recipe.paths_of(source))
+    rows = source.rows(recipe.paths_of(source))
     yield counted(len(rows.image_id), "image")
     yield counted(len(set(rows.patient_id)), "patient") if rows.patients_known else "patients not known"
     yield counted(len(rows.labels), "label")

@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from inspect import cleandoc
-from typing import get_args
 
-from medsae_ray.config.encoders import Encoder
 from medsae_ray.config.yaml_file import GUESSED
+from medsae_ray.core.encoders import ENCODERS, kinds_of
 from medsae_ray.drafting.lines import Found, value
 from medsae_ray.errors import one_line
 
@@ -40,9 +39,8 @@ def _what(found: Found) -> Iterator[str]:
 
 def _encoders() -> Iterator[str]:
     """Yield each kind with the first line of its own documentation."""
-    for model in get_args(get_args(Encoder)[0]):
-        kinds = " or ".join(get_args(model.model_fields["kind"].annotation))
-        yield f"{kinds}: {cleandoc(model.__doc__ or '').splitlines()[0]}"
+    for options in ENCODERS:
+        yield f"{' or '.join(kinds_of(options))}: {cleandoc(options.__doc__ or '').splitlines()[0]}"
 
 
 def _how(found: Found, table: str | None) -> Iterator[str]:

@@ -18,7 +18,6 @@ from medsae_ray.core.artifacts.columns import null_to_nan, with_nan
 from medsae_ray.core.artifacts.layout import Layout
 from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.core.datasets.rows import label_matrix
-from medsae_ray.core.encoders import ENCODERS
 from medsae_ray.core.encoders.hub import is_id
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.naming.pictures import Pictures
@@ -126,11 +125,11 @@ def _provenance(run: Run) -> dict[str, str]:
 
 def encoder_name(recipe: Recipe) -> str:
     """Kind of the encoder, and of one kind for many models the model: its Hugging Face id, or its folder's name."""
-    kind, weights = recipe.what.encoder.kind, recipe.how.paths.weights
-    model = weights or ENCODERS[kind].published
-    if not (recipe.what.encoder.takes_ids and model):
-        return kind
-    return f"{kind}, {model if is_id(model) else Path(model).name}"
+    encoder = recipe.what.encoder
+    model = recipe.how.paths.weights or encoder.published
+    if not (encoder.takes_ids and model):
+        return encoder.kind
+    return f"{encoder.kind}, {model if is_id(model) else Path(model).name}"
 
 
 def _entropy(metrics: dict[str, Any]) -> EntropySummary:

@@ -16,10 +16,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from medsae_ray.cluster.demands import Demand, hosted
 from medsae_ray.cluster.packing import Node, Unit, place
-from medsae_ray.config.datasets import Dataset
 from medsae_ray.core.artifacts.patience import at_most
 from medsae_ray.core.artifacts.store import split_uri
-from medsae_ray.core.encoders import ENCODERS
+from medsae_ray.core.datasets import Dataset
 from medsae_ray.core.encoders.hub import is_id, snapshot
 from medsae_ray.engine.session import BUILTIN, model_of
 from medsae_ray.errors import one_line
@@ -31,7 +30,6 @@ ANSWER_S = 30.0
 """The seconds within which all nodes together have to answer."""
 STORE_S = 3.0
 """The seconds that a node retries a store that does not answer."""
-READERS = {"dicom": "pydicom", "vindr-cxr": "pydicom", "totalsegmentator": "nibabel"}
 MODULE, FILE, FOLDER, MODEL = "module", "file", "folder", "model"
 MISSING = "does not have it"
 
@@ -62,19 +60,20 @@ def _of_stage(run: Run, stage: str, demand: Demand) -> Iterator[Thing]:
     recipe, paths = run.recipe, run.recipe.how.paths
     reads = stage in ("organs", "embeddings", "fingerprints") and demand.what == "readers"
     for source in recipe.what.sources if reads else ():
-        if source.kind in READERS and (stage != "organs" or source.kind == "totalsegmentator"):
-            yield Thing(MODULE, READERS[source.kind], f"dataset {source.name} ({source.kind})", demand.unit)
+        if source.library and (stage != "organs" or source.kind == "totalsegmentator"):
+            yield Thing(MODULE, source.library, f"dataset {source.name} ({source.kind})", demand.unit)
         if source.kind != "phantom":
             yield from _images(run, source, demand.unit)
     if reads and recipe.how.cache:
         yield Thing(FOLDER, recipe.how.cache.folder, "how.cache.folder", demand.unit)
     if stage == "embeddings" and demand.what == "actors":
-        if recipe.what.encoder.kind == "onnx":
-            yield Thing(MODULE, "onnxruntime", "encoder onnx", demand.unit)
-        weights = paths.weights or ENCODERS[recipe.what.encoder.kind].published
+        encoder = recipe.what.encoder
+        if encoder.library:
+            yield Thing(MODULE, encoder.library, f"encoder {encoder.kind}", demand.unit)
+        weights = paths.weights or encoder.published
         if weights and not weights.startswith(("builtin:", "http:", "https:")):
-            kind = MODEL if recipe.what.encoder.takes_ids and is_id(weights) else FILE
-            said = "how.paths.weights" if paths.weights else f"encoder {recipe.what.encoder.kind}"
+            kind = MODEL if encoder.takes_ids and is_id(weights) else FILE
+            said = "how.paths.weights" if paths.weights else f"encoder {encoder.kind}"
             yield Thing(kind, weights, said, demand.unit)
     if stage in ("sae", "sweep") and recipe.how.train.scratch:
         yield Thing(FOLDER, recipe.how.train.scratch, "how.train.scratch", demand.unit)

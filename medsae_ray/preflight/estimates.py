@@ -18,8 +18,6 @@ from medsae_ray.preflight.needs import ASKING
 from medsae_ray.stages.images import hospitals, patient_shards
 from medsae_ray.stages.samples import DETECTION, NAMING
 
-ONE_ROW_EACH = ("chexpert", "mimic-cxr-jpg", "nih-cxr14", "table")
-"""The datasets whose table has a row for each image; some rows may be left out."""
 COUNTED_PATIENTS = 20_000
 """The most phantom patients whose images are counted one by one."""
 READ_AT_ONCE = 1 << 22
@@ -48,7 +46,7 @@ def images_of(recipe: Recipe, manifest: Artifact | None) -> ImageCounts:
     phantoms = hospitals(recipe)
     if len(phantoms) == len(recipe.what.sources) and sum(d.patients for d in phantoms) <= COUNTED_PATIENTS:
         return ImageCounts(sum(len(ward.studies()) for ward in patient_shards(phantoms)), True)
-    tables = [recipe.paths_of(s).table if s.kind in ONE_ROW_EACH else None for s in recipe.what.sources]
+    tables = [recipe.paths_of(s).table if s.row_per_image else None for s in recipe.what.sources]
     counts = [_lines(table) if table else None for table in tables]
     known = [count for count in counts if count is not None]
     return ImageCounts(sum(known)) if len(known) == len(counts) else ImageCounts(None)

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from medsae_ray.core.encoders import ENCODERS, load_encoder
 from medsae_ray.core.encoders.embedding import Embedder
 from medsae_ray.core.sae.activations import load_artifact_sae, tokens_encoded
 from medsae_ray.core.sae.sparse import sparse_rows
@@ -30,9 +29,8 @@ class ImageEncoder:
 
     def __init__(self, run: Finished) -> None:
         what, how = run.recipe.what, run.recipe.how
-        kind, weights, options = what.encoder.kind, how.paths.weights, what.encoder.options()
-        local = ENCODERS[kind].local(weights) if weights else None
-        encoder = load_encoder(kind, local, device=how.embed.device, threads=how.embed.threads, **options)
+        weights = what.encoder.local(what.encoder.pinned(how.paths.weights))
+        encoder = what.encoder.load(weights, device=how.embed.device, threads=how.embed.threads)
         self._embedder = Embedder.of(encoder, what.encoder.patches)
         self._device = how.encode.device
         self._sae = load_artifact_sae(run.sae).to(self._device).eval()

@@ -8,9 +8,8 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from medsae_ray.config.what import ImageRules
 from medsae_ray.core.images.dicom import looks_like_dicom
-from medsae_ray.core.images.reader import Reading
+from medsae_ray.core.images.reader import ImageRules, Reading
 from medsae_ray.errors import DatasetError, ImageError
 from medsae_ray.service.errors import Problem, of_image
 from medsae_ray.service.limits import RequestLimits

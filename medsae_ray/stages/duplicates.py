@@ -1,5 +1,6 @@
 """Stages `fingerprints` and `duplicates`: images that several datasets hold, found by perceptual hashes."""
 
+from dataclasses import asdict
 from itertools import combinations
 from typing import Any
 
@@ -71,7 +72,7 @@ FINGERPRINTS = Stage(
     "fingerprints",
     3,
     lambda recipe: ("manifest",),
-    lambda run: run.recipe.what.images.model_dump(),
+    lambda run: asdict(run.recipe.what.images),
     _fingerprints,
     demands=lambda recipe: pool_demands("fingerprints", _readers(recipe)),
     lacks=one_dataset,

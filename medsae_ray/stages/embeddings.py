@@ -1,14 +1,12 @@
 """Stage `embeddings`: the encoder mapped over shards of images."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from medsae_ray.cluster.demands import pool_demands
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft, total
-from medsae_ray.core.encoders import ENCODERS, encoder_preprocess
 from medsae_ray.core.encoders.embedding import EmbedWork
-from medsae_ray.core.encoders.hub import pinned
 from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.runtime.made import Made
@@ -19,39 +17,33 @@ from medsae_ray.stages.manifest import image_store
 
 
 def _embed_what(run: Run) -> dict[str, Any]:
-    what = run.recipe.what
-    encoder = ENCODERS[what.encoder.kind]
+    what, encoder = run.recipe.what, run.recipe.what.encoder
     digest = encoder.content_hash(encoder.locate(encoder.local(_weights(run))))
-    return {"encoder": what.encoder.identity(), "weights": digest, "images": what.images.model_dump()}
+    return {"encoder": encoder.identity(), "weights": digest, "images": asdict(what.images)}
 
 
 def _weights(run: Run) -> str:
-    """The encoder's weights: the recipe's or the published ones, of a Hugging Face id the commit that it means now."""
-    given = run.recipe.how.paths.weights
-    return pinned(given or ENCODERS[run.recipe.what.encoder.kind].published or "")
+    return run.recipe.what.encoder.pinned(run.recipe.how.paths.weights)
 
 
 def preprocess_of(run: Run) -> Preprocess:
     """What the run's encoder takes of an image."""
     encoder = run.recipe.what.encoder
-    return encoder_preprocess(encoder.kind, ENCODERS[encoder.kind].local(_weights(run)), **encoder.options())
+    return encoder.preprocess(encoder.local(_weights(run)))
 
 
 def _embed(run: Run, draft: Draft) -> Made:
-    what, how, weights, options = run.recipe.what, run.recipe.how, _weights(run), run.recipe.what.encoder.options()
-    side = preprocess_of(run).size
+    what, how = run.recipe.what, run.recipe.how
     work = EmbedWork(
         manifest=draft.parents["manifest"],
         images=image_store(run),
-        encoder=what.encoder.kind,
-        weights=weights,
-        options=options,
-        reading=Reading.of(what.images, side),
+        encoder=what.encoder,
+        weights=_weights(run),
+        reading=Reading.of(what.images, preprocess_of(run).size),
         device=how.embed.device,
         threads=how.embed.threads,
         batch_size=how.embed.batch_size,
         readers=how.embed.readers,
-        patches=what.encoder.patches,
     )
     # The driver may have no GPU; it needs the shape of the embeddings, not the embeddings.
     probe = replace(work, device="cpu").load()

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from medsae_ray.config.datasets import Dataset
 from medsae_ray.core.artifacts.artifact import Draft, Receipt
 from medsae_ray.core.artifacts.columns import column
+from medsae_ray.core.datasets import Dataset
 from medsae_ray.core.images.unreadable import ENOUGH, MISSING, SHARDS, advice, counted
 from medsae_ray.errors import DatasetError
 from medsae_ray.runtime.made import Made

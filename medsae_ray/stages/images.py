@@ -8,10 +8,11 @@ import pyarrow as pa
 from PIL import Image
 
 from medsae_ray.cluster.demands import pool_demands
-from medsae_ray.config import PhantomDataset, Pool, Recipe
+from medsae_ray.config import Pool, Recipe
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.artifacts.store import Store
+from medsae_ray.core.datasets.phantom import PhantomDataset
 from medsae_ray.core.datasets.rows import Rows, label_names
 from medsae_ray.core.phantom import LABELS, METADATA, TRAINING_SEEDS, Hospital, Study, patient
 from medsae_ray.core.phantom.render import render
@@ -109,12 +110,6 @@ def phantom_rows(images: Artifact, recipe: Recipe, dataset: PhantomDataset) -> R
     )
 
 
-def drawn(dataset: PhantomDataset) -> dict[str, Any]:
-    """What decides the pictures: settings that are left at their default are not named."""
-    chosen = dataset.model_dump(exclude_defaults=True, include={"prevalence", "film", "marker"})
-    return dataset.model_dump(include={"kind", "patients", "seed"}) | chosen
-
-
 def _draw(run: Run, draft: Draft) -> Made:
     datasets = hospitals(run.recipe)
     for dataset in datasets:
@@ -128,7 +123,7 @@ def _draw(run: Run, draft: Draft) -> Made:
 
 def _what(run: Run) -> dict[str, Any]:
     found = hospitals(run.recipe)
-    return drawn(found[0]) if len(found) == 1 else {"datasets": [drawn(d) | {"name": d.name} for d in found]}
+    return found[0].chosen() if len(found) == 1 else {"datasets": [d.chosen() | {"name": d.name} for d in found]}
 
 
 IMAGES = Stage(

@@ -7,23 +7,24 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medsae_ray.config import PhantomDataset, Recipe, TotalSegmentatorDataset
-from medsae_ray.config.datasets import Dataset, unused_options
+from medsae_ray.config import Recipe
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, Receipt
 from medsae_ray.core.artifacts.store import Store, split_uri
 from medsae_ray.core.artifacts.warnings import RunWarning
-from medsae_ray.core.datasets import READERS
+from medsae_ray.core.datasets import Dataset
 from medsae_ray.core.datasets.combine import combine
+from medsae_ray.core.datasets.phantom import PhantomDataset
 from medsae_ray.core.datasets.privacy import find_key, hash_ids, key_check
 from medsae_ray.core.datasets.rows import Rows, never_absent, to_manifest
 from medsae_ray.core.datasets.splits import audit, hold_out
+from medsae_ray.core.datasets.totalsegmentator import TotalSegmentatorDataset
 from medsae_ray.core.images.cache import Cached
 from medsae_ray.core.images.sources import Folders, ImageSource
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.doubts import of_manifest
-from medsae_ray.stages.images import drawn, hospitals, phantom_rows
+from medsae_ray.stages.images import hospitals, phantom_rows
 from medsae_ray.stages.organs import organ_rows, segmented
 
 
@@ -33,12 +34,12 @@ def _what(run: Run) -> dict[str, Any]:
     if what.hashed:
         chosen["privacy"] = {"hashed": what.hashed, "key_check": key_check(_key(run))}
     if what.datasets is not None:
-        several = [_identity(run.recipe, source) | {"name": source.name} for source in what.sources]
+        several = [source.identity(run.recipe.paths_of(source)) | {"name": source.name} for source in what.sources]
         return chosen | {"datasets": several, "labels": what.labels}
     (source,) = what.sources
     if isinstance(source, PhantomDataset):  # its parent, the drawn images, says the rest
-        return chosen | source.model_dump(exclude_defaults=True, include={"name"})
-    return chosen | _identity(run.recipe, source)
+        return chosen | ({"name": source.name} if source.name != PhantomDataset.name else {})
+    return chosen | source.identity(run.recipe.paths_of(source))
 
 
 def _key(run: Run) -> bytes:
@@ -46,21 +47,12 @@ def _key(run: Run) -> bytes:
     return find_key(run.root, chosen.file, chosen.variable)
 
 
-def _identity(recipe: Recipe, source: Dataset) -> dict[str, Any]:
-    """What decides a dataset's rows."""
-    if isinstance(source, PhantomDataset):
-        return {"dataset": drawn(source)}
-    # The policies for -1 and blank act in the statistics: the manifest keeps what was annotated.
-    chosen = {"dataset": source.model_dump(exclude={"uncertain", "blank"} | unused_options(source))}
-    return chosen | READERS[source.kind].identity(source, recipe.paths_of(source))
-
-
 def _rows(run: Run, draft: Draft, source: Dataset) -> Rows:
     if isinstance(source, PhantomDataset):
         return phantom_rows(draft.parents["images"], run.recipe, source)
     if isinstance(source, TotalSegmentatorDataset):
         return organ_rows(run.artifact("organs"), run.recipe, source)
-    return READERS[source.kind].rows(source, run.recipe.paths_of(source))
+    return source.rows(run.recipe.paths_of(source))
 
 
 def _manifest(run: Run, draft: Draft) -> Made:

@@ -5,12 +5,18 @@ from dataclasses import replace
 from typing import Any
 
 from medsae_ray.cluster.demands import pool_demands
-from medsae_ray.config import Pool, Recipe, TotalSegmentatorDataset
+from medsae_ray.config import Pool, Recipe
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.datasets.organs import OrganWork, ScanShard
 from medsae_ray.core.datasets.rows import Rows
-from medsae_ray.core.datasets.totalsegmentator import files, listed, metadata, segmentator_rows
+from medsae_ray.core.datasets.totalsegmentator import (
+    TotalSegmentatorDataset,
+    files,
+    listed,
+    metadata,
+    segmentator_rows,
+)
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 

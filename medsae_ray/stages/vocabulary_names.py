@@ -11,7 +11,6 @@ from medsae_ray.config import Recipe, Vocabulary
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, sha256
 from medsae_ray.core.artifacts.columns import column
-from medsae_ray.core.artifacts.local_copies import local_copy
 from medsae_ray.core.artifacts.store import split_uri
 from medsae_ray.core.encoders.hub import is_id, snapshot
 from medsae_ray.core.encoders.text import TOKENIZER, TextEncoder, load_text_encoder
@@ -61,9 +60,9 @@ def terms_of(recipe: Recipe) -> list[str]:
 
 def text_half(recipe: Recipe) -> TextEncoder:
     """The text half of the recipe's encoder, on the CPU: the driver may have no GPU, and texts are few."""
-    weights = recipe.how.paths.weights
-    local = local_copy(weights) if weights else None
-    return load_text_encoder(recipe.what.encoder.kind, local, tokenizer=str(_tokenizer(recipe)))
+    encoder = recipe.what.encoder
+    local = encoder.local(encoder.pinned(recipe.how.paths.weights))
+    return load_text_encoder(encoder.kind, local, tokenizer=str(_tokenizer(recipe)))
 
 
 def listener(recipe: Recipe, artifacts: Mapping[str, Artifact]) -> TextSide | None:

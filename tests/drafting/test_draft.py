@@ -19,7 +19,6 @@ import yaml
 from medsae_ray.cli import main
 from medsae_ray.config import Recipe, load_recipe
 from medsae_ray.config.yaml_file import GUESSED
-from medsae_ray.core.datasets import READERS
 from medsae_ray.core.images.dicom import parse
 from tests.core.datasets import layouts
 from tests.support.medical import dicom, dicom_folder, segmentator_folder
@@ -62,7 +61,7 @@ def test_public_datasets_are_known_by_their_files(
     recipe, _ = draft(place if by == "folder" else table, str(place.parent / "x.yaml"))
     (source,) = recipe.what.sources
     assert source.kind == kind
-    rows = READERS[kind].rows(source, recipe.paths_of(source))
+    rows = source.rows(recipe.paths_of(source))
     start = Path(recipe.how.paths.images or Path(str(recipe.how.paths.table)).parent)
     assert len(rows.uri) == images and all((start / uri).is_file() for uri in rows.uri)
 
@@ -107,7 +106,7 @@ def test_a_folder_of_dicom_files_is_joined_with_its_table(place: Path) -> None:
     source = recipe.what.dataset
     assert source and source.kind == "dicom" and source.labels == ["bright", "left"] and source.join == "SOPInstanceUID"
     assert marked(lines, "join") and marked(lines, "labels")
-    assert set(READERS["dicom"].rows(source, recipe.how.paths).labels) == {"bright", "left"}
+    assert set(source.rows(recipe.how.paths).labels) == {"bright", "left"}
 
 
 def test_labels_of_dicom_files_may_be_given_by_path_or_not_at_all(place: Path) -> None:
@@ -138,7 +137,7 @@ def test_zip_files_are_taken_for_dicom_and_marked(place: Path) -> None:
         archive.writestr("1.dcm", dicom(np.zeros((8, 8), np.uint16)))
     recipe, lines = draft(place)
     assert recipe.what.sources[0].kind == "dicom" and marked(lines, "kind")
-    assert len(READERS["dicom"].rows(recipe.what.sources[0], recipe.how.paths).uri) == 1
+    assert len(recipe.what.sources[0].rows(recipe.how.paths).uri) == 1
 
 
 def test_images_are_told_without_a_dicom_library(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

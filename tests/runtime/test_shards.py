@@ -16,7 +16,7 @@ from medsae_ray.runtime.shards import Compute, Prepare, map_shards
 from medsae_ray.runtime.tries import Tries
 from tests.support.faults import Killer, Raiser
 from tests.support.noted import SCHEMA, Noted, SlowWriter, spans
-from tests.support.small import DIM, SIZE, onnx_encoder, recipe_data, table_dataset
+from tests.support.small import DIM, onnx_encoder, recipe_data, table_dataset
 from tests.support.usual import reading
 
 POOL = Pool(retries=2, cpus=0.5)
@@ -30,7 +30,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> EmbedWork:
     table, weights = table_dataset(folder, 60), onnx_encoder(folder / "e.onnx")
     recipe = parse_recipe(recipe_data(table, weights, engine="loop"))
     manifest = run_stage(recipe, str(folder / "root"), "manifest")
-    return EmbedWork(manifest, Store(str(folder)), "onnx", str(weights), {"size": SIZE}, reading(max_pixels=10**6))
+    return EmbedWork(manifest, Store(str(folder)), recipe.what.encoder, str(weights), reading(max_pixels=10**6))
 
 
 def draft(root: Path) -> Draft:

@@ -10,8 +10,8 @@ from PIL import Image
 
 from medsae_ray import open_artifact
 from medsae_ray.config import parse_recipe
-from medsae_ray.config.what import ImageRules
 from medsae_ray.core.artifacts.store import Store
+from medsae_ray.core.images.reader import ImageRules
 from medsae_ray.finished import open_run
 from medsae_ray.pipeline import run_recipe
 from medsae_ray.service.app import Desk, make_app

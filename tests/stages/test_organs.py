@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 from nibabel.filebasedimages import ImageFileError
 
-from medsae_ray.config import Paths, TotalSegmentatorDataset, parse_recipe
+from medsae_ray.config import Paths, parse_recipe
 from medsae_ray.core.artifacts.artifact import Artifact, open_artifact
-from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.combine import combine
 from medsae_ray.core.datasets.organs import OrganWork
 from medsae_ray.core.datasets.rows import to_manifest
+from medsae_ray.core.datasets.totalsegmentator import TotalSegmentatorDataset
 from medsae_ray.errors import DatasetError, RecipeError, ShardError
 from medsae_ray.pipeline import run_stage
 from tests.support.medical import nifti, segmentator_folder
@@ -101,7 +101,7 @@ def test_the_cluster_a_loop_and_the_reader_make_the_same_rows(ray_cluster: None,
     parts = [sorted((tmp_path / engine).glob("organs-*/part-*")) for engine in ("loop", "ray")]
     assert [p.name for p in parts[0]] == [p.name for p in parts[1]] and len(parts[0]) == 2
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(*parts, strict=True))
-    rows = READERS[KIND].rows(TotalSegmentatorDataset(kind=KIND), Paths(images=str(folder)))
+    rows = TotalSegmentatorDataset(kind=KIND).rows(Paths(images=str(folder)))
     reader = to_manifest(rows, SHARES, "", 512).drop_columns(["split", "index_image"])
     assert loop.table() == ray.table() and loop.table().drop_columns(["split", "index_image"]) == reader
 
@@ -147,7 +147,7 @@ def test_several_datasets_share_one_stage(folder: Path, tmp_path: Path) -> None:
     manifest = run_stage(recipe, str(tmp_path / "run"), "manifest").table()
     organs = run_stage(recipe, str(tmp_path / "run"), "organs")
     assert [about["shards"] for about in organs.record.metrics["datasets"]] == [[0, 2], [2, 4]]
-    readers = [READERS[KIND].rows(s, recipe.paths_of(s)) for s in recipe.what.sources]
+    readers = [s.rows(recipe.paths_of(s)) for s in recipe.what.sources]
     alone = to_manifest(combine(readers, {}), SHARES, "", 512)
     dropped = ["split", "index_image"]
     assert manifest.drop_columns(dropped) == alone.drop_columns(dropped)

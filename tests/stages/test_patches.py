@@ -4,6 +4,7 @@ import json
 import runpy
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,9 +41,7 @@ def recipe(engine: str) -> Recipe:
     whole = load_recipe("phantom-patches")
     dataset, sae = whole.what.dataset, whole.what.sae.model_copy(update=SAE)
     assert dataset is not None
-    what = whole.what.model_copy(
-        update={"dataset": dataset.model_copy(update={"patients": PATIENTS}), "sae": sae, "shard_rows": 16}
-    )
+    what = whole.what.model_copy(update={"dataset": replace(dataset, patients=PATIENTS), "sae": sae, "shard_rows": 16})
     how = whole.how.model_copy(update={"engine": engine, "embed": whole.how.embed.model_copy(update={"threads": 1})})
     return whole.model_copy(update={"what": what, "how": how})
 

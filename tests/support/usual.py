@@ -6,11 +6,11 @@ Where the usual ones would take a test too long, it gets smaller ones from here.
 from dataclasses import replace
 from typing import Any
 
-from medsae_ray.config import Detection, Features, Naming, PhantomDataset, Sae, Vlm
+from medsae_ray.config import Detection, Features, Naming, Sae, Vlm
 from medsae_ray.config.replication import Replication
-from medsae_ray.config.what import ImageRules
 from medsae_ray.core.analysis.replication import Rules
-from medsae_ray.core.images.reader import Reading
+from medsae_ray.core.datasets.phantom import PhantomDataset
+from medsae_ray.core.images.reader import ImageRules, Reading
 from medsae_ray.core.naming.attempts import NamingRules
 from medsae_ray.core.naming.engine import EngineSettings
 from medsae_ray.core.naming.sampling import DetectionDesign, NamingDesign

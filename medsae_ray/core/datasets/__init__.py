@@ -1,23 +1,24 @@
-"""Datasets by kind: each has a reader that makes manifest rows of the files that a recipe names."""
+"""The datasets that a recipe can name. A kind is one file, with its options and its reader, and one entry here."""
 
-from medsae_ray.core.datasets.chexpert import CHEXPERT
-from medsae_ray.core.datasets.dicom import DICOM
-from medsae_ray.core.datasets.mimic import MIMIC
-from medsae_ray.core.datasets.nih import NIH
-from medsae_ray.core.datasets.rows import Reader
-from medsae_ray.core.datasets.table import TABLE
-from medsae_ray.core.datasets.totalsegmentator import TOTALSEGMENTATOR
-from medsae_ray.core.datasets.vindr import VINDR
+from medsae_ray.core.datasets.base import Dataset
+from medsae_ray.core.datasets.chexpert import ChexpertDataset
+from medsae_ray.core.datasets.dicom import DicomDataset
+from medsae_ray.core.datasets.mimic import MimicDataset
+from medsae_ray.core.datasets.nih import NihDataset
+from medsae_ray.core.datasets.phantom import PhantomDataset
+from medsae_ray.core.datasets.table import TableDataset
+from medsae_ray.core.datasets.totalsegmentator import TotalSegmentatorDataset
+from medsae_ray.core.datasets.vindr import VindrDataset
 
-READERS: dict[str, Reader] = {
-    "table": TABLE,
-    "chexpert": CHEXPERT,
-    "mimic-cxr-jpg": MIMIC,
-    "nih-cxr14": NIH,
-    "vindr-cxr": VINDR,
-    "dicom": DICOM,
-    "totalsegmentator": TOTALSEGMENTATOR,
-}
-"""All kinds but `phantom`, whose images a stage of the run draws."""
+DATASETS: tuple[type[Dataset], ...] = (
+    PhantomDataset,
+    TableDataset,
+    ChexpertDataset,
+    MimicDataset,
+    NihDataset,
+    VindrDataset,
+    DicomDataset,
+    TotalSegmentatorDataset,
+)
 
-__all__ = ["READERS", "Reader"]
+__all__ = ["DATASETS", "Dataset"]

@@ -4,25 +4,41 @@ Irvin et al. (2019), "CheXpert: A Large Chest Radiograph Dataset with Uncertaint
 Patient and study are in the path: CheXpert-v1.0-small/train/patient00001/study1/view1_frontal.jpg.
 """
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from medsae_ray.core.artifacts.artifact import sha256
+from medsae_ray.core.datasets.base import Dataset, Paths
 from medsae_ray.core.datasets.columns import data_row, file_data, label, read_table, required, text
 from medsae_ray.core.datasets.labels import CHEXPERT as LABELS
-from medsae_ray.core.datasets.rows import Reader, Rows
+from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.errors import DatasetError
-
-if TYPE_CHECKING:
-    from medsae_ray.config import ChexpertDataset, Paths
 
 METADATA = {"Sex": "sex", "Age": "age", "Frontal/Lateral": "view", "AP/PA": "projection"}
 _PLACES = r"(?:^|/)(?P<patient>patient[0-9]+)/(?P<study>study[0-9]+)/[^/]+$"
 
 
-def chexpert_rows(data: bytes, where: str, dataset: "ChexpertDataset") -> Rows:
+@dataclass(frozen=True, kw_only=True)
+class ChexpertDataset(Dataset):
+    """CheXpert (Stanford AIMI), full size or small; how.paths.table is its train.csv or valid.csv.
+
+    Images are looked for below how.paths.images, or the table's own folder, which then holds train/patient00001/...
+    """
+
+    row_per_image = True
+    kind: Literal["chexpert"]
+    name: str = "chexpert"
+    views: Literal["frontal", "lateral", "all"] = "frontal"
+    """Which images are used, by the column Frontal/Lateral."""
+
+    def rows(self, paths: Paths) -> Rows:
+        """One row per image of the chosen views."""
+        return chexpert_rows(file_data(paths.table, "table"), str(paths.table), self)
+
+
+def chexpert_rows(data: bytes, where: str, dataset: ChexpertDataset) -> Rows:
     """One row per image of the chosen views. DatasetError for another table, or a path that names no patient."""
     table = read_table(data, where)
     view = required(table, "Frontal/Lateral", where)
@@ -56,14 +72,3 @@ def _wanted(view: pa.Array, views: str, where: str) -> pa.Array:
         row = data_row(pc.invert(known))
         raise DatasetError(f"{where}: column 'Frontal/Lateral' holds neither Frontal nor Lateral in {row}")
     return known if views == "all" else pc.equal(view, views.capitalize())
-
-
-def _rows(dataset: "ChexpertDataset", paths: "Paths") -> Rows:
-    return chexpert_rows(file_data(paths.table, "table"), str(paths.table), dataset)
-
-
-def _identity(dataset: "ChexpertDataset", paths: "Paths") -> dict[str, Any]:
-    return {"table": sha256(file_data(paths.table, "table"))}
-
-
-CHEXPERT = Reader(_rows, _identity)

@@ -10,40 +10,67 @@ with the table's own hash: a moved folder is the same dataset, a changed file an
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 
 from medsae_ray.core.artifacts.artifact import sha256
 from medsae_ray.core.artifacts.store import Store
+from medsae_ray.core.datasets.base import LabelPolicy, Paths
 from medsae_ray.core.datasets.columns import file_data
-from medsae_ray.core.datasets.rows import Reader, Rows
+from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.core.datasets.scan import File, FolderScan, scan
-from medsae_ray.core.datasets.table import table_rows
+from medsae_ray.core.datasets.table import LabelTable, TableDataset, table_rows
 from medsae_ray.core.images.dicom.header import METADATA
 from medsae_ray.errors import DatasetError
-
-if TYPE_CHECKING:
-    from medsae_ray.config import DicomDataset, Paths
-
-
-@dataclass(frozen=True)
-class _Labels:
-    """The columns of how.paths.table, as a table dataset calls them."""
-
-    name: str
-    image: str
-    labels: list[str]
-    separator: str | None
-    encoding: str | None
-    values: Mapping[str, int | None]
-    patient: None = None
-    metadata: list[str] = field(default_factory=list)
+from medsae_ray.names import by_name
+from medsae_ray.options import Distinct, Limits
 
 
-def dicom_rows(found: FolderScan, dataset: "DicomDataset", table: bytes | None) -> Rows:
+@dataclass(frozen=True, kw_only=True)
+class DicomDataset(LabelTable):
+    """DICOM files and zip files of them, however deep in how.paths.images; every frame is a row.
+
+    Labels come from how.paths.table, if there is one.
+    """
+
+    needs = ("images",)
+    reads_all = True
+    identifying = True
+    library = "pydicom"
+    kind: Literal["dicom"]
+    blank: LabelPolicy = "ignore"
+    """What a missing label, or an image that the table does not have, counts as in the statistics."""
+    folders: Annotated[list[str], Limits(min_length=1), Distinct] = field(default_factory=lambda: ["."])
+    """Folders below how.paths.images that belong to the dataset."""
+    join: str = "SOPInstanceUID"
+    """Column of how.paths.table that says which image a row is of."""
+    join_by: Literal["instance", "path"] = "instance"
+    """What that column holds: SOP instance UIDs, or paths below how.paths.images."""
+    labels: Annotated[list[str], Distinct] = field(default_factory=list)
+    """Columns of how.paths.table: 1 (present), 0 (absent), -1 (uncertain) or blank (not mentioned), or of words that
+    `values` lists."""
+
+    def rows(self, paths: Paths) -> Rows:
+        """One row per frame."""
+        return dicom_rows(self._scan(paths), self, _table(paths))
+
+    def content(self, paths: Paths) -> dict[str, Any]:
+        """Names, sizes and headers of the files, and the table."""
+        table = _table(paths)
+        return {"files": digest(self._scan(paths)), **({"table": sha256(table)} if table is not None else {})}
+
+    def _scan(self, paths: Paths) -> FolderScan:
+        return scan(Store(str(paths.images)), self.folders)
+
+
+def _table(paths: Paths) -> bytes | None:
+    return file_data(paths.table, "table") if paths.table else None
+
+
+def dicom_rows(found: FolderScan, dataset: DicomDataset, table: bytes | None) -> Rows:
     """Rows by name and frame. Raises DatasetError if there are none, or the table does not fit."""
     if not found.files:
         raise DatasetError(f"{dataset.name}: no DICOM image among the files; passed over: {found.skipped or 'none'}")
@@ -93,14 +120,13 @@ def _patient(file: File) -> str:
     return file.header.patient or file.header.study or _instance(file)
 
 
-def _labels(dataset: "DicomDataset", table: bytes | None, files: list[File]) -> dict[str, pa.Array]:
+def _labels(dataset: DicomDataset, table: bytes | None, files: list[File]) -> dict[str, pa.Array]:
     if not dataset.labels:
         return {}
     if table is None:
         raise DatasetError("what.dataset.labels needs how.paths.table, the file with these columns")
-    form = (dataset.separator, dataset.encoding)
-    columns = _Labels(dataset.name, dataset.join, dataset.labels, *form, dataset.values)
-    given = table_rows(table, "how.paths.table", columns)  # type: ignore[arg-type]
+    columns = by_name(TableDataset, dataset, kind="table", image=dataset.join)
+    given = table_rows(table, "how.paths.table", columns)
     row_of = {_tidy(image): row for row, image in enumerate(given.image_id)}
     if len(row_of) < len(given.image_id):
         raise DatasetError(
@@ -126,20 +152,6 @@ def _tidy(name: str) -> str:
     return name.strip().removeprefix("./")
 
 
-def _table(paths: "Paths") -> bytes | None:
-    return file_data(paths.table, "table") if paths.table else None
-
-
-def _rows(dataset: "DicomDataset", paths: "Paths") -> Rows:
-    return dicom_rows(scan(Store(str(paths.images)), dataset.folders), dataset, _table(paths))
-
-
-def _identity(dataset: "DicomDataset", paths: "Paths") -> dict[str, Any]:
-    table = _table(paths)
-    found = scan(Store(str(paths.images)), dataset.folders)
-    return {"files": digest(found), **({"table": sha256(table)} if table is not None else {})}
-
-
 def digest(found: FolderScan) -> str:
     """SHA-256 of what the rows are made of."""
     total = hashlib.sha256()
@@ -155,6 +167,3 @@ def _lines(found: FolderScan) -> Iterator[list[Any]]:
         names = [header.instance, header.study, header.patient]
         twin = [file.twin] if file.twin else []  # left out of others, whose identity stays as it was
         yield [file.name, file.size, *names, header.frames, list(header.metadata), *twin]
-
-
-DICOM = Reader(_rows, _identity)

@@ -4,22 +4,54 @@ Johnson et al. (2019), "MIMIC-CXR-JPG, a large publicly available database of la
 An image lies at files/p10/p10000032/s50414267/<dicom_id>.jpg: the first two digits of the patient, patient, study.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from medsae_ray.core.artifacts.artifact import sha256
+from medsae_ray.core.datasets.base import Dataset, Paths
 from medsae_ray.core.datasets.columns import file_data, label, read_table, required, text
 from medsae_ray.core.datasets.labels import CHEXPERT as LABELS
-from medsae_ray.core.datasets.rows import Reader, Rows
+from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.errors import DatasetError
-
-if TYPE_CHECKING:
-    from medsae_ray.config import MimicDataset, Paths
 
 VIEWS = {"frontal": ("AP", "PA"), "lateral": ("LATERAL", "LL")}
 """ViewPosition by the recipe's word. Others (XTABLE, SWIMMERS, ... or blank) are used with `all` only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MimicDataset(Dataset):
+    """MIMIC-CXR-JPG 2.x (PhysioNet).
+
+    how.paths.table is its mimic-cxr-2.0.0-chexpert.csv.gz (or -negbio), how.paths.metadata the -metadata.csv.gz. Images
+    are looked for below how.paths.images, or the table's own folder: files/p10/p10000032/s50414267/<dicom_id>.jpg.
+    """
+
+    needs = ("table", "metadata")
+    row_per_image = True
+    kind: Literal["mimic-cxr-jpg"]
+    name: str = "mimic-cxr-jpg"
+    views: Literal["frontal", "lateral", "all"] = "frontal"
+    """Which images are used, by ViewPosition: AP and PA, LATERAL and LL, or all, also those without a view."""
+    part: Literal["train", "validate", "test", "all"] = "all"
+    """Which part of the published split is used; all but `all` need how.paths.split."""
+
+    def rows(self, paths: Paths) -> Rows:
+        """One row per image of the chosen views and part."""
+        names = (str(paths.table), str(paths.metadata), str(paths.split))
+        read = {key: read_table(data, str(getattr(paths, key))) for key, data in _files(paths).items()}
+        return mimic_rows(Tables(read["table"], read["metadata"], read.get("split"), names), self)
+
+    def content(self, paths: Paths) -> dict[str, Any]:
+        """All its tables."""
+        return {key: sha256(data) for key, data in _files(paths).items()}
+
+
+def _files(paths: Paths) -> dict[str, bytes]:
+    keys = ("table", "metadata", *(("split",) if paths.split else ()))
+    return {key: file_data(getattr(paths, key), key) for key in keys}
 
 
 class Tables(NamedTuple):
@@ -31,7 +63,7 @@ class Tables(NamedTuple):
     names: tuple[str, str, str]
 
 
-def mimic_rows(tables: Tables, dataset: "MimicDataset") -> Rows:
+def mimic_rows(tables: Tables, dataset: MimicDataset) -> Rows:
     """One row per image of the chosen views and part. DatasetError for other tables, or ids that do not fit."""
     where = tables.names[1]
     view = text(tables.metadata, "ViewPosition", where)
@@ -78,7 +110,7 @@ def _part_of(tables: Tables) -> pa.Array | None:
     return part.take(pc.index_in(images, value_set=listed))
 
 
-def _wanted(view: pa.Array, part: pa.Array | None, dataset: "MimicDataset", where: str) -> pa.Array:
+def _wanted(view: pa.Array, part: pa.Array | None, dataset: MimicDataset, where: str) -> pa.Array:
     """bool [rows of the metadata]."""
     keep = pa.array([True] * len(view))
     if dataset.views != "all":
@@ -91,21 +123,3 @@ def _wanted(view: pa.Array, part: pa.Array | None, dataset: "MimicDataset", wher
     if not pc.any(chosen).as_py():
         raise DatasetError(f"{where}: column 'split' has no {dataset.part!r} among its {len(part.unique())} values")
     return pc.and_(keep, chosen)
-
-
-def _files(paths: "Paths") -> dict[str, bytes]:
-    keys = ("table", "metadata", *(("split",) if paths.split else ()))
-    return {key: file_data(getattr(paths, key), key) for key in keys}
-
-
-def _rows(dataset: "MimicDataset", paths: "Paths") -> Rows:
-    names = (str(paths.table), str(paths.metadata), str(paths.split))
-    read = {key: read_table(data, str(getattr(paths, key))) for key, data in _files(paths).items()}
-    return mimic_rows(Tables(read["table"], read["metadata"], read.get("split"), names), dataset)
-
-
-def _identity(dataset: "MimicDataset", paths: "Paths") -> dict[str, Any]:
-    return {key: sha256(data) for key, data in _files(paths).items()}
-
-
-MIMIC = Reader(_rows, _identity)

@@ -5,19 +5,17 @@ Wang et al. (2017), "ChestX-ray8: Hospital-scale Chest X-ray Database and Benchm
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from medsae_ray.core.artifacts.artifact import sha256
 from medsae_ray.core.artifacts.store import Store, split_uri
+from medsae_ray.core.datasets.base import Dataset, Paths
 from medsae_ray.core.datasets.columns import data_row, file_data, read_table, required, text
-from medsae_ray.core.datasets.rows import Reader, Rows
+from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.errors import DatasetError
-
-if TYPE_CHECKING:
-    from medsae_ray.config import NihDataset, Paths
 
 LABELS = (
     "Atelectasis",
@@ -42,7 +40,31 @@ _ARCHIVE = re.compile(r"images_\d{3}$")
 _AGE = r"^0*(?P<number>[0-9]+)(?P<unit>[YMD]?)$"
 
 
-def nih_rows(data: bytes, where: str, folder_of: dict[str, str], dataset: "NihDataset") -> Rows:
+@dataclass(frozen=True, kw_only=True)
+class NihDataset(Dataset):
+    """NIH ChestX-ray14; how.paths.table is its Data_Entry_2017.csv.
+
+    Images are looked for in images_001/images to images_012/images, images or no folder at all, below how.paths.images,
+    or the table's own folder.
+    """
+
+    row_per_image = True
+    kind: Literal["nih-cxr14"]
+    name: str = "nih-cxr14"
+    views: Literal["PA", "AP", "all"] = "all"
+    """Which images are used, by View Position; all of them are frontal."""
+
+    def rows(self, paths: Paths) -> Rows:
+        """One row per image of the chosen views."""
+        return nih_rows(file_data(paths.table, "table"), str(paths.table), folders(paths), self)
+
+    def content(self, paths: Paths) -> dict[str, Any]:
+        """The table, and the images' places in the dataset's folder: rows name others once files are moved in it."""
+        places = "\n".join(f"{place}{name}" for name, place in sorted(folders(paths).items()))
+        return super().content(paths) | {"places": hashlib.sha256(places.encode()).hexdigest()}
+
+
+def nih_rows(data: bytes, where: str, folder_of: dict[str, str], dataset: NihDataset) -> Rows:
     """One row per image; `folder_of` says in which folder a file lies, and files not in it lie in none.
 
     DatasetError for another table, a finding that is not one of LABELS, or an age that is none.
@@ -89,25 +111,9 @@ def _years(age: pa.Array, at: pa.Array, where: str) -> pa.Array:
     return pc.if_else(pc.greater(years, OLDEST), None, years)
 
 
-def folders(paths: "Paths") -> dict[str, str]:
+def folders(paths: Paths) -> dict[str, str]:
     """File name -> the folder it lies in with a slash: the twelve archives unpacked side by side, or one folder."""
     root = Store(paths.images) if paths.images else split_uri(str(paths.table))[0]
     archives = [f"{name}/images" for name in root.folders() if _ARCHIVE.match(name)]
     places = archives or (["images"] if "images" in root.folders() else [])
     return {name: f"{place}/" for place in places for name in root.names(place)}
-
-
-def _rows(dataset: "NihDataset", paths: "Paths") -> Rows:
-    return nih_rows(file_data(paths.table, "table"), str(paths.table), folders(paths), dataset)
-
-
-def _identity(dataset: "NihDataset", paths: "Paths") -> dict[str, Any]:
-    """The places are relative to the dataset's folder; rows would name others once files are moved within it."""
-    places = "\n".join(f"{place}{name}" for name, place in sorted(folders(paths).items()))
-    return {
-        "table": sha256(file_data(paths.table, "table")),
-        "places": hashlib.sha256(places.encode()).hexdigest(),
-    }
-
-
-NIH = Reader(_rows, _identity)

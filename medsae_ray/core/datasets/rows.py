@@ -1,8 +1,8 @@
 """What a dataset delivers, and how it becomes manifest rows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +11,6 @@ import pyarrow.compute as pc
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.datasets.splits import index_images, patient_splits
 from medsae_ray.errors import DatasetError
-
-if TYPE_CHECKING:
-    from medsae_ray.config import Paths
 
 Policy: TypeAlias = str | Mapping[str, str]
 """ignore, zero or one: for all rows, or by dataset."""
@@ -39,15 +36,6 @@ class Rows:
     """The dataset of each row, where several were put together."""
     notes: dict[str, Any] = field(default_factory=dict)
     """What else the record should say of how the rows were made: counts of rows left out, rules that were applied."""
-
-
-class Reader(NamedTuple):
-    """How a kind of dataset is read; both functions take the dataset's part of the recipe and how.paths."""
-
-    rows: "Callable[[Any, Paths], Rows]"
-    """Raises DatasetError for files that are missing or not what the kind promises."""
-    identity: "Callable[[Any, Paths], dict[str, Any]]"
-    """What the rows depend on beside the recipe: hashes of files' content, never their places."""
 
 
 def to_manifest(rows: Rows, shares: dict[str, float], salt: str, shard_rows: int) -> pa.Table:

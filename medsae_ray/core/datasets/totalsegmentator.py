@@ -19,8 +19,8 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -28,15 +28,14 @@ import pyarrow.csv as pacsv
 
 from medsae_ray.core.artifacts.artifact import sha256
 from medsae_ray.core.artifacts.store import Store
+from medsae_ray.core.datasets.base import Dataset, LabelPolicy, Paths
 from medsae_ray.core.datasets.columns import other_columns, read_table, text
 from medsae_ray.core.datasets.organs import VOLUMES, OrganWork, ScanShard, Seen, scans, seen, wards
-from medsae_ray.core.datasets.rows import Reader, Rows
+from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.core.datasets.windows import ct_window
 from medsae_ray.core.images.archives import fetch
 from medsae_ray.errors import DatasetError, ImageError
-
-if TYPE_CHECKING:
-    from medsae_ray.config import Paths, TotalSegmentatorDataset
+from medsae_ray.options import Distinct, Limits, Positive
 
 COLUMNS = {
     "sex": "gender",
@@ -50,7 +49,50 @@ COLUMNS = {
     "split": "split",
 }
 """Metadata -> column of meta.csv."""
+Plane = Literal["axial", "coronal", "sagittal"]
 _NOT_GIVEN = frozenset(pacsv.ConvertOptions().null_values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TotalSegmentatorDataset(Dataset):
+    """TotalSegmentator's CT or MRI (how.paths.images): s0001/ct.nii.gz or mri.nii.gz, s0001/segmentations, meta.csv.
+
+    Each slice of each plane is a row, each organ a label: 1 where the slice shows it.
+    """
+
+    needs = ("images",)
+    reads_all = True
+    library = "nibabel"
+    kind: Literal["totalsegmentator"]
+    name: str = "totalsegmentator"
+    uncertain: LabelPolicy = "ignore"
+    """What a label of -1 counts as; there are none."""
+    blank: LabelPolicy = "ignore"
+    """What an organ without a segmentation counts as in the statistics."""
+    planes: Annotated[list[Plane], Limits(min_length=1), Distinct] = field(
+        default_factory=lambda: ["axial", "coronal", "sagittal"]
+    )
+    """Directions that volumes are cut in."""
+    every: Positive = 1
+    """Take each slice, each second, ..."""
+    organs: Annotated[list[str], Distinct] = field(default_factory=list)
+    """Segmentations that become labels; none given: all that there are."""
+    ct_window: Annotated[list[float], Limits(min_length=2, max_length=2)] | None = None
+    """Hounsfield units that become black and white; null takes them by study type (core/datasets/windows.py)."""
+    mri_percentiles: Annotated[list[float], Limits(min_length=2, max_length=2)] = field(
+        default_factory=lambda: [1.0, 99.0]
+    )
+    """Percentiles of an MRI's voxels above 0 that become black and white."""
+
+    def rows(self, paths: Paths) -> Rows:
+        """In this process, mask after mask; a run has stage `organs` for it."""
+        meta, skipped = metadata(paths), Counter[str]()
+        work = OrganWork(listed(self, paths, skipped))
+        return segmentator_rows(self, map(work.prepare, sorted(work.rows)), skipped, meta)
+
+    def content(self, paths: Paths) -> dict[str, Any]:
+        """meta.csv, and the names and sizes of the files."""
+        return {"meta": sha256(_meta(paths)[0]), "files": files(paths)}
 
 
 @dataclass(frozen=True)
@@ -81,7 +123,7 @@ class Slices:
 
 
 def segmentator_rows(
-    dataset: "TotalSegmentatorDataset",
+    dataset: TotalSegmentatorDataset,
     parts: Iterable[pa.Table],
     passed_over: Mapping[str, int],
     meta: Mapping[str, Mapping[str, str]],
@@ -114,7 +156,7 @@ def _of_plane(plane: str, found: Seen, every: int) -> Slices:
 
 
 def _rows_of(
-    dataset: "TotalSegmentatorDataset",
+    dataset: TotalSegmentatorDataset,
     organs: Sequence[str],
     made: list[tuple[SegmentedVolume, Slices]],
     meta: Mapping[str, Mapping[str, str]],
@@ -144,7 +186,7 @@ def _label(organ: str, made: list[tuple[SegmentedVolume, Slices]]) -> pa.Array:
     return pa.concat_arrays(parts) if parts else pa.nulls(0, pa.int8())
 
 
-def _window(dataset: "TotalSegmentatorDataset", scan: SegmentedVolume, about: Mapping[str, str]) -> str:
+def _window(dataset: TotalSegmentatorDataset, scan: SegmentedVolume, about: Mapping[str, str]) -> str:
     if scan.modality == "MR":
         return "p" + _ends(*dataset.mri_percentiles)
     return _ends(*(dataset.ct_window or ct_window(about.get("study_type"))))
@@ -169,7 +211,7 @@ def read_meta(data: bytes, where: str) -> dict[str, dict[str, str]]:
     }
 
 
-def _meta(paths: "Paths") -> tuple[bytes, str]:
+def _meta(paths: Paths) -> tuple[bytes, str]:
     """how.paths.table, or meta.csv in the folder itself."""
     where = paths.table or f"{str(paths.images).rstrip('/')}/meta.csv"
     try:
@@ -178,32 +220,18 @@ def _meta(paths: "Paths") -> tuple[bytes, str]:
         raise DatasetError(f"{where} cannot be read: {error}; how.paths.table may say where meta.csv is") from error
 
 
-def listed(dataset: "TotalSegmentatorDataset", paths: "Paths", skipped: Counter[str]) -> list[ScanShard]:
+def listed(dataset: TotalSegmentatorDataset, paths: Paths, skipped: Counter[str]) -> list[ScanShard]:
     """The dataset's scans, as the shards of `organs`."""
     return wards(Store(str(paths.images)), dataset.organs, skipped)
 
 
-def metadata(paths: "Paths") -> dict[str, dict[str, str]]:
+def metadata(paths: Paths) -> dict[str, dict[str, str]]:
     """Read meta.csv: patient id -> column -> value."""
     return read_meta(*_meta(paths))
 
 
-def files(paths: "Paths") -> str:
+def files(paths: Paths) -> str:
     """SHA-256 of the sorted names and sizes of all files used."""
     found = scans(Store(str(paths.images)), Counter())
     sizes = [(file.name, file.size) for scan in found for file in (scan.volume, *scan.masks.values())]
     return hashlib.sha256(json.dumps(sorted(sizes)).encode()).hexdigest()
-
-
-def _rows(dataset: "TotalSegmentatorDataset", paths: "Paths") -> Rows:
-    """In this process, mask after mask; a run has stage `organs` for it."""
-    meta, skipped = metadata(paths), Counter[str]()
-    work = OrganWork(listed(dataset, paths, skipped))
-    return segmentator_rows(dataset, map(work.prepare, sorted(work.rows)), skipped, meta)
-
-
-def _identity(dataset: "TotalSegmentatorDataset", paths: "Paths") -> dict[str, Any]:
-    return {"meta": sha256(_meta(paths)[0]), "files": files(paths)}
-
-
-TOTALSEGMENTATOR = Reader(_rows, _identity)

@@ -5,24 +5,43 @@ The dataset names no patients. Two images of one patient, if there are any, cann
 """
 
 import re
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from medsae_ray.core.artifacts.artifact import sha256
+from medsae_ray.core.datasets.base import Dataset, Paths
 from medsae_ray.core.datasets.columns import file_data, label, read_table, required
-from medsae_ray.core.datasets.rows import Reader, Rows
+from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.errors import DatasetError
-
-if TYPE_CHECKING:
-    from medsae_ray.config import Paths, VindrDataset
 
 IMAGE, READER, NORMAL = "image_id", "rad_id", "No finding"
 _INDEX = re.compile(r"Unnamed: \d+(\.\d+)*|index|level_\d+")  # as pandas calls it when it is read and saved again
 
 
-def vindr_rows(data: bytes, where: str, dataset: "VindrDataset") -> Rows:
+@dataclass(frozen=True, kw_only=True)
+class VindrDataset(Dataset):
+    """VinDr-CXR (PhysioNet); how.paths.table is its image_labels_train.csv or image_labels_test.csv.
+
+    It names no patients: each image counts as a patient of its own, and the record says so.
+    """
+
+    needs = ("table", "images")
+    library = "pydicom"
+    kind: Literal["vindr-cxr"]
+    name: str = "vindr-cxr"
+    votes: Literal["majority", "any"] = "majority"
+    """When a label of an image that several radiologists read is present: more than half of them, or one, saw it."""
+    suffix: str = ".dicom"
+    """End of the images' file names, below how.paths.images; .png or .jpg for converted ones."""
+
+    def rows(self, paths: Paths) -> Rows:
+        """One row per image."""
+        return vindr_rows(file_data(paths.table, "table"), str(paths.table), self)
+
+
+def vindr_rows(data: bytes, where: str, dataset: VindrDataset) -> Rows:
     """One row per image, in the order of their first reading. DatasetError for another table or a label left blank.
 
     Every column but image, radiologist and a saved data frame's index is a label: 22 findings and six diagnoses, whose
@@ -78,14 +97,3 @@ def _refuse_second_readings(table: pa.Table, image: pa.Array, where: str) -> Non
     twice = pairs.num_rows - pairs.group_by(list(keys)).aggregate([]).num_rows
     if twice:
         raise DatasetError(f"{where}: {twice} rows repeat an image{' of the same reader' if len(keys) > 1 else ''}")
-
-
-def _rows(dataset: "VindrDataset", paths: "Paths") -> Rows:
-    return vindr_rows(file_data(paths.table, "table"), str(paths.table), dataset)
-
-
-def _identity(dataset: "VindrDataset", paths: "Paths") -> dict[str, Any]:
-    return {"table": sha256(file_data(paths.table, "table"))}
-
-
-VINDR = Reader(_rows, _identity)

@@ -1,22 +1,29 @@
-"""Image encoders by kind. Importing this package loads neither torch, transformers nor onnxruntime."""
+"""The image encoders that a recipe can name. A kind is one file, with its options and its model, and one entry here.
 
-import inspect
-from collections.abc import Iterable
-from typing import Any
+Importing this package loads neither torch, transformers nor onnxruntime.
+"""
 
-from medsae_ray.core.encoders.base import Encoder, Tokens
-from medsae_ray.core.encoders.biomedparse import BiomedParse
-from medsae_ray.core.encoders.huggingface import Dinov3, HuggingFace
-from medsae_ray.core.encoders.medclip import MedClipResnet, MedClipVit
-from medsae_ray.core.encoders.onnx import Onnx
+from dataclasses import fields
+from typing import Any, get_args
+
+from medsae_ray.core.encoders.base import Encoder, EncoderOptions, Tokens
+from medsae_ray.core.encoders.biomedparse import BiomedparseOptions
+from medsae_ray.core.encoders.huggingface import Dinov3Options, HuggingfaceOptions
+from medsae_ray.core.encoders.medclip import MedclipOptions
+from medsae_ray.core.encoders.onnx import OnnxOptions
 from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.errors import EncoderError
 from medsae_ray.names import nearest
 
-_ALL: tuple[type[Encoder], ...] = (MedClipVit, MedClipResnet, BiomedParse, Dinov3, HuggingFace, Onnx)
-ENCODERS = {cls.kind: cls for cls in _ALL}
+ENCODERS: tuple[type[EncoderOptions], ...] = (
+    MedclipOptions,
+    OnnxOptions,
+    HuggingfaceOptions,
+    Dinov3Options,
+    BiomedparseOptions,
+)
 
-__all__ = ["ENCODERS", "Encoder", "Tokens", "encoder_preprocess", "load_encoder"]
+__all__ = ["ENCODERS", "Encoder", "EncoderOptions", "Tokens", "encoder_preprocess", "load_encoder"]
 
 
 def load_encoder(
@@ -28,31 +35,35 @@ def load_encoder(
     library's own choice; `options` are the kind's own. Raises EncoderError for an unknown kind or option, and where
     weights and architecture do not fit.
     """
-    cls = _find(kind, options)
+    chosen = _options(kind, options)
     if device not in ("cpu", "cuda"):
         raise EncoderError(f'device is {device!r}; it may be "cpu" or "cuda"')
     if threads is not None and threads < 1:
         raise EncoderError(f"threads is {threads}; it must be at least 1, or None for the library's own choice")
-    return cls(weights, device=device, threads=threads, **options)  # type: ignore[call-arg]
+    return chosen.load(weights, device=device, threads=threads)
 
 
 def encoder_preprocess(kind: str, weights: str | None = None, **options: Any) -> Preprocess:
     """The Preprocess of that encoder. Cheap: of the weights, at most a header or settings in JSON are read."""
-    return _find(kind, options).preprocess_for(weights, **options)
+    return _options(kind, options).preprocess(weights)
 
 
-def _find(kind: str, options: Iterable[str]) -> type[Encoder]:
-    if kind not in ENCODERS:
-        raise EncoderError(f"encoder kind {kind!r} is unknown{_nearest(kind, ENCODERS)}")
-    parameters = inspect.signature(ENCODERS[kind]).parameters.values()
-    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("device", "threads")]
+def kinds_of(options: type[EncoderOptions]) -> tuple[str, ...]:
+    """The kinds that have these options."""
+    return get_args(options.__annotations__["kind"])
+
+
+def _options(kind: str, options: dict[str, Any]) -> EncoderOptions:
+    classes = {kind: cls for cls in ENCODERS for kind in kinds_of(cls)}
+    if kind not in classes:
+        raise EncoderError(f"encoder kind {kind!r} is unknown{_nearest(kind, [*classes])}")
+    known = [field.name for field in fields(classes[kind]) if field.name not in ("kind", "tokens")]
     for option in options:
         if option not in known:
             raise EncoderError(f"encoder {kind!r} has no option {option!r}{_nearest(option, known)}")
-    return ENCODERS[kind]
+    return classes[kind](kind=kind, **{**classes[kind].usual, **options})
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
-    known = list(known)
+def _nearest(word: str, known: list[str]) -> str:
     near = nearest(word, known)
     return f"; did you mean {near!r}?" if near else f"; known: {', '.join(known) or 'none'}"

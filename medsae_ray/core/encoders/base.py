@@ -1,4 +1,5 @@
-"""What every encoder is: a Preprocess (CPU, any process) and `embed` (the device, one process).
+"""What every encoder is: options, which know its weights and its Preprocess (CPU, any process), and `embed` (the
+device, one process).
 
 Legend: N images, H, W, C their height, width and channels, S side of the encoder's input, D embedding dimension, T
 patches of an image.
@@ -7,14 +8,16 @@ patches of an image.
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from medsae_ray.core.artifacts.local_copies import local_copy
 from medsae_ray.core.encoders.checkpoint import content_hash, resolve
+from medsae_ray.core.encoders.hub import pinned
 from medsae_ray.core.encoders.inputs import ImageLike, listed, opened
 from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.errors import EncoderError, ImageError
@@ -29,33 +32,60 @@ class Tokens(NamedTuple):
     """(rows, columns) of the patches; T = rows * columns."""
 
 
-class Encoder(ABC):
-    """A frozen vision model. Embeddings are what the model gives: they are not L2-normalised."""
+@dataclass(frozen=True, kw_only=True)
+class EncoderOptions(ABC):
+    """The options that every kind has."""
 
-    kind: ClassVar[str]
-    """Its key in ENCODERS."""
-    published: ClassVar[str | None] = None
-    """https URL or Hugging Face id of the published weights, used where none are given; None where there are none."""
-    dim: int
-    """D."""
-    preprocess: Preprocess
-    notes: Mapping[str, Any] = MappingProxyType({})
-    """What a run should say of this encoder, by a short name: {"class_scores": why its output may be no embedding}."""
+    needs: ClassVar[str | None] = None
+    """What how.paths.weights has to name; None where there are published weights."""
+    takes_ids: ClassVar[bool] = False
+    """Whether weights may be a Hugging Face id."""
+    has_text: ClassVar[bool] = False
+    """Whether its published weights have a text half."""
+    library: ClassVar[str | None] = None
+    """The package that runs it, where it is none that every installation has."""
+    usual: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """What `load_encoder` takes for options that a recipe has to give."""
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Options that artifacts are older than: they are named where they are not the default."""
 
-    @classmethod
+    kind: str
+    tokens: Literal["pooled", "patch"] = "pooled"
+    """What the SAE learns from: one embedding per image, or each of its patches, which what.sae then calls images."""
+
+    @property
+    def published(self) -> str | None:
+        """https URL or Hugging Face id of the weights that are used where none are given; None where there are none."""
+        return None
+
+    @property
+    def patches(self) -> bool:
+        """Whether a run keeps one embedding per patch instead of one per image."""
+        return self.tokens == "patch"
+
+    def identity(self) -> dict[str, Any]:
+        """What of it names an artifact."""
+        return {name: x for name, x in asdict(self).items() if name not in self.later or x != getattr(type(self), name)}
+
     @abstractmethod
-    def preprocess_for(cls, weights: str | None = None, **options: Any) -> Preprocess:
+    def load(self, weights: str | None = None, *, device: str = "cpu", threads: int | None = None) -> "Encoder":
+        """The encoder that `weights` makes; see `load_encoder`."""
+
+    @abstractmethod
+    def preprocess(self, weights: str | None = None) -> Preprocess:
         """The `preprocess` of the encoder that `weights` makes, without loading the weights."""
 
-    @classmethod
-    def locate(cls, weights: str | None = None) -> Path:
-        """The file or folder of `weights` on this machine, downloaded where it has to be."""
-        if not (weights or cls.published):
-            raise EncoderError(f"encoder {cls.kind!r} has no published weights; weights must name some")
-        return resolve(weights or cls.published or "")
+    def pinned(self, weights: str | None) -> str:
+        """The weights that are meant: those given, or the published ones; of a Hugging Face id the commit of now."""
+        return pinned(weights or self.published or "")
 
-    @classmethod
-    def local(cls, weights: str) -> str:
+    def locate(self, weights: str | None = None) -> Path:
+        """The file or folder of `weights` on this machine, downloaded where it has to be."""
+        if not (weights or self.published):
+            raise EncoderError(f"encoder {self.kind!r} has no published weights; weights must name some")
+        return resolve(weights or self.published or "")
+
+    def local(self, weights: str) -> str:
         """`weights` with a copy on this machine in place of a URI of an object store; anything else as it is.
 
         Raises EncoderError where there is none.
@@ -65,10 +95,21 @@ class Encoder(ABC):
         except FileNotFoundError as error:
             raise EncoderError(f"weights {weights}: no such file ({error})") from error
 
-    @classmethod
-    def content_hash(cls, path: Path) -> str:
+    def content_hash(self, path: Path) -> str:
         """sha256 of the contents that make the encoder of what `locate` found: of no path."""
         return content_hash(path)
+
+
+class Encoder(ABC):
+    """A frozen vision model. Embeddings are what the model gives: they are not L2-normalised."""
+
+    kind: str
+    """As a recipe names it."""
+    dim: int
+    """D."""
+    preprocess: Preprocess
+    notes: Mapping[str, Any] = MappingProxyType({})
+    """What a run should say of this encoder, by a short name: {"class_scores": why its output may be no embedding}."""
 
     @abstractmethod
     def _forward(self, pixels: np.ndarray) -> np.ndarray:

@@ -9,13 +9,23 @@ images, S side, D embedding dimension, T tokens.
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from medsae_ray.core.encoders.checkpoint import check_state, read_metadata, read_state, resolve
 from medsae_ray.core.encoders.hub import is_id, snapshot
-from medsae_ray.core.encoders.torch_encoder import Grid, PixelNormalisation, Precision, TorchEncoder, square
+from medsae_ray.core.encoders.torch_encoder import (
+    Channels,
+    Grid,
+    Mean,
+    PixelNormalisation,
+    Std,
+    TorchEncoder,
+    TorchOptions,
+    square,
+)
 from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.errors import EncoderError
+from medsae_ray.options import Limits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,41 +69,33 @@ class FocalGeometry:
             raise EncoderError(f"FocalNet geometry: one number per stage is needed everywhere, found {self}")
 
 
-class BiomedParse(TorchEncoder):
-    """`weights` is biomedparse_v1.pt, or a Hugging Face id of a repository that holds it.
+@dataclass(frozen=True, kw_only=True)
+class BiomedparseOptions(TorchOptions):
+    """BiomedParse's image encoder, as SAIL takes it: FocalNet-L, 1536 dimensions."""
 
-    Options: `size` (a multiple of 32), `mean` and `std` (in units of 0..1), and `channels` "L" to hand images over in
-    grey and repeat them on the device.
-    """
+    takes_ids = True
+    kind: Literal["biomedparse"]
+    size: Annotated[int, Limits(ge=32, le=4096, multiple_of=32)] = 1024
+    """Side of the square input, in pixels."""
+    mean: Mean | None = None
+    """Subtracted after scaling pixels to 0..1; null takes SAIL's (ImageNet's)."""
+    std: Std | None = None
+    """Divides after the mean is subtracted; null takes SAIL's (ImageNet's)."""
+    channels: Channels = "RGB"
+    """L sends grey images to the device as one channel, which are repeated there: a third of the memory."""
 
-    kind = "biomedparse"
-    published = "microsoft/BiomedParse"
+    @property
+    def published(self) -> str:
+        """The id of the repository that has the checkpoint."""
+        return "microsoft/BiomedParse"
 
-    def __init__(
-        self,
-        weights: str | None = None,
-        *,
-        device: str = "cpu",
-        threads: int | None = None,
-        precision: Precision = "float32",
-        size: int = 1024,
-        channels: Literal["L", "RGB"] = "RGB",
-        mean: float | tuple[float, ...] = MEAN,
-        std: float | tuple[float, ...] = STD,
-    ) -> None:
-        self._start(device, threads, precision)
-        self.preprocess = self.preprocess_for(weights, size=size, channels=channels)
-        self.normalisation = PixelNormalisation(mean, std)
-        self.normalisation.check(self.channels)
-        path = self.locate(weights)
-        self._tower = _load(path)
-        self.dim = self._tower.num_features
-        self._ready(self._tower)
+    def load(self, weights: str | None = None, *, device: str = "cpu", threads: int | None = None) -> "BiomedParse":
+        """`weights` is biomedparse_v1.pt, or a Hugging Face id of a repository that holds it."""
+        return BiomedParse(self, weights, device, threads)
 
-    @classmethod
-    def locate(cls, weights: str | None = None) -> Path:
+    def locate(self, weights: str | None = None) -> Path:
         """Find the checkpoint on this machine, downloading it if need be. EncoderError if the repository has none."""
-        weights = weights or cls.published
+        weights = weights or self.published
         if not is_id(weights):
             return resolve(weights)
         path = snapshot(weights, (_FILE,)) / _FILE
@@ -101,14 +103,26 @@ class BiomedParse(TorchEncoder):
             raise EncoderError(f"weights {weights}: the model has no {_FILE}")
         return path
 
-    @classmethod
-    def preprocess_for(
-        cls, weights: str | None = None, *, size: int = 1024, channels: Literal["L", "RGB"] = "RGB", **others: Any
-    ) -> Preprocess:
+    def preprocess(self, weights: str | None = None) -> Preprocess:
         """Stretch images to `size`, bilinear. EncoderError if it is not a multiple of 32."""
-        if size % 32:
-            raise EncoderError(f"size is {size}; it must be a multiple of 32")
-        return Preprocess(size, channels, "stretch", "bilinear")
+        if self.size % 32:
+            raise EncoderError(f"size is {self.size}; it must be a multiple of 32")
+        return Preprocess(self.size, self.channels, "stretch", "bilinear")
+
+
+class BiomedParse(TorchEncoder):
+    """The backbone, without what segments."""
+
+    def __init__(self, options: BiomedparseOptions, weights: str | None, device: str, threads: int | None) -> None:
+        super().__init__(options, device, threads)
+        self.preprocess = options.preprocess(weights)
+        self.normalisation = PixelNormalisation(
+            MEAN if options.mean is None else options.mean, STD if options.std is None else options.std
+        )
+        self.normalisation.check(self.channels)
+        self._tower = _load(options.locate(weights))
+        self.dim = self._tower.num_features
+        self._ready(self._tower)
 
     def _embedding(self, x_NCHW: "Tensor") -> "Tensor":
         e_ND: Tensor = self._tower(x_NCHW).last_hidden_state.float().mean(1)

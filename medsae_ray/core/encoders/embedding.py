@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +13,7 @@ from PIL import Image
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, with_notes
 from medsae_ray.core.artifacts.layout import Layout
-from medsae_ray.core.encoders import ENCODERS, encoder_preprocess, load_encoder
-from medsae_ray.core.encoders.base import Encoder
+from medsae_ray.core.encoders.base import Encoder, EncoderOptions
 from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.core.images.notes import notes_of
 from medsae_ray.core.images.reader import Reading, map_images
@@ -50,16 +49,13 @@ class EmbedWork:
     manifest: Artifact
     images: ImageSource
     """Where relative image paths start."""
-    encoder: str
-    weights: str | None
-    options: dict[str, Any]
+    encoder: EncoderOptions
+    weights: str
     reading: Reading
     device: str = "cpu"
     threads: int = 1
     batch_size: int = 64
     readers: int = 4
-    patches: bool = False
-    """Keep what the encoder makes of each patch instead of one embedding per image."""
     rows: dict[int, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,12 +63,12 @@ class EmbedWork:
 
     def load(self) -> Embedder:
         """Load the encoder onto the device."""
-        encoder = load_encoder(self.encoder, self._weights(), device=self.device, threads=self.threads, **self.options)
-        return Embedder.of(encoder, self.patches)
+        encoder = self.encoder.load(self._local(), device=self.device, threads=self.threads)
+        return Embedder.of(encoder, self.encoder.patches)
 
     def prepare(self, shard: int) -> pa.Table:
         """Columns image_id, pixels (fixed-size bytes, null if the image cannot be used), reason, notes."""
-        preprocess = self._preprocess()
+        preprocess = self.encoder.preprocess(self._local())
         rows = self.manifest.part(shard, ["image_id", "uri"])
         grid = partial(_grid, preprocess)
         grids = map_images(self.reading, self.images, rows["uri"].to_pylist(), grid, self.readers)
@@ -103,11 +99,8 @@ class EmbedWork:
         embedded = pa.Table.from_arrays(columns, schema=schema.embeddings(*layout))
         return with_notes(embedded, {row["values"]: row["counts"] for row in noted})
 
-    def _preprocess(self) -> Preprocess:
-        return encoder_preprocess(self.encoder, self._weights(), **self.options)
-
-    def _weights(self) -> str | None:
-        return ENCODERS[self.encoder].local(self.weights) if self.weights else None
+    def _local(self) -> str:
+        return self.encoder.local(self.weights)
 
 
 class _Grid(NamedTuple):

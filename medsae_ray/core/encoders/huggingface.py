@@ -5,14 +5,29 @@ N images, S side, D embedding dimension, T tokens.
 """
 
 import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from medsae_ray.core.encoders.hub import model_folder
 from medsae_ray.core.encoders.processor import image_settings, model_setting
-from medsae_ray.core.encoders.torch_encoder import Grid, Precision, TorchEncoder, map_tokens, square
+from medsae_ray.core.encoders.torch_encoder import (
+    Channels,
+    Fit,
+    Grid,
+    Mean,
+    PixelNormalisation,
+    Side,
+    Std,
+    TorchEncoder,
+    TorchOptions,
+    map_tokens,
+    square,
+)
 from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.errors import EncoderError
 
@@ -23,66 +38,94 @@ POOLS = ("pooler", "cls", "mean")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class HuggingFace(TorchEncoder):
-    """`weights` is a Hugging Face id, "owner/name" or "owner/name@revision", or a folder from save_pretrained.
+@dataclass(frozen=True, kw_only=True)
+class TransformersOptions(TorchOptions):
+    """The options of models that transformers loads; null takes what their files say."""
 
-    Options: `pool` pooler (the model's own pooler_output), cls (the first token) or mean (of the patch tokens, without
-    class and register tokens); `size`, `resize`, `fit`, `resample`, `mean`, `std` (in units of 0..1) override the
-    model's preprocessor_config.json; with `channels` "L" images are handed over in grey and repeated on the device.
-    """
-
-    kind = "huggingface"
-    fallback: ClassVar[dict[str, Any] | None] = None
+    takes_ids = True
+    fallback: ClassVar[Mapping[str, Any] | None] = None
     """What stands in for a missing preprocessor_config.json."""
-    default_size: ClassVar[int | None] = None
-    """S where `size` is not given; None: what the model's files say."""
 
-    def __init__(
-        self,
-        weights: str | None = None,
-        *,
-        device: str = "cpu",
-        threads: int | None = None,
-        precision: Precision = "float32",
-        pool: Literal["pooler", "cls", "mean"] = "pooler",
-        size: int | None = None,
-        resize: int | None = None,
-        fit: Literal["pad", "stretch", "crop"] | None = None,
-        resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None,
-        channels: Literal["L", "RGB"] = "RGB",
-        mean: float | tuple[float, ...] | None = None,
-        std: float | tuple[float, ...] | None = None,
-    ) -> None:
-        if pool not in POOLS:
-            raise EncoderError(f"pool is {pool!r}; it may be one of {', '.join(POOLS)}")
-        self._start(device, threads, precision)
-        self._where, self._pool = self.locate(weights), pool
-        given: dict[str, Any] = {"size": size or self.default_size, "resize": resize, "fit": fit, "resample": resample}
-        given |= {"channels": channels, "mean": mean, "std": std}
-        self.preprocess, self.normalisation = image_settings(self._where, given, self.fallback)
+    pool: Literal["pooler", "cls", "mean"] = "pooler"
+    """The model's own pooled output, its class token, or the mean of its patch tokens."""
+    size: Side | None = None
+    """Side of the square input, in pixels; null takes what the model's files say."""
+    resize: Side | None = None
+    """Side, or with fit crop the short side, to resize to before the centre of `size` is cut."""
+    fit: Fit | None = None
+    """How an image becomes square: black border, resize, or centre crop."""
+    resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
+    """Interpolation of the resize."""
+    mean: Mean | None = None
+    """Subtracted after scaling pixels to 0..1, one value or one per channel."""
+    std: Std | None = None
+    """Divides after the mean is subtracted."""
+    channels: Channels = "RGB"
+    """L sends grey images to the device as one channel, which are repeated there: a third of the memory."""
+
+    def load(self, weights: str | None = None, *, device: str = "cpu", threads: int | None = None) -> "HuggingFace":
+        """`weights` is a Hugging Face id, "owner/name" or "owner/name@revision", or a folder from save_pretrained."""
+        return HuggingFace(self, weights, device, threads)
+
+    def locate(self, weights: str | None = None) -> Path:
+        """Find the model's folder on this machine, downloading it if need be. EncoderError without weights."""
+        if not (weights or self.published):
+            raise EncoderError(f"encoder {self.kind!r}: weights must name a Hugging Face id or a folder")
+        return model_folder(weights or self.published or "")
+
+    def preprocess(self, weights: str | None = None) -> Preprocess:
+        """Read it from the model's files, where the options do not override it; weights are not downloaded."""
+        return self.images(model_folder(weights or self.published or "", settings_only=True))[0]
+
+    def images(self, folder: Path) -> tuple[Preprocess, PixelNormalisation]:
+        """How the model in `folder` takes its images."""
+        keys = ("size", "resize", "fit", "resample", "channels", "mean", "std")
+        return image_settings(folder, {key: getattr(self, key) for key in keys}, self.fallback)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HuggingfaceOptions(TransformersOptions):
+    """A vision model that transformers' AutoModel loads; how.paths.weights names its id or folder."""
+
+    needs = "a Hugging Face id (owner/name or owner/name@revision) or a folder"
+    kind: Literal["huggingface"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dinov3Options(TransformersOptions):
+    """DINOv3, as SAIL takes it: ViT-L/16, 1024 dimensions; how.paths.weights may name another of its models."""
+
+    fallback = MappingProxyType({"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD, "resample": 2, "size": 224})
+    kind: Literal["dinov3"]
+    size: Side = 1024
+    """Side of the square input, in pixels; SAIL's is 1024."""
+
+    @property
+    def published(self) -> str:
+        """The id of ViT-L/16."""
+        return "facebook/dinov3-vitl16-pretrain-lvd1689m"
+
+    def load(self, weights: str | None = None, *, device: str = "cpu", threads: int | None = None) -> "Dinov3":
+        """As of any model of transformers."""
+        return Dinov3(self, weights, device, threads)
+
+
+class HuggingFace(TorchEncoder):
+    """`pool` pooler is the model's own pooler_output, cls the first token, and mean that of the patch tokens, without
+    class and register tokens."""
+
+    def __init__(self, options: TransformersOptions, weights: str | None, device: str, threads: int | None) -> None:
+        if options.pool not in POOLS:
+            raise EncoderError(f"pool is {options.pool!r}; it may be one of {', '.join(POOLS)}")
+        super().__init__(options, device, threads)
+        self._where, self._pool = options.locate(weights), options.pool
+        self.preprocess, self.normalisation = options.images(self._where)
         self.channels = model_setting(self._where, "num_channels") or 3
-        if self.channels < len(channels):
+        if self.channels < len(options.channels):
             raise EncoderError(f"{self._where}: the model takes {self.channels} channel; set channels to L")
         self.normalisation.check(self.channels)
         self._build()
         self.dim = self._width()
-
-    @classmethod
-    def locate(cls, weights: str | None = None) -> Path:
-        """Find the model's folder on this machine, downloading it if need be. EncoderError without weights."""
-        if not (weights or cls.published):
-            raise EncoderError(f"encoder {cls.kind!r}: weights must name a Hugging Face id or a folder")
-        return model_folder(weights or cls.published or "")
-
-    @classmethod
-    def preprocess_for(cls, weights: str | None = None, *, channels: str = "RGB", **options: Any) -> Preprocess:
-        """Read the preprocessing from the model's files, where `options` do not override it; weights are not
-        downloaded."""
-        folder = model_folder(weights or cls.published or "", settings_only=True)
-        keys = ("size", "resize", "fit", "resample", "mean", "std")
-        given = {key: options.get(key) for key in keys} | {"channels": channels}
-        given["size"] = given["size"] or cls.default_size
-        return image_settings(folder, given, cls.fallback)[0]
 
     def _build(self) -> None:
         from medsae_ray.core.encoders.automodel import vision_model
@@ -141,18 +184,8 @@ class HuggingFace(TorchEncoder):
 class Dinov3(HuggingFace):
     """DINOv3's ViT and ConvNeXt models: the layer-normed class token (ViT) or mean (ConvNeXt), as `pooler_output`.
 
-    Defaults are those of SAIL: ViT-L/16 on 1024 x 1024 pixels. SAIL computes in bfloat16 on a GPU; `precision` does.
+    SAIL computes in bfloat16 on a GPU; `precision` does.
     """
-
-    kind = "dinov3"
-    default_size = 1024
-    published = "facebook/dinov3-vitl16-pretrain-lvd1689m"
-    fallback: ClassVar[dict[str, Any] | None] = {
-        "image_mean": IMAGENET_MEAN,
-        "image_std": IMAGENET_STD,
-        "resample": 2,
-        "size": 224,
-    }
 
     def _build(self) -> None:
         found = model_setting(self._where, "model_type")

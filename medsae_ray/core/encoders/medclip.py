@@ -6,23 +6,22 @@ code. Legend: N images, S side, D embedding dimension, T tokens.
 
 import json
 import math
-from abc import abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from medsae_ray.core.encoders.checkpoint import read_metadata, resolve
-from medsae_ray.core.encoders.torch_encoder import Grid, PixelNormalisation, Precision, TorchEncoder
+from medsae_ray.core.encoders.torch_encoder import Grid, PixelNormalisation, TorchEncoder, TorchOptions
 from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.errors import EncoderError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from medsae_ray.core.encoders.networks import Tower, VitTower
+    from medsae_ray.core.encoders.networks import VitTower
 
 MEAN, STD = 0.5862785803043838, 0.27950088968644304  # of grey pixels in 0..1, over MedCLIP's training images
 URL_VIT = "https://storage.googleapis.com/pytrial/medclip-vit-pretrained.zip"
@@ -124,39 +123,48 @@ def _stored_normalisation(path: Path, size: int) -> PixelNormalisation:
     return PixelNormalisation(float(stored.get("mean", MEAN)), float(stored.get("std", STD)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class MedclipOptions(TorchOptions):
+    """MedCLIP's vision half: Swin-T (vit) or ResNet-50 (resnet), 512 dimensions."""
+
+    has_text = True
+    kind: Literal["medclip-vit", "medclip-resnet"]
+
+    @property
+    def published(self) -> str:
+        """The URL of the kind's weights."""
+        return URL_VIT if self.kind == "medclip-vit" else URL_RESNET
+
+    def load(self, weights: str | None = None, *, device: str = "cpu", threads: int | None = None) -> "MedClip":
+        """The tower of `weights`: of a vit the geometry is the checkpoint's where it states one, else Swin-T's."""
+        return MedClip(self, weights, device, threads)
+
+    def preprocess(self, weights: str | None = None) -> Preprocess:
+        """The usual one, of a vit at the image size of the checkpoint's geometry where a file states one."""
+        # Only a safetensors file of a vit states a geometry, so nothing else is worth a download.
+        at_hand = weights and ("://" not in weights or urlsplit(weights).path.endswith(".safetensors"))
+        if self.kind == "medclip-resnet":
+            return Preprocess()
+        return Preprocess(size=_geometry(resolve(weights) if weights and at_hand else None).image_size)
+
+
 class MedClip(TorchEncoder):
-    """What both towers share: grey input repeated to three channels, and one normalisation.
+    """Grey input is repeated to three channels, and both towers have one normalisation.
 
     The embedding is a projection of the mean token, so tokens are projected too: their mean is the embedding.
     """
 
-    published: ClassVar[str]
+    def __init__(self, options: MedclipOptions, weights: str | None, device: str, threads: int | None) -> None:
+        from medsae_ray.core.encoders.networks import ResNetTower, Tower, load_released
 
-    def __init__(
-        self,
-        weights: str | None = None,
-        *,
-        device: str = "cpu",
-        threads: int | None = None,
-        precision: Precision = "float32",
-    ) -> None:
-        self._start(device, threads, precision)
-        self.preprocess = self.preprocess_for(weights)
-        self._load(self.locate(weights))
-
-    def _load(self, path: Path) -> None:
-        from medsae_ray.core.encoders.networks import load_released
-
-        tower = self._build(path)
+        super().__init__(options, device, threads)
+        self.preprocess, path = options.preprocess(weights), options.locate(weights)
+        tower: Tower = build_vit(_geometry(path)) if options.kind == "medclip-vit" else ResNetTower(512)
         load_released(tower, path)
         self.dim = tower.dim
         self.normalisation = _stored_normalisation(path, self.preprocess.size)
         self._tower = tower
         self._ready(tower)
-
-    @abstractmethod
-    def _build(self, path: Path) -> "Tower":
-        """The tower, not yet filled, that `path` is a checkpoint of."""
 
     def _embedding(self, x_NCHW: "Tensor") -> "Tensor":
         e_ND: Tensor = self._tower(x_NCHW)
@@ -164,37 +172,3 @@ class MedClip(TorchEncoder):
 
     def _tokens(self, x_NCHW: "Tensor") -> "tuple[Tensor, Grid]":
         return self._tower.tokens(x_NCHW)
-
-
-class MedClipVit(MedClip):
-    """Swin (the geometry is the checkpoint's where it states one, else Swin-T) and a projection."""
-
-    kind = "medclip-vit"
-    published = URL_VIT
-
-    @classmethod
-    def preprocess_for(cls, weights: str | None = None, **options: Any) -> Preprocess:
-        """Return the default preprocessing, at the image size of the checkpoint's geometry where a file states one."""
-        # Only a safetensors file states a geometry, so nothing else is worth a download.
-        at_hand = weights is not None and ("://" not in weights or urlsplit(weights).path.endswith(".safetensors"))
-        return Preprocess(size=_geometry(resolve(weights) if weights and at_hand else None).image_size)
-
-    def _build(self, path: Path) -> "Tower":
-        return build_vit(_geometry(path))
-
-
-class MedClipResnet(MedClip):
-    """ResNet-50 whose last layer is a projection to 512."""
-
-    kind = "medclip-resnet"
-    published = URL_RESNET
-
-    @classmethod
-    def preprocess_for(cls, weights: str | None = None, **options: Any) -> Preprocess:
-        """Return the default preprocessing."""
-        return Preprocess()
-
-    def _build(self, path: Path) -> "Tower":
-        from medsae_ray.core.encoders.networks import ResNetTower
-
-        return ResNetTower(512)

@@ -4,12 +4,14 @@ Legend: N images, S side, C channels of the model's input, D embedding dimension
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 
-from medsae_ray.core.encoders.base import Encoder
+from medsae_ray.core.encoders.base import Encoder, EncoderOptions
 from medsae_ray.core.encoders.checkpoint import content_hash
 from medsae_ray.core.encoders.onnx_files import local
 from medsae_ray.core.encoders.onnx_graph import (
@@ -22,8 +24,10 @@ from medsae_ray.core.encoders.onnx_graph import (
     takes_channels_last,
 )
 from medsae_ray.core.encoders.onnx_input import Layout, Taken, taken
+from medsae_ray.core.encoders.torch_encoder import Channels, Fit, Mean, Side, Std
 from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.errors import EncoderError
+from medsae_ray.options import Checked
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -33,85 +37,94 @@ _FOLDER = "session.model_external_initializers_file_folder_path"
 """onnxruntime's name for where the files of a model lie that is given as bytes."""
 
 
-class Onnx(Encoder):
-    """An ONNX model [N, C, S, S] or [N, S, S, C] -> [N, D]; trailing axes of length 1 are dropped.
+def _without_patches(tokens: Any) -> Any:
+    if tokens != "pooled":
+        raise ValueError("an onnx encoder gives one embedding per image, it has no patch tokens; leave tokens out")
+    return tokens
 
-    Options: `size`, `channels`, `fit`, `resample` as in Preprocess. A pixel becomes (x/255 - mean) / std, where `mean`
-    and `std` are one number or one per channel, in units of 0..1; a model of uint8 takes pixels as they are. With
-    channels="L" and a model of three input channels, grey is repeated. `layout` is read from the model's shape, and
-    needed only where that does not tell. `output_name` is needed where the model has several outputs, and may be any
-    tensor inside it: what comes after is left out, as are inputs that it does without. `input_name` is needed where
-    several inputs remain. A model exported with a fixed batch is run in batches of that size, the last one filled up
-    with black.
-    """
 
-    kind = "onnx"
+@dataclass(frozen=True, kw_only=True)
+class OnnxOptions(EncoderOptions):
+    """An exported encoder of your own; how.paths.weights names the .onnx file."""
 
-    def __init__(
-        self,
-        weights: str | None = None,
-        *,
-        device: str = "cpu",
-        threads: int | None = None,
-        size: int = 224,
-        channels: Literal["L", "RGB"] = "RGB",
-        layout: Layout | None = None,
-        mean: float | Sequence[float] = 0.0,
-        std: float | Sequence[float] = 1.0,
-        fit: Literal["pad", "stretch", "crop"] = "stretch",
-        resample: Literal["bicubic", "bilinear"] = "bilinear",
-        input_name: str | None = None,
-        output_name: str | None = None,
-    ) -> None:
-        if not weights:
-            raise EncoderError("encoder 'onnx': weights must name an .onnx file or its https URL")
-        self.preprocess = self.preprocess_for(weights, size=size, channels=channels, fit=fit, resample=resample)
-        self._path = self.locate(weights)
-        model = read_graph(self._path)
-        outside_files(self._path, model)
-        self._graph = self._chosen(model, output_name)
-        self._session = _open(self._path, None if self._graph is model else self._graph, device, threads)
-        self._output = self._session.get_outputs()[0]
-        found = self._only_input(input_name)
-        last = takes_channels_last(self._graph, found.name)
-        self._input: Taken = taken(found, self.preprocess, layout, last, str(self._path))
-        self._mean = _per_channel("mean", mean, self._input)
-        self._std = _per_channel("std", std, self._input)
-        if (self._std <= 0).any():
-            raise EncoderError(f"encoder 'onnx': std {std} must be positive")
-        self._as_they_are(mean, std)
-        self.dim = self._probe()
-        self.notes = self._noted()
+    needs = "the .onnx file"
+    library = "onnxruntime"
+    usual = MappingProxyType({"size": 224})
+    later = frozenset({"layout", "tokens"})
+    kind: Literal["onnx"]
+    tokens: Annotated[Literal["pooled"], Checked(_without_patches, before=True)] = "pooled"
+    """It gives one embedding per image."""
+    size: Side
+    """Side of the square input, in pixels."""
+    channels: Channels = "RGB"
+    """Grey (one channel) or colour (three; grey images are repeated)."""
+    mean: Mean = 0.0
+    """Subtracted after scaling pixels to 0..1, one value or one per channel."""
+    std: Std = 1.0
+    """Divides after the mean is subtracted."""
+    fit: Fit = "stretch"
+    """How an image becomes square: black border, resize, or centre crop."""
+    resample: Literal["bilinear", "bicubic"] = "bilinear"
+    """Interpolation of the resize."""
+    layout: Layout | None = None
+    """Of the model's input; null reads it from the input's shape."""
+    input_name: str | None = None
+    """Name of the model's input; needed only if several lead to the output."""
+    output_name: str | None = None
+    """Name of the model's output, or of any tensor inside it, as where the model ends in classes; needed only if it has
+    several outputs."""
 
-    @classmethod
-    def locate(cls, weights: str | None = None) -> Path:
-        """As Encoder.locate; of a URL, what lies outside the file comes along."""
+    def load(self, weights: str | None = None, *, device: str = "cpu", threads: int | None = None) -> "Onnx":
+        """`weights` is an .onnx file or its https URL."""
+        return Onnx(self, weights, device, threads)
+
+    def preprocess(self, weights: str | None = None) -> Preprocess:
+        """The one that the options ask for; no file is read."""
+        return Preprocess(self.size, self.channels, self.fit, self.resample)
+
+    def locate(self, weights: str | None = None) -> Path:
+        """As of every encoder; of a URL, what lies outside the file comes along."""
         return local(weights) if weights else super().locate(weights)
 
-    @classmethod
-    def local(cls, weights: str) -> str:
+    def local(self, weights: str) -> str:
         """Copy a model from an object store to this machine; a path or a web address stays as it is."""
         here = "://" not in weights or weights.startswith(("http://", "https://"))
         return weights if here else str(local(weights))
 
-    @classmethod
-    def content_hash(cls, path: Path) -> str:
+    def content_hash(self, path: Path) -> str:
         """Hash the model together with any external data files that it names."""
         return content_hash(path, onnx=True)
 
-    @classmethod
-    def preprocess_for(
-        cls,
-        weights: str | None = None,
-        *,
-        size: int = 224,
-        channels: Literal["L", "RGB"] = "RGB",
-        fit: Literal["pad", "stretch", "crop"] = "stretch",
-        resample: Literal["bicubic", "bilinear"] = "bilinear",
-        **others: Any,
-    ) -> Preprocess:
-        """Return the preprocessing that the options ask for; no file is read."""
-        return Preprocess(size, channels, fit, resample)
+
+class Onnx(Encoder):
+    """An ONNX model [N, C, S, S] or [N, S, S, C] -> [N, D]; trailing axes of length 1 are dropped.
+
+    A pixel becomes (x/255 - mean) / std; a model of uint8 takes pixels as they are. With channels L and a model of
+    three input channels, grey is repeated. What comes after `output_name` is left out, as are inputs that it does
+    without. A model exported with a fixed batch is run in batches of that size, the last one filled up with black.
+    """
+
+    kind = "onnx"
+
+    def __init__(self, options: OnnxOptions, weights: str | None, device: str, threads: int | None) -> None:
+        if not weights:
+            raise EncoderError("encoder 'onnx': weights must name an .onnx file or its https URL")
+        self.preprocess, self._path = options.preprocess(), options.locate(weights)
+        model = read_graph(self._path)
+        outside_files(self._path, model)
+        self._graph = self._chosen(model, options.output_name)
+        self._session = _open(self._path, None if self._graph is model else self._graph, device, threads)
+        self._output = self._session.get_outputs()[0]
+        found = self._only_input(options.input_name)
+        last = takes_channels_last(self._graph, found.name)
+        self._input: Taken = taken(found, self.preprocess, options.layout, last, str(self._path))
+        self._mean = _per_channel("mean", options.mean, self._input)
+        self._std = _per_channel("std", options.std, self._input)
+        if (self._std <= 0).any():
+            raise EncoderError(f"encoder 'onnx': std {options.std} must be positive")
+        self._as_they_are(options.mean, options.std)
+        self.dim = self._probe()
+        self.notes = self._noted()
 
     def _chosen(self, model: "ModelProto", name: str | None) -> "ModelProto":
         """The model itself where it has the one output, else the part of it that makes the output."""

@@ -1,7 +1,7 @@
 """What encoders that run in torch share: device, threads, precision and normalisation.
 
 torch is imported when an encoder is built, so that a process that only decodes images, and needs no more than
-`preprocess_for`, stays light. Legend: N images, S side, C channels of the model's input, D embedding dimension, T
+`preprocess`, stays light. Legend: N images, S side, C channels of the model's input, D embedding dimension, T
 tokens.
 """
 
@@ -10,17 +10,22 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 
-from medsae_ray.core.encoders.base import Encoder, Tokens
+from medsae_ray.core.encoders.base import Encoder, EncoderOptions, Tokens
 from medsae_ray.errors import EncoderError
+from medsae_ray.options import Limits
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Precision = Literal["float32", "bfloat16"]
+Mean = float | list[float]
+Std = Annotated[float, Limits(gt=0)] | list[Annotated[float, Limits(gt=0)]]
+Channels = Literal["L", "RGB"]
+Fit = Literal["pad", "stretch", "crop"]
+Side = Annotated[int, Limits(ge=8, le=4096)]
 Grid = tuple[int, int]
 
 
@@ -28,8 +33,8 @@ Grid = tuple[int, int]
 class PixelNormalisation:
     """x / divisor, minus `mean`, over `std`: one number for all channels, or one per channel."""
 
-    mean: float | tuple[float, ...]
-    std: float | tuple[float, ...]
+    mean: float | Sequence[float]
+    std: float | Sequence[float]
     divisor: float = 255.0
 
     def __post_init__(self) -> None:
@@ -46,23 +51,33 @@ class PixelNormalisation:
                 raise EncoderError(f"{name} is {getattr(self, name)}; one number is needed, or {channels}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class TorchOptions(EncoderOptions):
+    """The options that every encoder has that torch computes."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of weights and activations. Embeddings are stored as float32 either way; those of bfloat16 have a cosine of at
+    least 0.9995 with those of float32 (trained weights, and random ones of their size)."""
+
+
 class TorchEncoder(Encoder):
-    """`precision` bfloat16 holds weights and activations in 16 bits; embeddings are float32 either way."""
+    """What torch computes, on a device and in a precision."""
 
     normalisation: PixelNormalisation
     channels: int = 3
     """C; grey is repeated."""
 
-    def _start(self, device: str, threads: int | None, precision: Precision) -> None:
+    def __init__(self, options: TorchOptions, device: str, threads: int | None) -> None:
         import torch
 
+        precision = options.precision
         if device == "cuda" and not torch.cuda.is_available():
             raise EncoderError('device is "cuda", but torch finds no CUDA device here')
         if precision not in ("float32", "bfloat16"):
             raise EncoderError(f'precision is {precision!r}; it may be "float32" or "bfloat16"')
         if threads is not None:
             torch.set_num_threads(threads)
-        self.device, self._dtype = device, getattr(torch, precision)
+        self.kind, self.device, self._dtype = options.kind, device, getattr(torch, precision)
 
     def _ready(self, tower: "nn.Module") -> None:
         """Bring `tower` to the state that it is run in: evaluation, on the device, in the precision."""
@@ -89,7 +104,7 @@ class TorchEncoder(Encoder):
         """uint8 [N, S, S] or [N, S, S, 3] -> normalised [N, C, S, S]."""
         import torch
 
-        def column(values: float | tuple[float, ...]) -> torch.Tensor:
+        def column(values: float | Sequence[float]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.float32, device=self.device).reshape(-1, 1, 1)
 
         x_NHWC = torch.tensor(pixels).to(self.device).reshape(*pixels.shape[:3], -1)

@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from medsae_ray.config import ChexpertDataset
-from medsae_ray.core.datasets.chexpert import LABELS, chexpert_rows
+from medsae_ray.core.datasets.chexpert import LABELS, ChexpertDataset, chexpert_rows
 from medsae_ray.core.datasets.rows import Rows, to_manifest
 from medsae_ray.errors import DatasetError
 from tests.core.datasets.layouts import chexpert

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsae_ray.config import VindrDataset
 from medsae_ray.core.datasets.columns import column, read_table
 from medsae_ray.core.datasets.delimited import TableForm
-from medsae_ray.core.datasets.vindr import vindr_rows
+from medsae_ray.core.datasets.vindr import VindrDataset, vindr_rows
 from medsae_ray.errors import DatasetError
 from tests.support.planted import NAME, marked
 

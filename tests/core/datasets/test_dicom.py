@@ -3,16 +3,17 @@
 import io
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from medsae_ray.config import DicomDataset, Paths, parse_recipe
+from medsae_ray.config import Paths, parse_recipe
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.datasets import READERS
+from medsae_ray.core.datasets.dicom import DicomDataset
 from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.errors import DatasetError
 from medsae_ray.pipeline import run_stage
@@ -30,13 +31,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def rows(folder: Path, table: Path | None = None, **changes: Any) -> Rows:
     dataset = DicomDataset(**{"kind": "dicom", "name": "d", **changes})
-    return READERS["dicom"].rows(dataset, Paths(images=str(folder), table=table and str(table)))
+    return dataset.rows(Paths(images=str(folder), table=table and str(table)))
 
 
 def identity(folder: Path, **changes: Any) -> dict[str, Any]:
-    return READERS["dicom"].identity(
-        DicomDataset(**{"kind": "dicom", "name": "d", **changes}), Paths(images=str(folder))
-    )
+    return DicomDataset(**{"kind": "dicom", "name": "d", **changes}).identity(Paths(images=str(folder)))
 
 
 def stage(folder: Path, root: Path, name: str) -> Artifact:
@@ -220,8 +219,8 @@ def test_a_folder_may_be_elsewhere(folder: Path) -> None:
         store.write(str(file.relative_to(folder)), file.read_bytes())
     store.write("z/b.zip", zipped({"x.dcm": dicom(ramp(), patient="Z", number=999)}))
     dataset, paths = DicomDataset(kind="dicom", name="d", folders=["."]), Paths(images=store.uri)
-    found = READERS["dicom"].rows(dataset, paths)
+    found = dataset.rows(paths)
     assert found.uri == [*rows(folder).uri, "z/b.zip!/x.dcm#frame=0"]
     assert all(not isinstance(image, Exception) for _, image in reading().images(store, found.uri[-1:]))
-    of_folder = READERS["dicom"].rows(dataset.model_copy(update={"folders": ["p003"]}), paths)
+    of_folder = replace(dataset, folders=["p003"]).rows(paths)
     assert len(of_folder.uri) == 4

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from medsae_ray.config import TableDataset, parse_recipe
-from medsae_ray.core.datasets.table import table_rows
+from medsae_ray.config import parse_recipe
+from medsae_ray.core.datasets.table import TableDataset, table_rows
 from medsae_ray.errors import DatasetError, RecipeError
 from tests.support.planted import NAME, marked
 

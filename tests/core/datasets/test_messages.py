@@ -9,7 +9,6 @@ import pytest
 from medsae_ray.config import Paths, parse_recipe
 from medsae_ray.core.artifacts.patience import at_most
 from medsae_ray.core.artifacts.store import Store
-from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.labels import CHEXPERT
 from medsae_ray.core.datasets.rows import to_manifest
 from medsae_ray.core.images.archives import fetch
@@ -55,7 +54,7 @@ def test_a_broken_table_is_named_by_row_and_column(
     what = {"dataset": source, "encoder": {"kind": "onnx", "size": 16}}
     (dataset,) = parse_recipe({"name": "r", "what": what, "how": {"paths": paths}}).what.sources
     with pytest.raises(DatasetError) as raised:
-        to_manifest(READERS[kind].rows(dataset, Paths(**paths)), SHARES, "s", 8)
+        to_manifest(dataset.rows(Paths(**paths)), SHARES, "s", 8)
     assert place in str(raised.value) and not marked(str(raised.value))
 
 
@@ -71,7 +70,7 @@ def test_values_of_a_split_that_lacks_a_part_are_not_repeated(tmp_path: Path) ->
     what = {"dataset": {"kind": "mimic-cxr-jpg", "part": "train"}, "encoder": {"kind": "onnx", "size": 16}}
     recipe = parse_recipe({"name": "r", "what": what, "how": {"paths": paths | {"weights": "w"}}})
     with pytest.raises(DatasetError, match="no 'train'") as raised:
-        READERS["mimic-cxr-jpg"].rows(recipe.what.sources[0], recipe.how.paths)
+        recipe.what.sources[0].rows(recipe.how.paths)
     assert not marked(str(raised.value))
 
 

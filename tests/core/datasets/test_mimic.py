@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from medsae_ray.config import MimicDataset, Paths
-from medsae_ray.core.datasets.mimic import MIMIC
+from medsae_ray.config import Paths
+from medsae_ray.core.datasets.mimic import MimicDataset
 from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.errors import DatasetError
 from tests.core.datasets.layouts import mimic
@@ -18,7 +18,7 @@ def folder(tmp_path: Path) -> Path:
 
 def read(folder: Path, split: bool = True, **settings: Any) -> Rows:
     of = {key: str(folder / f"mimic-cxr-2.0.0-{name}.csv.gz") for key, name in NAMES.items() if split or key != "split"}
-    return MIMIC.rows(MimicDataset(kind="mimic-cxr-jpg", **settings), Paths(**of))
+    return MimicDataset(kind="mimic-cxr-jpg", **settings).rows(Paths(**of))
 
 
 NAMES = {"table": "chexpert", "metadata": "metadata", "split": "split"}

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from medsae_ray.config import NihDataset, Paths
-from medsae_ray.core.datasets.nih import LABELS, NIH, nih_rows
+from medsae_ray.config import Paths
+from medsae_ray.core.datasets.nih import LABELS, NihDataset, nih_rows
 from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.errors import DatasetError
 from tests.core.datasets.layouts import nih
@@ -19,22 +19,22 @@ def rows_of(text: str, **settings: Any) -> Rows:
 @pytest.mark.parametrize("archives", [True, False])
 def test_images_are_found_in_twelve_folders_or_in_one(tmp_path: Path, archives: bool) -> None:
     table = nih(tmp_path, archives=archives)
-    rows = NIH.rows(NihDataset(kind="nih-cxr14"), Paths(table=str(table)))
+    rows = NihDataset(kind="nih-cxr14").rows(Paths(table=str(table)))
     assert len(rows.uri) == 48 and all((tmp_path / uri).is_file() for uri in rows.uri)
     assert rows.image_id[:2] == ["00000001_000.png", "00000001_001.png"] and rows.patient_id[:3] == ["1", "1", "2"]
 
 
 def test_images_that_moved_make_another_manifest(tmp_path: Path) -> None:
     table, dataset = nih(tmp_path), NihDataset(kind="nih-cxr14")
-    before = NIH.identity(dataset, Paths(table=str(table)))
+    before = dataset.identity(Paths(table=str(table)))
     (tmp_path / "images_001").rename(tmp_path / "images_099")
-    assert NIH.identity(dataset, Paths(table=str(table))) != before
+    assert dataset.identity(Paths(table=str(table))) != before
 
 
 def test_an_image_that_is_nowhere_keeps_its_row(tmp_path: Path) -> None:
     table = nih(tmp_path)
     (tmp_path / "images_001/images/00000001_000.png").unlink()
-    assert NIH.rows(NihDataset(kind="nih-cxr14"), Paths(table=str(table))).uri[0] == "00000001_000.png"
+    assert NihDataset(kind="nih-cxr14").rows(Paths(table=str(table))).uri[0] == "00000001_000.png"
 
 
 def test_findings_are_split_at_bars_and_all_others_are_absent() -> None:
@@ -62,8 +62,8 @@ def test_both_forms_of_the_table_say_the_same(tmp_path: Path) -> None:
     old, new = nih(tmp_path / "old"), nih(tmp_path / "new", old=False)
     assert old.read_text() != new.read_text()
     dataset = NihDataset(kind="nih-cxr14", views="PA")
-    assert NIH.rows(dataset, Paths(table=str(old))) == NIH.rows(dataset, Paths(table=str(new)))
-    assert len(NIH.rows(dataset, Paths(table=str(new))).uri) == 24
+    assert dataset.rows(Paths(table=str(old))) == dataset.rows(Paths(table=str(new)))
+    assert len(dataset.rows(Paths(table=str(new))).uri) == 24
 
 
 @pytest.mark.parametrize(

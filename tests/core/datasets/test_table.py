@@ -5,9 +5,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from medsae_ray.config import TableDataset
 from medsae_ray.core.datasets.rows import label_matrix, to_manifest
-from medsae_ray.core.datasets.table import table_rows
+from medsae_ray.core.datasets.table import TableDataset, table_rows
 from medsae_ray.errors import DatasetError
 from tests.support.shared import SHARED, needs_shared
 

@@ -7,9 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from medsae_ray.config import TableDataset
 from medsae_ray.core.datasets.rows import Rows
-from medsae_ray.core.datasets.table import table_rows
+from medsae_ray.core.datasets.table import TableDataset, table_rows
 from medsae_ray.errors import DatasetError
 
 

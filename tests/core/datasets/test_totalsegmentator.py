@@ -7,10 +7,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from medsae_ray.config import Paths, TotalSegmentatorDataset, parse_recipe
+from medsae_ray.config import Paths, parse_recipe
 from medsae_ray.core.artifacts.artifact import Artifact
-from medsae_ray.core.datasets import READERS
 from medsae_ray.core.datasets.rows import Rows
+from medsae_ray.core.datasets.totalsegmentator import TotalSegmentatorDataset
 from medsae_ray.core.datasets.windows import ct_window
 from medsae_ray.core.images import reader
 from medsae_ray.core.images.nifti import Volume
@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rows(folder: Path, **changes: Any) -> Rows:
-    return READERS[KIND].rows(TotalSegmentatorDataset(**{"kind": KIND, **changes}), Paths(images=str(folder)))
+    return TotalSegmentatorDataset(**{"kind": KIND, **changes}).rows(Paths(images=str(folder)))
 
 
 def stage(folder: Path, root: Path, name: str, shard_rows: int = 64, **what: Any) -> Artifact:
@@ -200,7 +200,7 @@ def test_institutions_can_be_held_out(folder: Path, tmp_path: Path) -> None:
 
 def test_the_identity_goes_with_names_and_sizes_not_the_place(folder: Path, tmp_path: Path) -> None:
     def identity(place: Path) -> dict[str, Any]:
-        return READERS[KIND].identity(TotalSegmentatorDataset(kind=KIND), Paths(images=str(place)))
+        return TotalSegmentatorDataset(kind=KIND).identity(Paths(images=str(place)))
 
     copy = segmentator_folder(tmp_path / "copy")
     assert identity(copy) == identity(folder)

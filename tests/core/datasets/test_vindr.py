@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from medsae_ray.config import VindrDataset
 from medsae_ray.core.datasets.rows import Rows
-from medsae_ray.core.datasets.vindr import vindr_rows
+from medsae_ray.core.datasets.vindr import VindrDataset, vindr_rows
 from medsae_ray.errors import DatasetError
 from tests.core.datasets.layouts import VINDR, vindr
 

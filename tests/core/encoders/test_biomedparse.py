@@ -14,7 +14,7 @@ from torch import Tensor
 
 from medsae_ray.core.encoders import encoder_preprocess, load_encoder
 from medsae_ray.core.encoders.biomedparse import (
-    BiomedParse,
+    BiomedparseOptions,
     FocalGeometry,
     build_focalnet,
     released_name,
@@ -158,4 +158,4 @@ def test_options_and_geometries_that_cannot_be_are_refused(checkpoint: Path) -> 
 def test_images_are_stretched_to_1024_pixels_as_sail_does() -> None:
     preprocess = encoder_preprocess("biomedparse")
     assert (preprocess.shape, preprocess.fit, preprocess.resample) == ((1024, 1024, 3), "stretch", "bilinear")
-    assert BiomedParse.published == "microsoft/BiomedParse"
+    assert BiomedparseOptions(kind="biomedparse").published == "microsoft/BiomedParse"

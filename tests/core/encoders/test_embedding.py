@@ -20,7 +20,8 @@ from medsae_ray.core.artifacts.layout import Layout
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.rows import Rows, to_manifest
 from medsae_ray.core.encoders.embedding import EmbedWork
-from medsae_ray.core.encoders.medclip import SwinGeometry, build_vit, save_vit
+from medsae_ray.core.encoders.medclip import MedclipOptions, SwinGeometry, build_vit, save_vit
+from medsae_ray.core.encoders.onnx import OnnxOptions
 from medsae_ray.core.images.archives import fetch
 from medsae_ray.errors import EncoderError
 from medsae_ray.pipeline import run_stage
@@ -163,8 +164,8 @@ def embed_work(folder: Path, names: list[str], weights: Path, **settings: object
     shards = [manifest.slice(start, 8) for start in range(0, len(names), 8)]
     files = [draft.writer(manifest.schema).write(s, part, part.num_rows) for s, part in enumerate(shards)]
     artifact = draft.commit(files, {}, {})
-    options = {"size": SIZE}
-    return EmbedWork(artifact, Store(str(folder)), "onnx", str(weights), options, reading(max_pixels=10**6), **settings)
+    encoder = OnnxOptions(kind="onnx", size=SIZE)
+    return EmbedWork(artifact, Store(str(folder)), encoder, str(weights), reading(max_pixels=10**6), **settings)
 
 
 def embedded(work: EmbedWork) -> pa.Table:
@@ -206,8 +207,8 @@ def test_patches_of_an_image_lie_in_its_row(tmp_path: Path) -> None:
     names = [f"i{n}.png" for n in range(9)]
     for n in (0, 1, 8):
         picture(n).save(tmp_path / names[n])
-    plain = embed_work(tmp_path, names, tmp_path / "small.safetensors", batch_size=2, patches=True)
-    work = replace(plain, encoder="medclip-vit", options={})
+    plain = embed_work(tmp_path, names, tmp_path / "small.safetensors", batch_size=2)
+    work = replace(plain, encoder=MedclipOptions(kind="medclip-vit", tokens="patch"))
     found = embedded(work)
     assert found.schema.equals(schema.embeddings(12, (4, 4))) and Layout.of(found.schema) == Layout(12, (4, 4))
     assert found["ok"].to_pylist() == [True, True, *[False] * 6, True] and found["x"].null_count == 6
@@ -218,7 +219,8 @@ def test_patches_of_an_image_lie_in_its_row(tmp_path: Path) -> None:
 
 
 def test_an_encoder_without_patches_says_so(tmp_path: Path) -> None:
-    work = embed_work(tmp_path, ["i0.png"], onnx_encoder(tmp_path / "e.onnx"), patches=True)
+    work = embed_work(tmp_path, ["i0.png"], onnx_encoder(tmp_path / "e.onnx"))
+    work = replace(work, encoder=replace(work.encoder, tokens="patch"))
     with pytest.raises(EncoderError, match="'onnx' has no patch tokens"):
         work.load()
 

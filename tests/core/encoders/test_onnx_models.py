@@ -13,11 +13,12 @@ from onnx import TensorProto
 from medsae_ray.core.artifacts.local_copies import local_copy
 from medsae_ray.core.encoders import load_encoder
 from medsae_ray.core.encoders.checkpoint import content_hash
-from medsae_ray.core.encoders.onnx import Onnx
+from medsae_ray.core.encoders.onnx import OnnxOptions
 from medsae_ray.errors import EncoderError
 from tests.core.encoders import small_onnx as small
 from tests.support.web import web
 
+ONNX = OnnxOptions(kind="onnx", size=8)
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
 
 
@@ -46,7 +47,7 @@ def test_weights_beside_the_graph_are_part_of_the_hash(tmp_path: Path) -> None:
     moved = shutil.copytree(tmp_path / "a", tmp_path / "c") / "m.onnx"
     assert content_hash(moved) == content_hash(first)
     renamed = moved.rename(moved.with_name("model.bin"))
-    assert Onnx.content_hash(renamed) == content_hash(first)
+    assert ONNX.content_hash(renamed) == content_hash(first)
     whole = small.classifier(tmp_path / "whole.onnx", seed=1)
     assert content_hash(whole) == content_hash(whole, onnx=False)
     np.testing.assert_array_equal(embedded(first), embedded(whole))
@@ -100,7 +101,7 @@ def test_a_folder_stands_for_the_one_model_in_it(tmp_path: Path, home: Path) -> 
     path = small.beside(tmp_path / "m")
     for weights in (str(tmp_path / "m"), f"file://{tmp_path / 'm'}"):
         np.testing.assert_array_equal(embedded(weights), embedded(path))
-        assert content_hash(Onnx.locate(weights)) == content_hash(path)
+        assert content_hash(ONNX.locate(weights)) == content_hash(path)
     small.classifier(tmp_path / "m" / "other.onnx")
     with pytest.raises(EncoderError, match=r"2 \.onnx files, name one: m\.onnx, other\.onnx"):
         embedded(tmp_path / "m")
@@ -117,19 +118,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_weights_beside_the_graph_come_along_from_a_store(tmp_path: Path, home: Path) -> None:
     for number, path in enumerate((small.everywhere(tmp_path / "far"), small.beside(tmp_path / "other", seed=3))):
-        copy = Onnx.locate(Onnx.local(f"file://{path}"))
+        copy = ONNX.locate(ONNX.local(f"file://{path}"))
         assert home in copy.parents and content_hash(copy) == content_hash(path)
         np.testing.assert_array_equal(embedded(f"file://{path}"), embedded(path))
-        assert Onnx.local(f"file://{path}") == str(copy)
+        assert ONNX.local(f"file://{path}") == str(copy)
         assert len(list((home / ".cache" / "medsae_ray").glob("*-onnx"))) == number + 1
     alone = small.classifier(tmp_path / "alone.onnx")
-    assert Onnx.local(f"file://{alone}") == local_copy(f"file://{alone}")
+    assert ONNX.local(f"file://{alone}") == local_copy(f"file://{alone}")
     local_copy.cache_clear()
     (tmp_path / "other" / "m.onnx.data").unlink()
     with pytest.raises(EncoderError, match=r"m\.onnx\.data: no such file"):
-        Onnx.local(f"file://{tmp_path / 'other' / 'm.onnx'}")
+        ONNX.local(f"file://{tmp_path / 'other' / 'm.onnx'}")
     with pytest.raises(EncoderError, match=r"nothing\.onnx: no such file"):
-        Onnx.local(f"file://{tmp_path / 'nothing.onnx'}")
+        ONNX.local(f"file://{tmp_path / 'nothing.onnx'}")
 
 
 def test_weights_beside_the_graph_come_along_from_the_web(tmp_path: Path, home: Path) -> None:
@@ -139,9 +140,9 @@ def test_weights_beside_the_graph_come_along_from_the_web(tmp_path: Path, home: 
         server.put("/a/m.onnx.data?download=true", (path.parent / "m.onnx.data").read_bytes())
         np.testing.assert_array_equal(embedded(url), embedded(path))
         asked = list(server.asked)
-        assert content_hash(Onnx.locate(url)) == content_hash(path)
+        assert content_hash(ONNX.locate(url)) == content_hash(path)
         checked = f"{url}#sha256={hashlib.sha256(path.read_bytes()).hexdigest()}"
-        assert Onnx.locate(checked) == Onnx.locate(url)
+        assert ONNX.locate(checked) == ONNX.locate(url)
     assert asked == server.asked == ["/a/m.onnx?download=true", "/a/m.onnx.data?download=true"]
 
 

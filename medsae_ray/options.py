@@ -1,0 +1,51 @@
+"""What an option of a recipe may be, said beside its type: Annotated[int, Limits(ge=1)].
+
+Options are frozen dataclasses beside the code that they steer, and a recipe is put together of them. It reads them
+through pydantic, which core does not import: it asks these marks for a schema, and its schemas are plain dicts.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The range of a number, or of the length of a text or list."""
+
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+    multiple_of: int | None = None
+    min_length: int | None = None
+    max_length: int | None = None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        return handler(source) | {name: limit for name, limit in asdict(self).items() if limit is not None}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `function` returns for the value. It raises ValueError for one that cannot be."""
+
+    function: Callable[[Any], Any]
+    before: bool = False
+    """Whether it is given what the recipe holds, whose type is not known yet."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        kind = "function-before" if self.before else "function-after"
+        return {"type": kind, "function": {"type": "no-info", "function": self.function}, "schema": handler(source)}
+
+
+def _distinct(names: list[Any]) -> list[Any]:
+    known = [name.strip() if isinstance(name, str) else name for name in names]
+    if twice := next((name for name in known if known.count(name) > 1), None):
+        raise ValueError(f"{twice!r} is listed twice")
+    return names
+
+
+Positive = Annotated[int, Limits(ge=1)]
+Seed = Annotated[int, Limits(ge=0, lt=2**31)]
+Distinct = Checked(_distinct)
+"""A list that has nothing twice."""
