@@ -5,13 +5,14 @@ A number that could not be computed is NaN (or null in a table); the page shows 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 import pyarrow as pa
 
 from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.analysis.findings import Finding
 from medsae_ray.core.analysis.patch_maps import Pair, PatchMap
+from medsae_ray.core.artifacts.metrics import PairCounts, ReplicatedFinding
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.verdict import PaperCount
@@ -73,6 +74,13 @@ class Answers:
     """bin0 (weakest) to bin4 (strongest activation), random, hard or matched."""
 
 
+class OverlapSummary(TypedDict):
+    """Seconds of naming and analysis side by side, and one after the other."""
+
+    makespan_s: float
+    sum_s: float
+
+
 @dataclass(frozen=True)
 class NamingReport:
     """What a vision-language model named the features, and how these and other sources' names did in the test."""
@@ -90,8 +98,8 @@ class NamingReport:
     answers: dict[int, Answers]
     """Feature -> answers to the vlm's name, where there is one and it was tested."""
     usage: Usage
-    overlap: dict[str, float] | None
-    """`makespan_s` of naming and analysis side by side, and `sum_s` one after the other; None if not both were made."""
+    overlap: OverlapSummary | None
+    """None if not both were made."""
     seen: frozenset[str] = frozenset()
     """Labels whose ceiling's interval, corrected for the number of labels, lies above 0.5."""
 
@@ -101,9 +109,9 @@ class ReplicationReport:
     """Several datasets: what was found in one, in the others."""
 
     datasets: list[str]
-    findings: list[dict[str, Any]]
-    """`replicated.best_pairs` of every dataset as the source."""
-    pairs: dict[str, dict[str, int]]
+    findings: list[ReplicatedFinding]
+    """Those of every dataset as the source."""
+    pairs: dict[str, PairCounts]
     """Dataset -> pairs of a feature and a label: `selected` there, of these `replicated`, and `untested`."""
     duplicates: dict[str, int]
     """"a and b" -> near-duplicate images of datasets a and b."""
