@@ -7,6 +7,7 @@ from rich.markup import escape
 
 from medsae_ray.config import Recipe
 from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.metrics import SweepMetrics, metrics_of
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.naming.engine import Engine
 from medsae_ray.core.report.render import render_report
@@ -150,5 +151,5 @@ def _sweep(run: Run) -> Artifact:
     except WorkersDied as died:
         publish_sweep(run, died.table, died.left_out)
         raise
-    publish_sweep(run, artifact.table(), artifact.record.metrics["left_out"])
+    publish_sweep(run, artifact.table(), metrics_of(artifact, SweepMetrics)["left_out"])
     return artifact

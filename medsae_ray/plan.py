@@ -10,6 +10,7 @@ from medsae_ray.cluster.demands import Demand, hosted
 from medsae_ray.cluster.packing import spelt
 from medsae_ray.config import Recipe
 from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.metrics import SaeMetrics, metrics_of
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.privacy import KEY_FILE
 from medsae_ray.engine.session import check_engine
@@ -62,7 +63,7 @@ def _whole(run: Run, found: Mapping[str, KnownStage], to_make: list[str], capaci
     asked = questions_of(recipe, artifacts) if recipe.what.naming else None
     asks = {name: asked.of_stage[name] for name in ASKING if asked and name in to_make}
     sae = artifacts.get("sae")
-    features = sae.record.metrics["config"]["width"] if sae else recipe.what.sae.settings()["width"]
+    features = metrics_of(sae, SaeMetrics)["config"]["width"] if sae else recipe.what.sae.settings()["width"]
     stages = []
     for name, one in found.items():
         if one.artifact:

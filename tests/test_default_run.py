@@ -16,7 +16,7 @@ import yaml
 from medsae_ray.config import find_recipe
 from medsae_ray.core.phantom import FINDINGS
 from medsae_ray.outputs.summary_types import Summary
-from tests.support.typed import fits
+from tests.support.typed import fits, records_fit
 
 
 class Aims(NamedTuple):
@@ -47,6 +47,7 @@ def summary(tmp_path_factory: pytest.TempPathFactory) -> Any:
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     medsae = [sys.executable, "-m", "medsae_ray.cli", "run", str(folder / "recipe.yaml"), "--root", str(folder)]
     subprocess.run(medsae, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=880)
+    assert {"names", "answers", "scores"} <= records_fit(folder)
     return json.loads((folder / "summary.json").read_text())
 
 

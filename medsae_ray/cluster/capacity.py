@@ -1,7 +1,6 @@
 """The capacity of a cluster and its possible growth: the only module that asks Ray for either."""
 
 import contextlib
-import json
 import os
 import re
 from collections import Counter
@@ -11,21 +10,17 @@ from typing import Any, NamedTuple
 
 import ray
 import yaml
-from ray.autoscaler.v2.sdk import get_cluster_status
-from ray.experimental.internal_kv import _internal_kv_get
 from ray.util import placement_group_table
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from medsae_ray.cluster import ray_private
 from medsae_ray.cluster.packing import NO_GROWTH, Growth, Kind, Node, spelt
+from medsae_ray.cluster.ray_private import HEAD, REPLICA
 from medsae_ray.config import How
 
 KINDS = ("CPU", "GPU")
-REPLICA = "SERVE_REPLICA::"
-"""The prefix of the placement group of Ray Serve's replicas, before application, # and deployment."""
 ASK_S = 20
 """The seconds within which the head node has to report the cluster's possible growth."""
-HEAD = "node:__internal_head__"
-"""Ray's own resource of the head node, present as long as the cluster lives."""
 
 
 class Capacity(NamedTuple):
@@ -52,19 +47,8 @@ class Capacity(NamedTuple):
 
 def machine(how: How) -> Capacity:
     """Return this machine as the node of the local cluster that a run would start on it."""
-    from ray._private.utils import get_num_cpus
-
-    amounts = {"CPU": float(how.cpus or get_num_cpus()), "GPU": float(_gpus())}
+    amounts = {"CPU": float(how.cpus or ray_private.cpus_here()), "GPU": float(ray_private.gpus_here())}
     return Capacity((Node("this machine", amounts),), place="this machine", joined=False)
-
-
-def _gpus() -> int:
-    """Return the number of GPUs that Ray would find."""
-    from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager as Nvidia
-
-    shown = Nvidia.get_current_process_visible_accelerator_ids()
-    there = Nvidia.get_current_node_num_accelerators()
-    return there if shown is None else min(there, len(shown))
 
 
 def cluster_capacity() -> Capacity:
@@ -95,7 +79,7 @@ def growth() -> Growth | None:
     declared = _declared()
     said = declared or _asked()
     if said is None or said == {}:
-        return None if said is None and _autoscaled() else NO_GROWTH
+        return None if said is None and ray_private.has_autoscaler() else NO_GROWTH
     return left_of(said, _alive())
 
 
@@ -120,16 +104,13 @@ def left_of(config: Mapping[str, Any], alive: Mapping[str, int]) -> Growth | Non
 
 def _declared() -> dict[str, Any] | None:
     """Return the cluster's own description, which managed clusters keep in Ray's state."""
-    from ray._private.state import state
-
     with contextlib.suppress(Exception):
-        groups = getattr(state.get_cluster_config(), "node_group_configs", None) or ()
         types = {
             group.name: {
                 "resources": dict(group.resources),
                 "max_workers": group.max_count if group.max_count >= 0 else 2**20,
             }
-            for group in groups
+            for group in ray_private.node_groups()
         }
         return {"available_node_types": types} if types else None
     return None
@@ -171,10 +152,8 @@ def _of_kubernetes() -> dict[str, Any] | None:
     if not cluster or "KUBERNETES_SERVICE_HOST" not in os.environ:
         return None
     with contextlib.suppress(Exception):
-        from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
-
         namespace = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace").read_text().strip()
-        return _node_types(AutoscalingConfigProducer(cluster, namespace)())
+        return _node_types(ray_private.kuberay_configuration(cluster, namespace))
     return None
 
 
@@ -192,30 +171,11 @@ def _alive() -> dict[str, int]:
     of being refused."""
     found = Counter[str]()
     with contextlib.suppress(Exception):
-        status = get_cluster_status(ray.get_runtime_context().gcs_address)
+        status = ray_private.cluster_status()
         found.update(
             node.ray_node_type_name for node in (*status.active_nodes, *status.idle_nodes, *status.pending_nodes)
         )
         found.update({launch.ray_node_type_name: launch.count for launch in status.pending_launches})
-    report = _report()
+    report = ray_private.autoscaler_report()
     older = Counter[str](report.get("active_nodes") or {}) + Counter(report.get("pending_launches") or {})
     return {name: max(found[name], older[name]) for name in {*found, *older} if name}
-
-
-def _report() -> dict[str, Any]:
-    """Return the report of Ray's first autoscaler."""
-    with contextlib.suppress(Exception):
-        return json.loads(_internal_kv_get("__autoscaling_status") or b"{}").get("autoscaler_report") or {}
-    return {}
-
-
-def _autoscaled() -> bool:
-    """Return True if an autoscaler reports to this cluster."""
-    from ray._raylet import GcsClient  # type: ignore[attr-defined]
-    from ray.core.generated import autoscaler_pb2
-
-    with contextlib.suppress(Exception):
-        reply = autoscaler_pb2.GetClusterStatusReply()  # type: ignore[attr-defined]
-        reply.ParseFromString(GcsClient(ray.get_runtime_context().gcs_address).get_cluster_status(timeout_s=10))
-        return bool(_report()) or reply.autoscaling_state.autoscaler_state_version > 0
-    return False

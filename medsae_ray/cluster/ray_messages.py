@@ -4,9 +4,10 @@ A raylet's end prints the last 20 lines of its log, a dump of its state. Neither
 setting prevents such messages.
 """
 
-import contextlib
 import re
 from typing import Any
+
+from medsae_ray.cluster.ray_private import Print, print_through
 
 LONGEST = 300
 """The most characters of one message."""
@@ -16,14 +17,13 @@ _TAIL = re.compile("Possible reasons|This can happen when")
 
 def shorten() -> None:
     """Print messages of raylets as one line from now on, in this process."""
-    with contextlib.suppress(ImportError, AttributeError):  # a later Ray may print them elsewhere
-        from ray._private import worker
-
-        if not hasattr(worker.print_to_stdstream, "shortened"):
-            worker.print_to_stdstream = _short(worker.print_to_stdstream)
+    print_through(_short)
 
 
-def _short(printed: Any) -> Any:
+def _short(printed: Print) -> Print:
+    if hasattr(printed, "shortened"):
+        return printed
+
     def short(data: dict[str, Any], ignore_prefix: bool) -> None:
         if data.get("pid") == "raylet":
             data = data | {"lines": [brief(message) for message in data["lines"]]}

@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import ray
-from ray.autoscaler.v2.schema import ClusterStatus
-from ray.autoscaler.v2.sdk import get_cluster_status
 
 from medsae_ray.cluster.capacity import KINDS
 from medsae_ray.cluster.demands import Demand
 from medsae_ray.cluster.packing import Bundle, spelt
+from medsae_ray.cluster.ray_private import ClusterStatus, cluster_status
 
 LOOK_S = 5.0
 FIRST_S, THEN_S = 15.0, 60.0
@@ -54,7 +53,7 @@ def _look(demands: Sequence[Demand]) -> str | None:
     if not ray.is_initialized():
         return None
     with contextlib.suppress(Exception):  # that a cluster does not answer is for others to tell
-        return line_of(get_cluster_status(ray.get_runtime_context().gcs_address), demands)
+        return line_of(cluster_status(), demands)
     return None
 
 

@@ -12,15 +12,15 @@ from typing import Any
 
 from ray import serve
 from ray.exceptions import RayError, TaskCancelledError
-from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from medsae_ray.cluster.capacity import cluster_capacity
 from medsae_ray.cluster.demands import Phase, engine_demand
 from medsae_ray.cluster.placing import check_placeable
+from medsae_ray.cluster.ray_private import deploy, ends_with_us, kv_delete, kv_get
 from medsae_ray.core.naming.engine import BATCH, EngineSettings, ImageAnswers, Writing, Wrote, model_identity
 from medsae_ray.engine.causes import explain, known_cause
-from medsae_ray.engine.holding import Hold, ends_with_us, held
+from medsae_ray.engine.holding import Hold, held
 from medsae_ray.engine.leases import ABSENT, DELETING, DEPLOY, DEPLOY_FAILED, ENGINE, RUNNING, unfit
 from medsae_ray.engine.replica import VlmServer, about
 from medsae_ray.engine.serve_status import controller_id, quiet, start_serve, status_of
@@ -241,9 +241,9 @@ def _deploy(settings: EngineSettings, identity: str) -> None:
     """Hand the application to Serve. Gone if Serve ends meanwhile."""
     try:
         start_serve(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
-        _internal_kv_del(PHASE)
+        kv_delete(PHASE)
         with quiet():
-            serve._run(engine_application(settings, identity), name=APPLICATION, route_prefix=None, _blocking=False)
+            deploy(engine_application(settings, identity), APPLICATION, route_prefix=None)
     except (RayServeException, RayError, TimeoutError) as error:
         if status_of(APPLICATION)[0] != ABSENT:
             raise
@@ -278,4 +278,4 @@ def _wait(hold: Hold, settings: EngineSettings, on_progress: Callable[[str], Non
 
 
 def _phase() -> str:
-    return (_internal_kv_get(PHASE) or b"deploying").decode()
+    return (kv_get(PHASE) or b"deploying").decode()

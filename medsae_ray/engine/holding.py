@@ -115,9 +115,3 @@ def held(
         yield hold
     finally:
         hold.close(wait)
-
-
-def ends_with_us() -> bool:
-    """Whether this process started the cluster, which then ends with it."""
-    node = ray._private.worker._global_node
-    return node is not None and node.is_head()

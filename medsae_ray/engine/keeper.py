@@ -12,9 +12,8 @@ from typing import Any
 
 import ray
 from ray import serve
-from ray.experimental.internal_kv import _internal_kv_get, _internal_kv_put
 
-from medsae_ray.cluster.capacity import HEAD
+from medsae_ray.cluster.ray_private import HEAD, kv_get, kv_put
 from medsae_ray.engine.leases import ABSENT, WAIT, Answer, Lease, LeaseBook
 from medsae_ray.engine.serve_status import end_serve, found, quiet
 
@@ -30,7 +29,7 @@ class Keeper:
     """The actor's body. Its calls come in threads; a thread of its own ends things."""
 
     def __init__(self) -> None:
-        self.book = LeaseBook(time.monotonic, json.loads(_internal_kv_get(OURS) or b"{}"))
+        self.book = LeaseBook(time.monotonic, json.loads(kv_get(OURS) or b"{}"))
         self.lock, self.wake = threading.Lock(), threading.Event()
         self.closed = False
         """Whether Serve, and then this actor, are about to end: who asks now asks again, perhaps the next keeper."""
@@ -89,7 +88,7 @@ class Keeper:
             before = json.dumps(self.book.ours)
             yield
             if (after := json.dumps(self.book.ours)) != before:
-                _internal_kv_put(OURS, after.encode())
+                kv_put(OURS, after.encode())
 
     def _watch(self) -> None:
         while True:

@@ -1,4 +1,8 @@
-"""Parts put into Ray Serve LLM, so that a replica starts fewer processes. Imported only where vLLM is installed."""
+"""Parts put into Ray Serve LLM, so that a replica starts fewer processes, and one taken out of it.
+
+They are made of names that Ray keeps to itself, as `medsae_ray/cluster/ray_private.py` is; this module is imported only
+where vLLM is installed.
+"""
 
 from typing import Any
 
@@ -21,3 +25,8 @@ class CpuEngine(VLLMEngine):
         if vllm_engine_config.parallel_config.world_size == 1:
             vllm_engine_config.parallel_config.distributed_executor_backend = "uni"
         return super()._start_async_llm_engine(vllm_engine_args, vllm_engine_config, placement_group)
+
+
+def vllm_of(server: Any) -> Any:
+    """Return vLLM's own engine behind a server, which answers without the server's HTTP layer."""
+    return server.engine._engine_client

@@ -70,10 +70,9 @@ class VlmServer:
         report("importing vLLM")
         log = Log()
         try:
-            self.llm = await start_server(settings, identity)
+            self.llm, self.vllm = await start_server(settings, identity)
         except Exception as error:
             raise EngineError(f"{type(error).__name__}: {error}\n{log.causes()}") from error
-        self.vllm: Any = self.llm.engine._engine_client
         tokens: dict[str, int] = self.vllm.get_tokenizer().get_vocab()
         self.words = {token_id: word for token, token_id in tokens.items() if (word := spelling(token))}
         if missing := {"yes", "no"} - set(self.words.values()):

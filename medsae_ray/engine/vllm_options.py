@@ -9,9 +9,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ray.experimental.internal_kv import _internal_kv_put
-
 from medsae_ray.cluster.demands import engine_bundles
+from medsae_ray.cluster.ray_private import kv_put
 from medsae_ray.core.naming.engine import EngineSettings
 from medsae_ray.core.naming.model_limits import LONGEST, limits_of
 
@@ -23,22 +22,22 @@ CPU_BLOCK = 32
 
 def report(phase: str) -> None:
     """Publish which phase of its start the replica is in, in the cluster's key-value store."""
-    _internal_kv_put(PHASE, phase.encode())
+    kv_put(PHASE, phase.encode())
 
 
-async def start_server(settings: EngineSettings, identity: str) -> Any:
-    """Ray Serve LLM's server with the model loaded."""
+async def start_server(settings: EngineSettings, identity: str) -> tuple[Any, Any]:
+    """Ray Serve LLM's server with the model loaded, and the vLLM engine in it."""
     from ray.serve.llm import LLMConfig
     from ray.serve.llm.deployment import LLMServer
 
-    from medsae_ray.engine.ray_llm import CpuEngine
+    from medsae_ray.engine.ray_llm import CpuEngine, vllm_of
 
     report("loading the model")
     server = LLMServer.sync_init(
         llm_config(settings, identity, LLMConfig), engine_cls=None if settings.gpus else CpuEngine
     )
     await server.start()
-    return server
+    return server, vllm_of(server)
 
 
 def llm_config(settings: EngineSettings, identity: str, config: Any) -> Any:

@@ -7,15 +7,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from medsae_ray.core.analysis.findings import absent_name, notable
+from medsae_ray.core.artifacts.metrics import Area, Correlation, PaperFigures
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.sae.ranking import settings_text
-from medsae_ray.outputs.summary_of_names import NamesSummary, PaperSummary
 from medsae_ray.outputs.summary_types import (
-    AreaSummary,
-    Correlation,
     DimensionFinding,
     FeatureFinding,
     LabelFinding,
+    NamesSummary,
     ProbeSummary,
     Summary,
 )
@@ -92,7 +91,7 @@ def _apart(label: str, found: LabelFinding) -> Iterator[tuple[str, FeatureFindin
         yield absent_name(label), absent
 
 
-def _area(area: AreaSummary) -> str:
+def _area(area: Area) -> str:
     if area["auc"] is None:
         return f"{area['positives']} / {area['negatives']}"
     return f"{number(area['auc'])} ({_interval(area['low'], area['high'])})"
@@ -184,7 +183,7 @@ def _counted(names: NamesSummary, kinds: tuple[str, ...]) -> str:
     return ", ".join(f"{counts[kind]} {kind.replace('_', ' ')}" for kind in kinds)
 
 
-def _as_the_paper_counts(paper: PaperSummary) -> str:
+def _as_the_paper_counts(paper: PaperFigures) -> str:
     images = f"{paper['n_low']} to {paper['n_high']}" if paper["n_low"] < paper["n_high"] else str(paper["n_low"])
     return (
         f"accuracy of 0.70 or more (MedSAE's count): {paper['passed']} of {paper['names']} names on {images} images, "

@@ -1,7 +1,7 @@
 """What report.html is made of, from the artifacts of a run."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,16 @@ from medsae_ray.core.analysis.findings import Finding
 from medsae_ray.core.analysis.patch_maps import Pair, PatchMap, Square, input_square, patch_values
 from medsae_ray.core.artifacts.columns import null_to_nan, with_nan
 from medsae_ray.core.artifacts.layout import Layout
+from medsae_ray.core.artifacts.metrics import (
+    DuplicatesMetrics,
+    EntropyOfSpaces,
+    FeaturesMetrics,
+    ManifestMetrics,
+    ReplicationMetrics,
+    SaeMetrics,
+    StoredFinding,
+    metrics_of,
+)
 from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.encoders.hub import is_id
@@ -36,7 +46,7 @@ THUMBNAIL = 128
 def report_data(run: Run) -> ReportData:
     """All that the report shows, from the artifacts of this run."""
     manifest, embeddings, features = (run.artifact(n) for n in ("manifest", "embeddings", "features"))
-    audit, metrics = manifest.record.metrics["audit"], features.record.metrics
+    audit, metrics = metrics_of(manifest, ManifestMetrics)["audit"], metrics_of(features, FeaturesMetrics)
     usable = embeddings.record.rows - sum(embeddings.record.not_ok.values())
     phantom = bool(hospitals(run.recipe))
     what = run.recipe.what
@@ -57,7 +67,7 @@ def report_data(run: Run) -> ReportData:
         provenance=_provenance(run),
         labels=metrics["labels"],
         sae=with_nan(metrics["sae"]),
-        entropy=_entropy(metrics),
+        entropy=_entropy(metrics["entropy"]),
         log=log,
         atlas=run.artifact("atlas").table(),
         findings=[_finding(f) for f in metrics["findings"]],
@@ -96,9 +106,15 @@ def _patches(run: Run, pictures: Pictures) -> Patches:
 
 
 def _replication(run: Run) -> ReplicationReport:
-    found, images = (run.artifact(name).record.metrics for name in ("replication", "duplicates"))
-    counts = {"duplicates": images["pairs"], "in_different_splits": images["in_different_splits"]}
-    return ReplicationReport(**{key: found[key] for key in ("datasets", "findings", "pairs")}, **counts)
+    found = metrics_of(run.artifact("replication"), ReplicationMetrics)
+    images = metrics_of(run.artifact("duplicates"), DuplicatesMetrics)
+    return ReplicationReport(
+        datasets=found["datasets"],
+        findings=found["findings"],
+        pairs=found["pairs"],
+        duplicates=images["pairs"],
+        in_different_splits=images["in_different_splits"],
+    )
 
 
 def _provenance(run: Run) -> dict[str, str]:
@@ -107,7 +123,7 @@ def _provenance(run: Run) -> dict[str, str]:
     artifacts = {row.name: row.artifact for row in run.rows}
     versions = " ".join(f"{name} {version}" for name, version in record.run["packages"].items())
     kind = f"{what.sae.architecture} as in the code of {what.sae.compat}" if what.sae.compat else what.sae.architecture
-    config = run.artifact("sae").record.metrics["config"]
+    config = metrics_of(run.artifact("sae"), SaeMetrics)["config"]
     sizes = f", k {config['k']}" if config["k"] else ""
     sae = (
         f"{kind}, {config['width']:,} features{sizes}, {config['epochs']:,} epochs in batches of "
@@ -132,8 +148,8 @@ def encoder_name(recipe: Recipe) -> str:
     return f"{encoder.kind}, {model if is_id(model) else Path(model).name}"
 
 
-def _entropy(metrics: dict[str, Any]) -> EntropySummary:
-    sae, raw = (with_nan(metrics["entropy"][s]) for s in ("sae", "raw"))
+def _entropy(of: EntropyOfSpaces) -> EntropySummary:
+    sae, raw = with_nan(of["sae"]), with_nan(of["raw"])
     return EntropySummary(
         sae=sae["mean"],
         raw=raw["mean"],
@@ -141,17 +157,15 @@ def _entropy(metrics: dict[str, Any]) -> EntropySummary:
         null_sd=sae["null_sd"],
         raw_null_mean=raw["null_mean"],
         raw_null_sd=raw["null_sd"],
-        labels=metrics["entropy"]["sae"]["labels"],
+        labels=of["sae"]["labels"],
         sae_units=int(sae["units"]),
         raw_units=int(raw["units"]),
     )
 
 
-def _finding(stored: dict[str, Any]) -> Finding:
+def _finding(stored: StoredFinding) -> Finding:
     apart = {name: Auroc(**with_nan(area)) for name, area in stored["by_dataset"].items()}
-    return Finding(
-        **{f.name: null_to_nan(stored[f.name]) for f in fields(Finding) if f.name != "by_dataset"}, by_dataset=apart
-    )
+    return Finding(**{**with_nan(stored), "by_dataset": apart})
 
 
 def _probes(rows: list[dict[str, Any]]) -> dict[str, dict[str, Auroc]]:

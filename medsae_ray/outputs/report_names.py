@@ -1,13 +1,14 @@
 """What report.html says of names, from the artifacts of a naming run."""
 
-from typing import Any
+from dataclasses import fields
 
 import pyarrow as pa
 
 from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.artifacts.columns import null_to_nan, with_nan
+from medsae_ray.core.artifacts.metrics import CeilingFigures, ScoresMetrics, SourceMetrics, metrics_of
 from medsae_ray.core.naming.plan import Concept
-from medsae_ray.core.naming.verdict import VERDICTS, PaperCount
+from medsae_ray.core.naming.verdict import PaperCount
 from medsae_ray.core.report.data import Answers, NameCounts, NamingReport
 from medsae_ray.outputs.summary import concurrency, usage_of
 from medsae_ray.runtime.run import Run
@@ -19,7 +20,7 @@ from medsae_ray.stages.scores import sources_of
 def naming_report(run: Run) -> NamingReport:
     """All that the report shows of names."""
     names, scores, sources = run.artifact("names"), run.artifact("scores"), sources_of(run.recipe)
-    metrics = scores.record.metrics
+    metrics = metrics_of(scores, ScoresMetrics)
     return NamingReport(
         model=names.record.what["model"],
         names=pa.concat_tables([run.artifact(source.names).table() for source in sources]),
@@ -55,12 +56,11 @@ def answers_of(concept_of: dict[int, Concept], samples: pa.Table, answers: pa.Ta
     }
 
 
-def _counts(stored: dict[str, Any]) -> NameCounts:
-    counts = {key: stored[key] for key in ("named", "tested", *VERDICTS)}
-    by_chance = ("expected_by_chance", "random_name_auroc", "random_name_auroc_hard")
-    chance = with_nan({key: stored[key] for key in by_chance})
-    return NameCounts(**counts, **chance, paper=PaperCount(**with_nan(stored["paper"])))
+def _counts(stored: SourceMetrics) -> NameCounts:
+    shown = {field.name for field in fields(NameCounts)}
+    counts = {key: value for key, value in with_nan(stored).items() if key in shown}
+    return NameCounts(**counts | {"paper": PaperCount(**with_nan(stored["paper"]))})
 
 
-def _area(ceiling: dict[str, Any]) -> Auroc:
-    return Auroc(**with_nan({key: ceiling[key] for key in Auroc._fields}))
+def _area(ceiling: CeilingFigures) -> Auroc:
+    return Auroc(**{key: value for key, value in with_nan(ceiling).items() if key in Auroc._fields})

@@ -1,13 +1,46 @@
-"""summary.json: the run in numbers. Its fields are those of summary_types.py."""
+"""summary.json: the run in numbers. Its fields are those of summary_types.py, in the order in which they stand here."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
+from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.metrics import (
+    AnswersMetrics,
+    CeilingFigures,
+    DuplicatesMetrics,
+    EntropyOfSpaces,
+    FeaturesMetrics,
+    MeasuredMetrics,
+    NamesMetrics,
+    ReplicationMetrics,
+    SaeFigures,
+    ScoresMetrics,
+    SourceMetrics,
+    StoredFinding,
+    VocabularyNamesMetrics,
+    metrics_of,
+)
 from medsae_ray.core.naming.engine import Usage, total
-from medsae_ray.core.naming.verdict import VERDICTS
-from medsae_ray.outputs.summary_types import EntropySummary, Summary
+from medsae_ray.core.report.data import OverlapSummary
+from medsae_ray.outputs.summary_types import (
+    EntropySummary,
+    FeatureFinding,
+    LabelFinding,
+    LabelTest,
+    MeasuredFeature,
+    NameTest,
+    OfDatasets,
+    OfNaming,
+    OfVocabulary,
+    ProbeSummary,
+    StageSummary,
+    Summary,
+    TestedNames,
+    UnitFigures,
+    VocabularySummary,
+    WarningSummary,
+)
 from medsae_ray.runtime.run import Run, StageRow
 from medsae_ray.stages.scores import sources_of
 
@@ -17,107 +50,187 @@ NAMING = ("names", "answers")
 
 def summarise(run: Run, report: str) -> Summary:
     """The summary of a run whose atlas is made; `report` is the file of its report."""
-    metrics = run.artifact("features").record.metrics
-    findings = findings_of(metrics, run.artifact("probes").table().to_pylist())
-    summary: dict[str, Any] = {
-        "recipe": run.recipe.name,
-        "stages": [asdict(row) for row in run.rows],
-        "warnings": [asdict(warning) for warning in run.warnings],
-        "sae": {k: metrics["sae"][k] for k in ("r2", "fvu", "l0", "dead")},
-        "entropy": _entropy(metrics["entropy"]["sae"], metrics["entropy"]["raw"]),
-        "findings": findings,
-    }
-    if run.recipe.what.datasets:
-        summary |= {stage: run.artifact(stage).record.metrics for stage in ("replication", "duplicates")}
-    if run.recipe.what.vocabulary:
-        summary["vocabulary_names"] = _of_vocabulary(run)
-    if run.recipe.what.naming:
-        summary |= _of_names(run, findings)
-    # Records of artifacts are plain values, so that a test and no checker holds them against the type.
-    return cast(Summary, summary | {"report": report})
-
-
-def _entropy(sae: Mapping[str, Any], raw: Mapping[str, Any]) -> EntropySummary:
+    metrics, what = metrics_of(run.artifact("features"), FeaturesMetrics), run.recipe.what
+    sae, tests = metrics["sae"], NameTests.of(run.artifact("scores")) if what.naming else None
     return {
-        "sae": sae["mean"],
-        "raw": raw["mean"],
-        "null_mean": sae["null_mean"],
-        "null_sd": sae["null_sd"],
-        "raw_null_mean": raw["null_mean"],
-        "raw_null_sd": raw["null_sd"],
-        "labels": sae["labels"],
+        "recipe": run.recipe.name,
+        "stages": [cast(StageSummary, asdict(row)) for row in run.rows],
+        "warnings": [cast(WarningSummary, asdict(warning)) for warning in run.warnings],
+        "sae": SaeFigures(r2=sae["r2"], fvu=sae["fvu"], l0=sae["l0"], dead=sae["dead"]),
+        "entropy": _entropy(metrics["entropy"]),
+        "findings": findings_of(metrics, run.artifact("probes").table().to_pylist(), tests),
+        **(_of_datasets(run) if what.datasets else OfDatasets()),
+        **(_of_vocabulary(run) if what.vocabulary else OfVocabulary()),
+        **(_of_naming(run) if what.naming else OfNaming()),
+        "report": report,
     }
 
 
-def findings_of(metrics: Mapping[str, Any], probes: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each label with a correlation a `LabelFinding`: its units of presence and absence, the best dimension, and
-    the probes.
+def _entropy(of: EntropyOfSpaces) -> EntropySummary:
+    return {
+        "sae": of["sae"]["mean"],
+        "raw": of["raw"]["mean"],
+        "null_mean": of["sae"]["null_mean"],
+        "null_sd": of["sae"]["null_sd"],
+        "raw_null_mean": of["raw"]["null_mean"],
+        "raw_null_sd": of["raw"]["null_sd"],
+        "labels": of["sae"]["labels"],
+    }
+
+
+class NameTests(NamedTuple):
+    """What a naming run says of features and labels."""
+
+    of_feature: dict[int | None, dict[str, Any]]
+    """Rows of the scores of the model's names."""
+    ceilings: dict[str, CeilingFigures]
+
+    @classmethod
+    def of(cls, scores: Artifact) -> "NameTests":
+        """Read them from the artifact of stage `scores`."""
+        rows = scores.table().to_pylist()
+        of_feature = {row["feature"]: row for row in rows if row["source"] == "vlm"}
+        return cls(of_feature, metrics_of(scores, ScoresMetrics)["ceilings"])
+
+    def of_name(self, feature: int | None) -> NameTest:
+        """Return the name of a feature and its test; None for each where it has none."""
+        row = self.of_feature.get(feature, {})
+        return {
+            "name": row.get("name"),
+            "verdict": row.get("verdict"),
+            "detection_auroc": row.get("auroc"),
+            "low": row.get("low"),
+            "high": row.get("high"),
+        }
+
+
+def findings_of(
+    metrics: MeasuredMetrics, probes: list[dict[str, Any]], tests: NameTests | None
+) -> dict[str, LabelFinding]:
+    """For each label with a correlation: its units of presence and absence, the best dimension, and the probes.
 
     The figures of presence stand in the entry itself, as null where no feature goes with the label's presence.
     """
-    kinds = ("findings", "absences", "raw_findings", "raw_absences")
-    present, absent, high, low = ({f["label"]: _shown(f) for f in metrics[kind]} for kind in kinds)
-    of_probe = {(row["label"], row["space"]): {key: row[key] for key in PROBE} for row in probes}
-    found = {}
+    kinds = (metrics["findings"], metrics["absences"], metrics["raw_findings"], metrics["raw_absences"])
+    present, absent, high, low = ({finding["label"]: finding for finding in found} for found in kinds)
+    of_probe = {(row["label"], row["space"]): _probe(row) for row in probes}
+    found: dict[str, LabelFinding] = {}
     for label in (name for name in metrics["labels"] if any(name in kind for kind in (present, absent, high, low))):
-        unit = max((of[label] for of in (high, low) if label in of), key=lambda f: abs(f["pearson"]), default=None)
-        dimension = unit and {"dimension": unit["feature"]} | {k: v for k, v in unit.items() if k != "feature"}
-        units = {"absence": absent.get(label), "dimension": dimension}
-        both = {"dimensions": of_probe.get((label, "raw")), "features": of_probe.get((label, "sae"))}
-        found[label] = present.get(label, NOTHING) | units | {"probe": both}
+        best = max((of[label] for of in (high, low) if label in of), key=lambda f: abs(f["r"]), default=None)
+        unit = _feature(present[label]) if label in present else NOTHING
+        found[label] = {
+            **unit,
+            "absence": _absence(absent[label], tests) if label in absent else None,
+            "dimension": best and {"dimension": best["feature"], **_figures(best)},
+            "probe": {"dimensions": of_probe.get((label, "raw")), "features": of_probe.get((label, "sae"))},
+            **(_label_test(tests, label, unit["feature"]) if tests else LabelTest()),
+        }
     return found
 
 
-FIGURES = ("feature", "r", "r_low", "r_high", "auroc", "auroc_low", "auroc_high", "positives", "negatives")
-SHOWN = {key: key.replace("r", "pearson", 1) if key[0] == "r" else key for key in FIGURES}
-"""Of a finding, and what the summary calls it."""
-PROBE = ("auroc", "low", "high", "strength", "patients")
-NOTHING: dict[str, Any] = dict.fromkeys(SHOWN.values())
+def _absence(finding: StoredFinding, tests: NameTests | None) -> FeatureFinding:
+    return {**_feature(finding), **(tests.of_name(finding["feature"]) if tests else NameTest())}
 
 
-def _shown(finding: dict[str, Any]) -> dict[str, Any]:
-    apart = {"by_dataset": finding["by_dataset"]} if finding["by_dataset"] else {}
-    return {said: finding[key] for key, said in SHOWN.items()} | apart
+def _label_test(tests: NameTests, label: str, feature: int | None) -> LabelTest:
+    return {**tests.of_name(feature), "ceiling": tests.ceilings[label]["auc"]}
 
 
-def _of_names(run: Run, findings: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What a naming run adds; `findings` gain the name of their feature and its test."""
-    scores = run.artifact("scores")
-    metrics = scores.record.metrics
-    of_feature = {row["feature"]: row for row in scores.table().to_pylist() if row["source"] == "vlm"}
-    for label, finding in findings.items():
-        for unit in filter(None, (finding, finding["absence"])):
-            row = of_feature.get(unit["feature"], {})
-            unit |= {"name": row.get("name"), "verdict": row.get("verdict"), "detection_auroc": row.get("auroc")}
-            unit |= {"low": row.get("low"), "high": row.get("high")}
-        finding["ceiling"] = metrics["ceilings"][label]["auc"]
-    kinds = ("features", "named", *VERDICTS, "expected_by_chance", "low_mass_share")
-    names = {kind: metrics["vlm"][kind] for kind in kinds}
-    more = {key: metrics["vlm"][key] for key in ("random_name_auroc", "random_name_auroc_hard", "paper")}
-    label_names = {kind: metrics["label"][kind] for kind in ("named", "verified", "rejected", "untested")}
+NOTHING = MeasuredFeature(
+    feature=None,
+    pearson=None,
+    pearson_low=None,
+    pearson_high=None,
+    auroc=None,
+    auroc_low=None,
+    auroc_high=None,
+    positives=None,
+    negatives=None,
+)
+
+
+def _feature(finding: StoredFinding) -> MeasuredFeature:
+    return {"feature": finding["feature"], **_figures(finding)}
+
+
+def _figures(finding: StoredFinding) -> UnitFigures:
+    figures: UnitFigures = {
+        "pearson": finding["r"],
+        "pearson_low": finding["r_low"],
+        "pearson_high": finding["r_high"],
+        "auroc": finding["auroc"],
+        "auroc_low": finding["auroc_low"],
+        "auroc_high": finding["auroc_high"],
+        "positives": finding["positives"],
+        "negatives": finding["negatives"],
+    }
+    if finding["by_dataset"]:
+        figures["by_dataset"] = finding["by_dataset"]
+    return figures
+
+
+def _probe(row: dict[str, Any]) -> ProbeSummary:
+    return cast(ProbeSummary, {key: row[key] for key in ProbeSummary.__annotations__})
+
+
+def _of_datasets(run: Run) -> OfDatasets:
     return {
-        "names": names | more | {"sight": metrics["sight"]},
-        "label_names": label_names,
-        "vlm": usage_of(run)._asdict() | {"model": run.artifact("names").record.what["model"]},
-        "overlap": concurrency(run.rows),
+        "replication": metrics_of(run.artifact("replication"), ReplicationMetrics),
+        "duplicates": metrics_of(run.artifact("duplicates"), DuplicatesMetrics),
     }
 
 
-def _of_vocabulary(run: Run) -> dict[str, int]:
-    """Counts of the vocabulary's names, and in a naming run of those that the test verified or rejected."""
-    named = run.artifact("vocabulary_names").record.metrics
-    tested = run.artifact("scores").record.metrics["vocabulary"] if run.recipe.what.naming else {}
-    return {**named, **{kind: tested[kind] for kind in ("verified", "rejected", "untested") if kind in tested}}
+def _of_vocabulary(run: Run) -> OfVocabulary:
+    """Counts of the vocabulary's names, and in a naming run of what the test said of them."""
+    named = metrics_of(run.artifact("vocabulary_names"), VocabularyNamesMetrics)
+    summary = VocabularySummary(abstained=named["abstained"], named=named["named"], terms=named["terms"])
+    if run.recipe.what.naming:
+        tested = metrics_of(run.artifact("scores"), ScoresMetrics)["vocabulary"]
+        summary["verified"], summary["rejected"] = tested["verified"], tested["rejected"]
+        summary["untested"] = tested["untested"]
+    return {"vocabulary_names": summary}
+
+
+def _tested(names: SourceMetrics) -> TestedNames:
+    return {"verified": names["verified"], "rejected": names["rejected"], "untested": names["untested"]}
+
+
+def _of_naming(run: Run) -> OfNaming:
+    metrics = metrics_of(run.artifact("scores"), ScoresMetrics)
+    names = metrics["vlm"]
+    return {
+        "names": {
+            "features": names["features"],
+            "named": names["named"],
+            "verified": names["verified"],
+            "rejected": names["rejected"],
+            "untested": names["untested"],
+            "insufficient_support": names["insufficient_support"],
+            "abstained": names["abstained"],
+            "failed": names["failed"],
+            "dead": names["dead"],
+            "expected_by_chance": names["expected_by_chance"],
+            "low_mass_share": names["low_mass_share"],
+            "random_name_auroc": names["random_name_auroc"],
+            "random_name_auroc_hard": names["random_name_auroc_hard"],
+            "paper": names["paper"],
+            "sight": metrics["sight"],
+        },
+        "label_names": {"named": metrics["label"]["named"], **_tested(metrics["label"])},
+        "vlm": {**usage_of(run).stored(), "model": run.artifact("names").record.what["model"]},
+        "overlap": concurrency(run.rows),
+    }
 
 
 def usage_of(run: Run) -> Usage:
     """Return the tokens spent on naming and on all detection answers of a run."""
     tests = [source.answers for source in sources_of(run.recipe)]
-    used = [run.artifact(stage).record.metrics["usage"] for stage in ("names", *tests)]
+    used = [metrics_of(run.artifact("names"), NamesMetrics)["usage"]]
+    used += [metrics_of(run.artifact(stage), AnswersMetrics)["usage"] for stage in tests]
     return total(Usage(**usage) for usage in used)
 
 
-def concurrency(rows: list[StageRow]) -> dict[str, float] | None:
+def concurrency(rows: list[StageRow]) -> OverlapSummary | None:
     """Seconds that naming and analysis took side by side, and one after the other; None if one was there already."""
     made = [row for row in rows if row.name in ("features", *NAMING) and row.seconds]
     if len(made) < 1 + len(NAMING):

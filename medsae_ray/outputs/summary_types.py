@@ -1,14 +1,21 @@
-"""What summary.json holds, field by field. A figure that is not defined, as of a label without positives, is None."""
+"""What summary.json holds, field by field. A figure that is not defined, as of a label without positives, is None.
+
+What stands in it as a stage has stored it is in core/artifacts/metrics.py.
+"""
 
 from typing import NotRequired, TypedDict
 
-from medsae_ray.outputs.summary_of_names import (
-    LabelNamesSummary,
-    NamesSummary,
-    OverlapSummary,
-    VlmSummary,
-    VocabularySummary,
+from medsae_ray.core.artifacts.metrics import (
+    Area,
+    DuplicatesMetrics,
+    NameFigures,
+    ReplicationMetrics,
+    SaeFigures,
+    Sight,
+    UsageFigures,
+    VocabularyNamesMetrics,
 )
+from medsae_ray.core.report.data import OverlapSummary
 
 
 class StageSummary(TypedDict):
@@ -35,16 +42,6 @@ class WarningSummary(TypedDict):
     value: float | int | str | None
 
 
-class SaeSummary(TypedDict):
-    """The SAE on patients that it was not trained on."""
-
-    r2: float | None
-    fvu: float | None
-    l0: float | None
-    dead: float
-    """Share of features that are active on no image."""
-
-
 class EntropySummary(TypedDict):
     """The entropy of labels over units, as means over units; None with fewer than two labels that vary."""
 
@@ -59,16 +56,6 @@ class EntropySummary(TypedDict):
     """That vary."""
 
 
-class AreaSummary(TypedDict):
-    """An AUROC in one dataset, or of a name's ceiling."""
-
-    auc: float | None
-    low: float | None
-    high: float | None
-    positives: int
-    negatives: int
-
-
 class UnitFigures(TypedDict):
     """How well a unit goes with a label: chosen on some patients, its AUROC measured on others."""
 
@@ -81,21 +68,37 @@ class UnitFigures(TypedDict):
     positives: int | None
     """Test images with the label, and without it."""
     negatives: int | None
-    by_dataset: NotRequired[dict[str, AreaSummary]]
+    by_dataset: NotRequired[dict[str, Area]]
     """With what.datasets."""
 
 
-class FeatureFinding(UnitFigures):
-    """A feature and a label, or its absence; with what.naming the feature's name, and the test of it."""
+class NameTest(TypedDict, total=False):
+    """With what.naming: a feature's name, and the test of it."""
+
+    name: str | None
+    verdict: str | None
+    detection_auroc: float | None
+    low: float | None
+    """The interval of `detection_auroc`."""
+    high: float | None
+
+
+class LabelTest(NameTest, total=False):
+    """With what.naming also how the label itself does as a name."""
+
+    ceiling: float | None
+    """AUROC on images that differ in the label."""
+
+
+class MeasuredFeature(UnitFigures):
+    """A feature and a label, or its absence."""
 
     feature: int | None
     """None where no feature goes with it."""
-    name: NotRequired[str | None]
-    verdict: NotRequired[str | None]
-    detection_auroc: NotRequired[float | None]
-    low: NotRequired[float | None]
-    """The interval of `detection_auroc`."""
-    high: NotRequired[float | None]
+
+
+class FeatureFinding(MeasuredFeature, NameTest):
+    """A feature and a label, or its absence, and the test of the feature's name."""
 
 
 class DimensionFinding(UnitFigures):
@@ -123,82 +126,81 @@ class Probes(TypedDict):
     features: ProbeSummary | None
 
 
-class LabelFinding(FeatureFinding):
+class LabelFinding(MeasuredFeature, LabelTest):
     """The best feature of a label, and what it is compared with."""
 
     absence: FeatureFinding | None
     """The feature with the most negative correlation; its AUROC is that for the label's absence."""
     dimension: DimensionFinding | None
     probe: Probes
-    ceiling: NotRequired[float | None]
-    """With what.naming: the AUROC of the label itself as a name, on images that differ in the label."""
 
 
-class Correlation(TypedDict):
-    """Of a feature and a label, in one dataset."""
+class NamesSummary(NameFigures):
+    """The model's names."""
 
-    r: float | None
-    low: float | None
-    high: float | None
+    sight: Sight
 
 
-class ReplicatedFinding(TypedDict):
-    """A feature that one dataset chose for a label, in every dataset."""
+class TestedNames(TypedDict):
+    """What the test said of names."""
 
-    source: str
-    label: str
-    present: bool
-    """False for the label's absence."""
-    feature: int
-    verdict: str
-    datasets: dict[str, Correlation]
-
-
-class PairCounts(TypedDict):
-    """Pairs of a feature and a label that one dataset selects."""
-
-    selected: int
-    replicated: int
+    verified: int
+    rejected: int
     untested: int
 
 
-class ReplicationSummary(TypedDict):
-    """What holds in other datasets."""
+class LabelNamesSummary(TestedNames):
+    """Labels as names."""
 
-    datasets: list[str]
-    pairs: dict[str, PairCounts]
-    findings: list[ReplicatedFinding]
+    named: int
 
 
-class DuplicatesSummary(TypedDict):
-    """Near-duplicate images of two datasets."""
+class VocabularySummary(VocabularyNamesMetrics):
+    """Terms of a vocabulary as names; with what.naming also what the test said of them."""
 
-    pairs: dict[str, int]
-    in_different_splits: int
-    distance: int
-    """Bits in which the fingerprints of a pair may differ."""
+    verified: NotRequired[int]
+    rejected: NotRequired[int]
+    untested: NotRequired[int]
 
 
-class Summary(TypedDict):
+class VlmSummary(UsageFigures):
+    """The vision-language model and what it took."""
+
+    model: str
+
+
+class OfDatasets(TypedDict, total=False):
+    """With what.datasets."""
+
+    replication: ReplicationMetrics
+    duplicates: DuplicatesMetrics
+
+
+class OfVocabulary(TypedDict, total=False):
+    """With what.vocabulary."""
+
+    vocabulary_names: VocabularySummary
+
+
+class OfNaming(TypedDict, total=False):
+    """With what.naming."""
+
+    names: NamesSummary
+    label_names: LabelNamesSummary
+    vlm: VlmSummary
+    overlap: OverlapSummary | None
+    """None if one of the two was there already."""
+
+
+class Summary(OfDatasets, OfVocabulary, OfNaming):
     """summary.json, and what a run returns."""
 
     recipe: str
     stages: list[StageSummary]
     warnings: list[WarningSummary]
-    sae: SaeSummary
+    sae: SaeFigures
     entropy: EntropySummary
     findings: dict[str, LabelFinding]
     """By label."""
-    replication: NotRequired[ReplicationSummary]
-    """With what.datasets, as the one below."""
-    duplicates: NotRequired[DuplicatesSummary]
-    vocabulary_names: NotRequired[VocabularySummary]
-    """With what.vocabulary."""
-    names: NotRequired[NamesSummary]
-    """With what.naming, as the ones below."""
-    label_names: NotRequired[LabelNamesSummary]
-    vlm: NotRequired[VlmSummary]
-    overlap: NotRequired[OverlapSummary | None]
-    """None if one of the two was there already."""
     report: str
     """Name of the report's file, below the root."""

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from medsae_ray.config import Recipe, Sae
 from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.metrics import ManifestMetrics, metrics_of
 from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.errors import DatasetError, MedsaeError, RecipeError
 from medsae_ray.runtime.run import Run
@@ -28,7 +29,7 @@ def check(run: Run, *stages: str) -> None:
 
 
 def _of_splits(recipe: Recipe, manifest: Artifact) -> Iterator[MedsaeError]:
-    found = manifest.record.metrics["audit"]
+    found = metrics_of(manifest, ManifestMetrics)["audit"]
     empty = [name for name in SPLITS if not found["splits"][name]["patients"]]
     if not empty:
         return
@@ -52,7 +53,7 @@ def _has_column(recipe: Recipe) -> bool:
 def _of_training(recipe: Recipe, manifest: Artifact, needed: set[str]) -> Iterator[MedsaeError]:
     """Yield the problems of training. With patches, an image has a row per patch, of unknown number here."""
     what, workers = recipe.what, recipe.how.train.workers
-    splits = manifest.record.metrics["audit"]["splits"]
+    splits = metrics_of(manifest, ManifestMetrics)["audit"]["splits"]
     images = {name: splits[name]["images"] for name in ("sae", "naming")}
     saes = [(f"what.sweep, {m.changes}: ", m.sae, 1) for m in what.members().members] if "sweep" in needed else []
     saes += [("", what.sae, workers)] if "sae" in needed else []

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from medsae_ray.config import Recipe
 from medsae_ray.core.artifacts.artifact import RECORD, Artifact, Record
 from medsae_ray.core.artifacts.layout import Layout
+from medsae_ray.core.artifacts.metrics import AnswersMetrics, ManifestMetrics, SaeMetrics, SamplesMetrics, metrics_of
 from medsae_ray.core.artifacts.store import Store, split_uri
 from medsae_ray.core.naming.controls import CONTROLS
 from medsae_ray.core.naming.prompts import OTHER_NAMES
@@ -96,7 +97,7 @@ def _work(record: Record, records: Mapping[str, Record]) -> tuple[int, str]:
     if record.stage == "names":
         return record.rows, "features"
     if record.stage in ASKING:
-        return record.metrics.get("asked", 0), "questions"
+        return metrics_of(record, AnswersMetrics).get("asked", 0), "questions"
     return _images_behind(record, records), "images"
 
 
@@ -128,7 +129,7 @@ def questions_of(recipe: Recipe, artifacts: Mapping[str, Artifact | None]) -> Qu
     images = design.positives + design.negatives
     each = tested * images * (1 + max(CONTROLS, design.random_names))
     found = artifacts.get("manifest")
-    labels = len(found.record.metrics["labels"]) if found else _labels(recipe)
+    labels = len(metrics_of(found, ManifestMetrics)["labels"]) if found else _labels(recipe)
     trivial = tested * images
     later = each + trivial + width
     answers = later + labels * design.pool
@@ -147,11 +148,11 @@ def _labels(recipe: Recipe) -> int:
 def _features(recipe: Recipe, artifacts: Mapping[str, Artifact | None]) -> tuple[int | None, int | None, int | None]:
     """Return the numbers of features that are named, that are tested, and of all."""
     if samples := artifacts.get("samples"):
-        metrics = samples.record.metrics
+        metrics = metrics_of(samples, SamplesMetrics)
         width, lacking = metrics["width"], metrics["insufficient"]
         return width - len(lacking[NAMING]), width - len(lacking[DETECTION]), width
     sae = artifacts.get("sae")
-    width = sae.record.metrics["config"]["width"] if sae else recipe.what.sae.settings()["width"]
+    width = metrics_of(sae, SaeMetrics)["config"]["width"] if sae else recipe.what.sae.settings()["width"]
     return width, width, width
 
 

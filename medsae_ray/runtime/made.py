@@ -2,10 +2,10 @@
 
 import contextlib
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
 
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, Receipt
 
@@ -29,7 +29,8 @@ class Made:
     """The product that a stage hands over to be committed."""
 
     files: list[Receipt]
-    metrics: dict[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, object] = field(default_factory=dict)
+    """One of the types in core/artifacts/metrics.py."""
     reused: int = 0
     """The number of parts that an earlier, interrupted run had finished."""
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import ray
-from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_list, _internal_kv_put
 
+from medsae_ray.cluster.ray_private import kv_delete, kv_keys, kv_put
 from medsae_ray.core.artifacts.patience import heard_by
 from medsae_ray.errors import ShardError
 
@@ -59,18 +59,18 @@ class ControlService:
     def put(self, key: str) -> None:
         """Note a key, or nothing if the control service does not answer."""
         with contextlib.suppress(Exception):
-            _internal_kv_put(key, b"")
+            kv_put(key, b"")
 
     def keys(self, prefix: str) -> list[str]:
         """Return the keys that begin with `prefix`; none if the control service does not answer."""
         with contextlib.suppress(Exception):
-            return [key.decode() for key in _internal_kv_list(prefix)]
+            return kv_keys(prefix)
         return []
 
     def delete(self, prefix: str) -> None:
         """Remove the keys that begin with `prefix`, or nothing if the control service does not answer."""
         with contextlib.suppress(Exception):
-            _internal_kv_del(prefix, del_by_prefix=True)
+            kv_delete(prefix, as_prefix=True)
 
 
 def standing(nodes: set[str]) -> set[str]:

@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.columns import with_null
+from medsae_ray.core.artifacts.metrics import AtlasMetrics, metrics_of
 from medsae_ray.service.errors import Problem
 
 Sort = Literal[
@@ -45,7 +46,7 @@ class Atlas:
 
     def __init__(self, artifact: Artifact) -> None:
         self._table = artifact.table()
-        self.labels: list[str] = artifact.record.metrics["labels"]
+        self.labels = metrics_of(artifact, AtlasMetrics)["labels"]
         self._row_of = {feature: row for row, feature in enumerate(self._table["feature"].to_pylist())}
 
     def page(self, query: Query) -> tuple[int, list[dict[str, Any]]]:

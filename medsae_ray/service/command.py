@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.status import Status
 
 from medsae_ray.cluster.joining import cluster
+from medsae_ray.cluster.ray_private import serve_address
 from medsae_ray.config import Recipe
 from medsae_ray.engine.client import start_engine
 from medsae_ray.engine.holding import held
@@ -125,15 +126,11 @@ def _start_proxy(host: str, port: int, limits: RequestLimits) -> None:
 
 
 def _check_proxy(host: str, port: int) -> None:
-    from ray.serve.context import _get_global_client
-
-    client = _get_global_client()
-    assert client is not None, "Serve was started"
-    options, known = client.http_config, details()
+    address, known = serve_address(), details()
     proxies = (known and known.proxies) or {}
-    if not proxies or (options.host, options.port) != (host, port):
+    if not proxies or address != (host, port):
         raise MedsaeError(
-            f"Ray Serve runs on this cluster already, at {options.host}:{options.port} with "
+            f"Ray Serve runs on this cluster already, at {address[0]}:{address[1]} with "
             f"{len(proxies)} HTTP proxies; its address cannot change while it runs. Serve at that "
             f"address, or wait until the run that uses it has ended"
         )

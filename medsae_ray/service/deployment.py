@@ -11,6 +11,7 @@ from ray import serve
 from medsae_ray.cluster.capacity import cluster_capacity
 from medsae_ray.cluster.joining import own_error
 from medsae_ray.cluster.placing import check_placeable
+from medsae_ray.cluster.ray_private import deploy
 from medsae_ray.config import Recipe
 from medsae_ray.engine.holding import held
 from medsae_ray.engine.leases import DEPLOY_FAILED, RUNNING
@@ -87,7 +88,7 @@ def deployed(run: Finished, token: str | None, limits: RequestLimits | None = No
         hold.ask()
         try:
             with quiet():
-                serve._run(application(run, token, limits), name=APPLICATION, route_prefix="/", _blocking=False)
+                deploy(application(run, token, limits), APPLICATION, route_prefix="/")
         finally:
             hold.deployed()
         _wait()

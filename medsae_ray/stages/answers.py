@@ -16,6 +16,7 @@ import pyarrow as pa
 from medsae_ray.config import Recipe
 from medsae_ray.core.analysis.findings import absent_name
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
+from medsae_ray.core.artifacts.metrics import AnswersMetrics, ManifestMetrics, metrics_of
 from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.naming.asking import detect
 from medsae_ray.core.naming.controls import ControlRules, controls_of, fitting_labels, related_labels
@@ -66,7 +67,7 @@ class ControlNames(NamedTuple):
     def of(cls, run: Run, manifest: Artifact, samples: Artifact) -> "ControlNames":
         """Derive the controls' rules, and which labels fit each tested feature, from manifest and samples."""
         what, naming, table = run.recipe.what, naming_of(run), manifest.table()
-        labels, y_NL = manifest.record.metrics["labels"], label_matrix(table, what.uncertain, what.blank)
+        labels, y_NL = metrics_of(manifest, ManifestMetrics)["labels"], label_matrix(table, what.uncertain, what.blank)
         rules = ControlRules(naming.seed, naming.detection.random_names, tuple(labels), related_labels(y_NL, labels))
         place_of = {image: place for place, image in enumerate(table["image_id"].to_pylist())}
 
@@ -109,12 +110,12 @@ def _answers(run: Run, draft: Draft) -> Made:
     concept_of = concepts_of(draft.parents["names"].table())
     tested = {feature: images for feature, images in of.items() if feature in concept_of}
     needs = name_needs(concept_of, of, ControlNames.of(run, draft.parents["manifest"], draft.parents["samples"]))
-    needs += control_needs(tested, pool, draft.parents["manifest"].record.metrics["labels"])
+    needs += control_needs(tested, pool, metrics_of(draft.parents["manifest"], ManifestMetrics)["labels"])
     return ask_all(run, draft, needs)
 
 
 def _label_answers(run: Run, draft: Draft) -> Made:
-    labels = draft.parents["manifest"].record.metrics["labels"]
+    labels = metrics_of(draft.parents["manifest"], ManifestMetrics)["labels"]
     return name_answers(run, draft, asked_of(concepts_of(draft.parents["label_names"].table()), labels).concept_of)
 
 
@@ -148,7 +149,7 @@ def ask_all(run: Run, draft: Draft, needs: Iterable[Need]) -> Made:
     table = answer_table(needs, where, known)
     failed = table.num_rows - table["failed"].null_count
     receipt = draft.writer(answers_schema()).write(0, table, table.num_rows)
-    metrics = {"asked": len(plan), "unreadable": plan.unreadable, "failed": failed, "usage": usage._asdict()}
+    metrics = AnswersMetrics(asked=len(plan), unreadable=plan.unreadable, failed=failed, usage=usage.stored())
     return Made([receipt], metrics)
 
 

@@ -5,6 +5,7 @@ import pyarrow as pa
 from medsae_ray.config import Recipe
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft
+from medsae_ray.core.artifacts.metrics import AtlasMetrics, FeaturesMetrics, metrics_of
 from medsae_ray.core.naming.label_names import atlas
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
@@ -17,8 +18,8 @@ def _make(run: Run, draft: Draft) -> Made:
     )
     scores = draft.parents["scores"].table() if "scores" in draft.parents else None
     table = atlas(features.table(), pa.concat_tables([source.table() for source in sources]), scores)
-    labels = features.record.metrics["labels"]
-    return Made([draft.writer(schema.atlas(len(labels))).write(0, table, table.num_rows)], {"labels": labels})
+    labels = metrics_of(features, FeaturesMetrics)["labels"]
+    return Made([draft.writer(schema.atlas(len(labels))).write(0, table, table.num_rows)], AtlasMetrics(labels=labels))
 
 
 def _parents(recipe: Recipe) -> tuple[str, ...]:

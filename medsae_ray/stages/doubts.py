@@ -9,6 +9,7 @@ from medsae_ray.config import Recipe
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.columns import column, readable
 from medsae_ray.core.artifacts.layout import Layout
+from medsae_ray.core.artifacts.metrics import Audit, EmbeddingsMetrics, ManifestMetrics, SplitCounts, metrics_of
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.datasets.rows import label_matrix, label_names
 from medsae_ray.core.images.unreadable import counted
@@ -33,7 +34,7 @@ NOTES = {
 
 def of_manifest(run: Run, manifest: Artifact) -> Iterator[RunWarning]:
     """Who the patients are, how many there are, and what is known of them."""
-    what, metrics = run.recipe.what, manifest.record.metrics
+    what, metrics = run.recipe.what, metrics_of(manifest, ManifestMetrics)
     if not metrics["patient_column"]:
         yield RunWarning(
             "patients_unknown",
@@ -64,7 +65,7 @@ def _shared_uids(notes: Any) -> list[dict[str, int]]:
     return [found["shared_uids"] for found in several if isinstance(found, dict) and "shared_uids" in found]
 
 
-def _of_one_patient(audit: dict[str, Any], weighted: bool) -> Iterator[RunWarning]:
+def _of_one_patient(audit: Audit, weighted: bool) -> Iterator[RunWarning]:
     most = audit["images_per_patient"]["most_in_discovery"]
     images = sum(audit["splits"][name]["images"] for name in ("sae", "naming"))
     if weighted or most < PATIENT_IMAGES or most <= PATIENT_SHARE * images:
@@ -109,7 +110,7 @@ def _listed(items: list[str], between: str = ", ") -> str:
     return between.join(items[:LISTED]) + (f"{between}and {more} more" if more > 0 else "")
 
 
-def _of_naming(recipe: Recipe, splits: dict[str, Any]) -> Iterator[RunWarning]:
+def _of_naming(recipe: Recipe, splits: dict[str, SplitCounts]) -> Iterator[RunWarning]:
     naming = recipe.what.naming
     assert naming is not None, "a run with names"
     naming_patients, test_patients = (splits[name]["patients"] for name in ("naming", "detection"))
@@ -140,7 +141,7 @@ def of_embeddings(run: Run, embeddings: Artifact) -> Iterator[RunWarning]:
             f"{counted(not_ok, rows)}; after mending them delete {embeddings.name} and run again",
             bad / rows,
         )
-    yield from _of_notes(embeddings.record.metrics, run.recipe.what.images.orientation)
+    yield from _of_notes(metrics_of(embeddings, EmbeddingsMetrics), run.recipe.what.images.orientation)
     layout = Layout.of(embeddings.schema)
     split = column(run.artifact("manifest").table(["split"]), "split")
     training = int((split[readable(embeddings)] == "sae").sum()) * layout.tokens
@@ -153,7 +154,7 @@ def of_embeddings(run: Run, embeddings: Artifact) -> Iterator[RunWarning]:
         )
 
 
-def _of_notes(metrics: dict[str, Any], orientation: str) -> Iterator[RunWarning]:
+def _of_notes(metrics: EmbeddingsMetrics, orientation: str) -> Iterator[RunWarning]:
     done = "and were left as they lie" if orientation == "stored" else "and were"
     for note, n in metrics["notes"].items():
         yield RunWarning(note, NOTES[note].format(n=n, done=done), n)

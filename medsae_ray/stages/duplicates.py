@@ -13,6 +13,7 @@ from medsae_ray.core.analysis.near_duplicates import ImageHashes, ImageHashWork,
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft
 from medsae_ray.core.artifacts.columns import column
+from medsae_ray.core.artifacts.metrics import DuplicatesMetrics
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
@@ -46,7 +47,7 @@ def _duplicates(run: Run, draft: Draft) -> Made:
     table = pa.Table.from_pylist(found, schema=schema.duplicates())
     across = sum(row["split_a"] != row["split_b"] for row in found)
     receipt = draft.writer(schema.duplicates()).write(0, table, table.num_rows)
-    return Made([receipt], {"pairs": counts, "in_different_splits": across, "distance": distance})
+    return Made([receipt], DuplicatesMetrics(pairs=counts, in_different_splits=across, distance=distance))
 
 
 def _ok(prints: pa.Table) -> np.ndarray:

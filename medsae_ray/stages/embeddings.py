@@ -6,6 +6,7 @@ from typing import Any
 from medsae_ray.cluster.demands import pool_demands
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft, total
+from medsae_ray.core.artifacts.metrics import EmbeddingsMetrics
 from medsae_ray.core.encoders.embedding import EmbedWork
 from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.core.images.reader import Reading
@@ -49,7 +50,8 @@ def _embed(run: Run, draft: Draft) -> Made:
     probe = replace(work, device="cpu").load()
     first = FirstImages(run, draft)
     made = refuse_none(run.map(work, draft, schema.embeddings(*probe.layout), how.embed, first.look))
-    return replace(made, metrics={"notes": total(receipt.noted for receipt in made.files), **probe.encoder.notes})
+    notes = EmbeddingsMetrics(notes=total(receipt.noted for receipt in made.files))
+    return replace(made, metrics={**notes, **probe.encoder.notes})
 
 
 EMBEDDINGS = Stage(

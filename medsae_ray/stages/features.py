@@ -16,7 +16,16 @@ from medsae_ray.core.analysis.feature_table import to_json, unit_statistics
 from medsae_ray.core.analysis.findings import disagree, headed, notable
 from medsae_ray.core.analysis.partial_sums import FeatureWork, GroupSums, Labels
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
-from medsae_ray.core.artifacts.columns import nan_to_null, readable, with_null
+from medsae_ray.core.artifacts.columns import nan_to_null, readable
+from medsae_ray.core.artifacts.metrics import (
+    FeaturesMetrics,
+    ManifestMetrics,
+    MeasuredMetrics,
+    SaeMetrics,
+    SaeQuality,
+    StoredFinding,
+    metrics_of,
+)
 from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.runtime.made import Made
@@ -74,7 +83,7 @@ class Measured(NamedTuple):
 
     table: pa.Table
     """schema.features: features, then dimensions."""
-    metrics: dict[str, Any]
+    metrics: MeasuredMetrics
 
 
 def labels_of(run: Run, draft: Draft) -> Labels:
@@ -92,7 +101,7 @@ def measure(run: Run, draft: Draft, labels: Labels, step: str) -> Measured:
         embeddings=draft.parents["embeddings"],
         activations=draft.parents["activations"],
         labels=labels,
-        width=draft.parents["sae"].record.metrics["config"]["width"],
+        width=metrics_of(draft.parents["sae"], SaeMetrics)["config"]["width"],
         top_images=rules.top_images,
         permutations=rules.permutations,
         seed=rules.seed,
@@ -101,22 +110,22 @@ def measure(run: Run, draft: Draft, labels: Labels, step: str) -> Measured:
     for sums in run.track(group_sums(run, work), draft.stage, len(work.groups()), "groups", step):
         total = sums if total is None else total.merge(sums)
     assert total is not None, "an artifact has at least one part"
-    names = draft.parents["manifest"].record.metrics["labels"]
+    names = metrics_of(draft.parents["manifest"], ManifestMetrics)["labels"]
     sae, raw = (unit_statistics(s, getattr(total, s), labels, names, rules.level) for s in ("sae", "raw"))
-    metrics = {
-        "labels": names,
-        "discovery_patients": labels.discovery_patients().tolist(),
-        "sae": _quality(total),
-        "entropy": {s: with_null(e.entropy) for s, e in (("sae", sae), ("raw", raw))},
-        "findings": to_json(sae.findings),
-        "absences": to_json(sae.absences),
-        "raw_findings": to_json(raw.findings),
-        "raw_absences": to_json(raw.absences),
-    }
+    metrics = MeasuredMetrics(
+        labels=names,
+        discovery_patients=labels.discovery_patients().tolist(),
+        sae=_quality(total),
+        entropy={"sae": sae.entropy, "raw": raw.entropy},
+        findings=to_json(sae.findings),
+        absences=to_json(sae.absences),
+        raw_findings=to_json(raw.findings),
+        raw_absences=to_json(raw.absences),
+    )
     return Measured(pa.concat_tables([sae.table, raw.table]), metrics)
 
 
-def _quality(total: GroupSums) -> dict[str, Any]:
+def _quality(total: GroupSums) -> SaeQuality:
     quality, active = total.quality, total.sae.units.n_active_F
     return {
         "r2": nan_to_null(1 - quality.sq_error / quality.sq_norm) if quality.sq_norm else None,
@@ -130,9 +139,10 @@ def _quality(total: GroupSums) -> dict[str, Any]:
 
 def _features(run: Run, draft: Draft) -> Made:
     labels = labels_of(run, draft)
-    table, metrics = measure(run, draft, labels, "all images")
-    groups = copied(draft.parents["activations"], labels.discovery_N, metrics["sae"]["width"])
-    metrics |= {"copies": groups, "deciding_columns": deciding(draft.parents["manifest"], labels.y_NL)}
+    table, found = measure(run, draft, labels, "all images")
+    groups = copied(draft.parents["activations"], labels.discovery_N, found["sae"]["width"])
+    columns = deciding(draft.parents["manifest"], labels.y_NL)
+    metrics = FeaturesMetrics(**found, copies=groups, deciding_columns=columns)
     return Made([draft.writer(table.schema).write(0, table, table.num_rows)], metrics)
 
 
@@ -142,11 +152,11 @@ def deciding(manifest: Artifact, y_NL: np.ndarray) -> dict[str, list[str]]:
     table = manifest.table([*names, "patient_id"])
     columns = {name.removeprefix(METADATA): table[name] for name in names}
     patients = len(pc.unique(table["patient_id"]))
-    return deciding_columns(columns, y_NL, patients, manifest.record.metrics["labels"])
+    return deciding_columns(columns, y_NL, patients, metrics_of(manifest, ManifestMetrics)["labels"])
 
 
 def _warnings(run: Run, artifact: Artifact) -> Iterator[RunWarning]:
-    metrics = artifact.record.metrics
+    metrics = metrics_of(artifact, FeaturesMetrics)
     yield from feature_warnings(metrics["sae"]["width"], metrics["sae"]["alive"], metrics["copies"])
     for name, labels in metrics["deciding_columns"].items():
         said = f"metadata column {name} decides {', '.join(labels)}: it is the label in other words"
@@ -159,7 +169,7 @@ def _warnings(run: Run, artifact: Artifact) -> Iterator[RunWarning]:
         yield RunWarning("datasets_disagree", f"AUROC differs between datasets: {said}", len(apart))
 
 
-def _apart(finding: dict[str, Any]) -> str:
+def _apart(finding: StoredFinding) -> str:
     """One finding, pooled and dataset by dataset."""
     own = (f"{a['auc']:.2f} in {name}" for name, a in finding["by_dataset"].items() if a["auc"] is not None)
     return f"{headed(finding['label'], finding['r'])} {finding['auroc']:.2f} in all, {', '.join(own)}"

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from medsae_ray.config import Recipe
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, Receipt
+from medsae_ray.core.artifacts.metrics import ManifestMetrics, metrics_of
 from medsae_ray.core.artifacts.store import Store, split_uri
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.datasets import Dataset
@@ -70,15 +71,14 @@ def _manifest(run: Run, draft: Draft) -> Made:
     parts = [manifest.slice(start, what.shard_rows) for start in starts]
     counted = run.track(enumerate(parts), draft.stage, len(parts), step="written")
     files = [writer.write(shard, part, part.num_rows) for shard, part in counted]
-    made_of: dict[str, Any] = {name: run.artifact(name).name for name in _needs(run.recipe)}
-    doubtful = {rows.dataset: labels for rows in found if (labels := never_absent(rows))}
-    made_of |= {"never_absent": doubtful} if doubtful else {}
-    return Made([*files, _audit_file(draft, files)], _metrics(manifest, rows) | made_of)
-
-
-def _metrics(manifest: pa.Table, rows: Rows) -> dict[str, Any]:
-    labels = {"labels": list(rows.labels), "patient_column": rows.patients_known}
-    return {"audit": audit(manifest), **labels, **({"notes": rows.notes} if rows.notes else {})}
+    metrics = ManifestMetrics(audit=audit(manifest), labels=list(rows.labels), patient_column=rows.patients_known)
+    if rows.notes:
+        metrics["notes"] = rows.notes
+    if segmented(run.recipe):
+        metrics["organs"] = run.artifact("organs").name
+    if doubtful := {rows.dataset: labels for rows in found if (labels := never_absent(rows))}:
+        metrics["never_absent"] = doubtful
+    return Made([*files, _audit_file(draft, files)], metrics)
 
 
 def _audit_file(draft: Draft, files: list[Receipt]) -> Receipt:
@@ -100,7 +100,7 @@ def _needs(recipe: Recipe) -> tuple[str, ...]:
 def _warnings(run: Run, artifact: Artifact) -> Iterator[RunWarning]:
     yield from of_manifest(run, artifact)
     ignored = {source.name for source in run.recipe.what.sources if source.uncertain == "ignore"}
-    for dataset, labels in artifact.record.metrics.get("never_absent", {}).items():
+    for dataset, labels in metrics_of(artifact, ManifestMetrics).get("never_absent", {}).items():
         for label, count in labels.items() if dataset in ignored else ():
             yield RunWarning(
                 "uncertain_without_absent",

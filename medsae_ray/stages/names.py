@@ -11,6 +11,7 @@ import pyarrow as pa
 from medsae_ray.config import Naming, Recipe
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
+from medsae_ray.core.artifacts.metrics import NamesMetrics, SamplesMetrics, metrics_of
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.naming.asking import Named, NamingGroups, at_most, name_feature
 from medsae_ray.core.naming.attempts import NamingRules
@@ -31,7 +32,6 @@ from medsae_ray.stages.name_checks import TAKEN_BACK, checked
 from medsae_ray.stages.samples import CHECK, NAMING, by_feature, naming_of, without_naming
 
 NAMED = "named"
-STATUSES = (NAMED, ABSTAINED, FAILED, INSUFFICIENT, DEAD)
 SOURCE = "vlm"
 LEDGER = "ledger"
 """Folder below the root where every answer is kept, whichever run asked for it."""
@@ -86,16 +86,26 @@ def _make(run: Run, draft: Draft) -> Made:
     with run.bar(draft.stage, len(groups), "names") as bar:
         # Without a group no engine need start.
         rows, asked = asyncio.run(all_names()) if groups else ([], total([]))
-    rows += _lacking_rows(samples.record.metrics)
+    rows += _lacking_rows(metrics_of(samples, SamplesMetrics))
     table = pa.Table.from_pylist(sorted(rows, key=lambda row: row["feature"]), schema=schema.names())
     receipt = draft.writer(schema.names()).write(0, table, table.num_rows)
-    counts = {status: table["status"].to_pylist().count(status) for status in STATUSES}
+    statuses = table["status"].to_pylist()
     usage = total([*(named.usage for named in done), asked])
     retries = sum(max(0, named.tried.attempts - 1) for named in done)
     taken_back = sum(row["status"] == ABSTAINED and row["evidence"].startswith(TAKEN_BACK) for row in rows)
     chosen = sum(row.get("choice") is not None for row in rows)
-    counts |= {"taken_back": taken_back, "alternatives_chosen": chosen, "retries": retries}
-    return Made([receipt], counts | {"usage": usage._asdict()})
+    metrics = NamesMetrics(
+        named=statuses.count(NAMED),
+        abstained=statuses.count(ABSTAINED),
+        failed=statuses.count(FAILED),
+        insufficient_support=statuses.count(INSUFFICIENT),
+        dead=statuses.count(DEAD),
+        taken_back=taken_back,
+        alternatives_chosen=chosen,
+        retries=retries,
+        usage=usage.stored(),
+    )
+    return Made([receipt], metrics)
 
 
 async def _checked(
@@ -127,7 +137,7 @@ def _row(named: Named) -> dict[str, Any]:
     return base | known | {"alternatives": list(name.alternatives), "status": NAMED, "evidence": reply or ""}
 
 
-def _lacking_rows(samples: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _lacking_rows(samples: SamplesMetrics) -> Iterator[dict[str, Any]]:
     """Features that cannot be named: active on no image at all, or on too few naming patients."""
     dead = set(samples["dead"])
     for feature, (active, silent) in ((int(f), counts) for f, counts in samples["insufficient"][NAMING].items()):

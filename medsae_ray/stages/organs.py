@@ -8,6 +8,7 @@ from medsae_ray.cluster.demands import pool_demands
 from medsae_ray.config import Pool, Recipe
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
+from medsae_ray.core.artifacts.metrics import OrgansMetrics, OrgansOfDataset, metrics_of
 from medsae_ray.core.datasets.organs import OrganWork, ScanShard
 from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.core.datasets.totalsegmentator import (
@@ -31,7 +32,7 @@ def segmented(recipe: Recipe) -> list[TotalSegmentatorDataset]:
 
 def organ_rows(organs: Artifact, recipe: Recipe, dataset: TotalSegmentatorDataset) -> Rows:
     """The slices of one of the run's TotalSegmentator datasets."""
-    about = organs.record.metrics["datasets"][segmented(recipe).index(dataset)]
+    about = metrics_of(organs, OrgansMetrics)["datasets"][segmented(recipe).index(dataset)]
     parts = (organs.part(shard) for shard in range(*about["shards"]))
     return segmentator_rows(dataset, parts, about["passed_over"], metadata(recipe.paths_of(dataset)))
 
@@ -43,14 +44,14 @@ def _what(run: Run) -> dict[str, Any]:
 
 def _make(run: Run, draft: Draft) -> Made:
     wards: list[ScanShard] = []
-    about = []
+    about: list[OrgansOfDataset] = []
     for dataset in segmented(run.recipe):
         skipped, start = Counter[str](), len(wards)
         wards += listed(dataset, run.recipe.paths_of(dataset), skipped)
         about.append({"shards": [start, len(wards)], "passed_over": dict(sorted(skipped.items()))})
     pool = POOL.model_copy(update={"retries": run.recipe.how.embed.retries})
     made = run.map(OrganWork(wards), draft, schema.organs(), pool)
-    return replace(made, metrics={"datasets": about})
+    return replace(made, metrics=OrgansMetrics(datasets=about))
 
 
 ORGANS = Stage(

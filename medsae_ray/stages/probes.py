@@ -11,6 +11,7 @@ from medsae_ray.core.analysis.probes import Probed, ProbeRows, ProbeWork, gather
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft
 from medsae_ray.core.artifacts.columns import nan_to_null
+from medsae_ray.core.artifacts.metrics import ManifestMetrics, ProbesMetrics, SaeMetrics, metrics_of
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.runtime.tries import COMPUTING, Tries
@@ -27,16 +28,16 @@ def _probe(tries: Tries, piece: str, x_nK: Any, y_n: np.ndarray, role_n: np.ndar
 
 def _probes(run: Run, draft: Draft) -> Made:
     labels = labels_of(run, draft)
-    width = draft.parents["sae"].record.metrics["config"]["width"]
+    width = metrics_of(draft.parents["sae"], SaeMetrics)["config"]["width"]
     embeddings, activations = (draft.parents[name] for name in ("embeddings", "activations"))
     work = ProbeWork(embeddings, activations, labels.shard_N, probe_rows(labels), width)
     sample = gathered(list(run.track(group_sums(run, work), draft.stage, len(work.groups()), "groups")))
     role_n = np.where(labels.test_N, 2, np.where(labels.training_N, 0, 1))[sample.row_n]
-    names = draft.parents["manifest"].record.metrics["labels"]
+    names = metrics_of(draft.parents["manifest"], ManifestMetrics)["labels"]
     found = _fitted(run, sample, labels.y_NL[sample.row_n], role_n)
     rows = [_row(name, space, found[label][s]) for label, name in enumerate(names) for s, space in enumerate(SPACES)]
     table = pa.Table.from_pylist(rows, schema=schema.probes())
-    used = {"fitted": int((role_n < 2).sum()), "measured": int((role_n == 2).sum())}
+    used = ProbesMetrics(fitted=int((role_n < 2).sum()), measured=int((role_n == 2).sum()))
     return Made([draft.writer(table.schema).write(0, table, table.num_rows)], used)
 
 

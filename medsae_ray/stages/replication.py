@@ -9,8 +9,16 @@ from medsae_ray.cluster.demands import task_demand
 from medsae_ray.core.analysis.replication import Correlations, ReplicatedPairs, Rules, replicate
 from medsae_ray.core.analysis.replication_table import best_pairs, pair_table
 from medsae_ray.core.artifacts import schema
-from medsae_ray.core.artifacts.artifact import Artifact, Draft
+from medsae_ray.core.artifacts.artifact import Artifact, Draft, Receipt
 from medsae_ray.core.artifacts.columns import column
+from medsae_ray.core.artifacts.metrics import (
+    DatasetFeaturesMetrics,
+    ManifestMetrics,
+    MeasuredMetrics,
+    PairCounts,
+    ReplicationMetrics,
+    metrics_of,
+)
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.features import features_parents, features_what, labels_of, measure
@@ -20,39 +28,41 @@ from medsae_ray.stages.manifest import one_dataset
 def _dataset_features(run: Run, draft: Draft) -> Made:
     """Part d holds the features as dataset d of the record's `order` sees them, with the features table's columns."""
     labels, dataset_N = labels_of(run, draft), column(draft.parents["manifest"].table(["dataset"]), "dataset")
-    files, metrics, order = [], {}, [source.name for source in run.recipe.what.sources]
+    order = [source.name for source in run.recipe.what.sources]
+    files, datasets = list[Receipt](), dict[str, MeasuredMetrics]()
     for number, name in enumerate(order):
         found = measure(run, draft, labels.within(dataset_N == name), name)
         files.append(draft.writer(found.table.schema).write(number, found.table, found.table.num_rows))
-        metrics[name] = found.metrics
-    known = draft.parents["manifest"].record.metrics["labels"]
-    return Made(files, {"labels": known, "order": order, "datasets": metrics})
+        datasets[name] = found.metrics
+    known = metrics_of(draft.parents["manifest"], ManifestMetrics)["labels"]
+    return Made(files, DatasetFeaturesMetrics(labels=known, order=order, datasets=datasets))
 
 
 def _replication(run: Run, draft: Draft) -> Made:
     features, rules = draft.parents["dataset_features"], Rules(**_replication_what(run))
-    names, labels = features.record.metrics["order"], features.record.metrics["labels"]
+    measured = metrics_of(features, DatasetFeaturesMetrics)
+    names, labels = measured["order"], measured["labels"]
     found = correlations(features, rules.level)
     results = list(replicate(found, rules))
     table = pair_table(found, results, names, labels)
-    metrics = {
-        "datasets": names,
-        "pairs": {names[result.source]: _counts(result) for result in results},
-        "findings": best_pairs(found, results, names, labels),
-    }
+    metrics = ReplicationMetrics(
+        datasets=names,
+        pairs={names[result.source]: _counts(result) for result in results},
+        findings=best_pairs(found, results, names, labels),
+    )
     return Made([draft.writer(schema.replication()).write(0, table, table.num_rows)], metrics)
 
 
 def correlations(features: Artifact, level: float) -> Correlations:
     """Of the SAE's features, dataset by dataset, in the record's `order`: its other keys are sorted."""
-    metrics = features.record.metrics
+    metrics = metrics_of(features, DatasetFeaturesMetrics)
     tables = [features.part(part.shard, ["space", "r"]) for part in features.parts]
     r_DFL = [np.array(t.filter(pc.equal(t["space"], "sae"))["r"].to_pylist(), dtype=np.float64) for t in tables]
     n_DL = [metrics["datasets"][name]["discovery_patients"] for name in metrics["order"]]
     return Correlations.of(np.stack(r_DFL), np.array(n_DL, dtype=np.int64), level)
 
 
-def _counts(result: ReplicatedPairs) -> dict[str, int]:
+def _counts(result: ReplicatedPairs) -> PairCounts:
     selected, replicated, untested = (
         int(pairs.sum()) for pairs in (result.selected_FL, result.replicated(), result.untested())
     )

@@ -11,7 +11,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +27,7 @@ from medsae_ray.config import Sae, Train
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, Record, sha256
 from medsae_ray.core.artifacts.columns import readable
 from medsae_ray.core.artifacts.layout import Layout
+from medsae_ray.core.artifacts.metrics import LastEpoch, SaeMetrics, metrics_of
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.images.unreadable import counted
@@ -242,12 +243,12 @@ def made_of(draft: Draft, fitted: Fitted, config: SAEConfig) -> Made:
         draft.write_file("config", ".json", fitted.config),
         draft.write_file("log", ".parquet", sink.getvalue().to_pybytes()),
     ]
-    metrics = {
-        "last_epoch": last,
-        "resumed_from_epoch": fitted.resumed_from,
-        "training_rows": training_rows(draft.parents["embeddings"], draft.parents["manifest"]),
-        "config": json.loads(fitted.config)["config"],
-    }
+    metrics = SaeMetrics(
+        last_epoch=cast(LastEpoch, last),
+        resumed_from_epoch=fitted.resumed_from,
+        training_rows=training_rows(draft.parents["embeddings"], draft.parents["manifest"]),
+        config=json.loads(fitted.config)["config"],
+    )
     return Made(files, metrics)
 
 
@@ -279,14 +280,14 @@ def _what(run: Run) -> dict[str, Any]:
 
 def sae_warnings(record: Record) -> Iterator[RunWarning]:
     """What is to be said of an SAE whose number of active features was asked for."""
-    metrics, what = record.metrics, record.what
+    metrics, what = metrics_of(record, SaeMetrics), record.what
     wanted = what.get("target_l0") or what.get("k") or (what.get("ks") or [None])[-1]
     found = metrics["last_epoch"]["l0"]
     if wanted and abs(found / wanted - 1) > FAR:
         yield RunWarning("l0_far_from_k", _far(found, wanted, metrics), round(found, 2))
 
 
-def _far(found: float, wanted: float, metrics: dict[str, Any]) -> str:
+def _far(found: float, wanted: float, metrics: SaeMetrics) -> str:
     width, rows = metrics["config"]["width"], metrics["training_rows"]
     return (
         f"held-out images have {found:.1f} active features on average, where {wanted:g} were asked for: "

@@ -11,8 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
-
+from medsae_ray.cluster.ray_private import kv_delete, kv_get, kv_put
 from medsae_ray.core.sae.training import EpochLog
 from medsae_ray.runtime.board import Bar
 
@@ -36,7 +35,7 @@ def teller(key: str) -> Tell:
         if now - told >= EACH_S:
             told = now
             with contextlib.suppress(Exception):  # a training without a display goes on
-                _internal_kv_put(key, json.dumps(entry._asdict()).encode(), overwrite=True)
+                kv_put(key, json.dumps(entry._asdict()).encode())
 
     return tell
 
@@ -49,7 +48,7 @@ def watched(key: str, bar: Bar) -> Iterator[None]:
     def follow() -> None:
         while not over.wait(EACH_S):
             with contextlib.suppress(Exception):
-                told = _internal_kv_get(key)
+                told = kv_get(key)
                 if told:
                     show(bar, EpochLog(**json.loads(told)))
 
@@ -61,4 +60,4 @@ def watched(key: str, bar: Bar) -> Iterator[None]:
         over.set()
         thread.join()
         with contextlib.suppress(Exception):
-            _internal_kv_del(key)
+            kv_delete(key)

@@ -13,6 +13,7 @@ from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.artifacts.columns import activation_matrix, column, readable
 from medsae_ray.core.artifacts.layout import Layout, embedding_matrix
+from medsae_ray.core.artifacts.metrics import SaeMetrics, SamplesMetrics, metrics_of
 from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.naming.candidates import SUFFICIENT, Candidates, ImageSample
 from medsae_ray.core.naming.sampling import (
@@ -47,7 +48,7 @@ def candidates(run: Run, draft: Draft, split: str, one_each: bool) -> tuple[Cand
     manifest = draft.parents["manifest"].table()
     ok_N = readable(embeddings)
     chosen_N = (column(manifest, "split") == split) & (one_readable(manifest, ok_N) if one_each else ok_N)
-    width = draft.parents["sae"].record.metrics["config"]["width"]
+    width = metrics_of(draft.parents["sae"], SaeMetrics)["config"]["width"]
     rows = np.flatnonzero(chosen_N)
     image_N = column(manifest, "image_id")
     chosen = manifest.take(pa.array(rows))
@@ -101,8 +102,8 @@ def _make(run: Run, draft: Draft) -> Made:
     receipt = draft.writer(schema.samples()).write(0, table, table.num_rows)
     unmatched = sum(s.unmatched for _, s in samples)
     dead = sorted(set(features) - _alive(draft.parents["activations"]))
-    counts = {"width": len(features), "insufficient": lacking, "unmatched": unmatched, "dead": dead}
-    return Made([receipt], counts | {"faint": faint})
+    metrics = SamplesMetrics(width=len(features), insufficient=lacking, unmatched=unmatched, dead=dead, faint=faint)
+    return Made([receipt], metrics)
 
 
 def _checks(run: Run, draft: Draft, named: list[ImageSample]) -> Iterator[ImageSample]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,17 @@ from medsae_ray.core.analysis.findings import absent_name
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.artifacts.columns import nan_to_null, null_to_nan, with_null
+from medsae_ray.core.artifacts.metrics import (
+    CeilingFigures,
+    ManifestMetrics,
+    PaperFigures,
+    SamplesMetrics,
+    ScoresMetrics,
+    Sight,
+    SourceMetrics,
+    SourceName,
+    metrics_of,
+)
 from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.datasets.rows import label_matrix
@@ -45,7 +56,6 @@ from medsae_ray.stages.samples import DETECTION, by_feature, naming_of, without_
 
 Answer = tuple[float, float]
 NONE: Answer = (np.nan, np.nan)
-UNNAMED = (verdict.ABSTAINED, verdict.INSUFFICIENT, verdict.FAILED, verdict.DEAD)
 LOW_MASS_SHARE = 0.05
 """Of the questions; more of them without an answer for want of mass is worth a warning."""
 
@@ -94,7 +104,7 @@ class Bench(NamedTuple):
         return None
 
 
-def sight(ceilings: Mapping[str, Ceiling]) -> str:
+def sight(ceilings: Mapping[str, Ceiling]) -> Sight:
     """ "seen" if the model tells some label from its absence, "blind" if none, "unknown" if none could be asked for."""
     known = [ceiling.seen for ceiling in ceilings.values() if ceiling.seen is not None]
     return "unknown" if not known else "seen" if any(known) else "blind"
@@ -102,7 +112,7 @@ def sight(ceilings: Mapping[str, Ceiling]) -> str:
 
 def _bench(run: Run, draft: Draft, answers: pa.Table) -> Bench:
     what, manifest = run.recipe.what, draft.parents["manifest"]
-    table, labels = manifest.table(), manifest.record.metrics["labels"]
+    table, labels = manifest.table(), metrics_of(manifest, ManifestMetrics)["labels"]
     images = table["image_id"].to_pylist()
     y_NL = label_matrix(table, what.uncertain, what.blank)
     y_of = dict(zip(images, y_NL, strict=True))
@@ -119,7 +129,7 @@ def _bench(run: Run, draft: Draft, answers: pa.Table) -> Bench:
     rows_of = by_feature(draft.parents["samples"].table(), DETECTION)
     controls, naming = ControlNames.of(run, manifest, draft.parents["samples"]), naming_of(run)
     nulls = naming.detection.random_names
-    faint = draft.parents["samples"].record.metrics["faint"]
+    faint = metrics_of(draft.parents["samples"], SamplesMetrics)["faint"]
     return Bench(rows_of, found, y_of, metadata, labels, seen, naming.seed, nulls, faint, controls)
 
 
@@ -179,7 +189,7 @@ def tested(bench: Bench, feature: int, concept_of: dict[int, Concept], turned: b
 class NameSource(NamedTuple):
     """Where names come from."""
 
-    name: str
+    name: SourceName
     names: str
     """The stage that gives them,"""
     answers: str
@@ -197,7 +207,7 @@ class Source(NamedTuple):
     """All names of one source, scored."""
 
     table: pa.Table
-    metrics: dict[str, Any]
+    metrics: SourceMetrics
 
 
 def score_source(
@@ -216,20 +226,25 @@ def score_source(
     table = verdict.scores_table(source, done, left)
     chance, paper = verdict.chance_namer(done), verdict.paper_count([t.score for t in done])
     statuses, verdicts = names["status"].to_pylist(), table["verdict"].to_pylist()
-    reached = {kind: verdicts.count(kind) for kind in (verdict.VERIFIED, verdict.REJECTED, verdict.UNTESTED)}
+    verified, rejected = verdicts.count(verdict.VERIFIED), verdicts.count(verdict.REJECTED)
     masses = [t.score.low_mass / max(1, t.score.n_pos + t.score.n_neg) for t in done]
-    metrics = {
-        "features": len(statuses),
-        "named": len(concept_of),
-        "tested": reached[verdict.VERIFIED] + reached[verdict.REJECTED],
-        **reached,
-        **{kind: statuses.count(kind) for kind in UNNAMED},
-        "low_mass_share": float(np.mean(masses)) if masses else None,
-        "random_name_auroc": nan_to_null(chance.mean_auroc),
-        "random_name_auroc_hard": nan_to_null(chance.mean_auroc_hard),
-        "expected_by_chance": nan_to_null(chance.expected_verified),
-        "paper": with_null(paper._asdict()),
-    }
+    metrics = SourceMetrics(
+        features=len(statuses),
+        named=len(concept_of),
+        tested=verified + rejected,
+        verified=verified,
+        rejected=rejected,
+        untested=verdicts.count(verdict.UNTESTED),
+        abstained=statuses.count(verdict.ABSTAINED),
+        insufficient_support=statuses.count(verdict.INSUFFICIENT),
+        failed=statuses.count(verdict.FAILED),
+        dead=statuses.count(verdict.DEAD),
+        low_mass_share=float(np.mean(masses)) if masses else None,
+        random_name_auroc=nan_to_null(chance.mean_auroc),
+        random_name_auroc_hard=nan_to_null(chance.mean_auroc_hard),
+        expected_by_chance=nan_to_null(chance.expected_verified),
+        paper=cast(PaperFigures, with_null(paper._asdict())),
+    )
     return Source(table, metrics)
 
 
@@ -252,14 +267,23 @@ def _make(run: Run, draft: Draft) -> Made:
     scored = {source: score_source(bench, source, names, each(source)) for source, names in sources.items()}
     table = pa.concat_tables([s.table for s in scored.values()])
     receipt = draft.writer(verdict.scores()).write(0, table, table.num_rows)
-    seen = {label: with_null(area._asdict()) | {"seen": seen} for label, (area, seen) in bench.ceilings.items()}
-    of_source = {name: found.metrics for name, found in scored.items()}
-    return Made([receipt], {**of_source, "ceilings": seen, "sight": sight(bench.ceilings)})
+    metrics = ScoresMetrics(
+        vlm=scored["vlm"].metrics,
+        label=scored["label"].metrics,
+        ceilings={
+            label: cast(CeilingFigures, with_null(area._asdict()) | {"seen": seen})
+            for label, (area, seen) in bench.ceilings.items()
+        },
+        sight=sight(bench.ceilings),
+    )
+    if "vocabulary" in scored:
+        metrics["vocabulary"] = scored["vocabulary"].metrics
+    return Made([receipt], metrics)
 
 
 def _warnings(run: Run, scores: Artifact) -> Iterator[RunWarning]:
     """What the verdicts are worth, said of the model's names."""
-    metrics = scores.record.metrics
+    metrics = metrics_of(scores, ScoresMetrics)
     vlm, asked = metrics["vlm"], [c for c in metrics["ceilings"].values() if c["seen"] is not None]
     if metrics["sight"] == "blind":
         said = f"{verdict.BLIND} ({len(asked)} asked for), so no name is verified. Take another model"

@@ -11,6 +11,7 @@ import pyarrow as pa
 from medsae_ray.cluster.demands import train_demand
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
+from medsae_ray.core.artifacts.metrics import SweepMetrics
 from medsae_ray.core.sae.defaults import check_fits
 from medsae_ray.core.sae.ranking import DIED, ranked, result_row
 from medsae_ray.errors import MedsaeError
@@ -54,7 +55,8 @@ def _make(run: Run, draft: Draft) -> Made:
             found.left_out,
         )
     receipt = draft.writer(schema.sweep()).write(0, table, len(results))
-    metrics = {"members": len(results), "left_out": found.left_out, "pareto": sum(table["pareto"].to_pylist())}
+    pareto = sum(table["pareto"].to_pylist())
+    metrics = SweepMetrics(members=len(results), left_out=found.left_out, pareto=pareto)
     return Made([receipt], metrics, len(tasks) - len(todo))
 
 

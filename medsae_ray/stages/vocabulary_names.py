@@ -11,6 +11,7 @@ from medsae_ray.config import Recipe, Vocabulary
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, sha256
 from medsae_ray.core.artifacts.columns import column
+from medsae_ray.core.artifacts.metrics import VocabularyNamesMetrics
 from medsae_ray.core.artifacts.store import split_uri
 from medsae_ray.core.encoders.hub import is_id, snapshot
 from medsae_ray.core.encoders.text import TOKENIZER, TextEncoder, load_text_encoder
@@ -110,7 +111,7 @@ def _names(run: Run, draft: Draft) -> Made:
     files = [draft.writer(schema.names()).write(0, table, table.num_rows)]
     files.append(draft.write_file(TEXTS, ".npy", stored.getvalue()))
     named = table.num_rows - table["name"].null_count
-    return Made(files, {"terms": len(terms), "named": named, "abstained": table.num_rows - named})
+    return Made(files, VocabularyNamesMetrics(terms=len(terms), named=named, abstained=table.num_rows - named))
 
 
 def _what(run: Run) -> dict[str, Any]:

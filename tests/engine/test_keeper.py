@@ -16,6 +16,7 @@ from ray.serve._private.constants import SERVE_NAMESPACE
 from ray.serve._private.controller import SHUTDOWN_IN_PROGRESS_KEY
 from ray.serve._private.storage.kv_store import RayInternalKVStore
 
+from medsae_ray.cluster.ray_private import deploy
 from medsae_ray.engine.holding import Hold, held, tell
 from medsae_ray.engine.keeper import keeper
 from medsae_ray.engine.leases import ABSENT, DEPLOY, RUNNING, FoundApplication
@@ -38,7 +39,7 @@ def bring(hold: Hold, name: str = THING) -> str:
     said = hold.ask()
     if said == DEPLOY:
         start_serve(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
-        serve._run(Hello.bind(), name=name, route_prefix=None, _blocking=False)
+        deploy(Hello.bind(), name, route_prefix=None)
         hold.deployed()
     assert becomes(name, RUNNING, 60)
     return said
@@ -57,7 +58,7 @@ def becomes(name: str, status: str, seconds: float) -> bool:
 def foreign(ray_cluster: None) -> Iterator[str]:
     """An application of somebody who knows nothing of us, on the Serve that one of ours may have started."""
     start_serve(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
-    serve._run(Hello.bind(), name=FOREIGN, route_prefix=None, _blocking=False)
+    deploy(Hello.bind(), FOREIGN, route_prefix=None)
     assert becomes(FOREIGN, RUNNING, 60)
     yield FOREIGN
     serve.delete(FOREIGN)

@@ -1,4 +1,4 @@
-"""summary.json against the type that says what is in it."""
+"""summary.json, and the figures of every record, against the types that say what is in them."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from medsae_ray.core.retrieval.answer import QueryAnswer
 from medsae_ray.outputs.summary_types import Summary
 from medsae_ray.pipeline import run_recipe
 from tests.support.small import onnx_encoder, recipe_data, table_dataset
-from tests.support.typed import fits
+from tests.support.typed import fits, records_fit
 
 
 def test_the_check_finds_what_does_not_fit() -> None:
@@ -26,6 +26,7 @@ def test_the_summary_of_a_table_is_what_its_type_says(tmp_path: Path) -> None:
     fits(summary, Summary)
     assert summary["findings"] and "names" not in summary
     fits(query(parse_recipe(data), tmp_path / "root", "bright"), QueryAnswer)
+    assert {"features", "sae", "probes"} <= records_fit(tmp_path / "root")
 
 
 def test_the_summary_of_several_datasets_is_what_its_type_says(tmp_path: Path) -> None:
@@ -37,3 +38,4 @@ def test_the_summary_of_several_datasets_is_what_its_type_says(tmp_path: Path) -
     summary = run_recipe(parse_recipe(recipe), str(tmp_path))
     fits(summary, Summary)
     assert summary["replication"]["datasets"] == ["north", "south"] and "names" not in summary
+    assert {"manifest", "dataset_features", "replication", "duplicates"} <= records_fit(tmp_path)

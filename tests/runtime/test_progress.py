@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from medsae_ray.cluster.ray_private import kv_get
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.sae.fit import EpochLog
 from medsae_ray.pipeline import run_stage
@@ -88,6 +89,4 @@ def test_a_worker_tells_the_driver(ray_cluster: None, monkeypatch: pytest.Monkey
             time.sleep(0.02)
     assert bar.done == 1, "a worker's second message has to wait a second"
     assert line(board.now()[0]).startswith("sae: 1 of 1,000 epochs, FVU 0.250, L0 3.1, dead 12%")
-    from ray.experimental.internal_kv import _internal_kv_get
-
-    assert _internal_kv_get("a-test") is None
+    assert kv_get("a-test") is None

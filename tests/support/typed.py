@@ -1,7 +1,23 @@
 """Whether plain values are of a type: TypedDict, list, dict, Literal and unions of them."""
 
 import types
+from pathlib import Path
 from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from medsae_ray.core.artifacts import metrics
+from medsae_ray.core.artifacts.store import Store
+from medsae_ray.preflight.estimates import records_of
+
+
+def records_fit(root: Path) -> set[str]:
+    """AssertionError if figures in a record below a root are not of their stage's type; returns the stages."""
+    found = set()
+    for record in records_of(Store(str(root))).values():
+        words = ["answers"] if record.stage.endswith("answers") else record.stage.split("_")
+        if record.metrics:
+            fits(record.metrics, getattr(metrics, f"{''.join(map(str.title, words))}Metrics"), record.name)
+        found.add(record.stage)
+    return found
 
 
 def fits(value: Any, kind: Any, where: str = "") -> None:
@@ -21,7 +37,7 @@ def fits(value: Any, kind: Any, where: str = "") -> None:
             fits(one, inner[0], f"{where}[{place}]")
     elif origin is Literal:
         assert value in inner, f"{where}: {value!r} is none of {inner}"
-    elif kind is not type(None):
+    elif kind is not Any and kind is not type(None):
         assert isinstance(value, (float, int) if kind is float else kind), f"{where}: {value!r} is no {kind}"
 
 

@@ -4,7 +4,7 @@ Legend: F units, L labels.
 """
 
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,8 @@ from medsae_ray.core.analysis.partial_sums import Labels, Sums
 from medsae_ray.core.analysis.pearson import fisher_interval
 from medsae_ray.core.analysis.values import Floats, Ints
 from medsae_ray.core.artifacts import schema
-from medsae_ray.core.artifacts.columns import nullable_column, with_null
+from medsae_ray.core.artifacts.columns import nan_to_null, nullable_column, with_null
+from medsae_ray.core.artifacts.metrics import EntropyFigures, StoredFinding
 
 
 class UnitStatistics(NamedTuple):
@@ -30,7 +31,7 @@ class UnitStatistics(NamedTuple):
     """The unit with the largest correlation of each label."""
     absences: list[Finding]
     """The unit with the most negative correlation of each label."""
-    entropy: dict[str, Any]
+    entropy: EntropyFigures
 
 
 def gather_tests(sums: Sums, labels: Labels) -> Tests:
@@ -65,21 +66,21 @@ def _taken(r_FL: Floats, best_F: Ints) -> Floats:
     return found_F
 
 
-def entropy_summary(heldout: Comoments, null: Comoments) -> dict[str, Any]:
+def entropy_summary(heldout: Comoments, null: Comoments) -> EntropyFigures:
     """Return the mean entropy over units with a defined correlation, and the same under label permutations.
 
-    NaN with fewer than two `labels` that any unit correlates with: entropy needs two.
+    None with fewer than two `labels` that any unit correlates with: entropy needs two.
     """
     r_FL = heldout.pearson()
     labels, entropy = int((~np.isnan(r_FL)).any(axis=0).sum()), label_entropy(r_FL)
     if labels < 2:
-        return dict.fromkeys(("mean", "normalised", "null_mean", "null_sd"), np.nan) | {"units": 0, "labels": labels}
+        return EntropyFigures(mean=None, normalised=None, null_mean=None, null_sd=None, units=0, labels=labels)
     shuffled = summarise_null(null_draws(null, len(heldout.count_L)))
     return {
-        "mean": mean_entropy(entropy.h_F),
-        "normalised": mean_entropy(entropy.normalised_F),
-        "null_mean": shuffled.mean,
-        "null_sd": shuffled.sd,
+        "mean": nan_to_null(mean_entropy(entropy.h_F)),
+        "normalised": nan_to_null(mean_entropy(entropy.normalised_F)),
+        "null_mean": nan_to_null(shuffled.mean),
+        "null_sd": nan_to_null(shuffled.sd),
         "units": int((~np.isnan(entropy.h_F)).sum()),
         "labels": labels,
     }
@@ -135,7 +136,8 @@ def _spread(heldout: Comoments) -> Floats:
     return r_FL if (~np.isnan(r_FL)).any(axis=0).sum() > 1 else np.full_like(r_FL, np.nan)
 
 
-def to_json(findings: list[Finding]) -> list[dict[str, Any]]:
+def to_json(findings: list[Finding]) -> list[StoredFinding]:
     """Return findings as JSON values; NaN becomes null."""
     apart = [{name: with_null(area._asdict()) for name, area in f.by_dataset.items()} for f in findings]
-    return [with_null(asdict(f)) | {"by_dataset": areas} for f, areas in zip(findings, apart, strict=True)]
+    found = [with_null(asdict(f)) | {"by_dataset": areas} for f, areas in zip(findings, apart, strict=True)]
+    return cast(list[StoredFinding], found)

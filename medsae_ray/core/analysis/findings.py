@@ -9,13 +9,14 @@ Legend: N test images, F units, L labels, J chosen units.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 
 from medsae_ray.core.analysis.auroc import Auroc, auroc_columns
 from medsae_ray.core.analysis.values import Bools, Floats, Ints, UnitValues
+from medsae_ray.core.artifacts.metrics import StoredFinding
 
 NOTABLE = 0.5
 """The size of a correlation with a label's absence that is shown even if the label's presence has a stronger one."""
@@ -138,8 +139,9 @@ def _by_dataset(tests: Tests, unit_J: Ints, label_J: Ints, turned_J: Bools, leve
         yield {name: area for name, area in found.items() if area.positives + area.negatives}
 
 
-def disagree(finding: Mapping[str, Any]) -> bool:
+def disagree(finding: StoredFinding) -> bool:
     """Return True if a stored finding's AUROC in one dataset and that in another, or in all, do not overlap."""
-    areas = [area for area in finding["by_dataset"].values() if area["auc"] is not None]
-    low, high = ([finding[f"auroc_{end}"], *(area[end] for area in areas)] for end in ("low", "high"))
-    return finding["auroc"] is not None and max(low) > min(high)
+    own = [(area["low"], area["high"]) for area in finding["by_dataset"].values()]
+    ends = [(finding["auroc_low"], finding["auroc_high"]), *own]
+    known = [(low, high) for low, high in ends if low is not None and high is not None]
+    return bool(known) and max(low for low, _ in known) > min(high for _, high in known)

@@ -13,6 +13,7 @@ from medsae_ray.core.analysis.findings import notable, strongest
 from medsae_ray.core.analysis.replication import Correlations, ReplicatedPairs
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.columns import nan_to_null, nullable_column
+from medsae_ray.core.artifacts.metrics import Correlation, ReplicatedFinding
 
 REPLICATED, NOT_REPLICATED, UNTESTED = "replicated", "not_replicated", "untested"
 
@@ -55,7 +56,7 @@ def _pairs(
 
 def best_pairs(
     found: Correlations, results: Sequence[ReplicatedPairs], names: Sequence[str], labels: Sequence[str]
-) -> list[dict[str, Any]]:
+) -> list[ReplicatedFinding]:
     """Return, for each label and each source that can test it, its best feature there and that pair in each dataset.
 
     The label's absence is added if it is `notable`. Labels that several datasets can test come first.
@@ -67,7 +68,7 @@ def best_pairs(
 
 def _best_of(
     found: Correlations, result: ReplicatedPairs, label: int, names: Sequence[str], labels: Sequence[str]
-) -> list[dict[str, Any]]:
+) -> list[ReplicatedFinding]:
     r_F, verdict_F = found.r_DFL[result.source][:, label], verdicts(result)[:, label]
     best = [int(strongest(np.where(r_F * sign > 0, np.abs(r_F), np.nan)[:, None], axis=0)[0]) for sign in (1, -1)]
     present, absent = (float(r_F[feature]) if feature >= 0 else None for feature in best)
@@ -85,7 +86,8 @@ def _best_of(
     ]
 
 
-def _interval(found: Correlations, dataset: int, feature: int, label: int) -> dict[str, float | None]:
-    values = (found.r_DFL, found.low_DFL, found.high_DFL)
-    named = zip(("r", "low", "high"), values, strict=True)
-    return {key: nan_to_null(float(a[dataset, feature, label])) for key, a in named}
+def _interval(found: Correlations, dataset: int, feature: int, label: int) -> Correlation:
+    r, low, high = (
+        nan_to_null(float(a[dataset, feature, label])) for a in (found.r_DFL, found.low_DFL, found.high_DFL)
+    )
+    return Correlation(r=r, low=low, high=high)

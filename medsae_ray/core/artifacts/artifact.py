@@ -59,6 +59,7 @@ class Record:
     rows: int
     not_ok: dict[str, int]
     metrics: dict[str, Any]
+    """Figures beside the rows; metrics.py has their types."""
     run: dict[str, Any]
     """The times, counts of parts computed and reused, and versions, none of them part of the identity."""
 
@@ -197,7 +198,7 @@ class Draft:
         self.store.write(name, data)
         return Receipt(name, -1, 0, {}, digest, len(data))
 
-    def commit(self, files: list[Receipt], metrics: dict[str, Any], run: dict[str, Any]) -> Artifact:
+    def commit(self, files: list[Receipt], metrics: Mapping[str, object], run: dict[str, Any]) -> Artifact:
         """Write the record, or return the artifact that another run committed first. Raises ArtifactError if a file is
         missing or differs: a node may have written it to a disk of its own."""
         if not self.store.exists(RECORD):
@@ -212,7 +213,7 @@ class Draft:
             files=sorted(files, key=lambda f: f.name),
             rows=sum(f.rows for f in files),
             not_ok=total(receipt.not_ok for receipt in files),
-            metrics=metrics,
+            metrics=dict(metrics),
             run=run,
         )
         self.store.write_new(RECORD, record.to_json())

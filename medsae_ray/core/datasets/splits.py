@@ -7,11 +7,11 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from medsae_ray.core.artifacts.metrics import Audit, PatientSizes, SplitCounts
 from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.errors import DatasetError
 
@@ -90,7 +90,7 @@ def index_images(images: Sequence[str], patients: Sequence[str], salt: str) -> l
     return [row in chosen for row in range(len(images))]
 
 
-def audit(manifest: pa.Table) -> dict[str, Any]:
+def audit(manifest: pa.Table) -> Audit:
     """Counts per split, and proof that no patient is in two. Raises DatasetError if one is.
 
     `overlap` has the number of patients that each two splits share. `images_per_patient` says what one patient can
@@ -103,7 +103,9 @@ def audit(manifest: pa.Table) -> dict[str, Any]:
         raise DatasetError(f"{shared} patients are in more than one split")
     splits = manifest["split"].to_numpy(zero_copy_only=False)
     of_patients = pairs["split"].to_numpy(zero_copy_only=False)
-    per_split = {s: {"images": int((splits == s).sum()), "patients": int((of_patients == s).sum())} for s in SPLITS}
+    per_split = {
+        s: SplitCounts(images=int((splits == s).sum()), patients=int((of_patients == s).sum())) for s in SPLITS
+    }
     members = {s: set(pairs.filter(pa.array(of_patients == s))["patient_id"].to_pylist()) for s in SPLITS}
     overlap = {f"{a} and {b}": len(members[a] & members[b]) for a, b in combinations(SPLITS, 2)}
     return {
@@ -115,7 +117,7 @@ def audit(manifest: pa.Table) -> dict[str, Any]:
     }
 
 
-def _sizes(rows: pa.Table) -> dict[str, float | int]:
+def _sizes(rows: pa.Table) -> PatientSizes:
     """Images of one patient."""
     counts = rows.group_by(["patient_id", "split"]).aggregate([([], "count_all")])
     sizes = counts["count_all"].to_numpy()

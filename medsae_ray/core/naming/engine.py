@@ -9,8 +9,9 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
+from medsae_ray.core.artifacts.metrics import UsageFigures
 from medsae_ray.core.naming.prompts import Content
 
 ONLINE, BATCH = 0, 10
@@ -26,6 +27,10 @@ class Usage(NamedTuple):
     output_tokens: int = 0
     seconds: float = 0.0
     """Seconds of the engine's time; what runs together shares it, so that the sum is the time it was busy."""
+
+    def stored(self) -> UsageFigures:
+        """Return the figures by name."""
+        return cast(UsageFigures, self._asdict())
 
 
 class YesNo(NamedTuple):

@@ -1,5 +1,6 @@
 """Names by label, and the atlas: every feature with its strongest name."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,6 @@ import pyarrow as pa
 
 from medsae_ray.core.analysis.false_discovery import benjamini_hochberg
 from medsae_ray.core.analysis.findings import headed
-from medsae_ray.core.analysis.values import Ints
 from medsae_ray.core.artifacts import schema
 
 SOURCES = ("vlm", "label", "vocabulary")
@@ -21,7 +21,7 @@ DIRECTIONS = 2
 """The two directions of a name: a label's presence and its absence."""
 
 
-def label_names(features: pa.Table, patients_L: Ints, names: list[str]) -> pa.Table:
+def label_names(features: pa.Table, patients_L: Sequence[int], names: list[str]) -> pa.Table:
     """Return the names of source `label`: each feature's best label or, where r is negative, its absence ("no Edema").
 
     p is `best_p`, times the labels and directions in the choice (Bonferroni); q is over the features (Benjamini &

@@ -5,13 +5,14 @@ A number that could not be computed is NaN (or null in a table); the page shows 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 import pyarrow as pa
 
 from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.analysis.findings import Finding
 from medsae_ray.core.analysis.patch_maps import Pair, PatchMap
+from medsae_ray.core.artifacts.metrics import PairCounts, ReplicatedFinding
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.verdict import PaperCount
@@ -73,6 +74,13 @@ class Answers:
     """The role of each image: bin0 (weakest) to bin4 (strongest activation), equal, hard or matched."""
 
 
+class OverlapSummary(TypedDict):
+    """Seconds of naming and analysis side by side, and one after the other."""
+
+    makespan_s: float
+    sum_s: float
+
+
 @dataclass(frozen=True)
 class NamingReport:
     """The names from a vision-language model and other sources, and the results of their tests."""
@@ -90,8 +98,8 @@ class NamingReport:
     answers: dict[int, Answers]
     """The answers to each feature's vlm name, if it was tested."""
     usage: Usage
-    overlap: dict[str, float] | None
-    """The `makespan_s` of naming and analysis side by side, and `sum_s` of both; None if not both were made."""
+    overlap: OverlapSummary | None
+    """The overlap of naming and analysis; None if not both were made."""
     seen: frozenset[str] = frozenset()
     """The labels whose ceiling's interval, corrected for the number of labels, lies above 0.5."""
 
@@ -101,9 +109,9 @@ class ReplicationReport:
     """The replication of findings between several datasets."""
 
     datasets: list[str]
-    findings: list[dict[str, Any]]
+    findings: list[ReplicatedFinding]
     """The `best_pairs` of every dataset as the source."""
-    pairs: dict[str, dict[str, int]]
+    pairs: dict[str, PairCounts]
     """The pairs of a feature and a label by dataset: `selected` there, of these `replicated`, and `untested`."""
     duplicates: dict[str, int]
     """The near-duplicate images of datasets a and b, by "a and b"."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Record
+from medsae_ray.core.artifacts.metrics import SaeMetrics, metrics_of
 
 DIED = "died"
 """The reason of an SAE whose worker died too often."""
@@ -29,10 +30,10 @@ def result_row(member: int, changes: Mapping[str, Any], found: Record | Failure)
     row = {"member": member, "settings": json.dumps(changes), "reason": None, "message": None}
     if isinstance(found, Failure):
         return row | {"reason": found.reason, "message": found.message}
-    kept = found.metrics["last_epoch"]
+    kept = metrics_of(found, SaeMetrics)["last_epoch"]
     return (
         row
-        | {name: kept[name] for name in MEASURES}
+        | {key: value for key, value in kept.items() if key in MEASURES}
         | {"artifact": found.name, "dead": kept["dead_share"], "epochs": kept["epoch"], "seconds": found.run["seconds"]}
     )
 

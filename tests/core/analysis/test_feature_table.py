@@ -221,7 +221,7 @@ def test_a_run_in_which_all_patients_have_one_role_has_nulls_and_no_crash(split:
         assert all((row["best_label"] is None) == (split == "detection" or row["n_active"] == 0) for row in rows)
         assert all(row["auroc"] is None for row in rows), "detection alone has no label that discovery chose"
         assert all(row["entropy"] is None for row in rows) == (split == "sae")
-        assert np.isnan(found.entropy["mean"]) == np.isnan(found.entropy["null_mean"]) == (split == "sae")
+        assert [found.entropy[mean] is None for mean in ("mean", "null_mean")] == [split == "sae"] * 2
         label_names(found.table, work.labels.discovery_patients(), made.labels)
 
 
@@ -234,7 +234,7 @@ def test_a_label_of_one_class_or_never_annotated_has_no_statistics(tmp_path: Pat
         assert np.isnan(np.array(found.table["r"].to_pylist())[:, 1:]).all()
         assert set(found.table["best_label"].to_pylist()) <= {"l0", None}
         assert found.table["entropy"].null_count == found.table.num_rows, "one label leaves nothing to be spread over"
-        assert found.entropy["labels"] == 1 and np.isnan(found.entropy["mean"]) and np.isnan(found.entropy["null_mean"])
+        assert found.entropy["labels"] == 1 and found.entropy["mean"] is None and found.entropy["null_mean"] is None
     assert names_of(work, made.labels)["name"].to_pylist()[0] == "l0"
     assert work.labels.discovery_patients()[2] == 0
 
