@@ -70,7 +70,7 @@ def headed(label: str, r: float) -> str:
 def notable(present: float | None, absent: float | None) -> bool:
     """Return True if a label's best unit of absence is shown next to that of its presence, by their correlations.
 
-    It is if it is the stronger one, or strong by itself (`NOTABLE`).
+    It has to be the stronger one, or strong by itself (`NOTABLE`).
     """
     return absent is not None and -absent >= min(present if present is not None else 0.0, NOTABLE)
 
