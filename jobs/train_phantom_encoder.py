@@ -48,7 +48,7 @@ class Films(NamedTuple):
 
 
 class Heads(nn.Module):
-    """Heads that are trained and then dropped: linear on the embedding, and on the tokens for findings' places."""
+    """The heads that are trained and then dropped: linear on the embedding, and on the tokens for findings' places."""
 
     def __init__(self, dim: int, width: int) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ from medsae_ray.config import Pool, Train, Vlm
 
 
 class Demand(NamedTuple):
-    """Processes of one kind, which a stage needs all at once."""
+    """The processes of one kind, which a stage needs all at once."""
 
     stage: str
     what: str
@@ -34,7 +34,7 @@ class Demand(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """Demands that have to be met at the same time."""
+    """The demands that have to be met at the same time."""
 
     name: str
     demands: tuple[Demand, ...]

@@ -32,7 +32,7 @@ class Bundle(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """Bundles that one node has to hold together: mostly one, and one per GPU for a model split over several."""
+    """The bundles that one node has to hold together: mostly one, and one per GPU for a model split over several."""
 
     bundles: tuple[Bundle, ...]
 

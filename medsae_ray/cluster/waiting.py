@@ -24,7 +24,7 @@ def waiting(
 ) -> Iterator[None]:
     """Log through `say`, for the length of the block, the `demands` for which Ray has no room.
 
-    While `done` still changes nothing waits: tasks are queued in advance.
+    While `done` still changes, no demand counts as waiting: tasks are queued in advance.
     """
     over = threading.Event()
     if demands:

@@ -6,25 +6,25 @@
 A file is one JSON object, written whole or not at all every `EVERY_S` seconds:
 
     run, recipe      the run's id, which begins with the time of its start, and the name of its recipe
-    host, pid        where its driver runs
-    start, now       when it began, and when the file was written (ISO 8601, UTC)
+    host, pid        those of its driver
+    start, now       the times of its start and of the write (ISO 8601, UTC)
     state            running, done, failed (then `error` has one line), or stopped
     stages[]         in the order in which they began, each with
-      name, artifact   artifact is null for what makes none, as the start of the engine
+      name, artifact   artifact is null for work without one, as the start of the engine
       state            running, done, already there, failed, stopped
       start, seconds
-      step, unit       what is under way, and what `done` and `total` count; within a step `done` never goes back
-      done, total      with what an earlier run had done; total is null where nobody knows it
-      rows, not_ok     rows of the artifact so far (images, mostly), and how many of them are not ok
-      rate, rate_unit  in a second, over the last five minutes; null before there is one
-      eta              when the step will be done at this rate; null if that is not known
-      text             what the stage says of itself
+      step, unit       the current step, and the unit of `done` and `total`; within a step `done` never falls
+      done, total      including an earlier run's amount; total is null if it is unknown
+      rows, not_ok     rows of the artifact so far (images, mostly), and those of them that are not ok
+      rate, rate_unit  per second, over the last five minutes; null before any time has passed
+      eta              the end of the step at this rate; null if it is unknown
+      text             the stage's own description of its work
       numbers          of training: epoch, fvu, l0, dead
-      counts           what this run itself did: parts, rows, not_ok, questions, requests, prompt_tokens, ...
+      counts           those of this run itself: parts, rows, not_ok, questions, requests, prompt_tokens, ...
       warnings[]       code, message, value
     engine           requests, prompt_tokens, cached_tokens and output_tokens of all stages
 
-A run that was killed cannot say so: if `state` is running and `now` is older than `LOST_S` seconds, it is lost.
+A killed run cannot report it: if `state` is running and `now` is older than `LOST_S` seconds, it is lost.
 """
 
 import json

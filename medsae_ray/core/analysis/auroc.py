@@ -20,7 +20,7 @@ from medsae_ray.errors import ArtifactError
 
 
 class Auroc(NamedTuple):
-    """`auc` with its interval [low, high]; all three NaN when a class is empty."""
+    """The area `auc` with its interval [low, high]; all three NaN if a class is empty."""
 
     auc: float
     low: float

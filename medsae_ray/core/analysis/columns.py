@@ -1,7 +1,6 @@
 """Metadata columns that repeat a label: a subtype that is blank without a finding, a folder per class.
 
-A feature that follows such a column follows the label and no shortcut, so its AUROC from that metadata would mislead a
-reader.
+A feature that follows such a column follows the label and no shortcut, so a high AUROC of the column would mislead.
 
 Legend: N images, L labels, C categories.
 """

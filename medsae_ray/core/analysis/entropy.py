@@ -21,7 +21,7 @@ from medsae_ray.errors import ArtifactError
 
 
 class LabelEntropy(NamedTuple):
-    """Values per unit; NaN where no correlation is defined or all are 0, and with fewer than two labels."""
+    """The values per unit; NaN where no correlation is defined or all are 0, and with fewer than two labels."""
 
     h_F: Floats
     """The entropy in units of log(base)."""
@@ -30,7 +30,7 @@ class LabelEntropy(NamedTuple):
 
 
 class EntropyNull(NamedTuple):
-    """Mean entropy over units when labels are shuffled; `sd` is over shuffles (NaN when there is one)."""
+    """The mean entropy over units when labels are shuffled; `sd` is over shuffles (NaN of one)."""
 
     mean: float
     sd: float

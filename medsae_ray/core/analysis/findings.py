@@ -71,7 +71,7 @@ def headed(label: str, r: float) -> str:
 def notable(present: float | None, absent: float | None) -> bool:
     """Return True if a label's best unit of absence is shown next to that of its presence, by their correlations.
 
-    It is if it is the stronger one, or strong by itself (`NOTABLE`).
+    It has to be the stronger one, or strong by itself (`NOTABLE`).
     """
     return absent is not None and -absent >= min(present if present is not None else 0.0, NOTABLE)
 
@@ -103,12 +103,16 @@ def best_findings(
     apart = _by_dataset(tests, unit_J, label_J, turned_J, level)
     return [
         Finding(
-            names[label],
-            int(unit),
-            float(r_FL[unit, label]),
-            float(low_FL[unit, label]),
-            float(high_FL[unit, label]),
-            *area,
+            label=names[label],
+            feature=int(unit),
+            r=float(r_FL[unit, label]),
+            r_low=float(low_FL[unit, label]),
+            r_high=float(high_FL[unit, label]),
+            auroc=area.auc,
+            auroc_low=area.low,
+            auroc_high=area.high,
+            positives=area.positives,
+            negatives=area.negatives,
             present=present,
             by_dataset=by_dataset,
         )

@@ -108,7 +108,7 @@ class Labels:
 
 
 def one_readable(manifest: pa.Table, ok_N: np.ndarray) -> np.ndarray:
-    """Return True for one readable image of each patient: the index image, else the first in the manifest."""
+    """Return a mask [N] of one readable image per patient: the index image, else the first in the manifest."""
     rows = np.flatnonzero(ok_N)
     index_first = np.argsort(~column(manifest, "index_image").astype(bool)[rows], kind="stable")
     _, first = np.unique(column(manifest, "patient_id")[rows][index_first].astype(str), return_index=True)

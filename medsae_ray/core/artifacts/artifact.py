@@ -93,7 +93,7 @@ class Artifact:
 
     @property
     def schema(self) -> pa.Schema:
-        """Read the Arrow schema of the rows. Raises ArtifactError for an artifact that is not a table."""
+        """The Arrow schema of the rows. Raises ArtifactError for an artifact that is not a table."""
         return self._parquet(self._first().name).schema_arrow.remove_metadata()
 
     def part(self, shard: int, columns: list[str] | None = None) -> pa.Table:

@@ -41,7 +41,7 @@ _hears: list[Callable[[str], None]] = []
 
 
 def heard_by(hears: Callable[[str], None]) -> None:
-    """Set another listener that is told once of a store that is away: a worker's own log is read by nobody."""
+    """Set another listener for a store that is away: a worker's own log has no reader."""
     _hears[:] = [hears]
 
 

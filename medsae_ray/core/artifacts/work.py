@@ -6,7 +6,7 @@ import pyarrow as pa
 
 
 class ShardWork(Protocol):
-    """A pure function of a shard in two halves, so that reading and decoding can run beside the model."""
+    """A pure function of a shard in two halves, so that reading and decoding can overlap with the model."""
 
     @property
     def rows(self) -> dict[int, int]:

@@ -116,7 +116,7 @@ def _number(used: BinaryIO) -> int | None:
 
 def _make_room(folder: Path, most: int) -> int:
     """Remove the least recently used files until at most `most` bytes are left, and return their number. Under the lock
-    an incomplete file belongs to nobody."""
+    an incomplete file has no writer."""
     (folder / _TEMPORARY).unlink(missing_ok=True)
     files = []
     for entry in os.scandir(folder):

@@ -8,7 +8,7 @@ from medsae_ray.core.artifacts.store import Store, is_absolute, split_uri
 
 @dataclass(frozen=True)
 class Folders:
-    """Several named folders: "a/x/y.png" is x/y.png in the folder called a."""
+    """A set of named folders: "a/x/y.png" is x/y.png in the folder called a."""
 
     of: dict[str, Store]
 

@@ -26,7 +26,7 @@ class ActiveRows(NamedTuple):
 
 
 class ImageSample(NamedTuple):
-    """Images chosen for one feature, each of another patient; none if the support is insufficient."""
+    """The images chosen for one feature, each of another patient; none if the support is insufficient."""
 
     feature: int
     status: str

@@ -7,7 +7,7 @@ Row = dict[str, Any]  # one row of the atlas
 
 
 class ShownRows(NamedTuple):
-    """Ranked rows without copies."""
+    """The ranked rows without copies."""
 
     rows: list[Row]
     """One row of each group, at the place of its first, and all rows without a copy."""

@@ -37,7 +37,7 @@ def orthogonal(g_MN: Tensor) -> Tensor:
 
 
 class Optimiser:
-    """Both optimisers at one rate: warm-up, a level stretch, then a straight line down to 0."""
+    """The pair of optimisers at one rate: warm-up, a level stretch, then a straight line down to 0."""
 
     def __init__(self, model: nn.Module, rate: float) -> None:
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
