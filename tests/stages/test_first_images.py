@@ -45,7 +45,7 @@ def test_a_wrong_folder_is_said_at_once_and_the_right_one_mends_it(data: dict[st
     assert not (tmp_path / "run").exists()
     (tmp_path / "wrong").mkdir()
     with pytest.raises(
-        DatasetError, match=r"32 of the first 32 images \(of 60\) are missing.*wrong; that folder is not"
+        DatasetError, match=r"32 of the first 32 images \(of 60\) are missing.*wrong; that folder is missing"
     ):
         embedded(data, tmp_path / "run")
     assert parts(tmp_path / "run") == 4 and not list((tmp_path / "run").glob("embeddings-*/record.json"))
