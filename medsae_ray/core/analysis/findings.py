@@ -103,12 +103,16 @@ def best_findings(
     apart = _by_dataset(tests, unit_J, label_J, turned_J, level)
     return [
         Finding(
-            names[label],
-            int(unit),
-            float(r_FL[unit, label]),
-            float(low_FL[unit, label]),
-            float(high_FL[unit, label]),
-            *area,
+            label=names[label],
+            feature=int(unit),
+            r=float(r_FL[unit, label]),
+            r_low=float(low_FL[unit, label]),
+            r_high=float(high_FL[unit, label]),
+            auroc=area.auc,
+            auroc_low=area.low,
+            auroc_high=area.high,
+            positives=area.positives,
+            negatives=area.negatives,
             present=present,
             by_dataset=by_dataset,
         )

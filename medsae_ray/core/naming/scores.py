@@ -65,19 +65,19 @@ def score(p_n: ArrayLike, y_n: ArrayLike, mass_n: ArrayLike | None = None) -> Sc
     right_n = (worst_n >= YES) == (y_n == 1)
     low, high = wilson(int(right_n.sum()), len(right_n))
     return Score(
-        int((y_n == 1).sum()),
-        int((y_n == 0).sum()),
-        int(np.isnan(p_n).sum()),
-        _below(mass_n, LOW_MASS),
-        auroc(worst_n, y_n),
-        (_mean(right_n[y_n == 1]) + _mean(right_n[y_n == 0])) / 2,
-        _mean(right_n),
-        low,
-        high,
-        rank_p(worst_n, y_n),
-        worst_n,
-        y_n,
-        _below(mass_n, LEAST_MASS),
+        n_pos=int((y_n == 1).sum()),
+        n_neg=int((y_n == 0).sum()),
+        failed=int(np.isnan(p_n).sum()),
+        low_mass=_below(mass_n, LOW_MASS),
+        area=auroc(worst_n, y_n),
+        balanced_accuracy=(_mean(right_n[y_n == 1]) + _mean(right_n[y_n == 0])) / 2,
+        accuracy=_mean(right_n),
+        accuracy_low=low,
+        accuracy_high=high,
+        p=rank_p(worst_n, y_n),
+        answer_n=worst_n,
+        y_n=y_n,
+        no_mass=_below(mass_n, LEAST_MASS),
     )
 
 

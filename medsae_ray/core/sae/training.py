@@ -150,18 +150,18 @@ class Training:
             self._calibrate()
         heldout = self._evaluate()
         log = EpochLog(
-            self.epoch,
-            loss,
-            mse,
-            sparsity,
-            auxk,
-            heldout.r2,
-            heldout.fvu,
-            heldout.r2_scalar,
-            heldout.cosine,
-            heldout.l0,
-            1.0 - float(fired_M.double().mean()),
-            time.perf_counter() - started,
+            epoch=self.epoch,
+            loss=loss,
+            mse=mse,
+            sparsity=sparsity,
+            auxk=auxk,
+            r2=heldout.r2,
+            fvu=heldout.fvu,
+            r2_scalar=heldout.r2_scalar,
+            cosine=heldout.cosine,
+            l0=heldout.l0,
+            dead_share=1.0 - float(fired_M.double().mean()),
+            seconds=time.perf_counter() - started,
         )
         self._refuse_divergence(log)
         if self.config.patience is not None and (self.best is None or log.fvu < self.best.fvu):
