@@ -11,7 +11,7 @@ from medsae_ray.config.datasets import (
     TotalSegmentatorDataset,
     VindrDataset,
 )
-from medsae_ray.config.how import How, Paths, Pool, Train, Vlm
+from medsae_ray.config.how import GB, How, Paths, Pool, Train, Vlm
 from medsae_ray.config.recipe import Recipe, find_recipe, load_recipe, packaged_recipes, parse_recipe
 from medsae_ray.config.sae import Sae
 from medsae_ray.config.sweep import Member, Members, Sweep
@@ -24,6 +24,7 @@ from medsae_ray.config.what import (
 )
 
 __all__ = [
+    "GB",
     "Change",
     "ChexpertDataset",
     "Detection",
