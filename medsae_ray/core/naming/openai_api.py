@@ -64,7 +64,7 @@ class OpenAiEngine:
     ) -> None:
         self.url, self.model, self.patience_s, self.timeout_s = url.rstrip("/"), model, patience_s, timeout_s
         self.identity = model
-        """After `connect`: the model and what it is made from, as far as the server says; never the address."""
+        """After `check`: the model and what it is made from, as far as the server says; never the address."""
         self.clock = Clock()
         self.top_logprobs = TOP_LOGPROBS
         """Lowered to what the server allows."""
@@ -84,13 +84,13 @@ class OpenAiEngine:
             ) from None
 
     async def __aenter__(self) -> "OpenAiEngine":
-        await self.connect()
+        await self.check()
         return self
 
     async def __aexit__(self, *error: object) -> None:
         await self.http.aclose()
 
-    async def connect(self) -> None:
+    async def check(self) -> None:
         """Find the model among those that the server has. Raises EngineError if it is not there."""
         reply = await self._send("GET", "/models")
         models = read_models(reply.body) if isinstance(reply, Whole) else None
