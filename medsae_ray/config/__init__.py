@@ -1,7 +1,7 @@
 """The recipe and its parts."""
 
 from medsae_ray.config.changes import Change, read_change
-from medsae_ray.config.how import How, Paths, Pool, Train, Vlm
+from medsae_ray.config.how import GB, How, Paths, Pool, Train, Vlm
 from medsae_ray.config.recipe import Recipe, find_recipe, load_recipe, packaged_recipes, parse_recipe
 from medsae_ray.config.sae import Sae
 from medsae_ray.config.sweep import Member, Members, Sweep
@@ -14,6 +14,7 @@ from medsae_ray.config.what import (
 )
 
 __all__ = [
+    "GB",
     "Change",
     "Detection",
     "Features",

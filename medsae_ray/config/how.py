@@ -7,6 +7,9 @@ from pydantic import AfterValidator, Field, model_validator
 from medsae_ray.config.base import HttpUrl, Model, NodeFolder, PathText
 from medsae_ray.options import Positive
 
+GB = 10**9
+"""Bytes of a GB, in every key of a recipe but `kv_cache_gb`."""
+
 
 def _share_or_whole(gpus: float) -> float:
     if gpus > 1 and not gpus.is_integer():
@@ -129,7 +132,7 @@ class Vlm(Model):
     max_seqs: Positive = 64
     """Requests that the engine works on at once."""
     kv_cache_gb: Annotated[float, Field(gt=0)] = 4.0
-    """Memory for cached tokens, CPU only."""
+    """Memory for cached tokens, CPU only: in GiB (2^30 bytes), as vLLM counts it there."""
     gpu_memory: Annotated[float, Field(gt=0, le=1)] = 0.9
     """Share of a GPU's memory that the engine takes."""
     eager: bool = False

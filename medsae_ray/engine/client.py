@@ -23,7 +23,7 @@ from medsae_ray.engine.causes import explain, known_cause
 from medsae_ray.engine.holding import Hold, held
 from medsae_ray.engine.leases import ABSENT, DELETING, DEPLOY, DEPLOY_FAILED, ENGINE, RUNNING, unfit
 from medsae_ray.engine.replica import VlmServer, about
-from medsae_ray.engine.serve_status import controller_id, quiet, start_serve, status_of
+from medsae_ray.engine.serve_status import controller_id, quiet, start_serve, starting, status_of
 from medsae_ray.engine.vllm_options import PHASE, bundles, environment, strategy
 from medsae_ray.errors import EngineError
 
@@ -39,27 +39,11 @@ class Gone(Exception):
     """The application, or the Serve that it was on, is not there any more; another may be started."""
 
 
-class ServeEngine:
-    """The engine behind a Ray Serve handle. Waits out full queues and lost replicas, and starts again what went away.
+class HandleEngine:
+    """The `Engine` behind a Ray Serve handle, called once: a full queue or a lost replica raises what Ray does."""
 
-    `start` brings an engine and gives its handle; `on_loss` is told when it has to.
-    """
-
-    def __init__(
-        self, start: Callable[[], Any], hold: Hold, settings: EngineSettings, on_loss: Callable[[str], None]
-    ) -> None:
-        self.start, self.hold, self.on_loss = start, hold, on_loss
-        self.identity: str = hold.lease.about["same"]["model"]
-        self.patience_s = settings.start_timeout_s
-        self.lock, self.losses = threading.Lock(), list[float]()
-        self.taken = 0
-        """Engines that were brought so far. Their handles tell none apart: Serve gives the same one for a name."""
-        self._take(start())
-
-    def _take(self, handle: Any) -> None:
-        self.handle, self.controller = handle, controller_id()
-        self.taken += 1
-        self.seen_well = self.looked = time.monotonic()
+    def __init__(self, identity: str, handle: Any) -> None:
+        self.identity, self.handle = identity, handle
 
     async def ask(self, image: bytes, questions: list[str], priority: int = BATCH, reuse: bool = True) -> ImageAnswers:
         """As `Engine.ask`; without `reuse` the prefix cache is not read."""
@@ -76,10 +60,35 @@ class ServeEngine:
         reply: tuple[int, dict[str, Any]] = await self._call("chat", body)
         return reply
 
-    async def models(self) -> dict[str, Any]:
-        """Return the list of models in the form of OpenAI's API."""
-        models: dict[str, Any] = await self._call("models")
-        return models
+    async def check(self) -> None:
+        """Return once a replica has answered."""
+        await self._call("about")
+
+    async def _call(self, method: str, *arguments: Any) -> Any:
+        return await getattr(self.handle, method).remote(*arguments)
+
+
+class ServeEngine(HandleEngine):
+    """Waits out full queues and lost replicas, and starts again what went away.
+
+    `start` brings an engine and gives its handle; `on_loss` is told when it has to.
+    """
+
+    def __init__(
+        self, start: Callable[[], Any], hold: Hold, settings: EngineSettings, on_loss: Callable[[str], None]
+    ) -> None:
+        super().__init__(hold.lease.about["same"]["model"], start())
+        self.start, self.hold, self.on_loss = start, hold, on_loss
+        self.patience_s = settings.start_timeout_s
+        self.lock, self.losses = threading.Lock(), list[float]()
+        self.taken = 0
+        """Engines that were brought so far. Their handles tell none apart: Serve gives the same one for a name."""
+        self._take(self.handle)
+
+    def _take(self, handle: Any) -> None:
+        self.handle, self.controller = handle, controller_id()
+        self.taken += 1
+        self.seen_well = self.looked = time.monotonic()
 
     async def _call(self, method: str, *arguments: Any) -> Any:
         """Repeat until the replica answers. It answers for every request, so an exception is the engine's own."""
@@ -106,15 +115,12 @@ class ServeEngine:
     async def _try(self, method: str, *arguments: Any) -> Any:
         """One call. Whatever is wrong with it, Gone or EngineError if nobody is there to be called again."""
         try:
-            return await self._watch(asyncio.ensure_future(self._remote(method, *arguments)))
+            return await self._watch(asyncio.ensure_future(super()._call(method, *arguments)))
         except BackPressureError:
             raise
         except (RayError, RayServeException, TaskCancelledError):
             self.look()
             raise
-
-    async def _remote(self, method: str, *arguments: Any) -> Any:
-        return await getattr(self.handle, method).remote(*arguments)
 
     async def _watch(self, call: asyncio.Future[Any]) -> Any:
         """A call waits for ever where no replica comes back, so look after the application meanwhile."""
@@ -252,29 +258,23 @@ def _deploy(settings: EngineSettings, identity: str) -> None:
 
 def _wait(hold: Hold, settings: EngineSettings, on_progress: Callable[[str], None]) -> None:
     """Until the engine is ready. Gone if it is taken away before, EngineError if it does not start."""
-    start = time.monotonic()
     shown = ""
-    while True:
+    for status, message, seconds in starting(APPLICATION, POLL_S):
         hold.check()
-        status, message = status_of(APPLICATION)
-        seconds = time.monotonic() - start
         if status == RUNNING:
             on_progress(f"ready after {seconds:.0f} s")
-            return
-        if status in (ABSENT, DELETING):
+        elif status in (ABSENT, DELETING):
             raise Gone(message)
-        if status == DEPLOY_FAILED or known_cause(message):
+        elif status == DEPLOY_FAILED or known_cause(message):
             raise EngineError(f"the engine with {settings.model} does not start: {explain(message)}")
-        if seconds > settings.start_timeout_s:
+        elif seconds > settings.start_timeout_s:
             raise EngineError(
                 f"the engine with {settings.model} was not ready within {settings.start_timeout_s:.0f} s "
                 f"({_phase()}); raise how.vlm.start_timeout_s or see why: {explain(message)}"
             )
-        text = f"{_phase()}, {seconds:.0f} s"
-        if text != shown:
+        elif (text := f"{_phase()}, {seconds:.0f} s") != shown:
             on_progress(text)
             shown = text
-        time.sleep(POLL_S)
 
 
 def _phase() -> str:

@@ -60,7 +60,7 @@ class VlmServer:
     """The deployment. `llm` is Ray Serve LLM's own server, whose engine client answers here without its HTTP layer."""
 
     async def __init__(self, settings: EngineSettings, identity: str) -> None:  # type: ignore[misc]
-        self._identity, self._about = identity, about(settings, identity)
+        self._about = about(settings, identity)
         report("checking the model")
         if Path(settings.model).is_dir():
             # A replica that restarts in the middle of a run must not answer with another model under the same name.
@@ -81,10 +81,6 @@ class VlmServer:
         report("warming up")
         await self.ask(_gray_image(), [question("anything")])
         report("ready")
-
-    async def identity(self) -> str:
-        """Return the model's identity, as `Engine.identity`."""
-        return self._identity
 
     async def about(self) -> dict[str, Any]:
         """Return what the replica tells of itself: model, settings and versions."""
@@ -143,11 +139,6 @@ class VlmServer:
             refusal = _refusal(error)
             await self.check_health()  # a dying engine raises all kinds of errors, and here the one that says so
             return 400, {"error": {"message": refusal, "code": 400}}
-
-    async def models(self) -> dict[str, Any]:
-        """Return the list of models in the form of OpenAI's API."""
-        card = {"id": self._identity, "object": "model", "created": 0, "owned_by": "medsae-ray"}
-        return {"object": "list", "data": [card]}
 
     async def check_health(self) -> None:
         """Raise if vLLM's engine has died; Ray Serve then replaces the replica."""

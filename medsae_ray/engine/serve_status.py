@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError
 from ray.serve.schema import APIType, ServeInstanceDetails
 
 from medsae_ray.cluster import ray_private
-from medsae_ray.engine.leases import ABSENT, UNKNOWN, FoundApplication
+from medsae_ray.engine.leases import ABSENT, RUNNING, UNKNOWN, FoundApplication
 
 STARTED = b"medsae-started-serve"
 """Key of the cluster's store under which stands which controller of Serve one of ours has started."""
@@ -47,6 +48,17 @@ def found(application: str) -> FoundApplication:
 def status_of(application: str) -> tuple[str, str]:
     """Status of an application, and what it and its deployments say."""
     return found(application)[:2]
+
+
+def starting(application: str, pause_s: float) -> Iterator[tuple[str, str, float]]:
+    """Status and message of an application that starts, and the seconds so far, until it runs."""
+    start = time.monotonic()
+    while True:
+        status, message = status_of(application)
+        yield status, message, time.monotonic() - start
+        if status == RUNNING:
+            return
+        time.sleep(pause_s)
 
 
 def controller_id() -> str | None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from medsae_ray.cluster.demands import hosted
 from medsae_ray.cluster.joining import cluster_address
 from medsae_ray.cluster.waiting import waiting
-from medsae_ray.config import Recipe, Vlm
+from medsae_ray.config import Naming, Recipe, Vlm
 from medsae_ray.core.naming.engine import Engine, EngineSettings, model_identity
 from medsae_ray.core.naming.model_limits import LONGEST, limits_of
 from medsae_ray.core.naming.openai_api import OpenAiEngine
@@ -35,14 +35,24 @@ def model_of(vlm: Vlm) -> str:
     return str(BUILTIN[vlm.model])
 
 
+def vlm_of(recipe: Recipe) -> Vlm:
+    """Return how the model of a recipe with what.naming runs: a recipe has both, or neither."""
+    assert recipe.how.vlm is not None, "the recipe was checked"
+    return recipe.how.vlm
+
+
+def naming_of(recipe: Recipe) -> Naming:
+    """Return the settings of naming, which whatever is part of a naming run only can rely on."""
+    assert recipe.what.naming is not None, "the recipe was checked"
+    return recipe.what.naming
+
+
 def settings_of(recipe: Recipe) -> EngineSettings:
     """What the recipe says of the engine, in the engine's own terms.
 
     Raises RecipeError where the model's config.json, as far as it is on this machine, does not allow it.
     """
-    vlm, naming = recipe.how.vlm, recipe.what.naming
-    assert vlm is not None, "the recipe was checked for both"
-    assert naming is not None, "the recipe was checked for both"
+    vlm, naming = vlm_of(recipe), naming_of(recipe)
     return by_name(
         EngineSettings,
         vlm,
@@ -57,9 +67,7 @@ def settings_of(recipe: Recipe) -> EngineSettings:
 def length_of(recipe: Recipe) -> int | None:
     """Tokens of a prompt and its answer; None where neither the recipe nor a file on this machine says. RecipeError as
     `settings_of`."""
-    vlm, naming = recipe.how.vlm, recipe.what.naming
-    assert vlm is not None, "the recipe was checked for both"
-    assert naming is not None, "the recipe was checked for both"
+    vlm, naming = vlm_of(recipe), naming_of(recipe)
     limits = limits_of(model_of(vlm), vlm.revision)
     if vlm.max_model_len and limits.longest and vlm.max_model_len > limits.longest:
         raise RecipeError(
@@ -90,8 +98,7 @@ def check_engine(recipe: Recipe, console: Console) -> None:
 
 def identity_of(recipe: Recipe) -> str:
     """Model and revision or content: what answers depend on. An engine on the cluster need not run for it."""
-    vlm = recipe.how.vlm
-    assert vlm is not None, "the recipe was checked"
+    vlm = vlm_of(recipe)
     if vlm.url:
         return _identity_at(vlm.url, vlm.model, vlm.key_variable)
     return _identity_here(model_of(vlm), vlm.revision)
@@ -118,8 +125,7 @@ async def session(recipe: Recipe, hosted_here: Callable[[], Engine]) -> AsyncIte
     A server is asked one question on a blank image first: one that gives no log-probabilities says so before it is paid
     for names that it cannot test.
     """
-    vlm = recipe.how.vlm
-    assert vlm is not None, "the recipe was checked"
+    vlm = vlm_of(recipe)
     if vlm.url:
         async with OpenAiEngine(vlm.url, vlm.model, vlm.key_variable, connections=vlm.in_flight) as engine:
             await engine.ask(picture(Image.new("L", (224, 224), 128), 224), [question("anything")])
@@ -135,8 +141,7 @@ def cluster_engine(recipe: Recipe, starting: Callable[[str], None], say: Callabl
     # Serve takes seconds to import, and most commands need none of it.
     from medsae_ray.engine.client import start_engine
 
-    vlm = recipe.how.vlm
-    assert vlm is not None, "the recipe was checked"
+    vlm = vlm_of(recipe)
     with (
         waiting(say, hosted(vlm)),
         start_engine(

@@ -16,6 +16,8 @@ from medsae_ray.core.naming.model_limits import LONGEST, limits_of
 
 PHASE = b"medsae-engine-phase"
 """Key under which a starting replica says what it is doing; nobody can call it before it has started."""
+GIB = 2**30
+"""Bytes, as vLLM counts the cache on a CPU; all other keys of a recipe are in GB (config/how.py)."""
 CPU_BLOCK = 32
 """Tokens in a block of the key-value cache: the fewest that vLLM's attention on a CPU takes."""
 
@@ -78,7 +80,7 @@ def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
     return arguments | {
         "model_impl": "transformers" if settings.model_impl == "auto" else settings.model_impl,
         "block_size": CPU_BLOCK,
-        "kv_cache_memory_bytes": int(settings.kv_cache_gb * 2**30),
+        "kv_cache_memory_bytes": int(settings.kv_cache_gb * GIB),
         "worker_cls": "medsae_ray.engine.gemma_on_cpu.ImageAwareWorker",
     }
 

@@ -20,7 +20,7 @@ from medsae_ray.core.artifacts.patience import at_most
 from medsae_ray.core.artifacts.store import split_uri
 from medsae_ray.core.datasets import Dataset
 from medsae_ray.core.encoders.hub import is_id, snapshot
-from medsae_ray.engine.session import BUILTIN, model_of
+from medsae_ray.engine.session import BUILTIN, model_of, vlm_of
 from medsae_ray.errors import one_line
 from medsae_ray.preflight.needs import ASKING
 from medsae_ray.runtime.run import Run
@@ -86,8 +86,7 @@ def _images(run: Run, source: Dataset, unit: Unit) -> Iterator[Thing]:
 
 
 def _of_engine(run: Run, demand: Demand) -> Iterator[Thing]:
-    vlm = run.recipe.how.vlm
-    assert vlm is not None, "an engine is hosted"
+    vlm = vlm_of(run.recipe)
     yield Thing(MODULE, "vllm", "how.vlm", demand.unit)
     model = model_of(vlm)
     if vlm.model in BUILTIN:

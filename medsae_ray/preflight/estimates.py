@@ -15,6 +15,7 @@ from medsae_ray.core.naming.controls import CONTROLS
 from medsae_ray.core.naming.prompts import OTHER_NAMES
 from medsae_ray.core.naming.sampling import CHECK
 from medsae_ray.core.phantom import LABELS
+from medsae_ray.engine.session import naming_of
 from medsae_ray.preflight.needs import ASKING
 from medsae_ray.stages.images import hospitals, patient_shards
 from medsae_ray.stages.samples import DETECTION, NAMING
@@ -120,8 +121,7 @@ class Questions(NamedTuple):
 def questions_of(recipe: Recipe, artifacts: Mapping[str, Artifact | None]) -> Questions:
     """Return the most prompts to the model. Answers kept below the root, and questions that two stages share, are not
     subtracted."""
-    naming = recipe.what.naming
-    assert naming is not None, "the recipe names features"
+    naming = naming_of(recipe)
     named, tested, width = _features(recipe, artifacts)
     if named is None or tested is None or width is None:
         return Questions(None, dict.fromkeys(ASKING))

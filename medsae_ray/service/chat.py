@@ -7,11 +7,12 @@ and sent on as the batch run would send it, small and grey.
 import base64
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import BaseModel
 
 from medsae_ray.config import Naming
+from medsae_ray.core.naming.engine import Engine
 from medsae_ray.core.naming.server_reply import said_by
 from medsae_ray.service.chat_request import ChatRequest, ImagePart, ImageUrl, ResponseFormat, TextPart
 from medsae_ray.service.data_urls import DATA, image_of
@@ -24,16 +25,6 @@ DEEPEST = 36
 """Levels of JSON in a request, of which a schema may have 32."""
 _CONTROL = re.compile(r"</?\|?\w+\|?>")
 """What a chat template or tokenizer takes for more than text: <end_of_turn>, <|im_start|>, </s>."""
-
-
-class Engine(Protocol):
-    """The part of `Link` that chat needs."""
-
-    identity: str
-
-    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """Pass on a request of OpenAI's chat API: HTTP status and body."""
-        ...
 
 
 Draw = Callable[[bytes, str], bytes]

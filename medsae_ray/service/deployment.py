@@ -1,7 +1,6 @@
 """The service as a Ray Serve application: one replica that holds encoder, SAE and atlas, beside the engine's."""
 
 import contextlib
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,15 +12,18 @@ from medsae_ray.cluster.joining import own_error
 from medsae_ray.cluster.placing import check_placeable
 from medsae_ray.cluster.ray_private import deploy
 from medsae_ray.config import Recipe
+from medsae_ray.core.naming.engine import Engine
+from medsae_ray.core.naming.openai_api import OpenAiEngine
+from medsae_ray.engine.client import HandleEngine
 from medsae_ray.engine.holding import held
-from medsae_ray.engine.leases import DEPLOY_FAILED, RUNNING
-from medsae_ray.engine.serve_status import quiet, status_of
-from medsae_ray.engine.session import identity_of
+from medsae_ray.engine.leases import DEPLOY_FAILED, ENGINE, RUNNING
+from medsae_ray.engine.serve_status import quiet, starting
+from medsae_ray.engine.session import identity_of, vlm_of
 from medsae_ray.errors import MedsaeError
 from medsae_ray.finished import Finished
 from medsae_ray.preflight.needs import service_phase
 from medsae_ray.service.app import Desk, make_app
-from medsae_ray.service.engine import ClusterEngine, Link, UrlEngine
+from medsae_ray.service.engine import Link
 from medsae_ray.service.limits import RequestLimits
 
 APPLICATION = "medsae-service"
@@ -43,10 +45,15 @@ class Service:
 
 def link_of(recipe: Recipe, limits: RequestLimits) -> Link:
     """The way to the recipe's engine. Nothing is asked of it yet."""
-    vlm = recipe.how.vlm
-    assert vlm is not None, "the run has an engine"
-    engine = UrlEngine(vlm, limits.engine_s) if vlm.url else ClusterEngine()
-    return Link(engine, identity_of(recipe), limits.engine_s, limits.retry_s)
+    vlm = vlm_of(recipe)
+    identity, patience_s, url = identity_of(recipe), limits.engine_s, vlm.url
+
+    def find() -> Engine:
+        if url:  # its own patience is short here: the caller is told to retry instead
+            return OpenAiEngine(url, vlm.model, vlm.key_variable, patience_s, patience_s)
+        return HandleEngine(identity, serve.get_app_handle(ENGINE))
+
+    return Link(find, identity, patience_s, limits.retry_s)
 
 
 def application(run: Finished, token: str | None, limits: RequestLimits | None = None) -> serve.Application:
@@ -96,11 +103,6 @@ def deployed(run: Finished, token: str | None, limits: RequestLimits | None = No
 
 
 def _wait() -> None:
-    until = time.monotonic() + START_S
-    while True:
-        status, said = status_of(APPLICATION)
-        if status == RUNNING:
-            return
-        if status == DEPLOY_FAILED or time.monotonic() > until:
+    for status, said, seconds in starting(APPLICATION, 0.2):
+        if status == DEPLOY_FAILED or (status != RUNNING and seconds > START_S):
             raise own_error(said) or MedsaeError(f"the service does not start ({status}): {said[-600:]}")
-        time.sleep(0.2)

@@ -3,17 +3,12 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from ray import serve
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from medsae_ray.config import Vlm
-from medsae_ray.core.naming.engine import ONLINE, ImageAnswers, Writing, Wrote
-from medsae_ray.core.naming.openai_api import OpenAiEngine
-from medsae_ray.engine.client import APPLICATION
+from medsae_ray.core.naming.engine import ONLINE, Engine, ImageAnswers, Writing, Wrote
 from medsae_ray.errors import EngineError
 from medsae_ray.service.errors import Problem
 
@@ -25,54 +20,45 @@ FRESH_S = 2.0
 """and how long that is believed."""
 
 
-class Asker(Protocol):
-    """The requests that both kinds of engine answer."""
-
-    async def ask(self, image: bytes, questions: list[str], priority: int) -> ImageAnswers:
-        """As `Engine.ask` of core/naming/engine.py."""
-        ...
-
-    async def write(self, writing: Writing, priority: int) -> Wrote:
-        """As `Engine.write` of core/naming/engine.py."""
-        ...
-
-    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """Pass on a request of OpenAI's chat API: HTTP status and body."""
-        ...
-
-    async def answers(self) -> None:
-        """Return if the engine can be reached."""
-
-
 class Link:
-    """Asks at priority ONLINE. A full, slow or lost engine is a Problem at once, and the caller retries."""
+    """An `Engine` that asks at priority ONLINE. A full, slow or lost one is a Problem at once, and the caller retries.
 
-    def __init__(self, engine: Asker, identity: str, patience_s: float, retry_s: int) -> None:
-        self.engine, self.identity, self.patience_s, self.retry_s = engine, identity, patience_s, retry_s
+    `find` gives the engine when it is first needed.
+    """
+
+    def __init__(self, find: Callable[[], Engine], identity: str, patience_s: float, retry_s: int) -> None:
+        self.find, self.identity, self.patience_s, self.retry_s = find, identity, patience_s, retry_s
+        self._engine: Engine | None = None
         self._well = -FRESH_S
 
-    async def ask(self, image: bytes, questions: list[str]) -> ImageAnswers:
+    async def ask(self, image: bytes, questions: list[str], priority: int = ONLINE) -> ImageAnswers:
         """As `Engine.ask`, ahead of batch work. Problem if there is no answer in time."""
-        return await self._within(self.patience_s, lambda: self.engine.ask(image, questions, ONLINE))
+        return await self._within(self.patience_s, lambda engine: engine.ask(image, questions, priority))
 
-    async def write(self, writing: Writing) -> Wrote:
+    async def write(self, writing: Writing, priority: int = ONLINE) -> Wrote:
         """As `Engine.write`, ahead of batch work. Problem if there is no answer in time."""
-        return await self._within(self.patience_s, lambda: self.engine.write(writing, ONLINE))
+        return await self._within(self.patience_s, lambda engine: engine.write(writing, priority))
 
     async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """Pass on a request of OpenAI's chat API, whose own priority is ONLINE: HTTP status and body."""
-        return await self._within(self.patience_s, lambda: self.engine.chat(body))
+        """As `Engine.chat`, whose own priority is ONLINE. Problem if there is no answer in time."""
+        return await self._within(self.patience_s, lambda engine: engine.chat(body))
 
     async def check(self) -> None:
         """Problem unless the engine answers, or did a moment ago."""
         if time.monotonic() - self._well > FRESH_S:
-            await self._within(READY_S, self.engine.answers)
+            await self._within(READY_S, lambda engine: engine.check())
             self._well = time.monotonic()
 
-    async def _within(self, seconds: float, call: Callable[[], Awaitable[T]]) -> T:
+    async def _found(self) -> Engine:
+        if self._engine is None:
+            found = await asyncio.to_thread(self.find)
+            self._engine = self._engine or found
+        return self._engine
+
+    async def _within(self, seconds: float, call: Callable[[Engine], Awaitable[T]]) -> T:
         try:
             async with asyncio.timeout(seconds):
-                return await call()
+                return await call(await self._found())
         except BackPressureError:
             raise self._problem("engine_full", "the vision-language engine has as much as it can take") from None
         except TimeoutError:
@@ -103,64 +89,3 @@ def _is_lost(error: RayTaskError) -> bool:
 def _short(error: RayTaskError) -> str:
     """The name of what was raised, without its text, which may repeat what the caller sent or paths."""
     return f"the engine cannot answer this request ({type(error.cause).__name__})"
-
-
-class ClusterEngine:
-    """The engine's application on this cluster, found when it is first needed."""
-
-    def __init__(self) -> None:
-        self._handle: Any = None
-
-    async def ask(self, image: bytes, questions: list[str], priority: int) -> ImageAnswers:
-        """As `Asker.ask`, by a replica."""
-        answers: ImageAnswers = await (await self._found()).ask.remote(image, questions, priority)
-        return answers
-
-    async def write(self, writing: Writing, priority: int) -> Wrote:
-        """As `Asker.write`, by a replica."""
-        wrote: Wrote = await (await self._found()).write.remote(writing, priority)
-        return wrote
-
-    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """As `Asker.chat`, by a replica."""
-        reply: tuple[int, dict[str, Any]] = await (await self._found()).chat.remote(body)
-        return reply
-
-    async def answers(self) -> None:
-        """Return once a replica has answered."""
-        await (await self._found()).identity.remote()
-
-    async def _found(self) -> Any:
-        if self._handle is None:
-            self._handle = await asyncio.to_thread(serve.get_app_handle, APPLICATION)
-        return self._handle
-
-
-class UrlEngine:
-    """The engine behind a URL. Its own patience is short here: the caller is told to retry instead."""
-
-    def __init__(self, vlm: Vlm, patience_s: float) -> None:
-        assert vlm.url is not None, "this kind of engine has one"
-        self._open = partial(OpenAiEngine, vlm.url, vlm.model, vlm.key_variable, patience_s, patience_s)
-        self._engine: OpenAiEngine | None = None
-
-    async def ask(self, image: bytes, questions: list[str], priority: int) -> ImageAnswers:
-        """As `Asker.ask`, by the server behind the URL, to which the priority means nothing."""
-        return await self._found().ask(image, questions, priority)
-
-    async def write(self, writing: Writing, priority: int) -> Wrote:
-        """As `Asker.write`, by the server behind the URL, to which the priority means nothing."""
-        return await self._found().write(writing, priority)
-
-    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """As `Asker.chat`, by the server behind the URL."""
-        return await self._found().chat(body)
-
-    async def answers(self) -> None:
-        """Return if the server lists the model. Raises EngineError if not."""
-        await self._found().connect()
-
-    def _found(self) -> OpenAiEngine:
-        if self._engine is None:
-            self._engine = self._open()
-        return self._engine

@@ -3,12 +3,12 @@
 import asyncio
 import re
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 from medsae_ray.config import Naming
 from medsae_ray.core.artifacts.columns import nan_to_null
 from medsae_ray.core.naming.attempts import NamingRules, Reply, until_named
-from medsae_ray.core.naming.engine import ImageAnswers, Usage, Writing, Wrote, total
+from medsae_ray.core.naming.engine import ONLINE, Engine, ImageAnswers, Usage, total
 from medsae_ray.core.naming.prompts import question
 from medsae_ray.errors import one_line
 from medsae_ray.service.errors import Problem
@@ -17,20 +17,6 @@ from medsae_ray.service.limits import RequestLimits
 _ANGLE = re.compile(r"[<>]")
 AT_ONCE = 4
 """Images of one request that are with the engine at the same time."""
-
-
-class Engine(Protocol):
-    """The part of `Link` that naming and detection need."""
-
-    identity: str
-
-    async def ask(self, image: bytes, questions: list[str]) -> ImageAnswers:
-        """As `Link.ask`."""
-        ...
-
-    async def write(self, writing: Writing) -> Wrote:
-        """As `Link.write`."""
-        ...
 
 
 def check_groups(n_a: int, n_b: int, naming: Naming) -> None:
@@ -45,7 +31,7 @@ async def name(engine: Engine, group_a: list[bytes], group_b: list[bytes], rules
     spent: list[Usage] = []
 
     async def reply_to(attempt: int) -> Reply:
-        wrote = await engine.write(rules.writing(group_a, group_b, attempt))
+        wrote = await engine.write(rules.writing(group_a, group_b, attempt), ONLINE)
         spent.append(wrote.usage)
         reply = Reply.of(wrote.written)
         # What the engine says of its own failure is not the caller's business.
@@ -92,7 +78,7 @@ async def detect(engine: Engine, images: list[bytes], asked: list[Asking]) -> di
 
     async def about(image: bytes) -> ImageAnswers:
         async with places:
-            return await engine.ask(image, [question(*concept) for concept in asked])
+            return await engine.ask(image, [question(*concept) for concept in asked], ONLINE)
 
     of_image = await asyncio.gather(*(about(image) for image in images))
     answers = [

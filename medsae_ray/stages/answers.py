@@ -25,12 +25,12 @@ from medsae_ray.core.naming.ledger import Loaded, answers_schema
 from medsae_ray.core.naming.pictures import BLANK
 from medsae_ray.core.naming.plan import TRIVIAL, Addresses, Concept, Need, Plan
 from medsae_ray.core.naming.prompts import detection_prompt
-from medsae_ray.engine.session import identity_of, session
+from medsae_ray.engine.session import identity_of, naming_of, session
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.asking import count_answers, looked_up
 from medsae_ray.stages.names import NAMED, in_flight, ledger_of, pictures_of
-from medsae_ray.stages.samples import DETECTION, POOL, by_feature, naming_of, without_naming
+from medsae_ray.stages.samples import DETECTION, POOL, by_feature, without_naming
 
 
 def concepts_of(names: pa.Table) -> dict[int, Concept]:
@@ -66,7 +66,7 @@ class ControlNames(NamedTuple):
     @classmethod
     def of(cls, run: Run, manifest: Artifact, samples: Artifact) -> "ControlNames":
         """Derive the controls' rules, and which labels fit each tested feature, from manifest and samples."""
-        what, naming, table = run.recipe.what, naming_of(run), manifest.table()
+        what, naming, table = run.recipe.what, naming_of(run.recipe), manifest.table()
         labels, y_NL = metrics_of(manifest, ManifestMetrics)["labels"], label_matrix(table, what.uncertain, what.blank)
         rules = ControlRules(naming.seed, naming.detection.random_names, tuple(labels), related_labels(y_NL, labels))
         place_of = {image: place for place, image in enumerate(table["image_id"].to_pylist())}
@@ -167,7 +167,7 @@ def answer_table(needs: Iterable[Need], where: Addresses, known: Loaded) -> pa.T
 
 def questions_what(run: Run) -> dict[str, Any]:
     """Return the settings that the questions depend on, as part of an artifact's identity."""
-    rules = naming_of(run)
+    rules = naming_of(run.recipe)
     return {
         "model": identity_of(run.recipe),
         "prompt": detection_prompt(),

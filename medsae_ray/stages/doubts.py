@@ -13,6 +13,7 @@ from medsae_ray.core.artifacts.metrics import Audit, EmbeddingsMetrics, Manifest
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.datasets.rows import label_matrix, label_names
 from medsae_ray.core.images.unreadable import counted
+from medsae_ray.engine.session import naming_of
 from medsae_ray.runtime.run import Run
 
 NOT_OK_SHARE = 0.1
@@ -111,8 +112,7 @@ def _listed(items: list[str], between: str = ", ") -> str:
 
 
 def _of_naming(recipe: Recipe, splits: dict[str, SplitCounts]) -> Iterator[RunWarning]:
-    naming = recipe.what.naming
-    assert naming is not None, "a run with names"
+    naming = naming_of(recipe)
     naming_patients, test_patients = (splits[name]["patients"] for name in ("naming", "detection"))
     wanted, support = naming.positives + naming.contrasts, naming.detection.support
     if naming_patients < wanted:

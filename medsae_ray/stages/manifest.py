@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from medsae_ray.config import Recipe
+from medsae_ray.config import GB, Recipe
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, Receipt
 from medsae_ray.core.artifacts.metrics import ManifestMetrics, metrics_of
@@ -119,7 +119,7 @@ def image_store(run: Run) -> ImageSource:
     images: ImageSource = Folders({source.name: _folder(run, source) for source in what.sources})
     if what.dataset:
         images = _folder(run, what.dataset)
-    return Cached(images, cache.folder, int(cache.gb * 1e9)) if cache else images
+    return Cached(images, cache.folder, int(cache.gb * GB)) if cache else images
 
 
 def image_folder(run: Run, source: Dataset) -> tuple[Store, str]:

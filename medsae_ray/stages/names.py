@@ -22,14 +22,14 @@ from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.core.naming.plan import content_address
 from medsae_ray.core.naming.prompts import detection_prompt
 from medsae_ray.core.naming.verdict import ABSTAINED, DEAD, FAILED, INSUFFICIENT
-from medsae_ray.engine.session import identity_of, session
+from medsae_ray.engine.session import identity_of, naming_of, session, vlm_of
 from medsae_ray.names import by_name
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.asking import spent
 from medsae_ray.stages.manifest import image_store
 from medsae_ray.stages.name_checks import TAKEN_BACK, checked
-from medsae_ray.stages.samples import CHECK, NAMING, by_feature, naming_of, without_naming
+from medsae_ray.stages.samples import CHECK, NAMING, by_feature, without_naming
 
 NAMED = "named"
 SOURCE = "vlm"
@@ -45,7 +45,7 @@ def rules_of(naming: Naming) -> NamingRules:
 def pictures_of(run: Run, manifest: Artifact) -> Pictures:
     """Return the images of a run as the vision-language model gets them."""
     table, reading = manifest.table(["image_id", "uri"]), Reading.of(run.recipe.what.images)
-    return Pictures.of(table, image_store(run), naming_of(run).image_size, reading)
+    return Pictures.of(table, image_store(run), naming_of(run.recipe).image_size, reading)
 
 
 def ledger_of(run: Run, kind: str, rows: pa.Schema, *identity: object) -> Ledger:
@@ -55,16 +55,15 @@ def ledger_of(run: Run, kind: str, rows: pa.Schema, *identity: object) -> Ledger
 
 def in_flight(run: Run) -> int:
     """Return how many requests may be open at once, over all replicas."""
-    vlm = run.recipe.how.vlm
-    assert vlm is not None, "the recipe was checked"
+    vlm = vlm_of(run.recipe)
     return vlm.in_flight * vlm.replicas
 
 
 def _make(run: Run, draft: Draft) -> Made:
-    rules, pictures = rules_of(naming_of(run)), pictures_of(run, draft.parents["manifest"])
+    rules, pictures = rules_of(naming_of(run.recipe)), pictures_of(run, draft.parents["manifest"])
     samples = draft.parents["samples"]
     groups = [_groups(feature, rows) for feature, rows in by_feature(samples.table(), NAMING).items()]
-    ledger = ledger_of(run, "names", replies(), identity_of(run.recipe), rules.prompt(naming_of(run).positives))
+    ledger = ledger_of(run, "names", replies(), identity_of(run.recipe), rules.prompt(naming_of(run.recipe).positives))
     known = {row["address"]: row for row in ledger.load().table.to_pylist()}
     done: list[Named] = []
 
@@ -148,7 +147,7 @@ def _lacking_rows(samples: SamplesMetrics) -> Iterator[dict[str, Any]]:
 
 
 def _what(run: Run) -> dict[str, Any]:
-    naming = naming_of(run)
+    naming = naming_of(run.recipe)
     prompt = rules_of(naming).prompt(naming.positives)
     asked = {"model": identity_of(run.recipe), "prompt": prompt, "attempts": naming.attempts}
     return asked | {"side": naming.image_size, "check": detection_prompt()}

@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medsae_ray.config import Train
+from medsae_ray.config import GB, Train
 from medsae_ray.core.artifacts.artifact import Artifact, Receipt
 from medsae_ray.core.artifacts.layout import Layout, token_matrix
+from medsae_ray.core.artifacts.locks import locked
 from medsae_ray.core.artifacts.write_errors import writing
 from medsae_ray.core.sae.training_table import EmbeddingTable, write_table
 from medsae_ray.errors import DatasetError, MedsaeError
@@ -37,7 +38,7 @@ def split_table(embeddings: Artifact, manifest: Artifact, split: str, how: Train
     d_in = layout.dim
     images = sum(int(np.count_nonzero(_chosen(manifest, part.shard, split))) for part in manifest.parts)
     blocks, most = _blocks(embeddings, embeddings.parts, manifest, split), images * layout.tokens
-    if 4 * most * d_in <= how.memory_gb * 1e9:
+    if 4 * most * d_in <= how.memory_gb * GB:
         yield EmbeddingTable(_in_memory(blocks, most, d_in, split))
         return
     prints = [artifact.record.fingerprint[:12] for artifact in (embeddings, manifest)]
@@ -48,7 +49,7 @@ def split_table(embeddings: Artifact, manifest: Artifact, split: str, how: Train
     finally:
         assert table.file is not None
         table.file.close()
-        with _locked(path.parent):
+        with locked(path.parent / "lock"):
             _delete_unused([path])
 
 
@@ -99,7 +100,7 @@ def _in_memory(blocks: Iterator[np.ndarray], most: int, d_in: int, split: str) -
 
 def _in_file(path: Path, blocks: Iterator[np.ndarray], most: int, d_in: int, split: str) -> EmbeddingTable:
     """The table at `path`, made now if nobody has made it, and locked against deletion."""
-    with _locked(path.parent):
+    with locked(path.parent / "lock"):
         if not path.exists():
             _delete_unused([*path.parent.glob("*.npy"), *path.parent.glob(".*.tmp")])
             _check_room(path.parent, 4 * most * d_in)
@@ -114,14 +115,6 @@ def _in_file(path: Path, blocks: Iterator[np.ndarray], most: int, d_in: int, spl
         return table
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One process of the node at a time."""
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _delete_unused(paths: Iterable[Path]) -> None:
     """Delete those files that nobody holds a lock on."""
     for path in paths:
@@ -134,7 +127,7 @@ def _check_room(folder: Path, wanted: int) -> None:
     free = shutil.disk_usage(folder).free
     if wanted > free:
         raise MedsaeError(
-            f"{folder} has {free / 1e9:.1f} GB left, the table of embeddings takes {wanted / 1e9:.1f} GB; set "
+            f"{folder} has {free / GB:.1f} GB left, the table of embeddings takes {wanted / GB:.1f} GB; set "
             "how.train.scratch to a larger disk, or raise how.train.memory_gb to train from memory"
         )
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
-from medsae_ray.config import Naming, Recipe
+from medsae_ray.config import Recipe
 from medsae_ray.core.analysis.partial_sums import one_readable
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
@@ -23,6 +23,7 @@ from medsae_ray.core.naming.sampling import (
     detection_sample,
     naming_sample,
 )
+from medsae_ray.engine.session import naming_of
 from medsae_ray.names import by_name
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
@@ -33,13 +34,6 @@ NAMING, CHECK, DETECTION, POOL = "naming", "check", "detection", "pool"
 def without_naming(recipe: Recipe) -> str | None:
     """Return the keys that the recipe lacks for names; None if it has them."""
     return None if recipe.what.naming else "what.naming and how.vlm"
-
-
-def naming_of(run: Run) -> Naming:
-    """Return the settings of naming, which a stage of a naming run can rely on."""
-    naming = run.recipe.what.naming
-    assert naming is not None, "the stage is part of a naming run only"
-    return naming
 
 
 def candidates(run: Run, draft: Draft, split: str, one_each: bool) -> tuple[Candidates, np.ndarray]:
@@ -54,7 +48,7 @@ def candidates(run: Run, draft: Draft, split: str, one_each: bool) -> tuple[Cand
     chosen = manifest.take(pa.array(rows))
     columns = {c: chosen[c].to_pylist() for c in manifest.column_names if c.startswith(METADATA)}
     e_ND, x_NF = _matrices(embeddings, activations, chosen_N, width)
-    seed = naming_of(run).seed
+    seed = naming_of(run.recipe).seed
     return Candidates.of(rows, image_N[rows], column(chosen, "patient_id"), e_ND, x_NF, seed, columns), image_N
 
 
@@ -75,7 +69,7 @@ def _matrices(
 
 
 def _make(run: Run, draft: Draft) -> Made:
-    rules = naming_of(run)
+    rules = naming_of(run.recipe)
     top = round(rules.positives * 5 / 8)
     naming_design = by_name(NamingDesign, rules, top=top, middle=rules.positives - top)
     detection_design = by_name(DetectionDesign, rules.detection, faint=rules.faint)
@@ -110,7 +104,7 @@ def _checks(run: Run, draft: Draft, named: list[ImageSample]) -> Iterator[ImageS
     """For each feature that can be named, images of patients of the same split whom its name is not written from."""
     images, _ = candidates(run, draft, "naming", one_each=True)
     patient_N = column(draft.parents["manifest"].table(["patient_id"]), "patient_id")
-    rules = naming_of(run)
+    rules = naming_of(run.recipe)
     for sample in run.track(named, draft.stage, len(named), "features", "for checks"):
         if sample.status == SUFFICIENT:
             seen_N = np.isin(patient_N[images.row_N].astype(str), patient_N[sample.row_n].astype(str))
@@ -138,7 +132,7 @@ def by_feature(samples: pa.Table, purpose: str) -> dict[int, list[dict[str, Any]
 
 
 def _what(run: Run) -> dict[str, Any]:
-    naming = naming_of(run)
+    naming = naming_of(run.recipe)
     chosen = naming.model_dump(include={"positives", "contrasts", "seed", "faint"})
     return chosen | {"detection": naming.detection.model_dump(exclude={"random_names"})}
 

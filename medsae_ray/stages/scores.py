@@ -47,12 +47,13 @@ from medsae_ray.core.naming.scores import (
     score,
 )
 from medsae_ray.core.naming.verdict import Trial, Untested
+from medsae_ray.engine.session import naming_of
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.answers import ControlNames, asked_of, concepts_of, sample_images
 from medsae_ray.stages.features import deciding
 from medsae_ray.stages.names import NAMED
-from medsae_ray.stages.samples import DETECTION, by_feature, naming_of, without_naming
+from medsae_ray.stages.samples import DETECTION, by_feature, without_naming
 
 Answer = tuple[float, float]
 NONE: Answer = (np.nan, np.nan)
@@ -127,7 +128,7 @@ def _bench(run: Run, draft: Draft, answers: pa.Table) -> Bench:
     }
     seen = ceilings(p_of, {label: [y_of[i][j] for i in pool] for j, label in enumerate(labels)})
     rows_of = by_feature(draft.parents["samples"].table(), DETECTION)
-    controls, naming = ControlNames.of(run, manifest, draft.parents["samples"]), naming_of(run)
+    controls, naming = ControlNames.of(run, manifest, draft.parents["samples"]), naming_of(run.recipe)
     nulls = naming.detection.random_names
     faint = metrics_of(draft.parents["samples"], SamplesMetrics)["faint"]
     return Bench(rows_of, found, y_of, metadata, labels, seen, naming.seed, nulls, faint, controls)
@@ -303,7 +304,7 @@ def _warnings(run: Run, scores: Artifact) -> Iterator[RunWarning]:
 
 
 def _what(run: Run) -> dict[str, Any]:
-    what, rules = run.recipe.what, naming_of(run)
+    what, rules = run.recipe.what, naming_of(run.recipe)
     return {
         "uncertain": what.uncertain,
         "blank": what.blank,

@@ -178,7 +178,7 @@ def test_images_are_found_in_a_folder_beside_the_table(place: Path) -> None:
     table_dataset(place / "pictures", 12)
     shutil.move(place / "pictures" / "labels.csv", place)
     recipe, lines = draft(place / "labels.csv", str(place / "x.yaml"))
-    assert recipe.how.paths.images == str(place / "pictures") and any("12 of 12 rows" in line for line in lines)
+    assert recipe.how.paths.images == str(place / "pictures") and any("12 of 12 sampled rows" in line for line in lines)
 
 
 def test_a_table_without_patients_says_what_that_means(place: Path) -> None:

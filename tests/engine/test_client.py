@@ -183,7 +183,7 @@ async def openai_server(engine: ServeEngine) -> AsyncIterator[str]:
 
     @app.get("/v1/models")
     async def models() -> dict[str, object]:
-        return await engine.models()
+        return {"data": [{"id": engine.identity}]}
 
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     task = asyncio.create_task(server.serve())

@@ -64,11 +64,11 @@ class Scripted:
         self.chat_answer: tuple[int, dict[str, Any]] = 200, {"object": "chat.completion"}
         self.ready = True
 
-    async def ask(self, image: bytes, questions: list[str]) -> ImageAnswers:
+    async def ask(self, image: bytes, questions: list[str], priority: int) -> ImageAnswers:
         self.asked.append((image, questions))
         return ImageAnswers([YesNo(0.25, 0.9), *[FAILED] * (len(questions) - 1)], Usage(len(questions), 10, 5, 1, 0.1))
 
-    async def write(self, writing: Writing) -> Wrote:
+    async def write(self, writing: Writing, priority: int) -> Wrote:
         self.parts.append(writing.parts)
         text = self.texts.pop(0) if self.texts else "{}"
         written = Written("", text) if text.startswith("error") else Written(text, "stop")

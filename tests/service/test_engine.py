@@ -39,13 +39,13 @@ class Moody(PlainEngine):
         await self.first()
         return 200, body
 
-    async def answers(self) -> None:
+    async def check(self) -> None:
         self.checks += 1
         await self.first()
 
 
 def link(engine: Moody, patience_s: float = 5.0) -> Link:
-    return Link(engine, engine.identity, patience_s, retry_s=3)
+    return Link(lambda: engine, engine.identity, patience_s, retry_s=3)
 
 
 async def well() -> None:
@@ -82,7 +82,7 @@ def test_online_requests_go_before_batch_work() -> None:
     ],
 )
 def test_a_full_slow_or_lost_engine_says_when_to_come_back(first: Callable[[], Awaitable[None]], code: str) -> None:
-    engine = link(Moody(first), patience_s=0.05)
+    engine = link(Moody(first), patience_s=0.5)
     for call in (lambda: engine.ask(picture(1), ["?"]), lambda: engine.write(WRITING), lambda: engine.chat({})):
         with pytest.raises(Problem) as problem:
             asyncio.run(call())

@@ -8,18 +8,17 @@ changed file has another name. Bytes with a wrong checksum are not served. Every
 lock, which the kernel takes back from a process that dies; reading needs none.
 """
 
-import fcntl
 import hashlib
 import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow.fs as pafs
 
+from medsae_ray.core.artifacts.locks import locked
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.images.sources import ImageSource
 
@@ -82,7 +81,8 @@ class Cached:
 
     def _keep(self, key: str, data: bytes) -> None:
         folder, taken = Path(self.folder), _DIGEST + len(data)
-        with _locked(folder) as used:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with locked(folder / _USED) as used:
             before = _number(used)
             if before is None or before + taken > self.limit:
                 before = _make_room(folder, int(_LOW * self.limit) - taken)
@@ -93,15 +93,6 @@ class Cached:
                 stream.write(hashlib.sha256(data).digest())
                 stream.write(data)
             os.replace(folder / _TEMPORARY, folder / key)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[BinaryIO]:
-    """Yield the file `used`, locked for this process and thread."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(os.open(folder / _USED, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0) as used:
-        fcntl.flock(used, fcntl.LOCK_EX)
-        yield used
 
 
 def _private(path: str, flags: int) -> int:

@@ -95,6 +95,12 @@ class Engine(Protocol):
     async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:
         """Text in JSON about text and images."""
 
+    async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Pass on a request of OpenAI's chat API: HTTP status and body."""
+
+    async def check(self) -> None:
+        """Return if the engine answers."""
+
 
 @dataclass(frozen=True)
 class EngineSettings:

@@ -63,7 +63,7 @@ class OpenAiEngine:
     ) -> None:
         self.url, self.model, self.patience_s, self.timeout_s = url.rstrip("/"), model, patience_s, timeout_s
         self.identity = model
-        """The model and its origin, as far as the server tells `connect`; never the address."""
+        """After `check`: the model and its origin, as far as the server tells; never the address."""
         self.clock = Clock()
         self.top_logprobs = TOP_LOGPROBS
         """The number of log-probabilities to request, lowered to the server's limit."""
@@ -83,13 +83,13 @@ class OpenAiEngine:
             ) from None
 
     async def __aenter__(self) -> "OpenAiEngine":
-        await self.connect()
+        await self.check()
         return self
 
     async def __aexit__(self, *error: object) -> None:
         await self.http.aclose()
 
-    async def connect(self) -> None:
+    async def check(self) -> None:
         """Find the model among those of the server. Raises EngineError if it is missing."""
         reply = await self._send("GET", "/models")
         models = read_models(reply.body) if isinstance(reply, Whole) else None

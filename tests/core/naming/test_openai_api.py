@@ -159,7 +159,7 @@ def test_the_identity_is_the_model_and_what_it_is_made_from_never_the_address() 
     def identity(model: str) -> str:
         made = engine(lambda request: httpx.Response(200, json=cards))
         made.model = model
-        asyncio.run(made.connect())
+        asyncio.run(made.check())
         return made.identity
 
     assert (identity("tiny"), identity("plain")) == ("tiny:tiny-0123", "plain")

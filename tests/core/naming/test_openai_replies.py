@@ -129,7 +129,7 @@ def test_no_message_repeats_the_key_or_a_password(monkeypatch: pytest.MonkeyPatc
 def test_an_address_that_is_none_is_said_at_once(url: str) -> None:
     made = OpenAiEngine(url, "tiny")
     with pytest.raises(EngineError, match=r"how\.vlm\.url"):
-        asyncio.run(made.connect())
+        asyncio.run(made.check())
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_a_proxy_or_certificate_that_cannot_be_used_is_named(
 )
 def test_a_list_without_the_model_is_described(body: Any, said: str) -> None:
     with pytest.raises(EngineError, match=said):
-        asyncio.run(engine(bodies(body)).connect())
+        asyncio.run(engine(bodies(body)).check())
 
 
 @pytest.mark.parametrize(

@@ -129,9 +129,9 @@ def test_a_missing_a_torn_or_a_foreign_file_is_named(name: str, kind: str) -> No
     with pytest.raises(ArtifactError, match=r"somewhere has (no|0) "):
         read({}, "somewhere")
     for file, content in whole.items():
-        with pytest.raises(ArtifactError, match=f"somewhere: {file} (cannot be read|is not JSON)"):
+        with pytest.raises(ArtifactError, match=f"somewhere: {file} (cannot be read|is not valid JSON)"):
             read(whole | {file: content[: len(content) // 2]}, "somewhere")
-        with pytest.raises(ArtifactError, match=f"somewhere: {file} (cannot be read|is not JSON)"):
+        with pytest.raises(ArtifactError, match=f"somewhere: {file} (cannot be read|is not valid JSON)"):
             read(whole | {file: b"\x00foreign"}, "somewhere")
 
 
@@ -176,7 +176,7 @@ def test_tensors_that_do_not_fit_are_named(change: dict[str, torch.Tensor | None
     ("change", "message"),
     [
         ({"normalize_activations": "layer_norm"}, "normalize_activations is 'layer_norm'; only 'none'"),
-        ({"metadata": {"medsae_ray": {"mean": "?"}}}, "under 'medsae_ray' cannot be read"),
+        ({"metadata": {"medsae_ray": {"mean": "?"}}}, "entry 'medsae_ray' cannot be read"),
     ],
 )
 def test_settings_that_ours_cannot_follow_are_refused(change: dict[str, object], message: str) -> None:
