@@ -69,9 +69,9 @@ def read_image(
 
     Transparency is dropped, not composited, as MedCLIP's reference preprocessing does. `orientation="exif"` turns an
     image as its EXIF says, "stored" leaves it as its pixels lie, as that reference does too (TIFF's own orientation is
-    always followed). What was left aside is noted (`core/notes.py`). Deep pixels are scaled as `eight_bit` says, and
-    DICOM as `window` says (`core/dicom/pixels.py`). With `at_least` a JPEG is decoded at a half, quarter or eighth of
-    its size where its shorter side keeps that many pixels: faster, and nearly the same after a resize.
+    always followed). What was left aside is noted (`core/images/notes.py`). Deep pixels are scaled as `eight_bit` says,
+    and DICOM as `window` says (`core/images/dicom/pixels.py`). With `at_least` a JPEG is decoded at a half, quarter or
+    eighth of its size where its shorter side keeps that many pixels: faster, and nearly the same after a resize.
 
     Raises ImageError with one of REASONS. Reads and changes no global state of PIL.
     """
