@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with terminable():
             set_up()
-            chosen = _parser().parse_args(arguments)
+            chosen = parser().parse_args(arguments)
             return int(chosen.do(chosen))
     except MedsaeError as error:
         print(f"medsae: {error}", file=sys.stderr)
@@ -28,7 +28,8 @@ def main(arguments: list[str] | None = None) -> int:
         return stopped(stop, leave=arguments is None)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of every command with its options."""
     parser = argparse.ArgumentParser(
         prog="medsae", description="Find, name and test the concepts inside a medical image encoder."
     )

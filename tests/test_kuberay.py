@@ -12,7 +12,7 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-from medsae_ray.cli import _parser
+from medsae_ray.cli import parser
 from medsae_ray.config import load_recipe
 from medsae_ray.service.wire import CALLBACK
 from serve.app import Arguments, Model
@@ -164,7 +164,7 @@ def test_pods_are_no_root_mount_what_they_name_and_have_the_secrets(name: str) -
 def test_the_entry_point_is_a_command_of_ours_on_an_object_store(name: str) -> None:
     spec = job(name)
     program, *arguments = shlex.split(spec["entrypoint"])
-    chosen = _parser().parse_args(arguments)
+    chosen = parser().parse_args(arguments)
     assert program in PROJECT["scripts"] and chosen.root.startswith("s3://")
     assert f"{Path(chosen.recipe).name} in it" in (FOLDER / f"{name}.yaml").read_text()
     assert chosen.recipe.startswith("/recipes/") and spec["submissionMode"] == "K8sJobMode"

@@ -8,9 +8,9 @@ from typing import Any
 
 def parser() -> argparse.ArgumentParser:
     """The command line's. Imported here and nowhere else in the documentation and its tests."""
-    from medsae_ray.cli import _parser
+    from medsae_ray import cli
 
-    return _parser()
+    return cli.parser()
 
 
 def command_line() -> str:

@@ -16,7 +16,7 @@ CALLBACK = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "medsae_ray.service.wir
 def bounded(protocol: type[asyncio.Protocol], seconds: float = HEADER_S) -> type[asyncio.Protocol]:
     """uvicorn's HTTP protocol (either of its two) with a bound on the time that a header may take.
 
-    A body has bounds of its own (guard.py), and an idle connection uvicorn's.
+    A body has bounds of its own (middleware.py), and an idle connection uvicorn's.
     """
 
     class Bounded(protocol):  # type: ignore[misc, valid-type]

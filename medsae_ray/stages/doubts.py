@@ -30,7 +30,7 @@ NOTES = {
     "transparency": "{n:,} images have transparent pixels, which were read as if they were not",
     "odd_number": "{n:,} DICOM images have a window or padding that is no number, which was left out",
 }
-"""What is said of the notes that images were read with (core/notes.py)."""
+"""What is said of the notes that images were read with (core/images/notes.py)."""
 
 
 def of_manifest(run: Run, manifest: Artifact) -> Iterator[RunWarning]:

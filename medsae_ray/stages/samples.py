@@ -47,12 +47,12 @@ def candidates(run: Run, draft: Draft, split: str, one_each: bool) -> tuple[Cand
     image_N = column(manifest, "image_id")
     chosen = manifest.take(pa.array(rows))
     columns = {c: chosen[c].to_pylist() for c in manifest.column_names if c.startswith(METADATA)}
-    e_ND, x_NF = _matrices(embeddings, activations, chosen_N, width)
+    e_ND, x_NF = matrices(embeddings, activations, chosen_N, width)
     seed = naming_of(run.recipe).seed
     return Candidates.of(rows, image_N[rows], column(chosen, "patient_id"), e_ND, x_NF, seed, columns), image_N
 
 
-def _matrices(
+def matrices(
     embeddings: Artifact, activations: Artifact, chosen_N: np.ndarray, width: int
 ) -> tuple[np.ndarray, sparse.csr_array]:
     """Embeddings and activations of the chosen images, read shard by shard."""

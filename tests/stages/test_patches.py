@@ -31,7 +31,7 @@ from medsae_ray.runtime.run import Run
 from medsae_ray.service.image_encoder import ImageEncoder
 from medsae_ray.stages.sae import training_rows
 from medsae_ray.stages.sae_table import split_table
-from medsae_ray.stages.samples import _matrices
+from medsae_ray.stages.samples import matrices
 
 PATIENTS, SAE = 24, {"width": 24, "epochs": 3, "batch_size": 64}
 HEAT_MAPS = Path(medsae_ray.__file__).parents[1] / "benchmarks" / "heat_maps.py"
@@ -135,7 +135,7 @@ def test_a_raw_dimension_is_the_mean_over_patches(made: Made) -> None:
     raw = [row for row in made.features.table().to_pylist() if row["space"] == "raw"]
     np.testing.assert_allclose([row["max"] for row in raw], made.x_NTD.mean(1).max(0), rtol=1e-4, atol=1e-5)
     every = np.ones(len(made.x_NTD), bool)
-    e_ND, z_NM = _matrices(made.embeddings, made.activations, every, SAE["width"])
+    e_ND, z_NM = matrices(made.embeddings, made.activations, every, SAE["width"])
     np.testing.assert_allclose(e_ND, made.x_NTD.mean(1), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(z_NM.toarray(), made.z_NTM.max(1), rtol=1e-4, atol=1e-4)
 

@@ -4,6 +4,7 @@ Legend: sizes as in model.py.
 """
 
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -36,16 +37,7 @@ def product_into(out: Tensor, a: Tensor, b: Tensor, bias: Tensor, low: Dtype = N
     return out
 
 
-def bfloat16_pays(rows: int, d_in: int, width: int, device: torch.device) -> bool:
-    """Return True if a batch's product is at least 1.5 times as fast in bfloat16 here, rounding included.
-
-    Some processors emulate bfloat16 and are much slower in it, so it is measured.
-    """
-    x_BD, W_DM = torch.ones(rows, d_in, device=device), torch.ones(d_in, width, device=device)
-    return _seconds(x_BD, W_DM, None) > 1.5 * _seconds(x_BD, W_DM, torch.bfloat16)
-
-
-def _seconds(x_BD: Tensor, W_DM: Tensor, low: Dtype) -> float:
+def seconds_of(x_BD: Tensor, W_DM: Tensor, low: Dtype) -> float:
     """Return the shortest of three products, after one that warms up."""
     best = float("inf")
     for attempt in range(4):
@@ -55,6 +47,21 @@ def _seconds(x_BD: Tensor, W_DM: Tensor, low: Dtype) -> float:
         _wait(x_BD.device)
         best = min(best, time.perf_counter() - started) if attempt else best
     return best
+
+
+def bfloat16_pays(
+    rows: int,
+    d_in: int,
+    width: int,
+    device: torch.device,
+    seconds: Callable[[Tensor, Tensor, Dtype], float] = seconds_of,
+) -> bool:
+    """Whether a batch's product is at least 1.5 times as fast in bfloat16 on this device, rounding included.
+
+    Some processors emulate bfloat16 and are much slower in it, so the question is put to the hardware.
+    """
+    x_BD, W_DM = torch.ones(rows, d_in, device=device), torch.ones(d_in, width, device=device)
+    return seconds(x_BD, W_DM, None) > 1.5 * seconds(x_BD, W_DM, torch.bfloat16)
 
 
 def _wait(device: torch.device) -> None:

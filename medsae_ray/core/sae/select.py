@@ -46,7 +46,7 @@ def largest(h_BM: Tensor, n: int, positive: bool = True) -> Largest:
     """Return entries among which are the n largest, or the n largest positive ones (or all positive ones)."""
     width = h_BM.shape[1]
     if h_BM.device.type == "cuda":
-        return _flat_top(h_BM, n)
+        return flat_top(h_BM, n)
     if width % _GROUP or n * _GROUP >= h_BM.numel():
         floor = _bound(h_BM, n, positive)
         rows_A, columns_A = (h_BM >= floor).nonzero(as_tuple=True)
@@ -61,7 +61,7 @@ def largest(h_BM: Tensor, n: int, positive: bool = True) -> Largest:
     return Largest(rows[which], columns_A, found[which, place])
 
 
-def _flat_top(h_BM: Tensor, n: int) -> Largest:
+def flat_top(h_BM: Tensor, n: int) -> Largest:
     """Return exactly n entries: their number does not depend on values, so a GPU need not wait for it."""
     index_A = h_BM.flatten().topk(min(n, h_BM.numel()), sorted=False).indices.sort().values
     rows_A = index_A // h_BM.shape[1]

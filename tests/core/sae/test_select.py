@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from medsae_ray.core.sae.distributed import Ranks
-from medsae_ray.core.sae.select import Largest, _flat_top, largest, row_top, smallest_kept, support_above
+from medsae_ray.core.sae.select import Largest, flat_top, largest, row_top, smallest_kept, support_above
 from medsae_ray.core.sae.sparse_support import Everything, Pairs
 
 
@@ -33,7 +33,7 @@ def test_rows_keep_their_largest(seed, rows, width, share, shift, coarse):
 
 @settings(max_examples=120, deadline=None)
 @given(**SHAPES, share=st.floats(0, 1), shift=st.floats(-3, 3), coarse=st.booleans(), positive=st.booleans())
-@pytest.mark.parametrize("select", [largest, lambda h_BM, n, _: _flat_top(h_BM, n)])
+@pytest.mark.parametrize("select", [largest, lambda h_BM, n, _: flat_top(h_BM, n)])
 def test_a_batch_keeps_its_largest(select, seed, rows, width, share, shift, coarse, positive):
     h_BM = values(seed, rows, width, shift, coarse)
     n = 1 + int(share * (h_BM.numel() - 1))
