@@ -6,8 +6,7 @@ from pydantic import Field, model_validator
 
 from medsae_ray.config.base import Model
 from medsae_ray.core.options import Positive, Seed
-from medsae_ray.errors import RecipeError
-from medsae_ray.sae_rules import (
+from medsae_ray.core.sae.rules import (
     AUXK_COEFFICIENT,
     BANDWIDTH,
     CHOSEN,
@@ -17,6 +16,7 @@ from medsae_ray.sae_rules import (
     USED,
     check_together,
 )
+from medsae_ray.errors import RecipeError
 
 
 class Sae(Model):
