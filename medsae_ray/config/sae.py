@@ -5,9 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from medsae_ray.config.base import Model
-from medsae_ray.errors import RecipeError
-from medsae_ray.options import Positive, Seed
-from medsae_ray.sae_rules import (
+from medsae_ray.core.sae.rules import (
     AUXK_COEFFICIENT,
     BANDWIDTH,
     CHOSEN,
@@ -17,6 +15,8 @@ from medsae_ray.sae_rules import (
     USED,
     check_together,
 )
+from medsae_ray.errors import RecipeError
+from medsae_ray.options import Positive, Seed
 
 
 class Sae(Model):

@@ -203,7 +203,7 @@ class Run:
         self,
         work: ShardWork,
         draft: Draft,
-        schema: pa.Schema,
+        schema: pa.Schema | None,
         pool: Pool,
         look: Callable[[Receipt], None] = lambda receipt: None,
     ) -> Made:

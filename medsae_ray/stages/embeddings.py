@@ -3,9 +3,12 @@
 from dataclasses import asdict, replace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from medsae_ray.cluster.demands import pool_demands
-from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft, total
+from medsae_ray.core.artifacts.layout import Layout
 from medsae_ray.core.artifacts.metrics import EmbeddingsMetrics
 from medsae_ray.core.encoders.embedding import EmbedWork
 from medsae_ray.core.images.decode import Preprocess
@@ -46,12 +49,12 @@ def _embed(run: Run, draft: Draft) -> Made:
         batch_size=how.embed.batch_size,
         readers=how.embed.readers,
     )
-    # The driver may have no GPU; it needs the shape of the embeddings, not the embeddings.
-    probe = replace(work, device="cpu").load()
     first = FirstImages(run, draft)
-    made = refuse_none(run.map(work, draft, schema.embeddings(*probe.layout), how.embed, first.look))
+    # Only the workers, which load the encoder, know its layout: the driver may have neither a GPU for it nor the memory.
+    made = refuse_none(run.map(work, draft, None, how.embed, first.look))
+    part = pq.read_schema(pa.BufferReader(draft.store.read(made.files[0].name)))
     notes = EmbeddingsMetrics(notes=total(receipt.noted for receipt in made.files))
-    return replace(made, metrics={**notes, **probe.encoder.notes})
+    return replace(made, metrics={**notes, **what.encoder.notes(work.weights, Layout.of(part).dim)})
 
 
 EMBEDDINGS = Stage(

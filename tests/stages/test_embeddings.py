@@ -10,8 +10,11 @@ import pytest
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.layout import Layout
 from medsae_ray.core.encoders import load_encoder
+from medsae_ray.core.encoders.embedding import EmbedWork
 from medsae_ray.core.encoders.hub import snapshot
+from medsae_ray.errors import EncoderError
 from medsae_ray.outputs.report import encoder_name
 from medsae_ray.pipeline import run_stage
 from tests.core.encoders import small_onnx
@@ -87,6 +90,26 @@ def test_weights_exchanged_beside_the_same_graph_are_another_artifact(data: tupl
         images = [table.parent / f"i{number:04d}.png" for number in range(12)]
         encoder = load_encoder("onnx", str(path), size=8, output_name="embedding", threads=1)
         np.testing.assert_allclose(x_ND, encoder.encode(images), rtol=1e-5, atol=1e-6)
+
+
+def test_the_encoder_is_loaded_by_whom_it_computes_for(
+    data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, loaded = EmbedWork.load, []
+    monkeypatch.setattr(EmbedWork, "load", lambda work: loaded.append(work.device) or load(work))
+    made = embedded(data[0], str(data[1]), tmp_path / "runs")
+    assert loaded == ["cpu"] and Layout.of(made.schema).dim == load_encoder("huggingface", str(data[1])).dim
+
+
+@pytest.mark.ray
+def test_weights_that_do_not_fit_are_refused_by_the_worker_in_the_encoders_words(
+    data: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "m.bin").write_bytes(b"no model")
+    recipe = recipe_data(data[0], tmp_path / "m.bin", engine="ray")
+    recipe["what"]["encoder"] = {"kind": "medclip-vit"}
+    with pytest.raises(EncoderError, match=r"m\.bin: not a readable checkpoint"):
+        run_stage(parse_recipe(recipe), str(tmp_path / "runs"), "embeddings")
 
 
 def test_an_output_that_looks_like_classes_is_in_the_record(data: tuple[Path, Path], tmp_path: Path) -> None:

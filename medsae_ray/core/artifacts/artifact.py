@@ -187,8 +187,8 @@ class Draft:
         """Return the artifact if it has been committed, by this or another run; else None."""
         return open_artifact(self.store.uri) if self.store.exists(RECORD) else None
 
-    def writer(self, schema: pa.Schema) -> "PartWriter":
-        """Return a writer of parts that have the Arrow schema `schema`."""
+    def writer(self, schema: pa.Schema | None) -> "PartWriter":
+        """Return a writer of parts that have the Arrow schema `schema`; None takes what is computed."""
         return PartWriter(self.store, self.fingerprint, schema)
 
     def write_file(self, stem: str, suffix: str, data: bytes) -> Receipt:
@@ -246,7 +246,7 @@ class PartWriter:
 
     store: Store
     fingerprint: str
-    schema: pa.Schema
+    schema: pa.Schema | None
 
     def write(self, shard: int, table: pa.Table, expected_rows: int) -> Receipt:
         """Check `table` against the schema and the shard's rows, then make it the shard's part in one step.
@@ -257,7 +257,7 @@ class PartWriter:
         if table.num_rows != expected_rows:
             raise ArtifactError(f"{name}: shard {shard} has {expected_rows} rows, {table.num_rows} were computed")
         noted = _noted(table.schema)
-        table = conform(table, self.schema, name)
+        table = conform(table, self.schema or table.schema, name)
         not_ok = count_reasons(table)
         footer = {"fingerprint": self.fingerprint, "shard": str(shard), "not_ok": json.dumps(not_ok, sort_keys=True)}
         if noted:

@@ -95,6 +95,11 @@ class EncoderOptions(ABC):
         except FileNotFoundError as error:
             raise EncoderError(f"weights {weights}: no such file ({error})") from error
 
+    def notes(self, weights: str, dim: int) -> dict[str, Any]:
+        """What a run should say of the encoder, whose embeddings have `dim` numbers, by a short name:
+        {"class_scores": why its output may be no embedding}."""
+        return {}
+
     def content_hash(self, path: Path) -> str:
         """sha256 of the contents that make the encoder of what `locate` found: of no path."""
         return content_hash(path)
@@ -108,8 +113,6 @@ class Encoder(ABC):
     dim: int
     """D."""
     preprocess: Preprocess
-    notes: Mapping[str, Any] = MappingProxyType({})
-    """What a run should say of this encoder, by a short name: {"class_scores": why its output may be no embedding}."""
 
     @abstractmethod
     def _forward(self, pixels: np.ndarray) -> np.ndarray:

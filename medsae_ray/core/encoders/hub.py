@@ -4,6 +4,7 @@ A snapshot lies in Hugging Face's own cache, in a folder named by its commit. `H
 `HF_HUB_OFFLINE` mean what they mean to huggingface_hub, which is imported when an id is looked up.
 """
 
+import contextlib
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +13,8 @@ from medsae_ray.core.encoders.checkpoint import SETTINGS, WEIGHTS, weight_files
 from medsae_ray.errors import EncoderError, one_line
 
 _ADAPTER = "adapter_config.json"
+_TIMEOUT_S = 10
+_COMMIT = re.compile("[0-9a-f]{40}")
 _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
 
@@ -25,9 +28,23 @@ def pinned(weights: str) -> str:
 
     Workers that start later then load what the driver saw, even if a branch has moved on.
     """
-    if not is_id(weights):
-        return weights
-    return f"{weights.split('@')[0]}@{snapshot(weights, SETTINGS[:1]).name}"
+    name, _, revision = weights.partition("@")
+    return f"{name}@{commit_of(name, revision)}" if is_id(weights) else weights
+
+
+@lru_cache
+def commit_of(name: str, revision: str | None = None) -> str:
+    """The commit that a branch or tag means now, by the hub or else by this machine's copy of it.
+
+    Raises EncoderError where neither says it.
+    """
+    if revision and _COMMIT.fullmatch(revision):
+        return revision
+    from huggingface_hub import HfApi
+
+    with contextlib.suppress(Exception):  # a gated model's commit is public; why there is none, the next line says
+        return str(HfApi().model_info(name, revision=revision or None, timeout=_TIMEOUT_S).sha)
+    return snapshot(f"{name}@{revision}" if revision else name, SETTINGS[:1]).name
 
 
 def model_folder(weights: str, *, settings_only: bool = False) -> Path:

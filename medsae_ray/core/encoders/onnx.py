@@ -91,6 +91,16 @@ class OnnxOptions(EncoderOptions):
         here = "://" not in weights or weights.startswith(("http://", "https://"))
         return weights if here else str(local(weights))
 
+    def notes(self, weights: str, dim: int) -> dict[str, Any]:
+        """Why its output looks like scores of classes, if it does."""
+        path = self.locate(self.local(weights))
+        whole = read_graph(path)
+        graph = _chosen(path, whole, self.output_name)
+        output = graph.graph.output[0].name
+        signs = score_signs(graph, output, dim)
+        text = f"output {output!r} looks like scores of classes: {signs}. Tensors inside the model: {candidates(whole)}"
+        return {"class_scores": text} if signs else {}
+
     def content_hash(self, path: Path) -> str:
         """Hash the model together with any external data files that it names."""
         return content_hash(path, onnx=True)
@@ -112,11 +122,11 @@ class Onnx(Encoder):
         self.preprocess, self._path = options.preprocess(), options.locate(weights)
         model = read_graph(self._path)
         outside_files(self._path, model)
-        self._graph = self._chosen(model, options.output_name)
-        self._session = _open(self._path, None if self._graph is model else self._graph, device, threads)
+        graph = _chosen(self._path, model, options.output_name)
+        self._session = _open(self._path, None if graph is model else graph, device, threads)
         self._output = self._session.get_outputs()[0]
         found = self._only_input(options.input_name)
-        last = takes_channels_last(self._graph, found.name)
+        last = takes_channels_last(graph, found.name)
         self._input: Taken = taken(found, self.preprocess, options.layout, last, str(self._path))
         self._mean = _per_channel("mean", options.mean, self._input)
         self._std = _per_channel("std", options.std, self._input)
@@ -124,25 +134,6 @@ class Onnx(Encoder):
             raise EncoderError(f"encoder 'onnx': std {options.std} must be positive")
         self._as_they_are(options.mean, options.std)
         self.dim = self._probe()
-        self.notes = self._noted()
-
-    def _chosen(self, model: "ModelProto", name: str | None) -> "ModelProto":
-        """The model itself where it has the one output, else the part of it that makes the output."""
-        outputs = [output.name for output in model.graph.output]
-        if name is None and len(outputs) > 1:
-            raise EncoderError(
-                f"{self._path}: output must be chosen by name (output_name); the model has {', '.join(outputs)}, and "
-                f"inside it {candidates(model)}"
-            )
-        if name is None or outputs == [name]:
-            return model
-        part = cut(model, name)
-        if part is None:
-            raise EncoderError(
-                f"{self._path}: output {name!r} does not exist; the model has {', '.join(outputs)}, and inside it "
-                f"{candidates(model)}"
-            )
-        return part
 
     def _only_input(self, name: str | None) -> Any:
         found = self._session.get_inputs()
@@ -159,13 +150,6 @@ class Onnx(Encoder):
     def _as_they_are(self, mean: float | Sequence[float], std: float | Sequence[float]) -> None:
         if self._input.dtype == np.uint8 and not (np.all(np.asarray(mean) == 0) and np.all(np.asarray(std) == 1)):
             raise EncoderError(f"{self._path}: the model takes pixels as they are (uint8); leave mean and std out")
-
-    def _noted(self) -> dict[str, Any]:
-        signs = score_signs(self._graph, self._output.name, self.dim)
-        if signs is None:
-            return {}
-        text = f"output {self._output.name!r} looks like scores of classes: {signs}"
-        return {"class_scores": f"{text}. Tensors inside the model: {self._inside()}"}
 
     def _inside(self) -> str:
         return candidates(read_graph(self._path))
@@ -207,6 +191,25 @@ class Onnx(Encoder):
             x_NHWC = (x_NHWC.astype(np.float32) / np.float32(255) - self._mean) / self._std
         x = x_NHWC if self._input.layout == "channels_last" else x_NHWC.transpose(0, 3, 1, 2)
         return np.ascontiguousarray(x, dtype=self._input.dtype)
+
+
+def _chosen(path: Path, model: "ModelProto", name: str | None) -> "ModelProto":
+    """The model itself where it has the one output, else the part of it that makes the output."""
+    outputs = [output.name for output in model.graph.output]
+    if name is None and len(outputs) > 1:
+        raise EncoderError(
+            f"{path}: output must be chosen by name (output_name); the model has {', '.join(outputs)}, and "
+            f"inside it {candidates(model)}"
+        )
+    if name is None or outputs == [name]:
+        return model
+    part = cut(model, name)
+    if part is None:
+        raise EncoderError(
+            f"{path}: output {name!r} does not exist; the model has {', '.join(outputs)}, and inside it "
+            f"{candidates(model)}"
+        )
+    return part
 
 
 def _open(path: Path, part: "ModelProto | None", device: str, threads: int | None) -> Any:

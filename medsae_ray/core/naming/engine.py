@@ -3,8 +3,6 @@
 import contextlib
 import hashlib
 import math
-import os
-import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,7 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
 from medsae_ray.core.artifacts.metrics import UsageFigures
+from medsae_ray.core.encoders.hub import commit_of
 from medsae_ray.core.naming.prompts import Content
+from medsae_ray.errors import EncoderError
 
 ONLINE, BATCH = 0, 10
 """Priorities of requests; the smaller goes first."""
@@ -187,7 +187,10 @@ def model_identity(model: str, revision: str | None = None) -> str:
     folder = Path(model)
     if folder.is_dir():
         return f"{folder.resolve().name}-{_contents(folder)}"
-    return f"{model}@{_commit(model, revision)}"
+    try:
+        return f"{model}@{commit_of(model, revision)}"
+    except EncoderError:  # gated, unknown or unreachable: the start of the engine says which
+        return f"{model}@{revision or 'main'}"
 
 
 def _contents(folder: Path) -> str:
@@ -197,18 +200,3 @@ def _contents(folder: Path) -> str:
             content = hashlib.file_digest(stream, "sha256").hexdigest()
         digest.update(f"{path.relative_to(folder)}\0{content}\n".encode())
     return digest.hexdigest()[:12]
-
-
-def _commit(model: str, revision: str | None) -> str:
-    """The commit of a revision, from the hub or else from this machine's copy of it; the revision's name if neither."""
-    if revision and re.fullmatch(r"[0-9a-f]{40}", revision):
-        return revision
-    from huggingface_hub import HfApi, try_to_load_from_cache
-
-    if os.environ.get("HF_HUB_OFFLINE", "") not in ("1", "true", "TRUE"):
-        try:
-            return str(HfApi().model_info(model, revision=revision, timeout=10).sha)
-        except Exception:  # gated, unknown or unreachable: the start of the engine says which
-            pass
-    cached = try_to_load_from_cache(model, "config.json", revision=revision)
-    return Path(cached).parent.name if isinstance(cached, str) else revision or "main"

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
+from medsae_ray.core.sae.rules import AUXK_COEFFICIENT, BANDWIDTH, START_L0, check
 from medsae_ray.errors import RecipeError
 from medsae_ray.names import nearest
-from medsae_ray.sae_rules import AUXK_COEFFICIENT, BANDWIDTH, START_L0, check
 
 Architecture = Literal["relu_l1", "topk", "batch_topk", "jumprelu", "gated", "matryoshka"]
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from medsae_ray.core.sae.rules import CHOSEN
 from medsae_ray.errors import DatasetError, RecipeError
-from medsae_ray.sae_rules import CHOSEN
 
 SAMPLE = 4_096
 """The most training rows on which the directions are counted."""

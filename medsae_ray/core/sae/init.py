@@ -6,7 +6,7 @@ from torch import Tensor
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.sae.normalise import unit
-from medsae_ray.sae_rules import USED
+from medsae_ray.core.sae.rules import USED
 
 _BLEND = 0.8
 """The share of the data in a start from data; the rest is random, so that features from one row can part."""

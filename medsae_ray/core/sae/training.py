@@ -20,9 +20,9 @@ from medsae_ray.core.sae.matmul import Dtype, bfloat16_pays
 from medsae_ray.core.sae.metrics import Reconstruction, reconstruction
 from medsae_ray.core.sae.model import SAE, Losses
 from medsae_ray.core.sae.resample import resample
+from medsae_ray.core.sae.rules import NEEDED
 from medsae_ray.core.sae.training_table import EmbeddingTable
 from medsae_ray.errors import ArtifactError, DivergedError
-from medsae_ray.sae_rules import NEEDED
 
 State = dict[str, Any]
 _ROWS = 4_096

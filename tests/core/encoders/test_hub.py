@@ -9,6 +9,7 @@ import pytest
 from medsae_ray.core.encoders import encoder_preprocess, load_encoder
 from medsae_ray.core.encoders.checkpoint import content_hash
 from medsae_ray.core.encoders.hub import is_id, model_folder, pinned, snapshot
+from medsae_ray.core.naming.engine import model_identity
 from medsae_ray.errors import EncoderError
 from tests.core.encoders.small_hub import COMMIT, hub, point
 from tests.core.encoders.small_models import SIDE, saved
@@ -45,6 +46,7 @@ def test_the_preprocessing_needs_no_weights(asked: list[str]) -> None:
 
 def test_an_id_is_pinned_to_its_commit_and_a_folder_stays(asked: list[str], folder: Path) -> None:
     assert pinned("owner/open") == pinned("owner/open@v1") == f"owner/open@{COMMIT}"
+    assert pinned("owner/gated") == f"owner/gated@{COMMIT}" and model_identity("owner/gated") == pinned("owner/gated")
     assert pinned(str(folder)) == str(folder)
 
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from medsae_ray.core.sae.defaults import BATCHES, Spread, check_fits, choose, open_settings, spread
 from medsae_ray.core.sae.fit import fit
 from medsae_ray.core.sae.metrics import reconstruction
+from medsae_ray.core.sae.rules import CHOSEN
 from medsae_ray.errors import DatasetError, RecipeError
-from medsae_ray.sae_rules import CHOSEN
 from tests.core.sae.planted import planted
 from tests.support.usual import sae_config
 
