@@ -50,7 +50,7 @@ def _embed(run: Run, draft: Draft) -> Made:
         readers=how.embed.readers,
     )
     first = FirstImages(run, draft)
-    # Only the workers, which load the encoder, know its layout: the driver may have neither a GPU for it nor the memory.
+    # Only the workers load the encoder, so only they know its layout: the driver may have neither a GPU nor the memory.
     made = refuse_none(run.map(work, draft, None, how.embed, first.look))
     part = pq.read_schema(pa.BufferReader(draft.store.read(made.files[0].name)))
     notes = EmbeddingsMetrics(notes=total(receipt.noted for receipt in made.files))
