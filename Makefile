@@ -13,14 +13,12 @@ demo: $(VENV)/.cpu
 test: check
 	$(MAKE) -j2 --output-sync=target --no-print-directory test-ray test-rest
 
-# Side by side, as what needs Ray waits a lot; whole runs of the command line go beside the rest, for balance.
-WHOLE := tests/test_default_run.py tests/test_jobs.py
+# Side by side, as what needs Ray waits a lot.
 test-ray test-rest: export OMP_NUM_THREADS := 1
 test-ray: $(VENV)/.dev
 	$(BIN)/python -m pytest tests -m "ray and not cluster"
-	$(BIN)/python -m pytest $(WHOLE) -m "not ray and not cluster"
 test-rest: $(VENV)/.dev
-	$(BIN)/python -m pytest tests $(WHOLE:%=--ignore=%) -m "not ray and not cluster"
+	$(BIN)/python -m pytest tests -m "not ray and not cluster"
 
 # Four Ray nodes on a local S3 server, which lose each other in turn, jobs that share an engine, and refusals: half an hour
 # or more.
