@@ -7,7 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from medsae_ray.core.analysis.findings import absent_name, notable
-from medsae_ray.core.artifacts.metrics import Area, Correlation, PaperFigures
+from medsae_ray.core.artifacts.metrics import Area, Correlation
+from medsae_ray.core.artifacts.name_metrics import PaperFigures
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.sae.ranking import settings_text
 from medsae_ray.outputs.summary_types import (

@@ -6,7 +6,8 @@ import pyarrow as pa
 
 from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.artifacts.columns import null_to_nan, with_nan
-from medsae_ray.core.artifacts.metrics import CeilingFigures, ScoresMetrics, SourceMetrics, metrics_of
+from medsae_ray.core.artifacts.metrics import metrics_of
+from medsae_ray.core.artifacts.name_metrics import CeilingFigures, ScoresMetrics, SourceMetrics
 from medsae_ray.core.naming.plan import Concept
 from medsae_ray.core.naming.verdict import PaperCount
 from medsae_ray.core.report.data import Answers, NameCounts, NamingReport

@@ -6,20 +6,22 @@ from typing import Any, NamedTuple, cast
 
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.metrics import (
-    AnswersMetrics,
-    CeilingFigures,
     DuplicatesMetrics,
     EntropyOfSpaces,
     FeaturesMetrics,
     MeasuredMetrics,
-    NamesMetrics,
     ReplicationMetrics,
     SaeFigures,
+    StoredFinding,
+    metrics_of,
+)
+from medsae_ray.core.artifacts.name_metrics import (
+    AnswersMetrics,
+    CeilingFigures,
+    NamesMetrics,
     ScoresMetrics,
     SourceMetrics,
-    StoredFinding,
     VocabularyNamesMetrics,
-    metrics_of,
 )
 from medsae_ray.core.naming.engine import Usage, total
 from medsae_ray.core.report.data import OverlapSummary

@@ -5,16 +5,8 @@ What stands in it as a stage has stored it is in core/artifacts/metrics.py.
 
 from typing import NotRequired, TypedDict
 
-from medsae_ray.core.artifacts.metrics import (
-    Area,
-    DuplicatesMetrics,
-    NameFigures,
-    ReplicationMetrics,
-    SaeFigures,
-    Sight,
-    UsageFigures,
-    VocabularyNamesMetrics,
-)
+from medsae_ray.core.artifacts.metrics import Area, DuplicatesMetrics, ReplicationMetrics, SaeFigures
+from medsae_ray.core.artifacts.name_metrics import NameFigures, Sight, UsageFigures, VocabularyNamesMetrics
 from medsae_ray.core.report.data import OverlapSummary
 
 

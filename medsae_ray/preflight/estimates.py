@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 from medsae_ray.config import Recipe
 from medsae_ray.core.artifacts.artifact import RECORD, Artifact, Record
 from medsae_ray.core.artifacts.layout import Layout
-from medsae_ray.core.artifacts.metrics import AnswersMetrics, ManifestMetrics, SaeMetrics, SamplesMetrics, metrics_of
+from medsae_ray.core.artifacts.metrics import ManifestMetrics, SaeMetrics, metrics_of
+from medsae_ray.core.artifacts.name_metrics import AnswersMetrics, SamplesMetrics
 from medsae_ray.core.artifacts.store import Store, split_uri
 from medsae_ray.core.naming.controls import CONTROLS
 from medsae_ray.core.naming.prompts import OTHER_NAMES

@@ -7,7 +7,8 @@ import pyarrow.compute as pc
 
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.columns import with_null
-from medsae_ray.core.artifacts.metrics import AtlasMetrics, metrics_of
+from medsae_ray.core.artifacts.metrics import metrics_of
+from medsae_ray.core.artifacts.name_metrics import AtlasMetrics
 from medsae_ray.service.errors import Problem
 
 Sort = Literal[

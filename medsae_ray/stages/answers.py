@@ -16,7 +16,8 @@ import pyarrow as pa
 from medsae_ray.config import Recipe
 from medsae_ray.core.analysis.findings import absent_name
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
-from medsae_ray.core.artifacts.metrics import AnswersMetrics, ManifestMetrics, metrics_of
+from medsae_ray.core.artifacts.metrics import ManifestMetrics, metrics_of
+from medsae_ray.core.artifacts.name_metrics import AnswersMetrics
 from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.naming.asking import detect
 from medsae_ray.core.naming.controls import ControlRules, controls_of, fitting_labels, related_labels

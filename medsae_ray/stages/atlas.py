@@ -5,7 +5,8 @@ import pyarrow as pa
 from medsae_ray.config import Recipe
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft
-from medsae_ray.core.artifacts.metrics import AtlasMetrics, FeaturesMetrics, metrics_of
+from medsae_ray.core.artifacts.metrics import FeaturesMetrics, metrics_of
+from medsae_ray.core.artifacts.name_metrics import AtlasMetrics
 from medsae_ray.core.naming.label_names import atlas
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage

@@ -2,7 +2,8 @@
 
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft
-from medsae_ray.core.artifacts.metrics import FeaturesMetrics, LabelNamesMetrics, metrics_of
+from medsae_ray.core.artifacts.metrics import FeaturesMetrics, metrics_of
+from medsae_ray.core.artifacts.name_metrics import LabelNamesMetrics
 from medsae_ray.core.naming.label_names import label_names
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage

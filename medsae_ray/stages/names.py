@@ -11,7 +11,8 @@ import pyarrow as pa
 from medsae_ray.config import Naming, Recipe
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
-from medsae_ray.core.artifacts.metrics import NamesMetrics, SamplesMetrics, metrics_of
+from medsae_ray.core.artifacts.metrics import metrics_of
+from medsae_ray.core.artifacts.name_metrics import NamesMetrics, SamplesMetrics
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.naming.asking import Named, NamingGroups, at_most, name_feature
 from medsae_ray.core.naming.attempts import NamingRules

@@ -13,7 +13,8 @@ from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.artifacts.columns import activation_matrix, column, readable
 from medsae_ray.core.artifacts.layout import Layout, embedding_matrix
-from medsae_ray.core.artifacts.metrics import SaeMetrics, SamplesMetrics, metrics_of
+from medsae_ray.core.artifacts.metrics import SaeMetrics, metrics_of
+from medsae_ray.core.artifacts.name_metrics import SamplesMetrics
 from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.naming.candidates import SUFFICIENT, Candidates, ImageSample
 from medsae_ray.core.naming.sampling import (

@@ -15,16 +15,15 @@ from medsae_ray.core.analysis.findings import absent_name
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.artifacts.columns import nan_to_null, null_to_nan, with_null
-from medsae_ray.core.artifacts.metrics import (
+from medsae_ray.core.artifacts.metrics import ManifestMetrics, metrics_of
+from medsae_ray.core.artifacts.name_metrics import (
     CeilingFigures,
-    ManifestMetrics,
     PaperFigures,
     SamplesMetrics,
     ScoresMetrics,
     Sight,
     SourceMetrics,
     SourceName,
-    metrics_of,
 )
 from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.artifacts.warnings import RunWarning

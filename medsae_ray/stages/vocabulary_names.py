@@ -11,7 +11,7 @@ from medsae_ray.config import Recipe, Vocabulary
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, sha256
 from medsae_ray.core.artifacts.columns import column
-from medsae_ray.core.artifacts.metrics import VocabularyNamesMetrics
+from medsae_ray.core.artifacts.name_metrics import VocabularyNamesMetrics
 from medsae_ray.core.artifacts.store import split_uri
 from medsae_ray.core.encoders.hub import is_id, snapshot
 from medsae_ray.core.encoders.text import TOKENIZER, TextEncoder, load_text_encoder

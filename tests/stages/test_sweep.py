@@ -176,9 +176,9 @@ def test_the_command_ends_with_the_path_of_the_page(
     (tmp_path / "none.yaml").write_text(json.dumps(wanted))
     wanted["what"]["sweep"] = {"grid": {"k": [1, 2]}}
     (tmp_path / "recipe.yaml").write_text(json.dumps(wanted))
-    assert main(["sweep", str(tmp_path / "recipe.yaml"), "--root", str(tmp_path / "root")]) == 0
+    assert main(["sweep", str(tmp_path / "recipe.yaml"), "--root", str(tmp_path / "runs")]) == 0
     printed = capsys.readouterr().out.rstrip().splitlines()
-    assert printed[-1] == f"page: {tmp_path}/root/sweep.html" and (tmp_path / "root" / "sweep.html").exists()
+    assert printed[-1] == f"page: {tmp_path}/runs/sweep.html" and (tmp_path / "runs" / "sweep.html").exists()
     assert any(line.split()[:3] == ["settings", "front", "L0"] for line in printed)
-    assert main(["sweep", str(tmp_path / "none.yaml"), "--root", str(tmp_path / "root")]) == 1
+    assert main(["sweep", str(tmp_path / "none.yaml"), "--root", str(tmp_path / "runs")]) == 1
     assert "needs what.sweep" in capsys.readouterr().err

@@ -4,7 +4,7 @@ They are stored as JSON in `record.json`, whose keys these are; a figure that is
 rows are in schema.py.
 """
 
-from typing import Any, Literal, NotRequired, TypedDict, TypeVar, cast
+from typing import Any, NotRequired, TypedDict, TypeVar, cast
 
 from medsae_ray.core.artifacts.artifact import Artifact, Record
 
@@ -17,7 +17,7 @@ def metrics_of(made: Artifact | Record, kind: type[M]) -> M:
 
 
 class SplitCounts(TypedDict):
-    """What a split has."""
+    """The images and patients of a split."""
 
     images: int
     patients: int
@@ -33,7 +33,7 @@ class PatientSizes(TypedDict):
 
 
 class Audit(TypedDict):
-    """How patients and images are split."""
+    """The split of patients and images."""
 
     patients: int
     patients_in_two_splits: int
@@ -51,7 +51,7 @@ class ManifestMetrics(TypedDict):
     patient_column: bool
     """False if every image counts as a patient of its own."""
     notes: NotRequired[dict[str, Any]]
-    """How the rows were made: `Rows.notes`."""
+    """The notes on the making of the rows: `Rows.notes`."""
     organs: NotRequired[str]
     """The artifact of the masks."""
     never_absent: NotRequired[dict[str, dict[str, int]]]
@@ -62,7 +62,7 @@ class OrgansOfDataset(TypedDict):
     """The scans of one dataset."""
 
     shards: list[int]
-    """The first, and the one after the last."""
+    """The first shard, and the one after the last."""
     passed_over: dict[str, int]
     """Scans that were left out, by reason."""
 
@@ -79,7 +79,7 @@ class EmbeddingsMetrics(TypedDict):
     notes: dict[str, int]
     """Images by the note that they were read with."""
     class_scores: NotRequired[str]
-    """Why the encoder's output looks like the scores of classes."""
+    """The reason to take the encoder's output for the scores of classes."""
 
 
 class LastEpoch(TypedDict):
@@ -138,7 +138,7 @@ class EntropyFigures(TypedDict):
 
 
 class EntropyOfSpaces(TypedDict):
-    """Of features and of raw dimensions."""
+    """The entropies of features and of raw dimensions."""
 
     sae: EntropyFigures
     raw: EntropyFigures
@@ -176,7 +176,7 @@ class MeasuredMetrics(TypedDict):
 
     labels: list[str]
     discovery_patients: list[int]
-    """Of each label."""
+    """The discovery patients of each label."""
     sae: SaeQuality
     entropy: EntropyOfSpaces
     findings: list[StoredFinding]
@@ -204,7 +204,7 @@ class DatasetFeaturesMetrics(TypedDict):
 
 
 class Correlation(TypedDict):
-    """Of a feature and a label, in one dataset."""
+    """The correlation of a feature and a label in one dataset."""
 
     r: float | None
     low: float | None
@@ -262,136 +262,3 @@ class SweepMetrics(TypedDict):
     left_out: int
     """Combinations of the grid that are no SAE."""
     pareto: int
-
-
-class SamplesMetrics(TypedDict):
-    """Stage `samples`."""
-
-    width: int
-    insufficient: dict[str, dict[str, list[int]]]
-    """Purpose -> feature -> patients with an active image and without, where they are too few."""
-    unmatched: int
-    dead: list[int]
-    faint: dict[str, float]
-    """Feature -> share of the test images with any activation that were left out as faint."""
-
-
-class UsageFigures(TypedDict):
-    """What a model spent: `Usage`."""
-
-    requests: int
-    prompt_tokens: int
-    cached_tokens: int
-    output_tokens: int
-    seconds: float
-    """Of the engine's time."""
-
-
-class NamesMetrics(TypedDict):
-    """Stage `names`: features by what came of them."""
-
-    named: int
-    abstained: int
-    insufficient_support: int
-    failed: int
-    dead: int
-    taken_back: int
-    """Names that were not found again, of those that abstained."""
-    alternatives_chosen: int
-    retries: int
-    usage: UsageFigures
-
-
-class LabelNamesMetrics(TypedDict):
-    """Stage `label_names`."""
-
-    named: int
-
-
-class VocabularyNamesMetrics(TypedDict):
-    """Stage `vocabulary_names`."""
-
-    terms: int
-    named: int
-    abstained: int
-
-
-class AnswersMetrics(TypedDict):
-    """Stages `answers`, `label_answers` and `vocabulary_answers`: questions that this run asked, and their answers."""
-
-    asked: int
-    unreadable: int
-    failed: int
-    usage: UsageFigures
-
-
-class PaperFigures(TypedDict):
-    """Names with an accuracy of 0.70 or more, as MedSAE counts them: `PaperCount`."""
-
-    passed: int
-    names: int
-    n_low: int
-    """Fewest and most images per name."""
-    n_high: int
-    expected_by_chance: float | None
-
-
-class NameFigures(TypedDict):
-    """The names of one source: features = named + abstained + insufficient_support + failed + dead, and named =
-    verified + rejected + untested."""
-
-    features: int
-    named: int
-    verified: int
-    rejected: int
-    untested: int
-    abstained: int
-    insufficient_support: int
-    failed: int
-    dead: int
-    low_mass_share: float | None
-    """Of answers that are mostly neither yes nor no."""
-    random_name_auroc: float | None
-    random_name_auroc_hard: float | None
-    """Against hard negatives alone."""
-    expected_by_chance: float | None
-    """As many would be verified if each feature had the name of another."""
-    paper: PaperFigures
-
-
-class SourceMetrics(NameFigures):
-    """The names of one source in stage `scores`."""
-
-    tested: int
-    """Verified or rejected."""
-
-
-class CeilingFigures(Area):
-    """What the model can see of a label."""
-
-    seen: bool | None
-    """None where it could not be asked for."""
-
-
-Sight = Literal["seen", "blind", "unknown"]
-"""Whether the model tells any label from its absence."""
-
-
-class ScoresMetrics(TypedDict):
-    """Stage `scores`."""
-
-    vlm: SourceMetrics
-    label: SourceMetrics
-    vocabulary: NotRequired[SourceMetrics]
-    ceilings: dict[str, CeilingFigures]
-    sight: Sight
-
-
-SourceName = Literal["vlm", "label", "vocabulary"]
-"""Where names come from: the keys of `ScoresMetrics` that are sources."""
-
-
-class AtlasMetrics(TypedDict):
-    """Stage `atlas`."""
-
-    labels: list[str]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
-from medsae_ray.core.artifacts.metrics import UsageFigures
+from medsae_ray.core.artifacts.name_metrics import UsageFigures
 from medsae_ray.core.encoders.hub import commit_of
 from medsae_ray.core.naming.prompts import Content
 from medsae_ray.errors import EncoderError
