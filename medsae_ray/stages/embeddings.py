@@ -3,11 +3,8 @@
 from dataclasses import asdict, replace
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from medsae_ray.cluster.demands import pool_demands
-from medsae_ray.core.artifacts.artifact import Draft, total
+from medsae_ray.core.artifacts.artifact import Draft, part_schema, total
 from medsae_ray.core.artifacts.layout import Layout
 from medsae_ray.core.artifacts.metrics import EmbeddingsMetrics
 from medsae_ray.core.encoders.embedding import EmbedWork
@@ -52,9 +49,9 @@ def _embed(run: Run, draft: Draft) -> Made:
     first = FirstImages(run, draft)
     # Only the workers load the encoder, so only they know its layout: the driver may have neither a GPU nor the memory.
     made = refuse_none(run.map(work, draft, None, how.embed, first.look))
-    part = pq.read_schema(pa.BufferReader(draft.store.read(made.files[0].name)))
+    dim = Layout.of(part_schema(draft.store, made.files[0])).dim
     notes = EmbeddingsMetrics(notes=total(receipt.noted for receipt in made.files))
-    return replace(made, metrics={**notes, **what.encoder.notes(work.weights, Layout.of(part).dim)})
+    return replace(made, metrics={**notes, **what.encoder.notes(work.weights, dim)})
 
 
 EMBEDDINGS = Stage(

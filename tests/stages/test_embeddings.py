@@ -11,6 +11,7 @@ import pytest
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.layout import Layout
+from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.encoders import load_encoder
 from medsae_ray.core.encoders.embedding import EmbedWork
 from medsae_ray.core.encoders.hub import snapshot
@@ -99,6 +100,20 @@ def test_the_encoder_is_loaded_by_whom_it_computes_for(
     monkeypatch.setattr(EmbedWork, "load", lambda work: loaded.append(work.device) or load(work))
     made = embedded(data[0], str(data[1]), tmp_path / "runs")
     assert loaded == ["cpu"] and Layout.of(made.schema).dim == load_encoder("huggingface", str(data[1])).dim
+
+
+def test_the_driver_reads_no_part_to_learn_its_layout(
+    data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, whole = Store.read, list[str]()
+
+    def noted(store: Store, name: str) -> bytes:
+        whole.append(f"{store.uri}/{name}")
+        return read(store, name)
+
+    monkeypatch.setattr(Store, "read", noted)
+    embedded(data[0], str(data[1]), tmp_path / "runs")
+    assert whole and not [name for name in whole if "embeddings-" in name and "part-" in name]
 
 
 @pytest.mark.ray

@@ -94,7 +94,7 @@ class Artifact:
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema of the rows. Raises ArtifactError for an artifact that is not a table."""
-        return self._parquet(self._first().name).schema_arrow.remove_metadata()
+        return part_schema(self.store, self._first())
 
     def part(self, shard: int, columns: list[str] | None = None) -> pa.Table:
         """Read the rows of one shard, or only some of their columns."""
@@ -127,6 +127,12 @@ class Artifact:
 def sha256(data: bytes) -> str:
     """Return the SHA-256 of `data` in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
+
+
+def part_schema(store: Store, part: Receipt) -> pa.Schema:
+    """Return the Arrow schema of a part, of which only the footer is read: a part of patches may have gigabytes."""
+    with store.open(part.name) as stream:
+        return pq.read_schema(stream).remove_metadata()
 
 
 def part_name(shard: int) -> str:
