@@ -4,9 +4,11 @@ import types
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from medsae_ray.core.artifacts import metrics
+from medsae_ray.core.artifacts import metrics, name_metrics
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.preflight.estimates import records_of
+
+TYPES = {**vars(metrics), **vars(name_metrics)}
 
 
 def records_fit(root: Path) -> set[str]:
@@ -15,7 +17,7 @@ def records_fit(root: Path) -> set[str]:
     for record in records_of(Store(str(root))).values():
         words = ["answers"] if record.stage.endswith("answers") else record.stage.split("_")
         if record.metrics:
-            fits(record.metrics, getattr(metrics, f"{''.join(map(str.title, words))}Metrics"), record.name)
+            fits(record.metrics, TYPES[f"{''.join(map(str.title, words))}Metrics"], record.name)
         found.add(record.stage)
     return found
 
