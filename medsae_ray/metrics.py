@@ -1,0 +1,73 @@
+"""Measures of features as plain functions: arrays in, numbers out, without a run and without Ray.
+
+Legend: N images, F features (or any units, as raw dimensions), L labels, D embedding dimension.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from medsae_ray.core.analysis.entropy import label_entropy
+from medsae_ray.core.analysis.values import Floats, UnitValues
+from medsae_ray.core.monosemanticity import coherence
+from medsae_ray.core.monosemanticity.similarity import PairSums
+from medsae_ray.core.monosemanticity.strongest import Strongest
+from medsae_ray.errors import ArtifactError
+
+__all__ = ["CoherenceSpecificity", "coherence_specificity", "label_entropy", "monosemanticity_score"]
+
+
+class CoherenceSpecificity(NamedTuple):
+    """What `coherence_specificity` returns; SAIL's score is `np.maximum(0, c_F - null) * s_F`."""
+
+    c_F: Floats
+    """The coherence, 0 to 1."""
+    s_F: Floats
+    """The specificity, 0 to 1."""
+    null: float
+    """The coherence to be expected of random images."""
+
+
+def coherence_specificity(
+    z_NF: UnitValues, y_NL: np.ndarray, group_N: np.ndarray, top: int = 10
+) -> CoherenceSpecificity:
+    """Return how alike and how narrow the labels are of the images that activate each feature most, as SAIL does.
+
+    Of every feature the `top` images with the largest activation above 0 count, one of each group (patient, volume);
+    of equal ones the earlier row. C is the mean Jaccard index of their labels over all pairs, where two images without
+    any label are equal. S is 1 - H / ln L, with H the entropy of the labels' shares among all labels of these images,
+    and 0 if they have none. `null` is the mean Jaccard index over all pairs of the rows: what the random subsets of
+    SAIL estimate.
+
+    `z_NF` is dense or sparse (scipy); `y_NL` holds 1, 0 or NaN for unknown. A row of which no label is known is left
+    out, and a pair is compared by the labels that are known of both. C and S are NaN for a feature with fewer than
+    `top` groups, or one that is equal on all rows; all is NaN with fewer than two labels. Raises ArtifactError for
+    shapes that do not match, activations that are not finite, and other labels.
+
+    Source: SAIL (github.com/pwesp/sail), `src/monosemanticity.py`; C and S agree with it to 1e-12.
+    """
+    if top < 2:
+        raise ArtifactError(f"top is {top}; a coherence needs pairs of images, so 2 or more")
+    y_NL, group_N = coherence.checked_labels(y_NL, z_NF.shape[0]), np.asarray(group_N)
+    if group_N.shape != (len(y_NL),):
+        raise ArtifactError(f"groups of shape {group_N.shape} were given for {len(y_NL)} rows, each needs one")
+    rows = np.flatnonzero(coherence.judged(y_NL))
+    group_N = np.unique(group_N, return_inverse=True)[1]
+    found = Strongest.of(z_NF[rows], rows, group_N[rows], top)
+    c_F, s_F = coherence.coherence_specificity(y_NL, found.rows())
+    return CoherenceSpecificity(c_F, s_F, coherence.mean_of_all_pairs(y_NL))
+
+
+def monosemanticity_score(z_NF: UnitValues, e_ND: np.ndarray) -> Floats:
+    """Return the Monosemanticity Score [F] of Pach et al. 2025 (arXiv 2504.02821), a cosine from -1 to 1.
+
+    It is the mean cosine of the images' embeddings `e_ND` over all pairs, weighted by the product of their
+    activations, which are scaled to 0 for the feature's smallest and 1 for its largest. Exact, in the time of one
+    product [F, N] x [N, D]. `z_NF` is dense or sparse (scipy), the embeddings are those of any encoder. An image whose
+    embedding is not finite, or 0, is left out. NaN for a feature that is equal on all images or active on one only.
+
+    If embeddings and activations are unrelated, each feature's expectation is the mean cosine of all pairs:
+    `((e.sum(0) ** 2).sum() - N) / (N * (N - 1))` with rows e of length 1. Raises ArtifactError for shapes that do not
+    match and activations that are not finite.
+    """
+    return PairSums.of(z_NF, e_ND).similarity().ms_F
