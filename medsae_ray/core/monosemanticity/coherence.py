@@ -39,8 +39,7 @@ def checked_labels(y_NL: np.ndarray, n_images: int) -> Floats:
 
 def judged(y_NL: Floats) -> Bools:
     """Return [N], True for images of which some label is known: others cannot be judged."""
-    known_N: Bools = (~np.isnan(y_NL)).any(axis=1)
-    return known_N
+    return np.asarray((~np.isnan(y_NL)).any(axis=1))
 
 
 def label_count(y_NL: Floats) -> int:
