@@ -1,0 +1,47 @@
+"""The columns that probes are on: dimensions, features, and the principal components of the dimensions.
+
+Legend: n images, D dimensions, F features, P components.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from medsae_ray.core.analysis.probes import ProbeRows
+from medsae_ray.core.analysis.values import Floats
+from medsae_ray.core.probing.curves import Spaces
+
+FIT, JUDGE, TEST = 0, 1, 2
+"""The roles of patients: they trained the SAE, the other patients of discovery, those of the test."""
+
+
+class Table(NamedTuple):
+    """The values of one image of each patient, by role, and where these are in the rows that were read."""
+
+    fit: Spaces
+    judge: Spaces
+    test: Spaces
+    rows: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    @classmethod
+    def of(cls, rows: ProbeRows, role_n: np.ndarray, most: int) -> "Table":
+        """Split rows by role, with at most `most` components of the dimensions of the fitting patients."""
+        at = tuple(np.flatnonzero(role_n == role) for role in (FIT, JUDGE, TEST))
+        basis_DP = principal(rows.raw_nD[at[FIT]], most)
+        fit, judge, test = (spaces(rows, chosen, basis_DP) for chosen in at)
+        return cls(fit, judge, test, (at[FIT], at[JUDGE], at[TEST]))
+
+
+def spaces(rows: ProbeRows, chosen: np.ndarray, basis_DP: Floats) -> Spaces:
+    """Return the values of the chosen rows."""
+    raw_nD = rows.raw_nD[chosen]
+    return {"raw": raw_nD, "sae": rows.sae_nF[chosen], "components": raw_nD @ basis_DP}
+
+
+def principal(raw_nD: np.ndarray, most: int) -> Floats:
+    """Return the directions [D, P] of largest variance, the largest first; none of no variance."""
+    centred_nD = raw_nD.astype(np.float64)
+    centred_nD -= centred_nD.mean(axis=0) if len(centred_nD) else 0.0
+    variance_D, basis_DD = np.linalg.eigh(centred_nD.T @ centred_nD)
+    order = np.argsort(-variance_D, kind="stable")[:most]
+    return basis_DD[:, order[variance_D[order] > 1e-10 * variance_D.max(initial=0.0)]]
