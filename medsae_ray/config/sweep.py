@@ -26,8 +26,8 @@ class Sweep(Model):
     invalid: Literal["refuse", "leave_out"] = "refuse"
     """What becomes of combinations that no SAE can have, such as a k above the width. They are counted if left out."""
     choose: bool = False
-    """True: medsae run takes the SAE of this sweep that ranks best on patients of the split naming, and reports held-out
-    figures on those of detection alone."""
+    """True: medsae run takes the SAE of this sweep that ranks best on patients of the split naming, and its held-out
+    figures are of those of detection alone."""
 
     @property
     def by_data(self) -> bool:

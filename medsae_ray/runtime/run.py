@@ -51,8 +51,6 @@ class Stage:
     what: Callable[["Run"], dict[str, Any]]
     """The part of the recipe that decides the content, and the content hashes of files that it names."""
     make: Callable[["Run", Draft], "Made"]
-    chosen_by: Callable[[Recipe], tuple[str, ...]] = lambda recipe: ()
-    """The stages that decide what `what` says, and are part of no name: made before it is named."""
     needs: Callable[[Recipe], tuple[str, ...]] = lambda recipe: ()
     """The stages that `make` takes from the run but whose content `what` covers: made first, if needed, and part of no
     name."""
@@ -62,6 +60,8 @@ class Stage:
     """The demands that it has on the cluster at once, besides the engine's; none if the driver computes it."""
     lacks: Callable[[Recipe], str | None] = lambda recipe: None
     """The part of a recipe that it needs and that is missing; None if it can be made."""
+    chosen_by: Callable[[Recipe], tuple[str, ...]] = lambda recipe: ()
+    """The stages that decide what `what` says, and are part of no name: made before it is named."""
 
     def before(self, recipe: Recipe) -> tuple[str, ...]:
         """Return the stages that have to be made before its artifact has a name."""

@@ -14,6 +14,7 @@ import ray
 from medsae_ray.cluster.demands import task_demand
 from medsae_ray.core.analysis.partial_sums import Labels
 from medsae_ray.core.analysis.probes import probe_rows
+from medsae_ray.core.analysis.values import UnitValues
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, open_artifact
 from medsae_ray.core.artifacts.columns import nan_to_null, readable
@@ -27,6 +28,7 @@ from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.runtime.tries import COMPUTING, Tries
 from medsae_ray.stages.features import labels_of
+
 
 class Measured(NamedTuple):
     """One SAE on naming patients."""
@@ -53,7 +55,8 @@ class Chosen:
     def dense(self) -> np.ndarray:
         """Return the AUROC [L] of probes on all dimensions of the encoder."""
         shards = [part.shard for part in self.embeddings.parts]
-        return dense_areas(*self._patients(self._rows(), np.concatenate([self._raw(shard) for shard in shards])))
+        fit, other = self._patients(np.flatnonzero(self.rows_N), np.concatenate([*map(self._raw, shards)]))
+        return dense_areas(fit, other)
 
     def measure(self, sae: Artifact, dense_L: np.ndarray, tokens: int) -> Measured:
         """Measure one SAE."""
@@ -63,21 +66,20 @@ class Chosen:
         other = ~self.labels.training_N[codes.row_n]
         error, norm = codes.sq_error_n[other].sum(), codes.sq_norm_n[other].sum()
         l0 = float(codes.active_n[other].mean()) / tokens
-        return Measured(l0, float(error / norm), worth(*self._patients(codes.row_n, codes.z_nF), dense_L))
-
-    def _rows(self) -> np.ndarray:
-        return np.flatnonzero(self.rows_N)
+        fit, naming = self._patients(codes.row_n, codes.z_nF)
+        return Measured(l0, float(error / norm), worth(fit, naming, dense_L))
 
     def _raw(self, shard: int) -> np.ndarray:
         rows = np.flatnonzero(self.labels.shard_N == shard)
         values, ok = embedding_matrix(self.embeddings.part(shard))
-        return values[self.rows_N[rows[ok]]]
+        return np.asarray(values[self.rows_N[rows[ok]]])
 
-    def _patients(self, row_n: np.ndarray, x_nK: Any) -> Iterator[Patients]:
-        """Yield the patients that probes are fitted on, and the others."""
+    def _patients(self, row_n: np.ndarray, x_nK: UnitValues) -> tuple[Patients, Patients]:
+        """Return the patients that probes are fitted on, and the others."""
         fit = self.labels.training_N[row_n]
-        for chosen in (np.flatnonzero(fit), np.flatnonzero(~fit)):
-            yield Patients(x_nK[chosen], self.labels.y_NL[row_n[chosen]])
+        sets = np.flatnonzero(fit), np.flatnonzero(~fit)
+        one, other = (Patients(x_nK[chosen], self.labels.y_NL[row_n[chosen]]) for chosen in sets)
+        return one, other
 
 
 @ray.remote(num_cpus=1, max_retries=-1)
@@ -99,7 +101,9 @@ def _make(run: Run, draft: Draft) -> Made:
     rows = [row for row in draft.parents["sweep"].table().to_pylist() if row["artifact"]]
     saes = [open_artifact(run.root.child(row["artifact"]).uri) for row in rows]
     tokens = Layout.of(embeddings.schema).tokens
-    found = list(run.track(_measured(run, Chosen(embeddings, labels, kept), saes, tokens), "ranking", len(saes), "SAEs"))
+    found = list(
+        run.track(_measured(run, Chosen(embeddings, labels, kept), saes, tokens), "ranking", len(saes), "SAEs")
+    )
     table = pa.Table.from_pylist(_ranked(rows, found), schema=schema.ranking())
     metrics = RankingMetrics(saes=len(rows), near=sum(table["near_front"].to_pylist()), patients=int(kept.sum()))
     return Made([draft.writer(table.schema).write(0, table, table.num_rows)], metrics)
@@ -121,11 +125,12 @@ def _ranked(rows: list[dict[str, Any]], found: list[Measured]) -> list[dict[str,
     """Return the rows of the table, the chosen SAE first, then by rank."""
     figures = [one.figures for one in found]
     taken, near_S, rank_S = best(figures), near_front(figures), mean_ranks(figures)
+    known = any(f.needed == f.needed or f.monosemanticity == f.monosemanticity for f in figures)
     table = [
         {name: row[name] for name in ("member", "settings", "artifact")}
         | {"l0": one.l0, "fvu": one.fvu, "near_front": bool(near_S[place]), "chosen": place == taken}
         | {name: nan_to_null(value) for name, value in one.worth._asdict().items()}
-        | {"rank": float(rank_S[place]) if any(f.needed == f.needed for f in figures) else None}
+        | {"rank": float(rank_S[place]) if known else None}
         for place, (row, one) in enumerate(zip(rows, found, strict=True))
     ]
     order = sorted(range(len(table)), key=lambda i: (i != taken, not near_S[i], rank_S[i], figures[i].l0))

@@ -37,7 +37,7 @@ def members_for(what: What, embeddings: Artifact, manifest: Artifact) -> Members
     if what.sweep is None or not what.sweep.by_data:
         return what.members()
     each = default_grid(settings_of(what.sae, embeddings, manifest))
-    return members_of(Sweep(each=each, invalid="leave_out"), what.sae)
+    return members_of(Sweep(grid={}, each=each, invalid="leave_out"), what.sae)
 
 
 def _make(run: Run, draft: Draft) -> Made:

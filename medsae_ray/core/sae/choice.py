@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-
 NEAR = 1.05
 """The most that an SAE's FVU may be above the least of those with no more active features, as a ratio."""
 

@@ -64,5 +64,9 @@ class CodesWork:
         table = self.encode.compute(model, part.filter(pa.array(keep)))  # type: ignore[arg-type]
         by_patch = "patch_active" in table.column_names
         active = table["patch_active"] if by_patch else pc.list_value_length(table["feature"])
-        sums = (column(table, name).astype(np.float64) for name in ("sq_error", "sq_norm"))
-        return Codes(rows[keep], activation_matrix(table, self.width), *sums, active.to_numpy().astype(np.float64))
+        error, norm, active = (values.astype(np.float64) for values in (*_squares(table), active.to_numpy()))
+        return Codes(rows[keep], activation_matrix(table, self.width), error, norm, active)
+
+
+def _squares(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    return column(table, "sq_error"), column(table, "sq_norm")

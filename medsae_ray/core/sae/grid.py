@@ -22,7 +22,7 @@ def default_grid(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = []
     for wide, dense in product(FACTORS, FACTORS):
         changes = {**_width(settings, wide), **_sparsity(settings, dense)}
-        if _possible(settings | changes) and changes not in found:
+        if _possible({**settings, **changes}) and changes not in found:
             found.append(changes)
     return found
 
