@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 NEAR = 1.05
-"""The most that an SAE's FVU may be above the least of those with no more active features, as a ratio."""
+"""The most that an SAE's FVU may be of the least at its L0, as a ratio; up to this ratio L0 counts as the same."""
 
 
 class Figures(NamedTuple):
@@ -36,8 +36,11 @@ def mean_ranks(found: list[Figures]) -> np.ndarray:
 
 
 def near_front(found: list[Figures]) -> np.ndarray:
-    """Return a mask [S] of the SAEs whose FVU is at most `NEAR` times the least at their L0 or below."""
-    least = [min(other.fvu for other in found if other.l0 <= f.l0) for f in found]
+    """Return a mask [S] of the SAEs whose FVU is at most `NEAR` times the least at their L0 or below.
+
+    Two SAEs of one k differ in L0 by chance, so an L0 of up to `NEAR` times counts as no higher.
+    """
+    least = [min(other.fvu for other in found if other.l0 <= NEAR * f.l0) for f in found]
     return np.array([f.fvu <= NEAR * best for f, best in zip(found, least, strict=True)])
 
 

@@ -57,7 +57,11 @@ def test_ranks_are_shared_by_ties_and_the_unknown_ranks_last() -> None:
 def test_what_is_chosen_is_near_the_front(found: list[Figures]) -> None:
     place = best(found)
     assert near_front(found)[place]
-    assert found[place].fvu <= NEAR * min(f.fvu for f in found if f.l0 <= found[place].l0)
+    assert found[place].fvu <= NEAR * min(f.fvu for f in found if f.l0 <= NEAR * found[place].l0)
+
+
+def test_an_l0_that_is_lower_by_chance_excuses_no_worse_reconstruction() -> None:
+    assert near_front([Figures(8.00, 0.019, 0.9, 1), Figures(8.05, 0.015, 0.5, 5)]).tolist() == [False, True]
 
 
 @given(st.lists(FIGURES, min_size=1, max_size=5, unique_by=lambda f: f.l0))
