@@ -4,8 +4,9 @@
     python benchmarks/sae_choice.py my-recipe.yaml --root runs/mine
 
 All SAEs of the default grid are measured on the test patients as stage `ranking` measures them on naming patients. For
-the chosen one: its FVU over the least FVU of an SAE with an L0 no more than 5 % higher, and its share of the dense probes' AUROC above
-chance at ten features, over the best SAE's. The SAE that no sweep chose (the middle of the grid) stands beside it.
+the chosen one: its FVU over the least FVU of an SAE whose L0 is at most 5 % higher, and its share of the dense probes'
+AUROC above chance at ten features, over the best SAE's. The middle of the grid, which is the SAE without a sweep, stands
+beside it.
 """
 
 import argparse
