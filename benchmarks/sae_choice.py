@@ -5,8 +5,8 @@
 
 All SAEs of the default grid are measured on the test patients as stage `ranking` measures them on naming patients. For
 the chosen one: its FVU over the least FVU of an SAE whose L0 is at most 5 % higher, and its share of the dense probes'
-AUROC above chance at ten features, over the best SAE's. The middle of the grid, which is the SAE without a sweep, stands
-beside it.
+AUROC above chance at ten features, over the best SAE's. The middle of the grid, which is the SAE without a sweep, is
+given too.
 """
 
 import argparse

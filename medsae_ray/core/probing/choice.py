@@ -35,7 +35,8 @@ class Patients(NamedTuple):
 
 
 def dense_areas(fit: Patients, other: Patients) -> Floats:
-    """Return the AUROC [L] of probes on all columns; NaN for a label with too few patients of a class."""
+    """Return the AUROC [L] of probes on all columns; NaN for a label with too few patients of a class, or one that the
+    probe does not tell: the interval of its AUROC holds 0.5."""
     return np.array([_dense(_task(fit, other, label), other, label) for label in range(fit.y_NL.shape[1])])
 
 
@@ -47,8 +48,10 @@ def _task(fit: Patients, other: Patients, label: int) -> Task:
 def _dense(task: Task, other: Patients, label: int) -> float:
     if too_few(task.y_fit, "training") or too_few(task.y_judge, "naming"):
         return float("nan")
-    found = ranked(task, "sae", RULES)
-    return auroc(found.linear.scores(other.x_NK), other.y_NL[:, label]).auc if found else float("nan")
+    if (found := ranked(task, "sae", RULES)) is None:
+        return float("nan")
+    area = auroc(found.linear.scores(other.x_NK), other.y_NL[:, label])
+    return area.auc if area.low > 0.5 else float("nan")
 
 
 def areas_by_size(fit: Patients, other: Patients, label: int) -> dict[int, float]:
