@@ -46,6 +46,7 @@ from medsae_ray.stages.manifest import MANIFEST
 from medsae_ray.stages.names import NAMES
 from medsae_ray.stages.organs import ORGANS
 from medsae_ray.stages.probes import PROBES
+from medsae_ray.stages.ranking import RANKING
 from medsae_ray.stages.replication import DATASET_FEATURES, REPLICATION
 from medsae_ray.stages.sae import SAE
 from medsae_ray.stages.samples import SAMPLES
@@ -59,6 +60,7 @@ _STAGES = (
     *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, PROBES, LABEL_NAMES, VOCABULARY_NAMES),
     *(SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
     SWEEP,
+    RANKING,
     *SEVERAL,
 )
 OF_NAMING = (SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES)
@@ -96,6 +98,8 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine
             run.artifact("replication")
             run.artifact("duplicates")
         own = page_id(run, "atlas", "probes", *(stage.name for stage in SEVERAL if recipe.what.datasets))
+        if recipe.what.chooses:
+            _publish_sweep(run)
         summary = summarise(run, named("report.html", own))
         pages = {"summary.json": json.dumps(summary, indent=1, allow_nan=False), "report.html": _report(run)}
         unwritten = publish(run.root, own, {name: page.encode() for name, page in pages.items()})
@@ -151,5 +155,11 @@ def _sweep(run: Run) -> Artifact:
     except WorkersDied as died:
         publish_sweep(run, died.table, died.left_out)
         raise
-    publish_sweep(run, artifact.table(), metrics_of(artifact, SweepMetrics)["left_out"])
+    _publish_sweep(run)
     return artifact
+
+
+def _publish_sweep(run: Run) -> None:
+    sweep = run.artifact(SWEEP.name)
+    left_out = metrics_of(sweep, SweepMetrics)["left_out"]
+    publish_sweep(run, sweep.table(), left_out, run.artifact(RANKING.name).table())

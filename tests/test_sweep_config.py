@@ -69,8 +69,6 @@ def test_combinations_that_no_sae_can_have_are_left_out_if_that_is_asked_for() -
         ),
         ({"grid": {"width": 8}}, r"what\.sweep\.grid\.width: .*valid list"),
         ({"grid": {"width": []}}, r"what\.sweep\.grid\.width: .*at least 1"),
-        ({}, "a sweep needs grid"),
-        ({"each": [{}]}, "a sweep needs grid"),
         ({"each": [{"k": 2}], "grid": {"k": [1]}}, "k cannot be in grid and in each"),
         ({"gird": {"k": [1]}}, "did you mean 'grid'"),
     ],
@@ -78,6 +76,11 @@ def test_combinations_that_no_sae_can_have_are_left_out_if_that_is_asked_for() -
 def test_a_wrong_sweep_is_refused_with_what_is_allowed(sweep: Any, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         members(sweep)
+
+
+def test_a_sweep_that_names_no_sae_leaves_them_to_the_data() -> None:
+    for sweep in ({}, {"each": [{}]}, {"choose": True}):
+        assert members(sweep) == Members([], 0)
 
 
 def test_a_recipe_without_a_sweep_has_no_members() -> None:

@@ -19,16 +19,23 @@ class Sweep(Model):
 
     grid: Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(default_factory=dict)]
     """Keys of what.sae, each with the values to try; every combination is an SAE. Where `levels` change, `width` goes
-    with the last of them."""
+    with the last of them. Without grid and each: half, once and twice the width and the sparsity of what.sae, or of
+    what it chooses by the number of training rows and of their directions."""
     each: Annotated[list[Changes], Field(default_factory=list)]
     """Settings that belong together, such as an architecture with its own keys; the grid is applied to each of them."""
     invalid: Literal["refuse", "leave_out"] = "refuse"
     """What becomes of combinations that no SAE can have, such as a k above the width. They are counted if left out."""
+    choose: bool = False
+    """True: medsae run takes the SAE of this sweep that ranks best on patients of the split naming, and its held-out
+    figures are of those of detection alone."""
+
+    @property
+    def by_data(self) -> bool:
+        """True without grid and each: the SAEs to try follow from what.sae and the training rows."""
+        return not self.grid and not any(self.each)
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if not self.grid and not any(self.each):
-            raise ValueError("a sweep needs grid (keys with the values to try) or each (a list of settings)")
+    def _says_each_key_once(self) -> Self:
         both = sorted(set(self.grid) & {key for settings in self.each for key in settings})
         if both:
             raise ValueError(f"{', '.join(both)} cannot be in grid and in each: leave one of the two out")

@@ -122,7 +122,7 @@ class What(Model):
     encoder: Encoder
     sae: Sae = Sae()
     sweep: Sweep | None = None
-    """Further SAEs to train and compare (medsae sweep); medsae run takes `sae` and no other."""
+    """Further SAEs to train and compare (medsae sweep). medsae run takes `sae` and no other, unless it is to choose."""
     features: Features = Features()
     naming: Naming | None = None
     """Leave it out for a run without a vision-language model: features then get their names from labels only."""
@@ -136,9 +136,14 @@ class What(Model):
         self.members()
         return self
 
+    @property
+    def chooses(self) -> bool:
+        """True if a sweep chooses the SAE of the run."""
+        return self.sweep is not None and self.sweep.choose
+
     def members(self) -> Members:
-        """The SAEs of the sweep; none without one."""
-        return members_of(self.sweep, self.sae) if self.sweep else Members([], 0)
+        """The SAEs that the sweep names; none without one, or if they follow from the training rows."""
+        return members_of(self.sweep, self.sae) if self.sweep and not self.sweep.by_data else Members([], 0)
 
     @model_validator(mode="after")
     def _datasets_fit(self) -> Self:

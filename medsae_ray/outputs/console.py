@@ -193,17 +193,18 @@ def _as_the_paper_counts(paper: PaperFigures) -> str:
 
 
 def sweep_table(rows: list[dict[str, Any]]) -> Table:
-    """The SAEs of a sweep, by Pareto fronts of L0 and FVU; one that failed with its reason."""
-    table = plain_table(
-        "settings", right=("front", "L0", "FVU", "R2", "R2 (SAIL)", "cosine", "dead", "epochs", "seconds")
-    )
+    """The SAEs of a sweep, by Pareto fronts of L0 and FVU; the chosen one marked, one that failed with its reason."""
+    measures = ("front", "L0", "FVU", "R2", "R2 (SAIL)", "cosine", "dead", "C x S", "needed", "at ten", "rank")
+    table = plain_table("settings", right=measures)
     for row in rows:
         said = settings_text(row["settings"])
         if row["reason"]:
-            table.add_row(said, row["reason"], *["–"] * 8)
+            table.add_row(said, row["reason"], *["–"] * (len(measures) - 1))
             continue
         figures = [number(row["l0"], 1), *(number(row[name], 3) for name in ("fvu", "r2", "r2_scalar", "cosine"))]
-        rest = (f"{row['dead']:.1%}", str(row["epochs"]), f"{row['seconds']:,.1f}")
+        ranks = (number(row[name], places) for name, places in (("monosemanticity", 3), ("needed", 1), ("at_ten", 2)))
+        rest = (f"{row['dead']:.1%}", *ranks, number(row["rank"], 1))
+        said = f"{said} <- chosen" if row["chosen"] else said
         table.add_row(said, str(row["front"]), *figures, *rest, style="bold" if row["pareto"] else None)
     return table
 

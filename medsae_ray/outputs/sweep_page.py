@@ -12,9 +12,14 @@ from medsae_ray.stages.sweep import SWEEP
 PAGE = "sweep.html"
 
 
-def publish_sweep(run: Run, table: pa.Table, left_out: int) -> None:
-    """Print the table, and write the page that shows it."""
-    rows = table.to_pylist()
+RANKED = ("monosemanticity", "needed", "at_ten", "rank", "chosen")
+"""What stage `ranking` adds to a row."""
+
+
+def publish_sweep(run: Run, table: pa.Table, left_out: int, ranking: pa.Table | None = None) -> None:
+    """Print the table, and write the page that shows it, with the ranks if there are any."""
+    ranks = {row["member"]: {name: row[name] for name in RANKED} for row in ranking.to_pylist()} if ranking else {}
+    rows = [row | ranks.get(row["member"], dict.fromkeys(RANKED)) for row in table.to_pylist()]
     page = render_sweep(run.recipe.name, rows, left_out).encode()
     unwritten = publish(run.root, page_id(run, *SWEEP.parents(run.recipe)), {PAGE: page})
     run.console.print(sweep_table(rows), end="\n\n")

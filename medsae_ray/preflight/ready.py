@@ -106,10 +106,10 @@ def survey(run: Run, *goals: str, forgiving: bool = False, skip: Collection[str]
     found: dict[str, KnownStage] = {}
     for name in ordered(run, *goals):
         stage = run.stages[name]
-        parents = {parent: found[parent].artifact for parent in stage.parents(run.recipe)}
-        there = {parent: artifact for parent, artifact in parents.items() if artifact}
-        if len(there) < len(parents) or name in skip:
-            found[name] = KnownStage(after=tuple(parent for parent, artifact in parents.items() if not artifact))
+        before = {other: found[other].artifact for other in stage.before(run.recipe)}
+        there = {other: artifact for other, artifact in before.items() if artifact}
+        if len(there) < len(before) or name in skip:
+            found[name] = KnownStage(after=tuple(other for other, artifact in before.items() if not artifact))
             continue
         try:
             draft = run.draft(stage, there)
@@ -135,7 +135,7 @@ def ordered(run: Run, *goals: str) -> list[str]:
     def add(name: str) -> None:
         if name not in found:
             stage = run.stages[name]
-            for before in (*stage.needs(run.recipe), *stage.parents(run.recipe)):
+            for before in (*stage.needs(run.recipe), *stage.before(run.recipe)):
                 add(before)
             found[name] = None
 
@@ -147,7 +147,7 @@ def ordered(run: Run, *goals: str) -> list[str]:
 def _only_needed(run: Run, goals: Iterable[str]) -> set[str]:
     """Return stages that are made only if a stage that needs them is."""
     needs = {need for name in ordered(run, *goals) for need in run.stages[name].needs(run.recipe)}
-    parents = {parent for name in ordered(run, *goals) for parent in run.stages[name].parents(run.recipe)}
+    parents = {parent for name in ordered(run, *goals) for parent in run.stages[name].before(run.recipe)}
     return needs - parents - set(goals)
 
 

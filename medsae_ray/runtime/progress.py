@@ -33,6 +33,7 @@ DOING = {
     "scores": "scoring the answers",
     "atlas": "joining the names and figures of each feature",
     "sweep": "training the SAEs of the sweep",
+    "ranking": "comparing the SAEs of the sweep on other patients",
     "dataset_features": "correlating features with the labels of each dataset",
     "replication": "testing each dataset's findings on the others",
     "fingerprints": "hashing every image for near-duplicates",

@@ -60,6 +60,12 @@ class Stage:
     """The demands that it has on the cluster at once, besides the engine's; none if the driver computes it."""
     lacks: Callable[[Recipe], str | None] = lambda recipe: None
     """The part of a recipe that it needs and that is missing; None if it can be made."""
+    chosen_by: Callable[[Recipe], tuple[str, ...]] = lambda recipe: ()
+    """The stages that decide what `what` says, and are part of no name: made before it is named."""
+
+    def before(self, recipe: Recipe) -> tuple[str, ...]:
+        """Return the stages that have to be made before its artifact has a name."""
+        return (*self.parents(recipe), *self.chosen_by(recipe))
 
 
 @dataclass(frozen=True)
@@ -113,8 +119,8 @@ class Run:
         with lock:
             if name not in self._artifacts:
                 stage = self.stages[name]
-                parents = {parent: self.artifact(parent) for parent in stage.parents(self.recipe)}
-                self._artifacts[name] = self._make(stage, parents)
+                before = {other: self.artifact(other) for other in stage.before(self.recipe)}
+                self._artifacts[name] = self._make(stage, before)
             return self._artifacts[name]
 
     def known(self, name: str) -> Artifact | None:
@@ -125,13 +131,14 @@ class Run:
         """Return the artifact of stage `name` if it and all its parents are committed; none is made."""
         if name not in self._artifacts:
             stage = self.stages[name]
-            parents = {parent: self.committed(parent) for parent in stage.parents(self.recipe)}
-            there = {parent: artifact for parent, artifact in parents.items() if artifact}
-            return self.draft(stage, there).committed() if len(there) == len(parents) else None
+            before = {other: self.committed(other) for other in stage.before(self.recipe)}
+            there = {other: artifact for other, artifact in before.items() if artifact}
+            return self.draft(stage, there).committed() if len(there) == len(before) else None
         return self._artifacts[name]
 
-    def draft(self, stage: Stage, parents: dict[str, Artifact]) -> Draft:
-        """Return the draft of `stage` from its parents, whether it is committed or not."""
+    def draft(self, stage: Stage, before: dict[str, Artifact]) -> Draft:
+        """Return the draft of `stage` from what is made before it, whether it is committed or not."""
+        parents = {parent: before[parent] for parent in stage.parents(self.recipe)}
         return Draft(self.root, stage.name, stage.version, stage.what(self), parents)
 
     def together(self, *names: str) -> None:
@@ -162,8 +169,8 @@ class Run:
 
     def ancestors(self, name: str) -> set[str]:
         """Return the stages behind stage `name`."""
-        parents = self.stages[name].parents(self.recipe)
-        return set(parents).union(*map(self.ancestors, parents))
+        before = self.stages[name].before(self.recipe)
+        return set(before).union(*map(self.ancestors, before))
 
     def connect(self) -> None:
         """Join the Ray cluster, once, and only if a stage computes on it. Any thread may call this, and each call
@@ -237,9 +244,9 @@ class Run:
                 yield item
                 bar.advance()
 
-    def _make(self, stage: Stage, parents: dict[str, Artifact]) -> Artifact:
+    def _make(self, stage: Stage, before: dict[str, Artifact]) -> Artifact:
         with self.board.stage(stage.name, _noun(stage.name)) as shown:
-            draft = self.draft(stage, parents)
+            draft = self.draft(stage, before)
             shown.artifact = draft.name
             found, start, seconds = draft.committed(), "", 0.0
             there = found is not None

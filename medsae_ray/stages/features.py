@@ -91,7 +91,8 @@ def labels_of(run: Run, draft: Draft) -> Labels:
     what = run.recipe.what
     usable = readable(draft.parents["embeddings"])
     labels = Labels.of(draft.parents["manifest"].table(), what.uncertain, what.blank, usable)
-    return replace(labels, by_patient=what.features.weights == "patients")
+    labels = replace(labels, by_patient=what.features.weights == "patients")
+    return labels.after_choice() if what.chooses else labels
 
 
 def measure(run: Run, draft: Draft, labels: Labels, step: str) -> Measured:
@@ -179,7 +180,8 @@ def features_what(run: Run) -> dict[str, Any]:
     """Return the settings that the statistics depend on, as part of an artifact's identity."""
     what = run.recipe.what
     weights = {"weights"} if what.features.weights == "images" else set()  # it came later than artifacts without it
-    return what.features.model_dump(exclude=weights) | {"uncertain": what.uncertain, "blank": what.blank}
+    chosen = {"held_out": "detection"} if what.chooses else {}
+    return what.features.model_dump(exclude=weights) | {"uncertain": what.uncertain, "blank": what.blank} | chosen
 
 
 def features_parents(recipe: Recipe) -> tuple[str, ...]:

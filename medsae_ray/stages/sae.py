@@ -36,6 +36,7 @@ from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.defaults import SAMPLE, Spread, check_fits, choose, open_settings, spread
 from medsae_ray.core.sae.distributed import Ranks
 from medsae_ray.core.sae.fit import fit
+from medsae_ray.core.sae.ranking import winner
 from medsae_ray.core.sae.training import Ending, EpochLog
 from medsae_ray.core.sae.training_table import EmbeddingTable
 from medsae_ray.errors import ArtifactError, DatasetError, MedsaeError
@@ -256,7 +257,7 @@ def _make(run: Run, draft: Draft) -> Made:
     parents = draft.parents["embeddings"], draft.parents["manifest"]
     rows = training_rows(*parents)
     job = job_of(draft, run.recipe.how.train)
-    if chosen := open_settings(run.recipe.what.sae.settings()):
+    if chosen := open_settings(trained(run).settings()):
         said = ", ".join(f"{name} {draft.what[name]:,}" for name in chosen)
         varies = _spread(*parents).directions
         about = f"{rows:,} training rows of {job.config.d_in:,} numbers that vary in about {varies:,.0f}"
@@ -271,11 +272,26 @@ def _make(run: Run, draft: Draft) -> Made:
     return made_of(draft, fitted, job.config)
 
 
-def _what(run: Run) -> dict[str, Any]:
+def parents_of(run: Run) -> tuple[Artifact, Artifact]:
+    """Return embeddings and manifest: a stage is named after its parents are made."""
     embeddings, manifest = (run.committed(name) for name in _PARENTS)
-    assert embeddings, "a stage is named after its parents are made"
-    assert manifest, "a stage is named after its parents are made"
-    return settings_of(run.recipe.what.sae, embeddings, manifest)
+    assert embeddings is not None
+    assert manifest is not None
+    return embeddings, manifest
+
+
+def _what(run: Run) -> dict[str, Any]:
+    return settings_of(trained(run), *parents_of(run))
+
+
+def trained(run: Run) -> Sae:
+    """Return the settings of the SAE that the run takes: the recipe's, or those that a sweep chose."""
+    what = run.recipe.what
+    if not what.chooses:
+        return what.sae
+    ranking = run.committed("ranking")
+    assert ranking is not None, "a stage is named after what decides its settings"
+    return type(what.sae).model_validate(what.sae.model_dump() | json.loads(winner(ranking.table())))
 
 
 def sae_warnings(record: Record) -> Iterator[RunWarning]:
@@ -303,6 +319,7 @@ SAE = Stage(
     lambda recipe: _PARENTS,
     _what,
     _make,
+    chosen_by=lambda recipe: ("ranking",) if recipe.what.chooses else (),
     warnings=lambda run, sae: sae_warnings(sae.record),
     demands=lambda recipe: (train_demand("sae", recipe.how.train),),
 )

@@ -9,15 +9,18 @@ from typing import Any
 import pyarrow as pa
 
 from medsae_ray.cluster.demands import train_demand
+from medsae_ray.config.sweep import Members, Sweep, members_of
+from medsae_ray.config.what import What
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.artifacts.metrics import SweepMetrics
 from medsae_ray.core.sae.defaults import check_fits
+from medsae_ray.core.sae.grid import default_grid
 from medsae_ray.core.sae.ranking import DIED, ranked, result_row
 from medsae_ray.errors import MedsaeError
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
-from medsae_ray.stages.sae import SAE, job_of, settings_of, training_rows
+from medsae_ray.stages.sae import SAE, job_of, parents_of, settings_of, training_rows
 from medsae_ray.stages.sweep_tasks import Task, train_all
 
 
@@ -29,9 +32,17 @@ class WorkersDied(MedsaeError):
         self.table, self.left_out = table, left_out
 
 
+def members_for(what: What, embeddings: Artifact, manifest: Artifact) -> Members:
+    """Return the SAEs of a sweep: those that the recipe names, or a grid that follows from the training rows."""
+    if what.sweep is None or not what.sweep.by_data:
+        return what.members()
+    each = default_grid(settings_of(what.sae, embeddings, manifest))
+    return members_of(Sweep(grid={}, each=each, invalid="leave_out"), what.sae)
+
+
 def _make(run: Run, draft: Draft) -> Made:
-    found = run.recipe.what.members()
-    tasks = _tasks(run, draft)
+    found = members_for(run.recipe.what, draft.parents["embeddings"], draft.parents["manifest"])
+    tasks = _tasks(run, draft, found)
     # What is chosen for one member may be what another one says.
     distinct = {task.draft.name: task for task in tasks}
     todo = [task for task in distinct.values() if not task.draft.committed()]
@@ -60,11 +71,11 @@ def _make(run: Run, draft: Draft) -> Made:
     return Made([receipt], metrics, len(tasks) - len(todo))
 
 
-def _tasks(run: Run, draft: Draft) -> list[Task]:
+def _tasks(run: Run, draft: Draft, members: Members) -> list[Task]:
     """Every SAE, with the artifact that stage `sae` would make of it. RecipeError for a batch that cannot be filled."""
     embeddings, manifest = draft.parents["embeddings"], draft.parents["manifest"]
     rows, tasks = training_rows(embeddings, manifest), []
-    for member in run.recipe.what.members().members:
+    for member in members.members:
         settings = settings_of(member.sae, embeddings, manifest)
         check_fits(rows, settings)
         of = Draft(run.root, SAE.name, SAE.version, settings, draft.parents)
@@ -79,7 +90,7 @@ def _committed(draft: Draft) -> Artifact:
 
 
 def _what(run: Run) -> dict[str, Any]:
-    members = run.recipe.what.members().members
+    members = members_for(run.recipe.what, *parents_of(run)).members
     return {"sae": SAE.version, "members": [{"changes": m.changes, "settings": m.sae.settings()} for m in members]}
 
 
@@ -90,5 +101,5 @@ SWEEP = Stage(
     _what,
     _make,
     demands=lambda recipe: (train_demand("sweep", recipe.how.train, workers=1),),
-    lacks=lambda recipe: None if recipe.what.sweep else "what.sweep, the SAEs to train",
+    lacks=lambda recipe: None if recipe.what.sweep else "what.sweep, the SAEs to train ({} takes a default grid)",
 )

@@ -40,6 +40,8 @@ class Labels:
     """The labels as float64, NaN = left out."""
     training_N: np.ndarray
     """True for images of the patients that the SAE was trained on."""
+    unseen_N: np.ndarray
+    """True for images of patients that had no part in the SAE, on which its R2 and L0 are measured."""
     discovery_N: np.ndarray
     discovery_one_N: np.ndarray
     """The one image of each discovery patient."""
@@ -66,6 +68,7 @@ class Labels:
         return cls(
             y_NL=label_matrix(manifest, uncertain, blank),
             training_N=split == "sae",
+            unseen_N=split != "sae",
             discovery_N=(split != "detection") & ok_N,
             discovery_one_N=(split != "detection") & one_each,
             heldout_N=(split != "sae") & one_each,
@@ -77,6 +80,11 @@ class Labels:
             dataset_N=dataset_N,
             datasets=datasets.tolist(),
         )
+
+    def after_choice(self) -> Self:
+        """Return the same labels for an SAE that was chosen on naming patients: held-out figures are of the others."""
+        detection_N = self.unseen_N & ~self.discovery_N
+        return replace(self, unseen_N=detection_N, heldout_N=self.test_N)
 
     def within(self, chosen_N: np.ndarray) -> Self:
         """Return the same labels restricted to the chosen images, for example those of one dataset."""
@@ -237,7 +245,7 @@ class FeatureWork:
         )
 
     def _quality(self, activations: pa.Table, rows_G: np.ndarray, layout: Layout) -> Quality:
-        chosen = activations.filter(pa.array(~self.labels.training_N[rows_G]))
+        chosen = activations.filter(pa.array(self.labels.unseen_N[rows_G]))
         active = chosen["patch_active"] if layout.grid else pa.compute.list_value_length(chosen["feature"])
         error, norm = (pa.compute.sum(chosen[c]).as_py() or 0.0 for c in ("sq_error", "sq_norm"))
         return Quality(error, norm, chosen.num_rows * layout.tokens, pa.compute.sum(active).as_py() or 0)

@@ -262,3 +262,13 @@ class SweepMetrics(TypedDict):
     left_out: int
     """Combinations of the grid that are no SAE."""
     pareto: int
+
+
+class RankingMetrics(TypedDict):
+    """Stage `ranking`: the SAEs of a sweep that were compared."""
+
+    saes: int
+    near: int
+    """Those near the front of FVU and L0."""
+    patients: int
+    """The patients of the splits sae and naming whose images were encoded."""

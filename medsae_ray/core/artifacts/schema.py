@@ -167,6 +167,27 @@ def sweep() -> pa.Schema:
     )
 
 
+def ranking() -> pa.Schema:
+    """One row per trained SAE of a sweep, the chosen one first, then by the mean of its two ranks.
+
+    Figures are of patients of the split naming, one image each. `monosemanticity` is the mean C x S of the ten best
+    features, `needed` the mean number of features that labels need for 50 to 100 % of a dense probe's AUROC above
+    chance, and `at_ten` the share that ten have; null if no label says it. `near_front`: the FVU is at most 1.05 times
+    the least of SAEs whose L0 is no higher, or by at most 5 %.
+    """
+    measures = ("l0", "fvu", "monosemanticity", "needed", "at_ten", "rank")
+    return pa.schema(
+        [
+            _required("member", pa.int32()),
+            _required("settings", pa.string()),
+            _required("artifact", pa.string()),
+            *(pa.field(measure, pa.float64()) for measure in measures),
+            _required("near_front", pa.bool_()),
+            _required("chosen", pa.bool_()),
+        ]
+    )
+
+
 def fingerprints() -> pa.Schema:
     """One row per image: its perceptual hashes of 64 and 256 bits, null with a reason if it could not be read."""
     return pa.schema(

@@ -21,6 +21,7 @@ def render_sweep(title: str, rows: Sequence[dict[str, Any]], left_out: int) -> s
             there=there,
             failed=[row for row in shown if row["reason"] is not None],
             left_out=left_out,
+            ranked=any(row["rank"] is not None or row["chosen"] for row in there),
             front=sum(row["pareto"] for row in there),
             plot=pareto_plot(points),
             legend=legend(),

@@ -57,6 +57,12 @@ def ranked(rows: Sequence[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist([*sorted_rows, *failed], schema=schema.sweep())
 
 
+def winner(table: pa.Table) -> str:
+    """Return the settings (JSON) of the chosen SAE from a `ranking` table."""
+    (settings,) = table.filter(table["chosen"])["settings"].to_pylist()
+    return str(settings)
+
+
 def pareto_fronts(points_N2: np.ndarray) -> np.ndarray:
     """Return the front [N], from 1, of points with two costs. Front 1 are those that no other beats, that is, none is
     as low in both and lower in one; front 2 those that only front 1 beats; and so on. Equal points share a front."""
