@@ -1,4 +1,4 @@
-"""Why an engine does not start, in the recipe's words: what a replica says, and what to change."""
+"""The causes of a failed engine start, in the recipe's terms: from a replica's message to the remedy."""
 
 import re
 
@@ -26,13 +26,13 @@ CAUSES = {
     r"max_model_len|max_position_embeddings|At most \d+ image": "the model does not allow these limits: lower "
     "how.vlm.max_model_len, or what.naming.positives and what.naming.contrasts",
 }
-"""What in a replica's message tells the cause, and what to say about it; the first that fits."""
+"""Patterns of a replica's message, with the advice for each; the first match counts."""
 
 
 SHOWN = 400
-"""Characters of what was said that a message repeats."""
+"""The most characters of the original text that a message repeats."""
 _PASTED = re.compile(r"\s*\[type=\w+, input_value=.*?(, input_type=\w+\]|$)", re.MULTILINE)
-"""What a validation error of pydantic repeats of its input: the whole configuration."""
+"""The part of a pydantic validation error that repeats its input, the whole configuration."""
 
 
 def known_cause(message: str) -> str | None:
@@ -41,7 +41,7 @@ def known_cause(message: str) -> str | None:
 
 
 def explain(message: str) -> str:
-    """The cause in a replica's message, and what it said itself: the last line that names an error."""
+    """Return the cause in a replica's message, and its own words: the last line that names an error."""
     message = _PASTED.sub("", message)
     errors = re.findall(r"^.*?\b((?:\w+\.)*(?:\w*Error|\w*Exception)\s?.*: .+|Value error, .+)$", message, re.MULTILINE)
     said = one_line(errors[-1] if errors else message.strip().rpartition("\n")[2])

@@ -1,4 +1,4 @@
-"""Starts the vision-language engine on the cluster and speaks to it: one Ray Serve application, shared by all.
+"""The client of the vision-language engine on the cluster, which also starts it: one shared Ray Serve application.
 
 Nothing here imports vLLM or Ray Serve LLM; the replicas do.
 """
@@ -30,17 +30,17 @@ from medsae_ray.errors import EngineError
 APPLICATION = ENGINE
 POLL_S = 1.0
 BACK_OFF_S = (0.2, 5.0)
-"""First and longest pause before a call is repeated."""
+"""The first and the longest pause before a call is repeated."""
 LOSSES = 3
-"""So often in an hour an engine that goes away is started again: more is no accident."""
+"""The most restarts of a lost engine within an hour: more losses are no accident."""
 
 
 class Gone(Exception):
-    """The application, or the Serve that it was on, is not there any more; another may be started."""
+    """The error of a missing application or Serve; another may be started."""
 
 
 class HandleEngine:
-    """The `Engine` behind a Ray Serve handle, called once: a full queue or a lost replica raises what Ray does."""
+    """The `Engine` behind a Ray Serve handle, called once: a full queue or a lost replica raises Ray's exceptions."""
 
     def __init__(self, identity: str, handle: Any) -> None:
         self.identity, self.handle = identity, handle
@@ -69,9 +69,9 @@ class HandleEngine:
 
 
 class ServeEngine(HandleEngine):
-    """Waits out full queues and lost replicas, and starts again what went away.
+    """An engine that waits out full queues and lost replicas, and replaces a lost application.
 
-    `start` brings an engine and gives its handle; `on_loss` is told when it has to.
+    `start` brings an engine and returns its handle; `on_loss` is told when it has to.
     """
 
     def __init__(
@@ -82,7 +82,8 @@ class ServeEngine(HandleEngine):
         self.patience_s = settings.start_timeout_s
         self.lock, self.losses = threading.Lock(), list[float]()
         self.taken = 0
-        """Engines that were brought so far. Their handles tell none apart: Serve gives the same one for a name."""
+        """The number of engines started so far. Their handles do not distinguish them: Serve returns the same one
+        for a name."""
         self._take(self.handle)
 
     def _take(self, handle: Any) -> None:
@@ -91,7 +92,7 @@ class ServeEngine(HandleEngine):
         self.seen_well = self.looked = time.monotonic()
 
     async def _call(self, method: str, *arguments: Any) -> Any:
-        """Repeat until the replica answers. It answers for every request, so an exception is the engine's own."""
+        """Repeat until the replica answers. It answers every request, so an exception is the engine's own."""
         pause, last = BACK_OFF_S
         deadline = None
         while True:
@@ -113,7 +114,7 @@ class ServeEngine(HandleEngine):
             pause = min(2 * pause, last)
 
     async def _try(self, method: str, *arguments: Any) -> Any:
-        """One call. Whatever is wrong with it, Gone or EngineError if nobody is there to be called again."""
+        """Make one call. Any failure becomes Gone, or EngineError if no replica is left to be called again."""
         try:
             return await self._watch(asyncio.ensure_future(super()._call(method, *arguments)))
         except BackPressureError:
@@ -123,7 +124,7 @@ class ServeEngine(HandleEngine):
             raise
 
     async def _watch(self, call: asyncio.Future[Any]) -> Any:
-        """A call waits for ever where no replica comes back, so look after the application meanwhile."""
+        """Watch the application during a call, which waits for ever if no replica comes back."""
         try:
             while not call.done():
                 await asyncio.wait({call}, timeout=5 * POLL_S)
@@ -134,7 +135,8 @@ class ServeEngine(HandleEngine):
             call.cancel()
 
     def look(self) -> None:
-        """Raise Gone if the application is gone; EngineError if it failed, was removed on purpose or stays unwell."""
+        """Raise Gone if the application is gone; EngineError if it failed, was removed on purpose or stays
+        unhealthy."""
         now = time.monotonic()
         self.hold.check()
         if now - self.looked < POLL_S:
@@ -151,7 +153,7 @@ class ServeEngine(HandleEngine):
             raise EngineError(f"the engine was lost ({status}): {explain(message)}")
 
     def keep_up(self) -> None:
-        """Start the engine again if it is gone, for a holder who asks nothing of it."""
+        """Start the engine again if it is gone, for a holder that makes no calls."""
         looked_at = self.taken
         try:
             self.look()
@@ -159,7 +161,7 @@ class ServeEngine(HandleEngine):
             self._again(looked_at, str(gone))
 
     def _again(self, lost: int, why: str) -> None:
-        """Another engine instead of the one that was `lost`, by its number, for all who noticed it."""
+        """Replace the `lost` engine, given by its number, once for all callers that noticed the loss."""
         with self.lock:
             if self.taken != lost:
                 return
@@ -181,12 +183,12 @@ def start_engine(
     idle_s: float = 0.0,
     on_loss: Callable[[str], None] = lambda text: None,
 ) -> Iterator[ServeEngine]:
-    """The engine for the length of the block, on the Ray cluster that this process is connected to.
+    """Provide the engine for the length of the block, on the Ray cluster that this process is connected to.
 
-    One that runs there already with the same model is shared. The last of its holders ends it: `idle_s` after its block
-    on a cluster that was joined, and with the block on one that ends with this process. One that `serve deploy` brought
-    stays. `identity` saves hashing the model's files again, `who` is what others are told of this holder. Raises
-    EngineError, with the cause, if it does not start.
+    A running engine with the same model is shared. The last of its holders ends it: `idle_s` after its block on a
+    cluster that was joined, and with the block on one that ends with this process. An engine of `serve deploy` stays.
+    `identity` saves hashing the model's files again; `who` describes this holder to others. Raises EngineError, with
+    the cause, if it does not start.
     """
     identity = identity or model_identity(settings.model, settings.revision)
     local = ends_with_us()
@@ -202,7 +204,7 @@ def start_engine(
 
 
 def _bring(hold: Hold, settings: EngineSettings, identity: str, on_progress: Callable[[str], None]) -> Any:
-    """The handle of an engine that is ready: the one that is there, or a new one."""
+    """Return the handle of an engine that is ready: the existing one, or a new one."""
     for _ in range(LOSSES):
         with contextlib.suppress(Gone):
             if hold.ask(lambda: on_progress("waiting for another run's start or end")) == DEPLOY:
@@ -223,7 +225,7 @@ def _bring(hold: Hold, settings: EngineSettings, identity: str, on_progress: Cal
 
 
 def engine_application(settings: EngineSettings, identity: str) -> serve.Application:
-    """The bound deployment that hosts the model: what `serve.run` and `serve deploy` take."""
+    """Return the bound deployment that hosts the model, for `serve.run` and `serve deploy`."""
     deployment = serve.deployment(
         num_replicas=settings.replicas,
         ray_actor_options={
@@ -257,7 +259,7 @@ def _deploy(settings: EngineSettings, identity: str) -> None:
 
 
 def _wait(hold: Hold, settings: EngineSettings, on_progress: Callable[[str], None]) -> None:
-    """Until the engine is ready. Gone if it is taken away before, EngineError if it does not start."""
+    """Wait until the engine is ready. Gone if it is removed before, EngineError if it does not start."""
     shown = ""
     for status, message, seconds in starting(APPLICATION, POLL_S):
         hold.check()

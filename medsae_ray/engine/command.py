@@ -1,4 +1,4 @@
-"""`medsae engine status` and `medsae engine stop`: what of ours runs on a cluster, for whom, and its end."""
+"""`medsae engine status` and `medsae engine stop`: our applications on a cluster, their holders, and their end."""
 
 import contextlib
 import os
@@ -16,14 +16,14 @@ from medsae_ray.errors import EngineError, MedsaeError
 
 
 def engine_status(address: str | None) -> list[str]:
-    """Lines on the cluster's engine: model, state, replicas and their nodes, leases, and how long it is idle."""
+    """Return lines on the cluster's engine: model, state, replicas and their nodes, leases, and idle time."""
     with _joined(address):
         return status_lines(tell("report", APPLICATION), _replicas(), time.time())
 
 
 def stop_engine(address: str | None, force: bool) -> str:
-    """End the cluster's engine; what was done. EngineError while others hold it, but with `force`, and always for one
-    that `serve deploy` brought."""
+    """End the cluster's engine and return a line on it. EngineError if others hold it, unless `force`, and always
+    for an engine of `serve deploy`."""
     with _joined(address):
         if tell("report", APPLICATION)["status"] == ABSENT:
             return "no engine runs on this cluster"
@@ -39,7 +39,7 @@ def stop_engine(address: str | None, force: bool) -> str:
 
 @contextlib.contextmanager
 def _joined(address: str | None) -> Iterator[None]:
-    """The cluster that runs, never a new one."""
+    """Join the running cluster; never start one."""
     where = address or os.environ.get("RAY_ADDRESS") or "auto"
     with contextlib.ExitStack() as joined:
         try:
@@ -50,7 +50,7 @@ def _joined(address: str | None) -> Iterator[None]:
 
 
 def status_lines(report: dict[str, Any], replicas: list[str], now: float) -> list[str]:
-    """What the keeper reports, for people; `now` is the time of day, in seconds since 1970."""
+    """Format the keeper's report; `now` is the time of day, in seconds since 1970."""
     if report["status"] == ABSENT:
         return ["no engine runs on this cluster"]
     same = report["about"].get("same", {})

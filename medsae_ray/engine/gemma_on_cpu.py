@@ -1,7 +1,7 @@
-"""vLLM's CPU worker with the attention of Gemma 3: the tokens of an image see each other in both directions.
+"""vLLM's CPU worker with the attention of Gemma 3: the tokens of an image attend to each other in both directions.
 
-vLLM 0.29 does so on GPUs only; on a CPU an image token sees no later one, and p(yes) differs from the model's own.
-The kernel can be causal for one sequence and not for the next, so each sequence is handed over as the segments before,
+vLLM 0.29 supports this on GPUs only; on a CPU an image token sees no later one, and p(yes) differs from the model's
+own. The kernel can be causal for one sequence and not for the next, so each sequence is passed as the segments before,
 inside and after its images, which share its blocks of the cache.
 
 Legend: B sequences, S segments.
@@ -21,7 +21,7 @@ from medsae_ray.engine.vllm_options import Segment, segments
 
 
 class ImageAwareBuilder(cpu_attn.CPUAttentionMetadataBuilder):
-    """Builds the attention's metadata of segments where a sequence has image tokens to compute."""
+    """The builder of attention metadata by segments, for sequences with image tokens to compute."""
 
     def build(self, common_prefix_len: int, common_attn_metadata: Any, fast_build: bool = False) -> Any:
         """Build vLLM's own metadata if all attention is causal, else with each segment as a sequence of its own."""
@@ -39,7 +39,7 @@ class ImageAwareBuilder(cpu_attn.CPUAttentionMetadataBuilder):
 
 
 def _as_sequences(meta: Any, cut: list[Segment]) -> Any:
-    """The metadata with every segment as a sequence of its own."""
+    """Return the metadata with every segment as a sequence of its own."""
     rows_S = torch.tensor([part.row for part in cut])
     tokens_S = torch.tensor([part.tokens for part in cut], dtype=torch.int32)
     starts = torch.zeros(len(cut) + 1, dtype=torch.int32)
@@ -57,7 +57,7 @@ def _as_sequences(meta: Any, cut: list[Segment]) -> Any:
 
 
 def end_with_parent() -> None:
-    """End this process when its parent does: vLLM's engine would outlive a replica that was killed, memory and all."""
+    """End this process with its parent: vLLM's engine would outlive a killed replica and keep its memory."""
     parent = os.getppid()
 
     def watch() -> None:
@@ -69,7 +69,7 @@ def end_with_parent() -> None:
 
 
 class ImageAwareWorker(CPUWorker):
-    """Named in the engine's arguments; vLLM makes one in each of its own processes."""
+    """The worker named in the engine's arguments; vLLM makes one in each of its own processes."""
 
     def init_device(self) -> None:
         """Install the builder before vLLM sets up the device; the process ends when its parent does."""

@@ -1,4 +1,4 @@
-"""A driver's side of a lease: asked for, renewed by a thread as long as the driver lives, and given back."""
+"""A driver's side of a lease: taken, renewed by a thread as long as the driver lives, and given back."""
 
 import contextlib
 import os
@@ -18,11 +18,11 @@ from medsae_ray.errors import MedsaeError
 
 POLL_S = 0.5
 PATIENCE_S = 120.0
-"""How long a keeper may take to start, or to come back."""
+"""The seconds that a keeper may take to start, or to come back."""
 
 
 def tell(method: str, *arguments: Any, patience_s: float = PATIENCE_S) -> Any:
-    """What the cluster's keeper answers. One that was lost comes back by itself, or another is started."""
+    """Return the answer of the cluster's keeper. A lost one comes back by itself, or another is started."""
     until = time.monotonic() + patience_s
     while True:
         try:
@@ -41,13 +41,13 @@ class Hold:
     def __init__(self, lease: Lease, error: type[MedsaeError] = MedsaeError) -> None:
         self.lease, self.error = lease, error
         self.lost = ""
-        """Why the lease was taken back, if it was."""
+        """The reason why the lease was taken back, or ""."""
         self._ended, self._telling = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._renew, daemon=True)
 
     def ask(self, meanwhile: Callable[[], None] = lambda: None) -> str:
-        """What this process is to do, DEPLOY or use what is THERE. Waits while another is about to deploy, or something
-        to end. The error if it is refused."""
+        """Ask for the lease: DEPLOY, or THERE to use the existing thing. Waits while another holder is about to
+        deploy, or a thing to end. Raises the error if it is refused."""
         while True:
             with self._telling:
                 self.check()
@@ -62,21 +62,21 @@ class Hold:
             time.sleep(POLL_S)
 
     def deployed(self) -> None:
-        """What had to be deployed is, or failed to be: others need not wait for it any longer."""
+        """Report that the deployment has been made, or has failed: others need not wait for it any longer."""
         tell("deployed", self.lease.thing, self.lease.holder)
 
     def check(self) -> None:
-        """The error if the lease is no longer there."""
+        """Raise the error if the lease is lost or has ended."""
         if self.lost or self._ended.is_set():
             raise self.error(f"{self.lease.thing}: {self.lost or 'its use has ended'}")
 
     def close(self, wait: bool) -> None:
-        """Give the lease back; with `wait` until what nobody else holds has ended."""
-        with self._telling:  # a lease that is renewed after its end would live on
+        """Give the lease back; with `wait`, return after the end of anything that has no other holder."""
+        with self._telling:  # a lease renewed after its end would never end
             self._ended.set()
         if not (self._thread.ident and ray.is_initialized()):
             return
-        # A keeper that is gone has ended all that it kept, or another will when the lease is over.
+        # A lost keeper has ended all that it kept, or another one will after the lease.
         with ending_quietly() if wait else contextlib.nullcontext():
             with contextlib.suppress(RayActorError, GetTimeoutError):
                 ray.get(keeper().release.remote(self.lease.thing, self.lease.holder, wait), timeout=PATIENCE_S)
@@ -87,7 +87,7 @@ class Hold:
 
     def _renew(self) -> None:
         while not self._ended.wait(self.lease.lease_s / 6) and ray.is_initialized():
-            # What goes wrong goes right in a moment; and the end of what was leased is noticed where it is used.
+            # Failures are temporary, and the end of the leased thing is noticed by its users.
             with contextlib.suppress(Exception), self._telling:
                 if not self._ended.is_set():
                     self.lost = ray.get(keeper().renew.remote(self.lease), timeout=LEASE_S)
@@ -106,8 +106,8 @@ def held(
     about: dict[str, Any] | None = None,
     error: type[MedsaeError] = MedsaeError,
 ) -> Iterator[Hold]:
-    """A lease on a thing for the length of the block, from its first `ask` on. With `wait` the block's end is also that
-    of the thing, unless others hold it or it is kept for a while."""
+    """Hold a lease on a thing for the length of the block, from its first `ask` on. With `wait` the thing ends with
+    the block, unless others hold it or it is kept for a while."""
     who = f"{what} (process {os.getpid()} on {ray.util.get_node_ip_address()})"
     lease = Lease(thing, uuid.uuid4().hex, who, LEASE_S, idle_s, alone, about or {})
     hold = Hold(lease, error)

@@ -1,6 +1,7 @@
-"""The actor that keeps a cluster's leases (leases.py) and ends what nobody holds. One for each cluster, for all runs.
+"""The actor that keeps a cluster's leases (leases.py) and ends things without a holder. One for each cluster, for all
+runs.
 
-It decides alone, so that two runs never start two engines, and never end one that another has just taken.
+It alone decides, so that two runs never start two engines, and never end one that another has just taken.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from medsae_ray.engine.serve_status import end_serve, found, quiet
 
 NAME, NAMESPACE = "medsae-keeper", "medsae"
 OURS = b"medsae-deployed"
-"""Key of the cluster's store with what was deployed for holders: it outlives the keeper."""
+"""The key of the cluster's store with the things deployed for holders, which outlives the keeper."""
 TICK_S = 0.5
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class Keeper:
         self.book = LeaseBook(time.monotonic, json.loads(kv_get(OURS) or b"{}"))
         self.lock, self.wake = threading.Lock(), threading.Event()
         self.closed = False
-        """Whether Serve, and then this actor, are about to end: who asks now asks again, perhaps the next keeper."""
+        """True if Serve, and then this actor, are about to end: callers ask again, perhaps the next keeper."""
         threading.Thread(target=self._watch, daemon=True).start()
 
     def ask(self, lease: Lease) -> Answer:
@@ -62,7 +63,7 @@ class Keeper:
             time.sleep(TICK_S / 5)
 
     def _ends(self, thing: str) -> bool:
-        """Whether it, or all that there is, is about to end; the end of all is this actor's own."""
+        """Return True if the thing, or Serve with all things, is about to end; the end of Serve is this actor's own."""
         with self.lock:
             return self.book.waits_for(thing) or self.book.empty()
 
@@ -96,7 +97,7 @@ class Keeper:
             self.wake.clear()
             try:
                 self._tick()
-            except Exception:  # the cluster's state may change under any call: look again
+            except Exception:  # the cluster's state may change during any call: look again
                 logger.exception("the keeper goes on")
 
     def _tick(self) -> None:
@@ -117,7 +118,7 @@ class Keeper:
 
 
 def keeper() -> Any:
-    """The cluster's keeper, started if there is none."""
+    """Return the cluster's keeper, started if there is none."""
     return (
         ray.remote(Keeper)
         .options(

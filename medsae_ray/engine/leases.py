@@ -1,4 +1,4 @@
-"""Who uses what of ours on a Ray cluster, and when it ends: the rules alone, without Ray.
+"""The holders of our applications on a Ray cluster, and when these end: the rules alone, without Ray.
 
 Times are seconds of one clock.
 """
@@ -10,24 +10,24 @@ from typing import Any, NamedTuple
 
 ABSENT, RUNNING, DEPLOY_FAILED, DELETING = "ABSENT", "RUNNING", "DEPLOY_FAILED", "DELETING"
 UNKNOWN = "UNKNOWN"
-"""Serve's controller does not answer now, as while it restarts."""
+"""The status while Serve's controller does not answer, for example during its restart."""
 ENGINE = "medsae-engine"
 """The Serve application of the vision-language engine."""
 SERVE = "ray-serve"
-"""Serve itself, where it is held like an application."""
+"""Serve itself, held like an application."""
 LEASE_S = 30.0
-"""How long a lease is good for after it was last renewed: a driver that is killed is missed after this time."""
+"""The seconds until a lease ends without renewal: a killed driver is noticed after this time."""
 DEPLOY, WAIT, THERE, REFUSED = "deploy", "wait", "there", "refused"
 
 
 class FoundApplication(NamedTuple):
-    """An application as Serve has it."""
+    """An application as reported by Serve."""
 
     status: str
     message: str = ""
-    """What it and its deployments say."""
+    """The messages of it and its deployments."""
     from_file: bool = False
-    """Whether it came by `serve deploy`."""
+    """True if it came by `serve deploy`."""
 
 
 @dataclass(frozen=True)
@@ -36,34 +36,35 @@ class Lease:
 
     thing: str
     holder: str
-    """Another one for each process and each use."""
+    """The id of the holder, a new one for each process and each use."""
     who: str = ""
-    """For people: recipe, process and node."""
+    """A description for people: recipe, process and node."""
     lease_s: float = LEASE_S
     idle_s: float = 0.0
-    """How long the thing is kept after its last lease."""
+    """The seconds that the thing is kept after its last lease."""
     alone: bool = False
-    """Whether nobody else may hold the thing."""
+    """True if nobody else may hold the thing."""
     about: dict[str, Any] = field(default_factory=dict)
-    """What is wanted of it: see `unfit`."""
+    """The requirements on the thing: see `unfit`."""
 
 
 class Answer(NamedTuple):
-    """What a holder does now: DEPLOY the thing, WAIT and ask again, use what is THERE, or give up, REFUSED."""
+    """The next step of a holder: DEPLOY the thing, WAIT and ask again, use the one THERE, or give up, REFUSED."""
 
     do: str
     why: str = ""
 
 
 class Idle(NamedTuple):
-    """Since when nobody holds a thing, and how long it is kept."""
+    """The start of a thing's idle time, and its length."""
 
     since: float
     keep_s: float
 
 
 def unfit(have: dict[str, Any], want: dict[str, Any]) -> str:
-    """Why what runs is not what is wanted, "" if it is: `same` are equal, and `at_least` not less, where both say."""
+    """Return why the running thing does not fit, or "": values of `same` must be equal and those of `at_least` not
+    less, if both sides give them."""
     for kind, differ in (("same", operator.ne), ("at_least", operator.lt)):
         for key, wanted in want.get(kind, {}).items():
             runs = have.get(kind, {}).get(key)
@@ -74,20 +75,21 @@ def unfit(have: dict[str, Any], want: dict[str, Any]) -> str:
 
 
 class LeaseBook:
-    """The leases of a cluster, and what they are on. `ours` are the things that an earlier book had deployed."""
+    """The leases of a cluster and their things. `ours` are the things that an earlier book had deployed."""
 
     def __init__(self, clock: Callable[[], float], ours: dict[str, dict[str, Any]] | None = None) -> None:
         self.clock, self.ours = clock, dict(ours or {})
-        """`ours`: what holders deployed, with what they said about it. All else belongs to others, and stays."""
+        """The deployments of holders, with their descriptions, in `ours`. All other things belong to others, and
+        stay."""
         self.held: dict[tuple[str, str], tuple[Lease, float]] = {}
-        # Whoever holds a thing of an earlier book has not been heard of yet, so it is given the time of one lease.
+        # The holder of a thing of an earlier book is not known yet, so it gets the time of one lease.
         self.idle = {thing: Idle(clock() + LEASE_S, about.get("idle_s", 0.0)) for thing, about in self.ours.items()}
         self.deploying: dict[str, str] = {}
         self.ending: set[str] = set()
         self.revoked: dict[str, tuple[str, float]] = {}
 
     def ask(self, lease: Lease, found: FoundApplication) -> Answer:
-        """Take or renew a lease, and what its holder does now that the thing is as `found`."""
+        """Take or renew a lease, and return the holder's next step while the thing is as `found`."""
         self.expire()
         if lease.holder in self.revoked:
             return Answer(REFUSED, self.revoked[lease.holder][0])
@@ -127,7 +129,7 @@ class LeaseBook:
         return Answer(THERE)
 
     def is_ours(self, thing: str, found: FoundApplication) -> bool:
-        """Whether a holder deployed it. What a configuration file brought (`serve deploy`) is the operator's."""
+        """Return True if a holder deployed it. A thing of a configuration file (`serve deploy`) is the operator's."""
         return thing in self.ours and not found.from_file
 
     def deployed(self, thing: str, holder: str) -> None:
@@ -151,7 +153,7 @@ class LeaseBook:
             self._drop(self.held[thing, holder][0], self.clock())
 
     def expire(self) -> None:
-        """Drop the leases that nobody renewed."""
+        """Drop the leases that were not renewed."""
         now = self.clock()
         for lease, until in list(self.held.values()):
             if until <= now:
@@ -169,7 +171,7 @@ class LeaseBook:
         return [lease for lease, _ in self.held.values() if lease.thing == thing]
 
     def stop(self, thing: str, found: FoundApplication, force: bool) -> str:
-        """End a thing now. Why not, or ""; with `force` its holders are told and lose their leases."""
+        """End a thing now. Return why not, or ""; with `force` its holders are told and lose their leases."""
         self.expire()
         holders = self.holders(thing)
         if found.from_file:
@@ -204,7 +206,7 @@ class LeaseBook:
         return not self.holders(thing) and (thing in self.ending or thing in self.idle)
 
     def empty(self) -> bool:
-        """Return whether nothing is held, idle, ending or revoked: the keeper may end."""
+        """Return True if nothing is held, idle, ending or revoked: the keeper may end."""
         return not (self.held or self.idle or self.ending or self.revoked)
 
     def left(self, thing: str) -> dict[str, Any]:

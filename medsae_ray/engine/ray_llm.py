@@ -1,7 +1,7 @@
-"""Parts put into Ray Serve LLM, so that a replica starts fewer processes, and one taken out of it.
+"""Replacements for parts of Ray Serve LLM that let a replica start fewer processes, and access to its engine.
 
-They are made of names that Ray keeps to itself, as `medsae_ray/cluster/ray_private.py` is; this module is imported only
-where vLLM is installed.
+They use private names of Ray, as `medsae_ray/cluster/ray_private.py` does; this module is imported only where vLLM is
+installed.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 
 
 class NoDownload(CallbackBase):
-    """Leaves the download of a model to vLLM, instead of to one more process on each node."""
+    """A callback that leaves the download of a model to vLLM, instead of to one more process on each node."""
 
     async def on_before_node_init(self) -> None:
         """Turn off the initialisation of the node, which downloads the model."""
@@ -19,7 +19,7 @@ class NoDownload(CallbackBase):
 
 
 class CpuEngine(VLLMEngine):
-    """Computes in the engine's own process, instead of in one more for the only device of a CPU replica."""
+    """An engine that computes in its own process, instead of one more for the only device of a CPU replica."""
 
     def _start_async_llm_engine(self, vllm_engine_args: Any, vllm_engine_config: Any, placement_group: Any) -> Any:
         if vllm_engine_config.parallel_config.world_size == 1:

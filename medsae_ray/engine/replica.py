@@ -40,7 +40,7 @@ logger = logging.getLogger("ray.serve")
 
 
 class Picture:
-    """A decoded image and the name under which vLLM caches what it makes of it."""
+    """A decoded image, and the name under which vLLM caches its results for it."""
 
     def __init__(self, data: bytes) -> None:
         self.name = hashlib.sha256(data).hexdigest()
@@ -49,7 +49,7 @@ class Picture:
 
 
 def about(settings: EngineSettings, identity: str) -> dict[str, Any]:
-    """What decides which questions an engine can answer, and how: for comparison with what another wants of it."""
+    """Return the properties that decide the engine's answers, for comparison with a holder's requirements."""
     return {
         "same": {"model": identity, "dtype": settings.dtype},
         "at_least": {"max_model_len": settings.max_model_len, "images in a prompt": settings.max_images},
@@ -83,11 +83,11 @@ class VlmServer:
         report("ready")
 
     async def about(self) -> dict[str, Any]:
-        """Return what the replica tells of itself: model, settings and versions."""
+        """Return the model, settings and versions of the replica."""
         return self._about
 
     async def ask(self, image: bytes, questions: list[str], priority: int = BATCH, reuse: bool = True) -> ImageAnswers:
-        """As `Engine.ask`; without `reuse` nothing is read from the prefix cache, which tests and measurements want."""
+        """Answer as `Engine.ask`; without `reuse` the prefix cache is not read, which tests and measurements need."""
         try:
             picture = await asyncio.to_thread(Picture, image)
         except Exception as error:
@@ -102,7 +102,7 @@ class VlmServer:
         return ImageAnswers([answer for answer, _ in answers], total(usage for _, usage in answers))
 
     async def write(self, writing: Writing, priority: int = BATCH) -> Wrote:
-        """As `Engine.write`."""
+        """Answer as `Engine.write`."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
@@ -122,9 +122,9 @@ class VlmServer:
         return Wrote(Written(answer.text, answer.finish_reason or "stop"), usage)
 
     async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """A request of OpenAI's chat API as Ray Serve LLM answers it, without streaming: HTTP status and body.
+        """Answer a request of OpenAI's chat API like Ray Serve LLM, without streaming: HTTP status and body.
 
-        What vLLM raises over a request is the request's fault as long as the engine lives.
+        An exception of vLLM over a request is the request's fault as long as the engine lives.
         """
         from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
@@ -137,7 +137,7 @@ class VlmServer:
             raise RuntimeError("the engine gave no reply")
         except Exception as error:
             refusal = _refusal(error)
-            await self.check_health()  # a dying engine raises all kinds of errors, and here the one that says so
+            await self.check_health()  # a dying engine raises various errors; this one names the cause
             return 400, {"error": {"message": refusal, "code": 400}}
 
     async def check_health(self) -> None:
@@ -186,14 +186,15 @@ class VlmServer:
 
 
 def _content(part: "str | Picture") -> dict[str, Any]:
-    """A part of a message in vLLM's form of OpenAI's chat API."""
+    """Return a part of a message in vLLM's form of OpenAI's chat API."""
     if isinstance(part, str):
         return {"type": "text", "text": part}
     return {"type": "image_pil", "image_pil": part.image, "uuid": part.name}
 
 
 def _refusal(error: Exception) -> str:
-    """What is wrong with a request. The death of the engine is not: it goes on to the caller, who comes back later."""
+    """Describe the fault of a request. The death of the engine is not one: it is raised to the caller, who retries
+    later."""
     from vllm.v1.engine.exceptions import EngineDeadError
 
     if isinstance(error, EngineDeadError):

@@ -1,4 +1,4 @@
-"""What every Ray Serve application here shares: how it is doing, the start and end of Serve, and silence meanwhile."""
+"""The shared handling of Ray Serve applications: their status, the start and end of Serve, and silence meanwhile."""
 
 import contextlib
 import logging
@@ -15,12 +15,12 @@ from medsae_ray.cluster import ray_private
 from medsae_ray.engine.leases import ABSENT, RUNNING, UNKNOWN, FoundApplication
 
 STARTED = b"medsae-started-serve"
-"""Key of the cluster's store under which stands which controller of Serve one of ours has started."""
+"""The key of the cluster's store with the controller of Serve that one of ours has started."""
 END_S = 30.0
 
 
 def details() -> ServeInstanceDetails | None:
-    """What Serve says of itself, None if it does not run. ActorUnavailableError while its controller restarts."""
+    """Return Serve's own status, None if it does not run. ActorUnavailableError while its controller restarts."""
     for _ in range(2):
         try:
             known = ray_private.serve_details()
@@ -31,7 +31,7 @@ def details() -> ServeInstanceDetails | None:
 
 
 def found(application: str) -> FoundApplication:
-    """An application's status, ABSENT if there is none."""
+    """Return an application's status, ABSENT if there is none."""
     try:
         known = details()
     except ActorUnavailableError:
@@ -46,12 +46,12 @@ def found(application: str) -> FoundApplication:
 
 
 def status_of(application: str) -> tuple[str, str]:
-    """Status of an application, and what it and its deployments say."""
+    """Return the status of an application, and the messages of it and its deployments."""
     return found(application)[:2]
 
 
 def starting(application: str, pause_s: float) -> Iterator[tuple[str, str, float]]:
-    """Status and message of an application that starts, and the seconds so far, until it runs."""
+    """Yield status and message of a starting application, and the seconds so far, until it runs."""
     start = time.monotonic()
     while True:
         status, message = status_of(application)
@@ -85,7 +85,7 @@ def start_serve(**options: Any) -> None:
 
 
 def end_serve() -> bool:
-    """Shut Serve down if one of ours has started it and it has no application left; whether it was."""
+    """Shut Serve down if one of ours has started it and it has no application left; return True if it was."""
     handle = _controller()
     if handle is None or (ray_private.kv_get(STARTED) or b"").decode() != ray_private.actor_id(handle):
         return False
@@ -98,7 +98,7 @@ def end_serve() -> bool:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Serve greets at length; a failure to start is an exception all the same."""
+    """Silence Serve's greetings; a failed start is still an exception."""
     logger = logging.getLogger("ray.serve")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -109,7 +109,7 @@ def quiet() -> Iterator[None]:
 
 
 class WithoutController:
-    """Standard output without what Ray prints about Serve's controller, whose end it takes for an accident."""
+    """Standard output without Ray's messages about the end of Serve's controller, which it takes for an accident."""
 
     def __init__(self, stream: Any) -> None:
         self.stream, self.dropped = stream, False
@@ -127,6 +127,6 @@ class WithoutController:
 
 @contextlib.contextmanager
 def ending_quietly() -> Iterator[None]:
-    """Silence about a Serve that ends in the block."""
+    """Silence messages about a Serve that ends in the block."""
     with quiet(), contextlib.redirect_stdout(WithoutController(sys.stdout)):
         yield

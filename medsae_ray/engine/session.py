@@ -1,4 +1,4 @@
-"""The vision-language model of a run: who it is, where it runs, and its start, shown as it goes on."""
+"""The vision-language model of a run: its identity, its place, and its start with progress."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ BUILTIN = {"builtin:phantom-vlm": Path(__file__).parents[1] / "core" / "phantom"
 
 
 def model_of(vlm: Vlm) -> str:
-    """The folder or Hugging Face id that `how.vlm.model` means."""
+    """Resolve `how.vlm.model` to a folder or Hugging Face id."""
     if not vlm.model.startswith("builtin:"):
         return vlm.model
     if vlm.model not in BUILTIN:
@@ -36,21 +36,21 @@ def model_of(vlm: Vlm) -> str:
 
 
 def vlm_of(recipe: Recipe) -> Vlm:
-    """Return how the model of a recipe with what.naming runs: a recipe has both, or neither."""
+    """Return the model's settings in a recipe with what.naming: a recipe has both, or neither."""
     assert recipe.how.vlm is not None, "the recipe was checked"
     return recipe.how.vlm
 
 
 def naming_of(recipe: Recipe) -> Naming:
-    """Return the settings of naming, which whatever is part of a naming run only can rely on."""
+    """Return the settings of naming, in a part of a naming run."""
     assert recipe.what.naming is not None, "the recipe was checked"
     return recipe.what.naming
 
 
 def settings_of(recipe: Recipe) -> EngineSettings:
-    """What the recipe says of the engine, in the engine's own terms.
+    """Translate the recipe's keys of the engine to the engine's own settings.
 
-    Raises RecipeError where the model's config.json, as far as it is on this machine, does not allow it.
+    Raises RecipeError if the model's config.json, as far as it is on this machine, does not allow them.
     """
     vlm, naming = vlm_of(recipe), naming_of(recipe)
     return by_name(
@@ -65,8 +65,8 @@ def settings_of(recipe: Recipe) -> EngineSettings:
 
 
 def length_of(recipe: Recipe) -> int | None:
-    """Tokens of a prompt and its answer; None where neither the recipe nor a file on this machine says. RecipeError as
-    `settings_of`."""
+    """Return the number of tokens of a prompt and its answer; None if neither the recipe nor a file on this machine
+    gives it. RecipeError as `settings_of`."""
     vlm, naming = vlm_of(recipe), naming_of(recipe)
     limits = limits_of(model_of(vlm), vlm.revision)
     if vlm.max_model_len and limits.longest and vlm.max_model_len > limits.longest:
@@ -86,8 +86,8 @@ def length_of(recipe: Recipe) -> int | None:
 
 
 def check_engine(recipe: Recipe, console: Console) -> None:
-    """What is known of the run's engine before anything is computed: RecipeError if it cannot work as the recipe says,
-    and a line if the model is shorter than the default."""
+    """Check the run's engine before anything is computed: RecipeError if it cannot work with the recipe, and a line
+    if the model is shorter than the default."""
     vlm = recipe.how.vlm
     if recipe.what.naming is None or vlm is None or vlm.url:
         return
@@ -97,7 +97,7 @@ def check_engine(recipe: Recipe, console: Console) -> None:
 
 
 def identity_of(recipe: Recipe) -> str:
-    """Model and revision or content: what answers depend on. An engine on the cluster need not run for it."""
+    """Return model and revision or content, which answers depend on. No engine need run for it."""
     vlm = vlm_of(recipe)
     if vlm.url:
         return _identity_at(vlm.url, vlm.model, vlm.key_variable)
@@ -120,9 +120,9 @@ def _identity_at(url: str, model: str, key_variable: str | None) -> str:
 
 @contextlib.asynccontextmanager
 async def session(recipe: Recipe, hosted_here: Callable[[], Engine]) -> AsyncIterator[Engine]:
-    """The engine, for one asyncio loop: a connection to the recipe's URL, or the run's own engine on the cluster.
+    """Open the engine for one asyncio loop: a connection to the recipe's URL, or the run's own engine on the cluster.
 
-    A server is asked one question on a blank image first: one that gives no log-probabilities says so before it is paid
+    A server is first asked one question on a blank image: one without log-probabilities is refused before it is paid
     for names that it cannot test.
     """
     vlm = vlm_of(recipe)
@@ -136,8 +136,8 @@ async def session(recipe: Recipe, hosted_here: Callable[[], Engine]) -> AsyncIte
 
 @contextlib.contextmanager
 def cluster_engine(recipe: Recipe, starting: Callable[[str], None], say: Callable[[str], None]) -> Iterator[Engine]:
-    """The engine on the cluster that this process has joined, for the length of the block. `starting` hears how far its
-    start is, and `say` what it waits for and what is lost."""
+    """Provide the engine on the joined cluster for the length of the block. `starting` gets the progress of its
+    start, and `say` messages about waiting and losses."""
     # Serve takes seconds to import, and most commands need none of it.
     from medsae_ray.engine.client import start_engine
 

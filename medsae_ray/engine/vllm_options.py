@@ -1,4 +1,4 @@
-"""How a replica starts vLLM through Ray Serve LLM: its configuration, what it says meanwhile, why it failed."""
+"""The start of vLLM through Ray Serve LLM by a replica: its configuration, its messages, the causes of a failure."""
 
 import asyncio
 import contextlib
@@ -15,20 +15,20 @@ from medsae_ray.core.naming.engine import EngineSettings
 from medsae_ray.core.naming.model_limits import LONGEST, limits_of
 
 PHASE = b"medsae-engine-phase"
-"""Key under which a starting replica says what it is doing; nobody can call it before it has started."""
+"""The key under which a starting replica publishes its phase; it cannot be called before it has started."""
 GIB = 2**30
-"""Bytes, as vLLM counts the cache on a CPU; all other keys of a recipe are in GB (config/how.py)."""
+"""The number of bytes in the unit of vLLM's cache on a CPU; all other keys of a recipe are in GB (config/how.py)."""
 CPU_BLOCK = 32
-"""Tokens in a block of the key-value cache: the fewest that vLLM's attention on a CPU takes."""
+"""The tokens in a block of the key-value cache: the minimum for vLLM's attention on a CPU."""
 
 
 def report(phase: str) -> None:
-    """Publish which phase of its start the replica is in, in the cluster's key-value store."""
+    """Publish the replica's phase of starting in the cluster's key-value store."""
     kv_put(PHASE, phase.encode())
 
 
 async def start_server(settings: EngineSettings, identity: str) -> tuple[Any, Any]:
-    """Ray Serve LLM's server with the model loaded, and the vLLM engine in it."""
+    """Start Ray Serve LLM's server with the model loaded, and return it with its vLLM engine."""
     from ray.serve.llm import LLMConfig
     from ray.serve.llm.deployment import LLMServer
 
@@ -43,7 +43,7 @@ async def start_server(settings: EngineSettings, identity: str) -> tuple[Any, An
 
 
 def llm_config(settings: EngineSettings, identity: str, config: Any) -> Any:
-    """Ray Serve LLM's configuration of `settings`; `config` is its class."""
+    """Return Ray Serve LLM's configuration of `settings`; `config` is its class."""
     return config(
         model_loading_config={"model_id": identity, "model_source": settings.model},
         engine_kwargs=engine_arguments(settings) | {"enable_prompt_tokens_details": True},
@@ -54,21 +54,21 @@ def llm_config(settings: EngineSettings, identity: str, config: Any) -> Any:
 
 
 def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
-    """vLLM's arguments, without the model."""
+    """Return vLLM's arguments, without the model."""
     arguments: dict[str, Any] = {
         "revision": settings.revision,
         "dtype": settings.dtype,
         "max_model_len": settings.max_model_len or _default_length(settings),
-        # The size is that of the pictures vLLM warms up with; left alone it takes 10,000 pixels, and 10 s.
+        # The size of the pictures for vLLM's warm-up; its default is 10,000 pixels, which takes 10 s.
         "limit_mm_per_prompt": {"image": {"count": settings.max_images, "width": 1024, "height": 1024}},
         "max_num_seqs": settings.max_seqs,
         "enforce_eager": settings.eager,
         "enable_prefix_caching": settings.prefix_caching,
         "scheduling_policy": "priority",
-        # The tokens of an image see each other in both directions, so they have to be computed together.
+        # The tokens of an image attend to each other in both directions, so they must be computed together.
         "disable_chunked_mm_input": True,
         "tensor_parallel_size": max(1, settings.gpus),
-        # Nothing is fetched for a caller: pictures come inside the request.
+        # No address is fetched for a caller: pictures are part of the request.
         "allowed_media_domains": ["nowhere.invalid"],
         # A small model may write spaces for ever where the grammar allows any. xgrammar without them still demands one
         # after each comma and colon, and lets control characters into strings; this backend does neither.
@@ -86,43 +86,45 @@ def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
 
 
 def _default_length(settings: EngineSettings) -> int:
-    """Where the model was not on the machine that started the run, it is fetched here anyway."""
+    """Return the default length; a model that was not on the run's machine is fetched here anyway."""
     return min(limits_of(settings.model, settings.revision, fetch=True).length or LONGEST, LONGEST)
 
 
 def bundles(settings: EngineSettings) -> list[dict[str, float]]:
-    """What a replica reserves: one bundle per GPU, the replica itself in the first; or its CPUs."""
+    """Return the reservation of a replica: one bundle per GPU, with the replica itself in the first, or its CPUs."""
     return engine_bundles(settings.cpus, settings.gpus)
 
 
 def strategy(settings: EngineSettings) -> str:
-    """How Ray places them. A model that is split over several GPUs exchanges its layers' results for every token, for
-    which a network between nodes is too slow."""
+    """Return Ray's placement of the bundles. A model split over several GPUs exchanges its layers' results for every
+    token, for which a network between nodes is too slow."""
     return "STRICT_PACK" if settings.gpus > 1 else "PACK"
 
 
 def environment(settings: EngineSettings) -> dict[str, str]:
-    """Environment variables of a replica. Threads are not bound to cores, which Ray's other tasks use as well."""
+    """Return the environment variables of a replica. Threads are not bound to cores, which Ray's other tasks use as
+    well."""
     threads = str(max(1, math.ceil(settings.cpus)))
     own = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
     if not settings.gpus:
         own |= {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         if settings.eager:
-            own["TORCHDYNAMO_DISABLE"] = "1"  # vLLM's sampler compiles a line of its own all the same, for 20 s
+            own["TORCHDYNAMO_DISABLE"] = "1"  # vLLM's sampler would still compile one line of its own, for 20 s
     if Path(settings.model).is_dir():
         own["HF_HUB_OFFLINE"] = "1"
     return own | {name: os.environ[name] for name in ("HF_TOKEN", "HF_HOME", "HF_HUB_OFFLINE") if name in os.environ}
 
 
 class Log:
-    """What this process and its children print from now on. vLLM's own processes tell only there why they failed."""
+    """The output of this process and its children from now on. vLLM's own processes report only there why they
+    failed."""
 
     def __init__(self) -> None:
         files = {os.readlink(f"/proc/self/fd/{number}") for number in (1, 2)} if Path("/proc/self/fd").exists() else ()
         self.sizes = {Path(name): Path(name).stat().st_size for name in files if Path(name).is_file()}
 
     def causes(self) -> str:
-        """The lines that name an error, the last ten."""
+        """Return the last ten lines that name an error."""
         lines = []
         for path, size in self.sizes.items():
             with path.open("rb") as stream:
@@ -135,9 +137,9 @@ class Segment(NamedTuple):
     """A run of new tokens of one sequence."""
 
     row: int
-    """Number of the sequence."""
+    """The number of the sequence."""
     end: int
-    """Position in the sequence after the last token: what the segment can see ends here."""
+    """The position in the sequence after the last token, where the segment's view ends."""
     tokens: int
     causal: bool
 
@@ -157,10 +159,10 @@ def segments(row: int, start: int, end: int, images: list[tuple[int, int]]) -> l
 
 
 class Apart:
-    """Lets many common tasks run together, or many rare ones, but never both kinds at once.
+    """A lock that lets many common tasks run together, or many rare ones, but never both kinds at once.
 
-    In one batch of vLLM 0.29, a request for the log-probabilities of given tokens takes those of the most likely
-    tokens away from every other request (vllm/v1/sample/sampler.py, `forward`).
+    In one batch of vLLM 0.29, a request for the log-probabilities of given tokens takes those of the most likely tokens
+    away from every other request (vllm/v1/sample/sampler.py, `forward`).
     """
 
     def __init__(self) -> None:
@@ -179,7 +181,7 @@ class Apart:
 
     @contextlib.asynccontextmanager
     async def rare(self) -> AsyncIterator[None]:
-        """Goes before common tasks that have not begun."""
+        """Run the block before common tasks that have not begun."""
         async with self.change:
             self.rare_waiting += 1
             try:

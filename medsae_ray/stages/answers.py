@@ -1,8 +1,8 @@
 """Stages `answers` and `label_answers`: is a name visible in an image? Image by image, each question once.
 
-`answers` tests the model's own names and all controls, and needs no correlation, so it runs beside the analysis.
-`label_answers` tests the labels' names afterwards; most of its questions have been answered as controls. So it is with
-the names of a vocabulary (vocabulary.py).
+`answers` tests the model's own names and all controls; it needs no correlation, so it runs parallel to the analysis.
+`label_answers` tests the names from labels afterwards; most of its questions have been answered as controls. The same
+holds for the names of a vocabulary (vocabulary_names.py).
 """
 
 import asyncio
@@ -35,21 +35,22 @@ from medsae_ray.stages.samples import DETECTION, POOL, by_feature, without_namin
 
 
 def concepts_of(names: pa.Table) -> dict[int, Concept]:
-    """What each named feature is tested for."""
+    """Return the concept that each named feature is tested for."""
     rows = names.filter(pa.compute.equal(names["status"], NAMED)).select(["feature", "name", "definition"])
     return {row["feature"]: Concept(row["name"], row["definition"]) for row in rows.to_pylist()}
 
 
 class LabelQuestions(NamedTuple):
-    """What is asked to test names by label."""
+    """The questions that test names from labels."""
 
     concept_of: dict[int, Concept]
     turned: frozenset[int]
-    """Features of a label's absence: asked about the label, since "is no edema visible?" is no question; no is yes."""
+    """The features of a label's absence. The question is about the label, as "is no edema visible?" is not one; no
+    counts as yes."""
 
 
 def asked_of(concept_of: dict[int, Concept], labels: list[str]) -> LabelQuestions:
-    """Names by label as questions."""
+    """Convert names from labels to questions."""
     label_of = {absent_name(label): label for label in labels}
     label_of = {name: label for name, label in label_of.items() if name not in labels}
     turned = frozenset(feature for feature, concept in concept_of.items() if concept.name in label_of)
@@ -58,15 +59,15 @@ def asked_of(concept_of: dict[int, Concept], labels: list[str]) -> LabelQuestion
 
 
 class ControlNames(NamedTuple):
-    """The controls of a run's names: what the stages that ask and the one that judges have to agree on."""
+    """The controls of a run's names, shared by the stages that ask and the one that judges."""
 
     rules: ControlRules
     fitting_of: dict[int, frozenset[str]]
-    """Feature -> labels that are true of it."""
+    """Feature -> the labels that are true of it."""
 
     @classmethod
     def of(cls, run: Run, manifest: Artifact, samples: Artifact) -> "ControlNames":
-        """Derive the controls' rules, and which labels fit each tested feature, from manifest and samples."""
+        """Derive the rules of the controls, and the labels that fit each tested feature, from manifest and samples."""
         what, naming, table = run.recipe.what, naming_of(run.recipe), manifest.table()
         labels, y_NL = metrics_of(manifest, ManifestMetrics)["labels"], label_matrix(table, what.uncertain, what.blank)
         rules = ControlRules(naming.seed, naming.detection.random_names, tuple(labels), related_labels(y_NL, labels))
@@ -94,13 +95,14 @@ def name_needs(concept_of: dict[int, Concept], samples: dict[int, list[str]], co
 
 
 def control_needs(samples: dict[int, list[str]], pool: list[str], labels: list[str]) -> list[Need]:
-    """The trivial name on every sample, and each label of the dataset on the pool: what the model can see at all."""
+    """Return the trivial name on every sample, and each label of the dataset on the pool, which show what the model
+    can see at all."""
     everywhere = sorted({image for images in samples.values() for image in images})
     return [Need(TRIVIAL, everywhere), *(Need(Concept(label), pool) for label in labels)]
 
 
 def sample_images(samples: Artifact) -> tuple[dict[int, list[str]], list[str]]:
-    """Detection images of each feature, and the pool."""
+    """Return the detection images of each feature, and the pool."""
     table = samples.table()
     of = {feature: [row["image_id"] for row in rows] for feature, rows in by_feature(table, DETECTION).items()}
     return of, [row["image_id"] for row in by_feature(table, POOL).get(-1, [])]
@@ -129,7 +131,7 @@ def name_answers(run: Run, draft: Draft, concept_of: dict[int, Concept]) -> Made
 
 
 def ask_all(run: Run, draft: Draft, needs: Iterable[Need]) -> Made:
-    """Answer what is open, then write down all answers that the needs come to."""
+    """Answer the open questions, then write all answers to `needs`."""
     needs = [need for need in needs if need.image_ids]
     pictures = pictures_of(run, draft.parents["manifest"])
     ledger = ledger_of(run, "answers", answers_schema(), identity_of(run.recipe), detection_prompt())
@@ -155,7 +157,7 @@ def ask_all(run: Run, draft: Draft, needs: Iterable[Need]) -> Made:
 
 
 def answer_table(needs: Iterable[Need], where: Addresses, known: Loaded) -> pa.Table:
-    """One row per (image, concept). Where two images have the same bytes, each has the row of their one answer."""
+    """Return one row per (image, concept). Images of the same bytes share one answer and have a row each."""
     pairs = {(image_id, concept) for concept, image_ids in needs for image_id in image_ids}
     ordered = sorted(pairs, key=lambda pair: (pair[0], pair[1].name, pair[1].definition or ""))
     found = [(image, address) for image, concept in ordered if (address := where.of(concept, image)) is not None]

@@ -1,4 +1,5 @@
-"""How far the model's answers are, for a run's board: a bar over the pictures of a plan, and one over its questions."""
+"""The progress of the model's answers on a run's board: a bar over the pictures of a plan, and one over its
+questions."""
 
 from collections.abc import Callable
 
@@ -9,11 +10,11 @@ from medsae_ray.core.naming.plan import Addresses, Need
 from medsae_ray.runtime.board import Bar
 
 OpenBar = Callable[[int, str], Bar]
-"""Gives a bar of so many of a unit, for a `with` block."""
+"""A function that opens a bar of that many of a unit, for a `with` block."""
 
 
 async def looked_up(open_bar: OpenBar, identity: str, pictures: Pictures, needs: list[Need]) -> Addresses:
-    """Where the answers to `needs` live, or will."""
+    """Look up the addresses of the answers to `needs`, existing or not."""
     images = images_of(needs)
     with open_bar(len(images), "pictures") as bar:
         return await addresses(identity, pictures, images, step=bar.advance)
@@ -26,5 +27,5 @@ def count_answers(bar: Bar, asked: ImageAnswers) -> None:
 
 
 def spent(usage: Usage) -> dict[str, int]:
-    """What a bar counts of it."""
+    """Return the figures of `usage` that a bar counts."""
     return {name: value for name, value in usage._asdict().items() if name != "seconds"}

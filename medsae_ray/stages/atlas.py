@@ -1,4 +1,4 @@
-"""Stage `atlas`: one row per feature, with the strongest name that it has."""
+"""Stage `atlas`: one row per feature, with its strongest name."""
 
 import pyarrow as pa
 

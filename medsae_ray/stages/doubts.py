@@ -1,4 +1,4 @@
-"""What the manifest and the embeddings give a reader to doubt, before anything is learned from them."""
+"""Warnings about the manifest and the embeddings, before anything is learned from them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,24 +17,24 @@ from medsae_ray.engine.session import naming_of
 from medsae_ray.runtime.run import Run
 
 NOT_OK_SHARE = 0.1
-"""Share of images that cannot be used from which a run warns."""
+"""The share of unusable images from which a run warns."""
 PATIENT_SHARE, PATIENT_IMAGES = 0.1, 20
-"""Share of the discovery images, and number of images, from which one patient is a doubt."""
+"""The share of the discovery images, and the number of images, from which one patient is worth a warning."""
 FEW = 20
-"""Test patients with a label, and without it, below which its AUROC says little."""
+"""The number of test patients with a label, and without it, below which its AUROC is unreliable."""
 LISTED = 6
-"""Labels that one warning names."""
+"""The most labels that one warning names."""
 NOTES = {
     "exif_orientation": "{n:,} images are to be turned or mirrored by their EXIF, {done}",
     "more_pages": "{n:,} files hold further pages or frames, of which none was read",
     "transparency": "{n:,} images have transparent pixels, which were read as if they were not",
     "odd_number": "{n:,} DICOM images have a window or padding that is no number, which was left out",
 }
-"""What is said of the notes that images were read with (core/images/notes.py)."""
+"""The warnings for the notes of reading images (core/images/notes.py)."""
 
 
 def of_manifest(run: Run, manifest: Artifact) -> Iterator[RunWarning]:
-    """Who the patients are, how many there are, and what is known of them."""
+    """Warn about unknown, few or dominant patients and about missing labels."""
     what, metrics = run.recipe.what, metrics_of(manifest, ManifestMetrics)
     if not metrics["patient_column"]:
         yield RunWarning(
@@ -61,7 +61,7 @@ def of_manifest(run: Run, manifest: Artifact) -> Iterator[RunWarning]:
 
 
 def _shared_uids(notes: Any) -> list[dict[str, int]]:
-    """Of one dataset, or of each of several."""
+    """Return the notes on shared UIDs of the dataset, or of each of several."""
     several = [notes, *notes.values()] if isinstance(notes, dict) else []
     return [found["shared_uids"] for found in several if isinstance(found, dict) and "shared_uids" in found]
 
@@ -132,7 +132,7 @@ def _of_naming(recipe: Recipe, splits: dict[str, SplitCounts]) -> Iterator[RunWa
 
 
 def of_embeddings(run: Run, embeddings: Artifact) -> Iterator[RunWarning]:
-    """Which images are there at all, and whether they are enough to learn from."""
+    """Warn about missing and unusable images, and about too few to learn from."""
     rows, not_ok = embeddings.record.rows, embeddings.record.not_ok
     bad = sum(not_ok.values())
     if bad > NOT_OK_SHARE * rows:

@@ -27,7 +27,7 @@ def _fingerprints(run: Run, draft: Draft) -> Made:
 
 
 def _readers(recipe: Recipe) -> Pool:
-    """Readers make the fingerprints, so the actors that write them take little."""
+    """Return the pool: readers compute the fingerprints, so the actors that write them need few CPUs."""
     pool = recipe.how.embed
     return Pool(actors=pool.actors, cpus=0.5, reader_cpus=pool.reader_cpus, retries=pool.retries)
 

@@ -28,7 +28,7 @@ def _weights(run: Run) -> str:
 
 
 def preprocess_of(run: Run) -> Preprocess:
-    """What the run's encoder takes of an image."""
+    """Return the preprocessing of the run's encoder."""
     encoder = run.recipe.what.encoder
     return encoder.preprocess(encoder.local(_weights(run)))
 

@@ -1,4 +1,4 @@
-"""Which features of a run are copies of each other, and what is said of a dictionary that is wider than its data."""
+"""Features of a run that are copies of each other, and warnings about a dictionary that is wider than its data."""
 
 from collections.abc import Iterator
 
@@ -11,14 +11,14 @@ from medsae_ray.core.artifacts.columns import activation_matrix
 from medsae_ray.core.artifacts.warnings import RunWarning
 
 DEAD = 0.5
-"""Share of the features above which a warning is due."""
+"""The share of dead features above which a warning is due."""
 COPIED = 0.05
-"""Share of the live features that are copies of another one, above which a warning is due."""
+"""The share of the live features that are copies of another one, above which a warning is due."""
 
 
 def copied(activations: Artifact, discovery_N: np.ndarray, width: int) -> list[list[int]]:
-    """Groups of features that are copies of each other on discovery images, of which `discovery_N` is True in manifest
-    order; read shard by shard."""
+    """Group the features that are copies of each other on discovery images, for which `discovery_N` is True in
+    manifest order; activations are read shard by shard."""
     rows = np.flatnonzero(discovery_N)
     chosen_N = np.zeros(len(discovery_N), dtype=bool)
     chosen_N[rows[spread(len(rows))]] = True
@@ -32,7 +32,7 @@ def copied(activations: Artifact, discovery_N: np.ndarray, width: int) -> list[l
 
 
 def feature_warnings(width: int, alive: int, groups: list[list[int]]) -> Iterator[RunWarning]:
-    """Of `width` features, `alive` of them active on some image."""
+    """Warn about dead and copied features; of `width` features, `alive` are active on some image."""
     dead = 1 - alive / width
     if dead > DEAD:
         yield RunWarning(

@@ -60,8 +60,9 @@ def _piece(shards: Sequence[int]) -> str:
 
 
 def group_sums(run: Run, work: GroupWork[T]) -> Iterator[T]:
-    """What every group gives, in order; at most twice as many tasks are under way as the cluster has CPUs. What is lost
-    with a node is computed again, a group that ends its workers is tried again how.encode.retries times."""
+    """Yield the result of every group, in order, with at most twice as many tasks in flight as the cluster has CPUs.
+    Results lost with a node are computed again; a group that ends its workers is tried again how.encode.retries
+    times."""
     groups = work.groups()
     if run.recipe.how.engine == "loop":
         yield from (work.compute(shards) for shards in groups)
@@ -73,16 +74,16 @@ def group_sums(run: Run, work: GroupWork[T]) -> Iterator[T]:
         running = [_group.remote(tries, shared, shards) for shards in groups[:ahead]]
         for done, shards in enumerate(groups):
             yield ray.get(running.pop(0))
-            tries.end(_piece(shards), COMPUTING)  # here, as handing it over takes memory too
+            tries.end(_piece(shards), COMPUTING)  # only here, as the transfer takes memory too
             if done + ahead < len(groups):
                 running.append(_group.remote(tries, shared, groups[done + ahead]))
 
 
 class Measured(NamedTuple):
-    """The statistics of some images: of the SAE's features, of raw dimensions, and of the SAE."""
+    """The statistics of a set of images: of the SAE's features, of raw dimensions, and of the SAE."""
 
     table: pa.Table
-    """schema.features: features, then dimensions."""
+    """The rows of schema.features: features, then dimensions."""
     metrics: MeasuredMetrics
 
 
@@ -96,7 +97,7 @@ def labels_of(run: Run, draft: Draft) -> Labels:
 
 
 def measure(run: Run, draft: Draft, labels: Labels, step: str) -> Measured:
-    """Statistics over the images of `labels`, from embeddings and activations; `step` says which these are."""
+    """Compute statistics over the images of `labels`, from embeddings and activations; `step` names these images."""
     rules = run.recipe.what.features
     work = FeatureWork(
         embeddings=draft.parents["embeddings"],
@@ -148,7 +149,7 @@ def _features(run: Run, draft: Draft) -> Made:
 
 
 def deciding(manifest: Artifact, y_NL: np.ndarray) -> dict[str, list[str]]:
-    """Metadata column -> labels that it decides, for all images of the manifest."""
+    """Map each metadata column to the labels that it decides, over all images of the manifest."""
     names = [name for name in manifest.schema.names if name.startswith(METADATA)]
     table = manifest.table([*names, "patient_id"])
     columns = {name.removeprefix(METADATA): table[name] for name in names}
@@ -171,7 +172,7 @@ def _warnings(run: Run, artifact: Artifact) -> Iterator[RunWarning]:
 
 
 def _apart(finding: StoredFinding) -> str:
-    """One finding, pooled and dataset by dataset."""
+    """Format one finding, pooled and by dataset."""
     own = (f"{a['auc']:.2f} in {name}" for name, a in finding["by_dataset"].items() if a["auc"] is not None)
     return f"{headed(finding['label'], finding['r'])} {finding['auroc']:.2f} in all, {', '.join(own)}"
 
@@ -179,7 +180,7 @@ def _apart(finding: StoredFinding) -> str:
 def features_what(run: Run) -> dict[str, Any]:
     """Return the settings that the statistics depend on, as part of an artifact's identity."""
     what = run.recipe.what
-    weights = {"weights"} if what.features.weights == "images" else set()  # it came later than artifacts without it
+    weights = {"weights"} if what.features.weights == "images" else set()  # newer than existing artifacts
     chosen = {"held_out": "detection"} if what.chooses else {}
     return what.features.model_dump(exclude=weights) | {"uncertain": what.uncertain, "blank": what.blank} | chosen
 

@@ -1,4 +1,4 @@
-"""Stops a run early whose images are not there, and never lets one be finished that has none."""
+"""An early stop for a run whose images are missing; an artifact without any usable image is never finished."""
 
 from collections import Counter
 from itertools import accumulate
@@ -18,7 +18,7 @@ from medsae_ray.stages.manifest import image_folder
 
 
 class FirstImages:
-    """Judges each dataset by its first shards, whatever the order in which shards are finished."""
+    """A check of each dataset by its first shards, in whatever order shards are finished."""
 
     def __init__(self, run: Run, draft: Draft) -> None:
         self.run, self.draft = run, draft
@@ -27,7 +27,7 @@ class FirstImages:
         self.seen: dict[str, dict[int, Counter[str]]] = {name: {} for name in self.shards}
 
     def _first(self, dataset: str) -> dict[int, int]:
-        """The dataset's first shards -> images of it there: `SHARDS`, or more if it takes more for `ENOUGH` images."""
+        """Map the dataset's first shards to its images there: `SHARDS`, or more if `ENOUGH` images need more."""
         table = self.manifest.table(["dataset", "shard"])
         of_shard = Counter(column(table, "shard")[column(table, "dataset") == dataset].tolist())
         shards = sorted(of_shard)
@@ -35,14 +35,14 @@ class FirstImages:
         return {shard: of_shard[shard] for shard in shards[: max(SHARDS, needed)]}
 
     def look(self, receipt: Receipt) -> None:
-        """Take note of a part. DatasetError if a dataset has no usable image in its first shards."""
+        """Record a part. DatasetError if a dataset has no usable image in its first shards."""
         for source in self.run.recipe.what.sources:
             if receipt.shard in self.shards[source.name]:
                 self.seen[source.name][receipt.shard] = self._reasons(receipt, source.name)
                 self._judge(source)
 
     def _reasons(self, receipt: Receipt, dataset: str) -> Counter[str]:
-        """Why images of a dataset in a shard are not ok."""
+        """Count the reasons why images of a dataset in a shard are not ok."""
         if receipt.rows == self.shards[dataset][receipt.shard] or not receipt.not_ok:
             return Counter(receipt.not_ok)
         reasons = pq.read_table(pa.BufferReader(self.draft.store.read(receipt.name)), columns=["reason"])["reason"]
@@ -73,12 +73,13 @@ class FirstImages:
 
 
 def _shortest(sizes: list[int]) -> int:
-    """How many shards it takes to have `ENOUGH` images, or all there are."""
+    """Return the number of shards that hold `ENOUGH` images, or all if there are fewer."""
     return next((n for n, images in enumerate(accumulate(sizes), 1) if images >= ENOUGH), len(sizes))
 
 
 def refuse_none(made: Made) -> Made:
-    """`made` as it is. DatasetError if no image of any dataset can be used: such an artifact is never finished."""
+    """Return `made` unchanged. DatasetError if no image of any dataset can be used: such an artifact is never
+    finished."""
     rows = sum(receipt.rows for receipt in made.files)
     reasons = sum((Counter(receipt.not_ok) for receipt in made.files), Counter[str]())
     if reasons.total() >= rows:

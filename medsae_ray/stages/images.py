@@ -23,7 +23,7 @@ from medsae_ray.runtime.run import Run, Stage
 
 PATIENTS_PER_SHARD = 64
 DRAWERS = Pool(actors=2, cpus=0.5)
-"""Drawing is single-threaded and has no model to hold in memory."""
+"""The pool for drawing, which is single-threaded and has no model to hold in memory."""
 
 
 class PatientShard(NamedTuple):
@@ -32,7 +32,7 @@ class PatientShard(NamedTuple):
     dataset: PhantomDataset
     numbers: range
     folder: str
-    """Put before the names of image files, so that two datasets do not write the same."""
+    """The prefix of the names of image files, which keeps two datasets apart."""
 
     def studies(self) -> list[Study]:
         """Make up the studies of the shard's patients."""
@@ -41,12 +41,12 @@ class PatientShard(NamedTuple):
 
 
 def hospitals(recipe: Recipe) -> list[PhantomDataset]:
-    """The run's phantom datasets."""
+    """Return the run's phantom datasets."""
     return [source for source in recipe.what.sources if isinstance(source, PhantomDataset)]
 
 
 def patient_shards(datasets: list[PhantomDataset]) -> list[PatientShard]:
-    """Shard -> its patients, dataset after dataset."""
+    """Map each shard to its patients, dataset after dataset."""
     starts = [(d, start) for d in datasets for start in range(0, d.patients, PATIENTS_PER_SHARD)]
     return [
         PatientShard(
@@ -58,7 +58,7 @@ def patient_shards(datasets: list[PhantomDataset]) -> list[PatientShard]:
 
 @dataclass(frozen=True)
 class DrawWork:
-    """Draws the radiographs of a group of phantom patients as PNG files, and lists them."""
+    """The drawing of the radiographs of a group of phantom patients, as PNG files with a list."""
 
     store: Store
     patient_shards: list[PatientShard]
@@ -91,13 +91,13 @@ class DrawWork:
 
 
 def phantom_schema() -> pa.Schema:
-    """Return the manifest's columns that drawing knows: ids, uri, labels and metadata."""
+    """Return the columns of the manifest that drawing fills: ids, uri, labels and metadata."""
     keep = ("image_id", "patient_id", "uri")
     return pa.schema([f for f in schema.manifest(LABELS, METADATA) if f.name in keep or f.name[:2] in ("y_", "m_")])
 
 
 def phantom_rows(images: Artifact, recipe: Recipe, dataset: PhantomDataset) -> Rows:
-    """What was drawn for one of the run's phantom datasets."""
+    """Return the drawn rows of one of the run's phantom datasets."""
     shards = [shard for shard, ward in enumerate(patient_shards(hospitals(recipe))) if ward.dataset == dataset]
     table = pa.concat_tables([images.part(shard) for shard in shards]).replace_schema_metadata(None)
     return Rows(

@@ -1,4 +1,4 @@
-"""Stage `label_names`: the label that each feature goes with, as its name."""
+"""Stage `label_names`: the label that each feature is correlated with, as its name."""
 
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft

@@ -38,7 +38,7 @@ def _what(run: Run) -> dict[str, Any]:
         several = [source.identity(run.recipe.paths_of(source)) | {"name": source.name} for source in what.sources]
         return chosen | {"datasets": several, "labels": what.labels}
     (source,) = what.sources
-    if isinstance(source, PhantomDataset):  # its parent, the drawn images, says the rest
+    if isinstance(source, PhantomDataset):  # its parent, the drawn images, has the rest
         return chosen | ({"name": source.name} if source.name != PhantomDataset.name else {})
     return chosen | source.identity(run.recipe.paths_of(source))
 
@@ -82,7 +82,7 @@ def _manifest(run: Run, draft: Draft) -> Made:
 
 
 def _audit_file(draft: Draft, files: list[Receipt]) -> Receipt:
-    """audit-<hash>.json: patients, images and overlap of the splits, counted in the parts as they were written."""
+    """Write audit-<hash>.json: patients, images and overlap of the splits, counted in the written parts."""
     columns = ["patient_id", "split"]
     parts = [pq.read_table(pa.BufferReader(draft.store.read(file.name)), columns=columns) for file in files]
     parts = [part.replace_schema_metadata(None) for part in parts]
@@ -114,7 +114,8 @@ MANIFEST = Stage("manifest", 3, _parents, _what, _manifest, _needs, _warnings)
 
 
 def image_store(run: Run) -> ImageSource:
-    """Where the manifest's relative image paths start, behind the cache of slow stores if the recipe has one."""
+    """Return the source that the manifest's relative image paths start from, behind the cache of slow stores if the
+    recipe has one."""
     what, cache = run.recipe.what, run.recipe.how.cache
     images: ImageSource = Folders({source.name: _folder(run, source) for source in what.sources})
     if what.dataset:
@@ -123,7 +124,7 @@ def image_store(run: Run) -> ImageSource:
 
 
 def image_folder(run: Run, source: Dataset) -> tuple[Store, str]:
-    """Where a dataset's relative image paths start, and how the recipe says so."""
+    """Return the folder that a dataset's relative image paths start from, and its key in the recipe."""
     paths, folder = run.recipe.paths_of(source), _folder(run, source)
     key = "how.paths.images" if run.recipe.what.dataset else f"how.paths.datasets.{source.name}.images"
     return folder, f"{key} is {paths.images}" if paths.images else f"{key} is not set, so paths start at {folder.uri}"

@@ -1,4 +1,4 @@
-"""The model's names of a feature, tried on images of the naming split: the best is kept, or none."""
+"""The check of a feature's names on images of the naming split: the best name is kept, or none."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,14 +16,14 @@ from medsae_ray.core.naming.verdict import ABSTAINED
 from medsae_ray.stages.asking import OpenBar, count_answers, looked_up
 
 TAKEN_BACK = "taken back:"
-"""How the evidence of an abstention begins, if the model gave a name."""
+"""The first words of the evidence of an abstention after the model gave a name."""
 OF_THE_FIRST = ("definition", "category", "location", "laterality", "confidence", "fraction_of_a")
-"""What a reply says of its first name alone."""
+"""The fields of a reply that describe only its first name."""
 
 Row = dict[str, Any]
-"""Of `schema.names()`; a check's rows are those of `schema.samples()`."""
+"""A row of `schema.names()`; the rows of a check are those of `schema.samples()`."""
 Answer = tuple[float | None, float | None]
-"""p(yes) and mass."""
+"""The p(yes) and its mass."""
 
 
 async def checked(
@@ -36,7 +36,8 @@ async def checked(
     in_flight: int,
     open_bar: OpenBar,
 ) -> tuple[list[Row], Usage]:
-    """The named rows with the best of their names, or turned into abstentions; all questions about an image together.
+    """Return the named rows with the best of their names, or as abstentions; all questions about an image are asked
+    together.
 
     `checks` are the images of each feature; a feature without any keeps its first name.
     """
@@ -77,7 +78,7 @@ def _decided(row: Row, choice: ChosenName | None, tried: list[Concept]) -> Row:
 
 
 def _taken_back(row: Row, choice: ChosenName, tried: list[Concept]) -> Row:
-    """The row of names that the model did not find again."""
+    """Return the row of a feature whose names the model did not recognise again."""
     said = f"{TAKEN_BACK} {choice.reason([concept.name for concept in tried])}; the reply: {row['evidence']}"
     kept = {key: row[key] for key in ("feature", "source", "attempts")}
     return kept | {"alternatives": [], "status": ABSTAINED, "evidence": said}

@@ -35,7 +35,7 @@ from medsae_ray.stages.samples import CHECK, NAMING, by_feature, without_naming
 NAMED = "named"
 SOURCE = "vlm"
 LEDGER = "ledger"
-"""Folder below the root where every answer is kept, whichever run asked for it."""
+"""The folder below the root that keeps every answer, for all runs."""
 
 
 def rules_of(naming: Naming) -> NamingRules:
@@ -50,7 +50,7 @@ def pictures_of(run: Run, manifest: Artifact) -> Pictures:
 
 
 def ledger_of(run: Run, kind: str, rows: pa.Schema, *identity: object) -> Ledger:
-    """One folder per model and prompt, so that a run reads no answers that it cannot use."""
+    """Open the ledger of one model and prompt, so that a run reads only answers that it can use."""
     return Ledger(run.root.child(f"{LEDGER}/{kind}-{content_address(*identity)[:12]}"), rows)
 
 
@@ -84,7 +84,7 @@ def _make(run: Run, draft: Draft) -> Made:
             return await _checked([_row(named) for named in done], samples, engine, run, pictures)
 
     with run.bar(draft.stage, len(groups), "names") as bar:
-        # Without a group no engine need start.
+        # Without a group no engine is needed.
         rows, asked = asyncio.run(all_names()) if groups else ([], total([]))
     rows += _lacking_rows(metrics_of(samples, SamplesMetrics))
     table = pa.Table.from_pylist(sorted(rows, key=lambda row: row["feature"]), schema=schema.names())
@@ -111,7 +111,7 @@ def _make(run: Run, draft: Draft) -> Made:
 async def _checked(
     rows: list[dict[str, Any]], samples: Artifact, engine: Engine, run: Run, pictures: Pictures
 ) -> tuple[list[dict[str, Any]], Usage]:
-    """The rows, each named one with the best of its names, if any of them is found again."""
+    """Return the rows, each named one with the best of its names, or as an abstention if none passes the check."""
     named = [row for row in rows if row["status"] == NAMED]
     images, identity = by_feature(samples.table(), CHECK), identity_of(run.recipe)
     ledger = ledger_of(run, "answers", answers_schema(), identity, detection_prompt())
@@ -138,7 +138,7 @@ def _row(named: Named) -> dict[str, Any]:
 
 
 def _lacking_rows(samples: SamplesMetrics) -> Iterator[dict[str, Any]]:
-    """Features that cannot be named: active on no image at all, or on too few naming patients."""
+    """Yield the rows of features that cannot be named: active on no image at all, or on too few naming patients."""
     dead = set(samples["dead"])
     for feature, (active, silent) in ((int(f), counts) for f, counts in samples["insufficient"][NAMING].items()):
         why = f"{active} naming patients with an active image, {silent} without"

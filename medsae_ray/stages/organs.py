@@ -22,16 +22,16 @@ from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 
 POOL = Pool(cpus=0.1, reader_cpus=0.9)
-"""Masks are inflated, which takes a CPU for each shard that is read; writing a part takes next to nothing."""
+"""The pool for masks. Inflating takes one CPU per shard that is read; writing a part takes next to nothing."""
 
 
 def segmented(recipe: Recipe) -> list[TotalSegmentatorDataset]:
-    """The run's TotalSegmentator datasets."""
+    """Return the run's TotalSegmentator datasets."""
     return [source for source in recipe.what.sources if isinstance(source, TotalSegmentatorDataset)]
 
 
 def organ_rows(organs: Artifact, recipe: Recipe, dataset: TotalSegmentatorDataset) -> Rows:
-    """The slices of one of the run's TotalSegmentator datasets."""
+    """Return the slices of one of the run's TotalSegmentator datasets."""
     about = metrics_of(organs, OrgansMetrics)["datasets"][segmented(recipe).index(dataset)]
     parts = (organs.part(shard) for shard in range(*about["shards"]))
     return segmentator_rows(dataset, parts, about["passed_over"], metadata(recipe.paths_of(dataset)))

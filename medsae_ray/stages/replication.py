@@ -1,4 +1,5 @@
-"""Stages `dataset_features` and `replication`: each dataset's own statistics, and what another one confirms."""
+"""Stages `dataset_features` and `replication`: each dataset's own statistics, and the findings that another one
+confirms."""
 
 from typing import Any
 
@@ -26,7 +27,7 @@ from medsae_ray.stages.manifest import one_dataset
 
 
 def _dataset_features(run: Run, draft: Draft) -> Made:
-    """Part d holds the features as dataset d of the record's `order` sees them, with the features table's columns."""
+    """Write the features of dataset d of the record's `order` as part d, with the features table's columns."""
     labels, dataset_N = labels_of(run, draft), column(draft.parents["manifest"].table(["dataset"]), "dataset")
     order = [source.name for source in run.recipe.what.sources]
     files, datasets = list[Receipt](), dict[str, MeasuredMetrics]()
@@ -54,7 +55,8 @@ def _replication(run: Run, draft: Draft) -> Made:
 
 
 def correlations(features: Artifact, level: float) -> Correlations:
-    """Of the SAE's features, dataset by dataset, in the record's `order`: its other keys are sorted."""
+    """Return the correlations of the SAE's features, dataset by dataset, in the record's `order`, as its other keys
+    are sorted."""
     metrics = metrics_of(features, DatasetFeaturesMetrics)
     tables = [features.part(part.shard, ["space", "r"]) for part in features.parts]
     r_DFL = [np.array(t.filter(pc.equal(t["space"], "sae"))["r"].to_pylist(), dtype=np.float64) for t in tables]

@@ -50,27 +50,27 @@ from medsae_ray.stages.sae_table import sample_rows, split_table
 
 ATTEMPTS, RESULT = "_attempts", "result-"
 SPLITS = ("sae", "naming")
-"""Of the training rows and of the held-out rows."""
+"""The splits of the training rows and of the held-out rows."""
 _KNOWN: dict[tuple[str, str], Spread] = {}
-"""Fingerprints of embeddings and manifest -> how rows vary: a run asks several times for what its SAE is."""
+"""Fingerprints of embeddings and manifest -> spread of the rows, which a run needs several times."""
 FAR = 0.2
-"""Held-out images with so much more or fewer active features than were asked for are worth a warning."""
+"""The relative deviation of active features on held-out images from the requested number that is worth a warning."""
 
 
 class Fitted(NamedTuple):
-    """What training hands over."""
+    """The result of training."""
 
     weights: bytes
     config: bytes
     log: list[dict[str, float]]
     ending: dict[str, float | None]
-    """What the finished SAE does, fields of `Ending`."""
+    """The figures of the finished SAE, fields of `Ending`."""
     resumed_from: int
-    """Epoch that this attempt started after; 0 for a fresh start."""
+    """The last epoch before this attempt; 0 for a fresh start."""
 
 
 class Job(NamedTuple):
-    """What every worker is told."""
+    """The settings that every worker gets."""
 
     config: SAEConfig
     embeddings: Artifact
@@ -81,12 +81,12 @@ class Job(NamedTuple):
 
     @property
     def threads(self) -> int:
-        """Of one worker's arithmetic."""
+        """The number of threads of one worker's arithmetic."""
         return max(1, int(self.how.cpus))
 
 
 def settings_of(sae: Sae, embeddings: Artifact, manifest: Artifact) -> dict[str, Any]:
-    """All settings; what the recipe leaves open follows from the training rows."""
+    """Return all settings; those left open in the recipe follow from the training rows."""
     settings = sae.settings()
     if not open_settings(settings):
         return settings
@@ -94,7 +94,7 @@ def settings_of(sae: Sae, embeddings: Artifact, manifest: Artifact) -> dict[str,
 
 
 def _spread(embeddings: Artifact, manifest: Artifact) -> Spread:
-    """How the training rows vary, by the same rows of all whatever the shards."""
+    """Compute the spread of the training rows from the same sample, however they are sharded."""
     key = embeddings.record.fingerprint, manifest.record.fingerprint
     if key not in _KNOWN:
         _KNOWN[key] = spread(sample_rows(embeddings, manifest, SPLITS[0], SAMPLE))
@@ -114,7 +114,7 @@ def train_here(
     tell: Tell = lambda entry: None,
 ) -> Fitted:
     """Fit in this process. `save(epoch, state)` is called on every rank when a checkpoint is due, `tell` after every
-    epoch; `rows` are the training and held-out embeddings if somebody has read them already."""
+    epoch; `rows` are the training and held-out embeddings if they have already been read."""
     torch.set_num_threads(job.threads)
     ranks = Ranks(fit_with.get("rank", 0), fit_with.get("world", 1))
     pace = Pace(job.how.checkpoint_epochs, ranks, "cuda" if job.how.gpus else "cpu")
@@ -136,8 +136,8 @@ def train_here(
 
 
 def worker(settings: dict[str, Any]) -> None:
-    """The loop of one Ray Train worker. Checkpoints go through the run's own store, which waits for one that is away,
-    and what they resume from is chosen by the first rank, so that all resume from the same."""
+    """Run the loop of one Ray Train worker. Checkpoints go through the run's own store, which waits for a store that
+    is unreachable, and the first rank chooses the one to resume from, so that all resume from the same."""
     job: Job = settings["job"]
     attempt: str = settings["attempt"]
     context = ray.train.get_context()
@@ -160,7 +160,7 @@ def _train_on_ray(run: Run, job: Job) -> Fitted:
     attempt = f"attempt-{uuid.uuid4().hex[:12]}"
     with ExitStack() as held:
         group = Group(held.enter_context(Tries(how.retries).kept()))
-        # Ray Train wants a place for what it stores, which is nothing: neither checkpoints nor results are reported.
+        # Ray Train requires a storage path but stores nothing there: neither checkpoints nor results are reported.
         storage = held.enter_context(tempfile.TemporaryDirectory(prefix="medsae-train-"))
         trainer = TorchTrainer(
             worker,
@@ -187,14 +187,14 @@ def _train_on_ray(run: Run, job: Job) -> Fitted:
             ours = refused if isinstance(refused, MedsaeError) else own_of(getattr(error, "worker_failures", {}))
             raise ours or MedsaeError(f"training failed: {error}") from None
         fitted = _result(job.attempts, attempt)
-        # Looks are a second apart, so nobody may have seen the last epoch.
+        # Reads are a second apart, so the last epoch may have been missed.
         show(bar, EpochLog(**fitted.log[-1]))  # type: ignore[arg-type]
     job.attempts.delete_folder(attempt)
     return fitted
 
 
 def _result(attempts: Store, attempt: str) -> Fitted:
-    """What the first rank of an attempt that succeeded left."""
+    """Read the result that the first rank of a successful attempt wrote."""
     for name in attempts.names(attempt):
         if name.startswith(RESULT) and (found := from_bytes(name, attempts.read(f"{attempt}/{name}"))) is not None:
             return Fitted(**found)
@@ -202,7 +202,7 @@ def _result(attempts: Store, attempt: str) -> Fitted:
 
 
 def _fit(trainer: TorchTrainer) -> Any:
-    """`trainer.fit()`, which answers Ctrl-C by ending the process without a word, also after it is done."""
+    """Call `trainer.fit()`, which answers Ctrl-C by ending the process without a message, also after it is done."""
     before = signal.getsignal(signal.SIGINT)
     try:
         return trainer.fit()
@@ -214,7 +214,7 @@ def _fit(trainer: TorchTrainer) -> Any:
 
 
 def job_of(draft: Draft, how: Train) -> Job:
-    """The training of the SAE whose artifact `draft` becomes."""
+    """Return the training of the SAE of the artifact `draft`."""
     embeddings, manifest = draft.parents["embeddings"], draft.parents["manifest"]
     config = SAEConfig.from_dict(draft.what | {"d_in": Layout.of(embeddings.schema).dim})
     provenance = {"encoder": embeddings.record.what, "embeddings": embeddings.record.fingerprint}
@@ -222,8 +222,8 @@ def job_of(draft: Draft, how: Train) -> Job:
 
 
 def training_rows(embeddings: Artifact, manifest: Artifact) -> int:
-    """Rows of the table that the SAE learns from: images, or their patches. DatasetError if one of the splits that
-    training reads has none: workers would only find out after they have been started."""
+    """Count the rows that the SAE learns from: images, or their patches. DatasetError if a split that training reads
+    is empty; workers would only find out after their start."""
     split = manifest.table(["split"])["split"].to_numpy(zero_copy_only=False)
     images = {name: int((split[readable(embeddings)] == name).sum()) for name in SPLITS}
     if empty := [name for name in SPLITS if not images[name]]:
@@ -234,7 +234,7 @@ def training_rows(embeddings: Artifact, manifest: Artifact) -> int:
 
 
 def made_of(draft: Draft, fitted: Fitted, config: SAEConfig) -> Made:
-    """Write what training handed over."""
+    """Write the result of training."""
     kept = min(fitted.log, key=lambda entry: entry["fvu"]) if config.patience else fitted.log[-1]
     last = {key: value for key, value in (kept | fitted.ending).items() if key != "seconds"}
     sink = pa.BufferOutputStream()
@@ -263,7 +263,7 @@ def _make(run: Run, draft: Draft) -> Made:
         about = f"{rows:,} training rows of {job.config.d_in:,} numbers that vary in about {varies:,.0f}"
         run.console.print(f"sae: for {about} directions were chosen {said}")
     if run.recipe.how.engine == "ray":
-        # Here and not on a worker, where Ray Train would try again what can never fit.
+        # Here and not on a worker, where Ray Train would retry settings that can never fit.
         check_fits(rows, draft.what, job.how.workers)
         fitted = _train_on_ray(run, job)
     else:
@@ -295,7 +295,7 @@ def trained(run: Run) -> Sae:
 
 
 def sae_warnings(record: Record) -> Iterator[RunWarning]:
-    """What is to be said of an SAE whose number of active features was asked for."""
+    """Warn about an SAE whose number of active features differs from the requested one."""
     metrics, what = metrics_of(record, SaeMetrics), record.what
     wanted = what.get("target_l0") or what.get("k") or (what.get("ks") or [None])[-1]
     found = metrics["last_epoch"]["l0"]

@@ -1,4 +1,4 @@
-"""When the state of a training is kept, what its files look like, and which of them is the newest whole one."""
+"""The schedule and the files of training checkpoints, and the search for the newest whole one."""
 
 import io
 import time
@@ -12,14 +12,14 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.sae.distributed import Ranks
 
 EACH_S = 30.0
-"""Seconds of training that a lost worker costs at most, and an epoch more. All workers wait for a checkpoint to be
+"""The most seconds of training that a lost worker costs, plus one epoch. All workers wait for a checkpoint to be
 written, which on an object store takes longer than many epochs of a small table."""
 
 
 class Pace:
-    """Whether a checkpoint is due: after every so many epochs or, if that is None, when EACH_S have passed.
+    """The schedule of checkpoints: after a number of epochs or, if that is None, after EACH_S seconds.
 
-    All ranks go by the clock of the first, since all have to take part in a checkpoint.
+    All ranks follow the clock of the first, since all have to take part in a checkpoint.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class Pace:
         self.last = clock()
 
     def due(self, epoch: int) -> bool:
-        """Return whether a checkpoint is due after `epoch` epochs; every rank has to call it, and all get the same
+        """Return True if a checkpoint is due after `epoch` epochs; every rank has to call it, and all get the same
         answer."""
         if self.epochs is not None:
             return epoch % self.epochs == 0
@@ -47,12 +47,13 @@ def to_bytes(value: Any) -> bytes:
 
 
 def from_bytes(name: str, data: bytes) -> Any | None:
-    """What `to_bytes` wrote to a file whose name ends in the checksum, None if the file is torn."""
+    """Load the value that `to_bytes` wrote to a file whose name ends in the checksum; None if the file is torn."""
     return torch.load(io.BytesIO(data), weights_only=True) if name.endswith(sha256(data)) else None
 
 
 def saver(attempts: Store, attempt: str, epochs: int) -> Callable[..., None]:
-    """Keeps the newest checkpoint of an attempt, where `newest` finds it; after the last epoch there is none."""
+    """Return a function that keeps the newest checkpoint of an attempt, where `newest` finds it, and none after the
+    last epoch."""
     kept: list[str] = []
 
     def save(epoch: int, state: Callable[[], dict[str, Any]]) -> None:
@@ -68,7 +69,7 @@ def saver(attempts: Store, attempt: str, epochs: int) -> Callable[..., None]:
 
 
 def newest(attempts: Store) -> str | None:
-    """The file of the latest whole checkpoint of all earlier attempts."""
+    """Find the file of the latest whole checkpoint of all earlier attempts."""
     folders = [f"{attempt}/{epoch}" for attempt in attempts.folders() for epoch in attempts.folders(attempt)]
     for folder in sorted((f for f in folders if "/epoch-" in f), key=lambda f: f.rsplit("/", 1)[1], reverse=True):
         for name in attempts.names(folder):
@@ -78,10 +79,10 @@ def newest(attempts: Store) -> str | None:
 
 
 def read_state(attempts: Store, file: str | None) -> dict[str, Any] | None:
-    """The state in a checkpoint's file that `newest` found."""
+    """Read the state in a checkpoint's file that `newest` found."""
     return from_bytes(file, attempts.read(file)) if file else None
 
 
 def newest_state(attempts: Store) -> dict[str, Any] | None:
-    """The latest whole checkpoint of all earlier attempts."""
+    """Read the latest whole checkpoint of all earlier attempts."""
     return read_state(attempts, newest(attempts))

@@ -1,4 +1,4 @@
-"""What a failed training was: an error of ours, the end of a node, or a failure that it is tried again after."""
+"""The kinds of a failed training: an error of ours, the end of a node, or a failure that allows another attempt."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from medsae_ray.runtime.tries import TRAINING, Tries
 
 @dataclass(frozen=True)
 class Group:
-    """On which nodes the workers of a training are."""
+    """The nodes of a training's workers."""
 
     tries: Tries
 
     def join(self, rank: int) -> None:
-        """Write down that this process is worker `rank`, on this node."""
+        """Record that this process is worker `rank`, on this node."""
         self.tries.note(f"rank {rank}", TRAINING)
 
     def joined(self) -> set[str]:
@@ -26,15 +26,15 @@ class Group:
         return set(self.tries.noted())
 
     def lost(self, workers: set[str]) -> bool:
-        """Return whether one of the workers was on a node that is gone."""
+        """Return True if one of the workers was on a node that is gone."""
         return self.tries.died(workers) < len(workers)
 
 
 class Judge(UserCallback):
-    """Says after a failure whether training is tried again; Ray Train itself would try for ever.
+    """The decision after a failure on another attempt; Ray Train itself would retry for ever.
 
-    An error of our own would come again, after minutes. A node's end is nobody's fault and never counts. All else is
-    tried again `retries` times.
+    An error of our own would recur, after minutes. The end of a node never counts. Any other failure is tried again
+    `retries` times.
     """
 
     def __init__(self, group: Group, retries: int) -> None:
@@ -43,7 +43,7 @@ class Judge(UserCallback):
         self.failures = 0
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
-        """On Ray Train's controller, where what is raised here is not tried again. It comes again and again while a
+        """Decide on Ray Train's controller, where an exception raised here is not retried. The call repeats while a
         node is being drained: each group of workers is judged once."""
         if ours := own_of(worker_exceptions):
             raise ours
@@ -58,7 +58,7 @@ class Judge(UserCallback):
 
 
 def own_of(exceptions: Mapping[int, Exception]) -> MedsaeError | None:
-    """Our own error among those of the workers, which come as they are or in a wrapper that quotes them."""
+    """Return our own error among those of the workers, which are bare or in a wrapper that quotes them."""
     for error in exceptions.values():
         if ours := error if isinstance(error, MedsaeError) else own_error(str(error)):
             return ours

@@ -1,7 +1,7 @@
-"""How training goes, from the worker that trains to the terminal: epoch, FVU, L0 and dead features.
+"""The progress of training, from the worker to the terminal: epoch, FVU, L0 and dead features.
 
-The first worker puts its newest epoch into the cluster's key-value store, at most once a second and without waiting
-for anybody; the driver looks there. Ray Train's own reports are barriers between the workers, which an epoch of
+The first worker puts its newest epoch into the cluster's key-value store, at most once a second and without waiting for
+other workers; the driver reads it there. Ray Train's own reports are barriers between the workers, which an epoch of
 milliseconds cannot afford.
 """
 
@@ -16,17 +16,17 @@ from medsae_ray.core.sae.training import EpochLog
 from medsae_ray.runtime.board import Bar
 
 EACH_S = 1.0
-"""Seconds between two looks, and between two messages."""
+"""The seconds between two reads, and between two messages."""
 Tell = Callable[[EpochLog], None]
 
 
 def show(bar: Bar, entry: EpochLog) -> None:
-    """Bring a bar of epochs to what an epoch's log says."""
+    """Set a bar of epochs to an epoch's log."""
     bar.reach(entry.epoch, epoch=entry.epoch, fvu=entry.fvu, l0=entry.l0, dead=entry.dead_share)
 
 
 def teller(key: str) -> Tell:
-    """For the worker: passes its newest epoch on under `key`."""
+    """Return a function for the worker that publishes its newest epoch under `key`."""
     told = -EACH_S
 
     def tell(entry: EpochLog) -> None:
@@ -42,7 +42,7 @@ def teller(key: str) -> Tell:
 
 @contextlib.contextmanager
 def watched(key: str, bar: Bar) -> Iterator[None]:
-    """For the driver: `bar` follows what is told under `key` for the length of the block."""
+    """Let `bar` follow the epochs published under `key` for the length of the block, on the driver."""
     over = threading.Event()
 
     def follow() -> None:

@@ -1,10 +1,10 @@
-"""A split's embeddings as one table: in a worker's memory, or in a file that all workers of a node share. Of images
-with patches every patch is a row.
+"""A split's embeddings as one table: in a worker's memory, or in a file that all workers of a node share. With patches,
+every patch of an image is a row.
 
-A file lies on the node's own disk, below `how.train.scratch`. The first worker that wants it makes it from the
-embeddings' parts, with one part in memory at a time; the others wait and open the same. Whoever uses it holds a shared
-lock on it, which ends with the process however that ends, and the last to leave deletes it. After a kill it stays, for
-the next attempt, or until another table is made.
+A file lies on the node's own disk, below `how.train.scratch`. The first worker that needs it makes it from the
+embeddings' parts, with one part in memory at a time; the others wait and open the same file. Each user holds a shared
+lock on it, which ends with the process in any case, and the last to leave deletes it. After a kill it stays for the
+next attempt, or until another table is made.
 """
 
 import contextlib
@@ -28,12 +28,12 @@ from medsae_ray.core.sae.training_table import EmbeddingTable, write_table
 from medsae_ray.errors import DatasetError, MedsaeError
 
 _PARTS = 32
-"""Of embeddings that a sample is taken from."""
+"""The most parts of the embeddings that a sample is taken from."""
 
 
 @contextmanager
 def split_table(embeddings: Artifact, manifest: Artifact, split: str, how: Train) -> Iterator[EmbeddingTable]:
-    """Embeddings [N, D] of a split's readable images, in shard order. DatasetError if there are none."""
+    """Open the embeddings [N, D] of a split's readable images, in shard order. DatasetError if there are none."""
     layout = Layout.of(embeddings.schema)
     d_in = layout.dim
     images = sum(int(np.count_nonzero(_chosen(manifest, part.shard, split))) for part in manifest.parts)
@@ -54,8 +54,8 @@ def split_table(embeddings: Artifact, manifest: Artifact, split: str, how: Train
 
 
 def sample_rows(embeddings: Artifact, manifest: Artifact, split: str, most: int) -> np.ndarray:
-    """At most so many of a split's embeddings, spread evenly over at most `_PARTS` parts, themselves spread evenly, in
-    shard order [n, D]: what does not fit into memory is not read either."""
+    """Return at most `most` of a split's embeddings in shard order [n, D], spread evenly over at most `_PARTS`
+    parts, themselves spread evenly; only these parts are read."""
     layout, chosen, start = Layout.of(embeddings.schema), [], 0
     parts = embeddings.parts[:: -(-len(embeddings.parts) // _PARTS)]
     images = sum(int(np.count_nonzero(_chosen(manifest, part.shard, split))) for part in parts)
@@ -67,7 +67,7 @@ def sample_rows(embeddings: Artifact, manifest: Artifact, split: str, most: int)
 
 
 def scratch(how: Train) -> Path:
-    """The folder of this user's tables on this node."""
+    """Return the folder of this user's tables on this node."""
     folder = Path(how.scratch or tempfile.gettempdir()) / f"medsae-ray-{os.getuid()}"
     with writing(str(folder)):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -83,12 +83,12 @@ def _blocks(embeddings: Artifact, parts: Iterable[Receipt], manifest: Artifact, 
 
 
 def _chosen(manifest: Artifact, shard: int, split: str) -> np.ndarray:
-    """True for the shard's images that are in the split [n]."""
+    """Return True for the shard's images that are in the split [n]."""
     return np.asarray(manifest.part(shard, ["split"])["split"].to_numpy(zero_copy_only=False) == split)
 
 
 def _in_memory(blocks: Iterator[np.ndarray], most: int, d_in: int, split: str) -> torch.Tensor:
-    """All rows, of which there are at most so many."""
+    """Collect all rows, of which there are at most `most`."""
     x_ND = np.empty((most, d_in), dtype=np.float32)
     rows = 0
     for block in blocks:
@@ -99,7 +99,7 @@ def _in_memory(blocks: Iterator[np.ndarray], most: int, d_in: int, split: str) -
 
 
 def _in_file(path: Path, blocks: Iterator[np.ndarray], most: int, d_in: int, split: str) -> EmbeddingTable:
-    """The table at `path`, made now if nobody has made it, and locked against deletion."""
+    """Open the table at `path`, made now if it does not exist, and locked against deletion."""
     with locked(path.parent / "lock"):
         if not path.exists():
             _delete_unused([*path.parent.glob("*.npy"), *path.parent.glob(".*.tmp")])
@@ -116,7 +116,7 @@ def _in_file(path: Path, blocks: Iterator[np.ndarray], most: int, d_in: int, spl
 
 
 def _delete_unused(paths: Iterable[Path]) -> None:
-    """Delete those files that nobody holds a lock on."""
+    """Delete the files among `paths` that no process holds a lock on."""
     for path in paths:
         with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Stage `samples`: the images that each feature is named from, and those that its name is tested on."""
+"""Stage `samples`: the images that each feature is named from, and those on which its name is tested."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -38,7 +38,7 @@ def without_naming(recipe: Recipe) -> str | None:
 
 
 def candidates(run: Run, draft: Draft, split: str, one_each: bool) -> tuple[Candidates, np.ndarray]:
-    """The readable images of a split, and the ids of all images. `one_each` keeps one image of each patient."""
+    """Return the readable images of a split, and the ids of all images. `one_each` keeps one image of each patient."""
     embeddings, activations = draft.parents["embeddings"], draft.parents["activations"]
     manifest = draft.parents["manifest"].table()
     ok_N = readable(embeddings)
@@ -56,7 +56,7 @@ def candidates(run: Run, draft: Draft, split: str, one_each: bool) -> tuple[Cand
 def matrices(
     embeddings: Artifact, activations: Artifact, chosen_N: np.ndarray, width: int
 ) -> tuple[np.ndarray, sparse.csr_array]:
-    """Embeddings and activations of the chosen images, read shard by shard."""
+    """Read the embeddings and activations of the chosen images, shard by shard."""
     e, x, start = [], [], 0
     for part in embeddings.parts:
         chosen = chosen_N[start : start + part.rows]
@@ -102,7 +102,8 @@ def _make(run: Run, draft: Draft) -> Made:
 
 
 def _checks(run: Run, draft: Draft, named: list[ImageSample]) -> Iterator[ImageSample]:
-    """For each feature that can be named, images of patients of the same split whom its name is not written from."""
+    """Yield, for each feature that can be named, images of other patients of the same split than those that its name
+    is written from."""
     images, _ = candidates(run, draft, "naming", one_each=True)
     patient_N = column(draft.parents["manifest"].table(["patient_id"]), "patient_id")
     rules = naming_of(run.recipe)
@@ -113,7 +114,7 @@ def _checks(run: Run, draft: Draft, named: list[ImageSample]) -> Iterator[ImageS
 
 
 def _alive(activations: Artifact) -> set[int]:
-    """Features that are active on some image of any split."""
+    """Return the features that are active on some image of any split."""
     parts = (activations.part(part.shard)["feature"].combine_chunks() for part in activations.parts)
     return {int(feature) for part in parts for feature in np.unique(part.flatten().to_numpy())}
 
@@ -125,7 +126,7 @@ def _rows(purpose: str, sample: ImageSample, image_N: np.ndarray) -> Iterator[di
 
 
 def by_feature(samples: pa.Table, purpose: str) -> dict[int, list[dict[str, Any]]]:
-    """Rows of one purpose, feature by feature, in the order of the sample."""
+    """Group the rows of one purpose by feature, in the order of the sample."""
     found: dict[int, list[dict[str, Any]]] = {}
     for row in samples.filter(pa.compute.equal(samples["purpose"], purpose)).to_pylist():
         found.setdefault(row["feature"], []).append(row)

@@ -1,4 +1,4 @@
-"""Stage `scores`: what the answers say of every name, compared with its controls."""
+"""Stage `scores`: the verdict on every name from the answers, compared with its controls."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -57,29 +57,29 @@ from medsae_ray.stages.samples import DETECTION, by_feature, without_naming
 Answer = tuple[float, float]
 NONE: Answer = (np.nan, np.nan)
 LOW_MASS_SHARE = 0.05
-"""Of the questions; more of them without an answer for want of mass is worth a warning."""
+"""The share of questions without an answer for want of mass above which a warning is due."""
 
 
 class Bench(NamedTuple):
-    """Everything that a name is tested against. Images are identified by their id."""
+    """The data that names are tested against. Images are identified by their id."""
 
     rows_of: dict[int, list[dict[str, Any]]]
-    """Detection sample of each feature."""
+    """The detection sample of each feature."""
     answers: Mapping[tuple[str, Concept], Answer]
     """(image, concept) -> p(yes), mass."""
     y_of: dict[str, np.ndarray]
-    """Labels of each image, NaN = unknown."""
+    """The labels of each image, NaN = unknown."""
     metadata: dict[str, dict[str, str | None]]
     """Column -> image -> value."""
     labels: list[str]
     ceilings: dict[str, Ceiling]
-    """What the model can see of each label."""
+    """The model's ability to see each label."""
     seed: int
     nulls: int
     faint: Mapping[str, float] = MappingProxyType({})
     """Feature -> share of the test images with any activation that were left out as faint."""
     controls: ControlNames | None = None
-    """Those that were asked for; by default those of labels that have nothing to do with each other."""
+    """The controls that were asked about; by default those of unrelated labels."""
 
     def controls_of(self, concept_of: dict[int, Concept], feature: int) -> tuple[list[Concept], int]:
         """Return the control names of a feature, see `ControlNames.of_feature`; made from the bench's own seed and
@@ -89,11 +89,11 @@ class Bench(NamedTuple):
 
     @property
     def blind(self) -> bool:
-        """Whether labels were asked about and the model tells none of them from its absence."""
+        """True if labels were asked about and the model distinguishes none of them from its absence."""
         return sight(self.ceilings) == "blind"
 
     def doubt(self, name: str, controls: int) -> str | None:
-        """Return why nothing can be said of a name, whatever its score; None if there is no such reason."""
+        """Return the reason why a name cannot be judged, whatever its score; None if there is none."""
         if self.blind:
             return verdict.BLIND
         unseen = [label for label in label_in(name, self.labels) if self.ceilings[label].seen is False]
@@ -105,7 +105,8 @@ class Bench(NamedTuple):
 
 
 def sight(ceilings: Mapping[str, Ceiling]) -> Sight:
-    """ "seen" if the model tells some label from its absence, "blind" if none, "unknown" if none could be asked for."""
+    """Return "seen" if the model distinguishes some label from its absence, "blind" if none, "unknown" if none could
+    be asked about."""
     known = [ceiling.seen for ceiling in ceilings.values() if ceiling.seen is not None]
     return "unknown" if not known else "seen" if any(known) else "blind"
 
@@ -117,7 +118,7 @@ def _bench(run: Run, draft: Draft, answers: pa.Table) -> Bench:
     y_NL = label_matrix(table, what.uncertain, what.blank)
     y_of = dict(zip(images, y_NL, strict=True))
     columns = sorted(c for c in table.column_names if c.startswith(METADATA))
-    other_words = {METADATA + name for name in deciding(manifest, y_NL)}  # a label in other words is no shortcut
+    other_words = {METADATA + name for name in deciding(manifest, y_NL)}  # they decide the label: no shortcut
     columns = [c for c in columns if c not in other_words]
     metadata = {c.removeprefix(METADATA): dict(zip(images, table[c].to_pylist(), strict=True)) for c in columns}
     found = {_key(row): (null_to_nan(row["p_yes"]), null_to_nan(row["mass"])) for row in answers.to_pylist()}
@@ -138,7 +139,8 @@ def _key(row: dict[str, Any]) -> tuple[str, Concept]:
 
 
 def tested(bench: Bench, feature: int, concept_of: dict[int, Concept], turned: bool) -> Trial:
-    """One name with all of its controls on the same images; answers are `turned` for the absence of what was asked."""
+    """Test one name with all of its controls on the same images; answers are `turned` if the question is about the
+    opposite."""
     images = [row["image_id"] for row in bench.rows_of[feature]]
     y_n = np.array([row["value"] > 0 for row in bench.rows_of[feature]], dtype=np.float64)
     kept_n = (y_n == 1) | np.array([row["role"] == HARD for row in bench.rows_of[feature]])
@@ -187,17 +189,17 @@ def tested(bench: Bench, feature: int, concept_of: dict[int, Concept], turned: b
 
 
 class NameSource(NamedTuple):
-    """Where names come from."""
+    """A source of names."""
 
     name: SourceName
     names: str
-    """The stage that gives them,"""
+    """The stage that gives the names."""
     answers: str
-    """and the one that tests them."""
+    """The stage that tests the names."""
 
 
 def sources_of(recipe: Recipe) -> list[NameSource]:
-    """All sources of names in a naming run."""
+    """Return all sources of names in a naming run."""
     found = [NameSource("vlm", "names", "answers"), NameSource("label", "label_names", "label_answers")]
     vocabulary = NameSource("vocabulary", "vocabulary_names", "vocabulary_answers")
     return [*found, vocabulary] if recipe.what.vocabulary else found
@@ -213,7 +215,7 @@ class Source(NamedTuple):
 def score_source(
     bench: Bench, source: str, names: pa.Table, each: Callable[[list[int]], Iterable[int]] = lambda features: features
 ) -> Source:
-    """Every feature of a source: tested names with verdicts, and the others with the reason why not. `each` goes over
+    """Score every feature of a source: tested names with verdicts, the others with a reason. `each` iterates over
     features, and may count them."""
     concept_of, turned = asked_of(concepts_of(names), bench.labels if source == "label" else [])
     known = [feature for feature in sorted(concept_of) if feature in bench.rows_of]
@@ -249,7 +251,8 @@ def score_source(
 
 
 def _left(row: dict[str, Any]) -> Untested:
-    """A feature without a test: without a name, or with one and too few patients of the split `detection`."""
+    """Return the entry of an untested feature: without a name, or with one and too few patients of the split
+    `detection`."""
     if row["status"] != NAMED:
         return Untested(row["feature"], row["status"], row["name"])
     why = "too few patients to test it"
@@ -282,7 +285,7 @@ def _make(run: Run, draft: Draft) -> Made:
 
 
 def _warnings(run: Run, scores: Artifact) -> Iterator[RunWarning]:
-    """What the verdicts are worth, said of the model's names."""
+    """Warn about the limits of the verdicts on the model's names."""
     metrics = metrics_of(scores, ScoresMetrics)
     vlm, asked = metrics["vlm"], [c for c in metrics["ceilings"].values() if c["seen"] is not None]
     if metrics["sight"] == "blind":

@@ -29,13 +29,13 @@ TOKENIZER_FILES = (
     *("vocab.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     *("added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
 )
-"""What of a tokenizer's folder decides how texts are cut into words."""
+"""The files of a tokenizer's folder that decide how texts are cut into words."""
 TEXTS = "texts"
-"""File of the vocabulary's embeddings, in an artifact of names."""
+"""The file of the vocabulary's embeddings, in an artifact of names."""
 
 
 def vocabulary_of(recipe: Recipe) -> Vocabulary:
-    """Return the vocabulary, which a stage of a run with one can rely on."""
+    """Return the vocabulary, in a stage that only runs with one."""
     vocabulary = recipe.what.vocabulary
     assert vocabulary is not None, "the stage is part of a run with a vocabulary only"
     return vocabulary
@@ -46,7 +46,7 @@ def _without(recipe: Recipe) -> str | None:
 
 
 def terms_of(recipe: Recipe) -> list[str]:
-    """The recipe's own terms, those of its file, or the packaged ones. RecipeError if they cannot be used."""
+    """Return the recipe's own terms, those of its file, or the packaged ones. RecipeError if they cannot be used."""
     terms, path = vocabulary_of(recipe).terms, recipe.how.paths.vocabulary
     if terms:
         return checked_terms(terms, "what.vocabulary.terms")
@@ -60,14 +60,14 @@ def terms_of(recipe: Recipe) -> list[str]:
 
 
 def text_half(recipe: Recipe) -> TextEncoder:
-    """The text half of the recipe's encoder, on the CPU: the driver may have no GPU, and texts are few."""
+    """Load the text half of the recipe's encoder on the CPU: the driver may have no GPU, and texts are few."""
     encoder = recipe.what.encoder
     local = encoder.local(encoder.pinned(recipe.how.paths.weights))
     return load_text_encoder(encoder.kind, local, tokenizer=str(_tokenizer(recipe)))
 
 
 def listener(recipe: Recipe, artifacts: Mapping[str, Artifact]) -> TextSide | None:
-    """What queries in words need of a finished run; None if it has no vocabulary."""
+    """Return the text side that queries to a finished run need; None without a vocabulary."""
     rules = recipe.what.vocabulary
     if rules is None:
         return None
@@ -78,20 +78,20 @@ def listener(recipe: Recipe, artifacts: Mapping[str, Artifact]) -> TextSide | No
 
 
 def _alive(features: Artifact) -> np.ndarray:
-    """True for the features [F] that are active on some image."""
+    """Return True for the features [F] that are active on some image."""
     table = features.table(["space", "feature", "n_active"])
     counts = column(table, "n_active")[column(table, "space") == "sae"]
     return np.asarray(counts > 0)
 
 
 def _tokenizer(recipe: Recipe) -> Path:
-    """The tokenizer's folder; of a Hugging Face id a copy of the files that it means now."""
+    """Return the tokenizer's folder; for a Hugging Face id, a copy of the files of its current commit."""
     given = recipe.how.paths.tokenizer or TOKENIZER
     return snapshot(given, ("config.json", *TOKENIZER_FILES)) if is_id(given) else Path(given).expanduser()
 
 
 def _tokenizer_hash(folder: Path) -> str:
-    """Of the content of a tokenizer's files."""
+    """Hash the contents of a tokenizer's files."""
     files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
     if not files:
         raise EncoderError(f"tokenizer {folder}: none of {', '.join(TOKENIZER_FILES)} is there")

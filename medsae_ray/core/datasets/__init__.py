@@ -1,4 +1,4 @@
-"""The datasets that a recipe can name. A kind is one file, with its options and its reader, and one entry here."""
+"""The datasets that a recipe can name. Each kind is one file with its options and its reader, and one entry here."""
 
 from medsae_ray.core.datasets.base import Dataset
 from medsae_ray.core.datasets.chexpert import ChexpertDataset

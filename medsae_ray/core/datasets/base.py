@@ -1,4 +1,4 @@
-"""What every kind of dataset is: its options, as a recipe gives them, and how its files become rows."""
+"""The base of every kind of dataset: its options in a recipe, and the way from its files to rows."""
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ LabelPolicy = Literal["ignore", "zero", "one"]
 
 
 class Paths(Protocol):
-    """Where a dataset's files lie, as how.paths of a recipe says."""
+    """The places of a dataset's files, from how.paths of a recipe."""
 
     table: str | None
     metadata: str | None
@@ -25,37 +25,37 @@ class Dataset(ABC):
     """The options that every kind has."""
 
     needs: ClassVar[tuple[str, ...]] = ("table",)
-    """Keys of how.paths that it cannot do without."""
+    """The keys of how.paths that it requires."""
     row_per_image: ClassVar[bool] = False
-    """Whether its table has a row for each image; some may be left out."""
+    """True if its table has a row for each image, some of which may be left out."""
     reads_all: ClassVar[bool] = False
-    """Whether every file is read before it is known how many images there are."""
+    """True if every file must be read before the number of images is known."""
     identifying: ClassVar[bool] = False
-    """Whether its files carry a hospital's own identifiers, which are hashed unless the recipe says otherwise."""
+    """True if its files carry a hospital's own identifiers, which are hashed unless the recipe says otherwise."""
     library: ClassVar[str | None] = None
-    """The package that reads its images, where it is none that every installation has."""
+    """The optional package that reads its images; None if every installation can read them."""
 
     kind: str
     name: str
-    """What the dataset is called in reports."""
+    """Name of the dataset in reports."""
     uncertain: LabelPolicy = "ignore"
-    """What a label of -1 counts as in the statistics."""
+    """Value of a label of -1 in the statistics."""
     blank: LabelPolicy = "ignore"
-    """What a missing label counts as in the statistics."""
+    """Value of a missing label in the statistics."""
 
     @abstractmethod
     def rows(self, paths: Paths) -> Rows:
-        """Raises DatasetError for files that are missing or not what the kind promises."""
+        """Read the files as rows. Raises DatasetError for files that are missing or not of this kind."""
 
     def identity(self, paths: Paths) -> dict[str, Any]:
-        """What decides the rows."""
+        """Return everything that decides the rows."""
         return {"dataset": self.chosen(), **self.content(paths)}
 
     def chosen(self) -> dict[str, Any]:
-        """The options that decide the rows. The policies for -1 and blank act in the statistics: the manifest keeps
-        what was annotated."""
+        """Return the options that decide the rows. The policies for -1 and blank act in the statistics: the manifest
+        keeps the labels as annotated."""
         return {name: value for name, value in asdict(self).items() if name not in ("uncertain", "blank")}
 
     def content(self, paths: Paths) -> dict[str, Any]:
-        """Hashes of what its files hold, never of their places."""
+        """Hash the contents of its files, never their places."""
         return {"table": sha256(file_data(paths.table, "table"))}

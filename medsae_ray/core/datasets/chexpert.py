@@ -31,15 +31,15 @@ class ChexpertDataset(Dataset):
     kind: Literal["chexpert"]
     name: str = "chexpert"
     views: Literal["frontal", "lateral", "all"] = "frontal"
-    """Which images are used, by the column Frontal/Lateral."""
+    """Images to use, by the column Frontal/Lateral."""
 
     def rows(self, paths: Paths) -> Rows:
-        """One row per image of the chosen views."""
+        """Return one row per image of the chosen views."""
         return chexpert_rows(file_data(paths.table, "table"), str(paths.table), self)
 
 
 def chexpert_rows(data: bytes, where: str, dataset: ChexpertDataset) -> Rows:
-    """One row per image of the chosen views. DatasetError for another table, or a path that names no patient."""
+    """Return one row per image of the chosen views. DatasetError for another table, or for a path without a patient."""
     table = read_table(data, where)
     view = required(table, "Frontal/Lateral", where)
     paths = required(table, "Path", where)
@@ -66,7 +66,8 @@ def chexpert_rows(data: bytes, where: str, dataset: ChexpertDataset) -> Rows:
 
 
 def _wanted(view: pa.Array, views: str, where: str) -> pa.Array:
-    """bool [rows]: the image is of the chosen views. DatasetError for a view that is neither."""
+    """Return bool [rows], true for images of the chosen views. DatasetError for a view that is neither frontal nor
+    lateral."""
     known = pc.is_in(view, value_set=pa.array(["Frontal", "Lateral"]))
     if not pc.all(known).as_py():
         row = data_row(pc.invert(known))

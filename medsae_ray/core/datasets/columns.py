@@ -1,7 +1,7 @@
 """Columns of a dataset's table: a Parquet file or a text table (CSV, gzipped or not), read as text and as labels.
 
-Messages say which row and column, and never what is in them: a cell may be a name, and messages go into logs. Rows are
-counted from 1, without the header.
+Messages give the row and the column but never the content of a cell, which may be a name, as messages go into logs.
+Rows are counted from 1, without the header.
 """
 
 import codecs
@@ -22,7 +22,7 @@ from medsae_ray.names import nearest
 
 
 def file_data(uri: str | None, key: str) -> bytes:
-    """The bytes of the file at how.paths.<key>. DatasetError if none is given or it cannot be read."""
+    """Read the bytes of the file at how.paths.<key>. DatasetError if none is given or it cannot be read."""
     if not uri:
         raise DatasetError(f"how.paths.{key} is not set")
     folder, name = split_uri(uri)
@@ -33,10 +33,10 @@ def file_data(uri: str | None, key: str) -> bytes:
 
 
 def read_table(data: bytes, name: str, form: TableForm = PLAIN) -> pa.Table:
-    """All columns of a Parquet file, or of a text table (delimited.py), gzipped or not, as text.
+    """Read all columns of a Parquet file, or of a text table (delimited.py), gzipped or not, as text.
 
-    Names lose the space around them. Columns without a name, which data frames are saved with for their index, are left
-    out. DatasetError for another kind of file, which is named with what to do.
+    Spaces around names are removed. Columns without a name, such as the saved index of a data frame, are left out.
+    DatasetError for another kind of file; the message names the kind and the remedy.
     """
     try:
         if data[:2] == b"\x1f\x8b":
@@ -57,7 +57,7 @@ def _parquet(data: bytes, name: str) -> pa.Table:
 
 
 def _brief(error: Exception) -> str:
-    """The first words of what Arrow says, which may go on with values of the table."""
+    """Return the first words of Arrow's message, whose rest may hold values of the table."""
     return re.split(r"['\":\n]", str(error), maxsplit=1)[0].strip()
 
 
@@ -89,11 +89,12 @@ _WORDY: tuple[tuple[bytes, str, str], ...] = (
     (b"[{", "a JSON file", "save it as CSV or Parquet"),
     (b"version https://git-lfs", "a placeholder of Git LFS", "fetch the file itself (git lfs pull)"),
 )
-"""What people give as a table: how it begins, what it is, what to do. By chance a text may begin like a binary one."""
+"""Other kinds of file given as a table: the first bytes, the kind and the remedy. By chance a text may begin like a
+binary one."""
 
 
 def _text(data: bytes, name: str) -> bytes:
-    """`data`. DatasetError if it is another kind of file than a text."""
+    """Return `data`. DatasetError if it is not a text file."""
     known: tuple[str, str] | None = None
     if data[:4] == b"PK\x03\x04":
         known = ("a zip archive", "unpack it")
@@ -117,7 +118,8 @@ def _is_no_utf8(data: bytes) -> bool:
 
 
 def column(table: pa.Table, name: str, where: str) -> pa.Array:
-    """One column. DatasetError names the nearest column if there is none, or says that there are several."""
+    """Return one column. DatasetError names the nearest column if it is missing, or reports that several have the
+    name."""
     name = name.strip()
     if name not in table.column_names:
         raise DatasetError(f"{where} has no column {name!r}; {other_columns(table, name)}")
@@ -127,7 +129,8 @@ def column(table: pa.Table, name: str, where: str) -> pa.Array:
 
 
 def other_columns(table: pa.Table, name: str) -> str:
-    """What there is in place of a column. The names of all are not given: without a header they are a row's cells."""
+    """Describe the columns that exist in place of a missing one. Not all names are given: without a header they are
+    the cells of a row."""
     within = (re.search(rf"(?:^|([^\w]))\s*{re.escape(name)}\s*(?:$|([^\w]))", other) for other in table.column_names)
     cut = next((found for found in within if found and found[0] != found.string), None)
     if cut and table.num_columns <= 2:
@@ -142,13 +145,13 @@ def other_columns(table: pa.Table, name: str) -> str:
 
 
 def data_row(wrong: pa.Array, rows: pa.Array | None = None) -> str:
-    """Where the first true of `wrong` is; `rows` are the numbers of its rows, from 0, where some were left out."""
+    """Locate the first true value of `wrong`; `rows` are the numbers of its rows, from 0, if some were left out."""
     first = pc.index(wrong, True).as_py()
     return f"data row {1 + (first if rows is None else rows[first].as_py())}"
 
 
 def text(table: pa.Table, name: str, where: str) -> pa.Array:
-    """One column as strings."""
+    """Return one column as strings."""
     values = column(table, name, where)
     if pa.types.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values), None, values)
@@ -159,12 +162,12 @@ def text(table: pa.Table, name: str, where: str) -> pa.Array:
 
 
 def required(table: pa.Table, name: str, where: str) -> pa.Array:
-    """One column as trimmed strings. DatasetError if a row has none."""
+    """Return one column as trimmed strings. DatasetError if a row has none."""
     return filled(trimmed(text(table, name, where)), name, where)
 
 
 def filled(values: pa.Array, name: str, where: str) -> pa.Array:
-    """`values` as they are. DatasetError if one is null."""
+    """Return `values` unchanged. DatasetError if one is null."""
     if values.null_count:
         row = data_row(pc.is_null(values))
         raise DatasetError(f"{where}: column {name!r} is blank in {values.null_count} rows, first in {row}")
@@ -172,8 +175,8 @@ def filled(values: pa.Array, name: str, where: str) -> pa.Array:
 
 
 def patients(table: pa.Table, name: str, where: str) -> pa.Array:
-    """One column of patients, as `required`; a word for nobody (nan, NA, None, unknown) is refused too: all rows that
-    have it would be one patient."""
+    """Return one column of patients, as `required` does. A word for an unknown patient (nan, NA, None, unknown) is
+    refused too: all its rows would count as one patient."""
     found = required(table, name, where)
     nobody = pc.is_in(pc.utf8_lower(found), value_set=pa.array(sorted(BLANK)))
     if pc.any(nobody).as_py():
@@ -185,16 +188,15 @@ def patients(table: pa.Table, name: str, where: str) -> pa.Array:
 
 
 def trimmed(values: pa.Array) -> pa.Array:
-    """Without space around; " p1" and "p1" are one patient, who must not come into two splits, and so is a letter with
-    its accent in one sign or in two. Nothing left is null."""
+    """Trim spaces and compose accented letters (NFC). " p1" and "p1" are one patient, who must not come into two
+    splits. An empty text becomes null."""
     values = pc.utf8_trim_whitespace(pc.utf8_normalize(values, form="NFC"))
     return pc.if_else(pc.equal(values, ""), None, values)
 
 
 def label(table: pa.Table, name: str, where: str, values: Mapping[str, int | None] | None = None) -> pa.Array:
-    """One column of labels, int8 of 1, 0, -1 or null, by the words of label_values.py and a recipe's `values`, if the
-    dataset has this option. DatasetError says where the first other value is.
-    """
+    """Return one column of labels as int8 of 1, 0, -1 or null, by the words of label_values.py and by a recipe's
+    `values` if the dataset has this option. DatasetError gives the place of the first other value."""
     cells = column(table, name, where)
     if pa.types.is_nested(cells.type) or pa.types.is_temporal(cells.type):
         raise DatasetError(f"{where}: label column {name!r} is not numeric and no text: {cells.type}")

@@ -1,4 +1,4 @@
-"""Several datasets as one: names made unique, labels brought together where the recipe says so."""
+"""Several datasets as one: unique names, and labels that are merged where the recipe says so."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,15 +9,15 @@ from medsae_ray.errors import DatasetError
 from medsae_ray.names import nearest
 
 Mapped = Mapping[str, Mapping[str, str]]
-"""Label -> dataset -> what the label is called there."""
+"""Label -> dataset -> name of the label in that dataset."""
 
 
 def combine(datasets: Sequence[Rows], mapped: Mapped) -> Rows:
-    """All rows, dataset after dataset.
+    """Combine all rows, dataset after dataset.
 
-    Images, patients, studies and relative uris get the dataset's name in front: two datasets never share a patient.
-    A label that `mapped` does not name stays apart as dataset/label; labels are never matched by their names. Those of
-    `mapped` come first, in the order of the datasets' own: the order of its keys decides nothing.
+    Images, patients, studies and relative uris are prefixed with the dataset's name: two datasets never share a
+    patient. A label that `mapped` does not name stays separate, as dataset/label; equal names are never merged. The
+    labels of `mapped` come first, in the order of the datasets' own labels, whatever the order of its keys.
     DatasetError if `mapped` names a label that the dataset does not have.
     """
     if any("dataset" in rows.metadata for rows in datasets):
@@ -82,7 +82,7 @@ def _labels(datasets: Sequence[Rows], mapped: Mapped, sizes: Sequence[int]) -> d
 
 
 def _ordered(datasets: Sequence[Rows], mapped: Mapped) -> list[str]:
-    """Labels of `mapped` by the first dataset that has them, and their place in it."""
+    """Sort the labels of `mapped` by the first dataset that has them, and by their place in it."""
     place = {(rows.dataset, own): (d, i) for d, rows in enumerate(datasets) for i, own in enumerate(rows.labels)}
     nowhere = (len(datasets), 0)
     return sorted(
@@ -91,7 +91,7 @@ def _ordered(datasets: Sequence[Rows], mapped: Mapped) -> list[str]:
 
 
 def _stack(columns: Sequence[pa.Array | None], sizes: Sequence[int], kind: pa.DataType) -> pa.Array:
-    """One column of all datasets, null where a dataset does not have it."""
+    """Stack one column of all datasets, with null where a dataset does not have it."""
     filled = (pa.nulls(size, kind) if c is None else c for c, size in zip(columns, sizes, strict=True))
     arrays = [c.combine_chunks() if isinstance(c, pa.ChunkedArray) else c for c in filled]
     return pa.concat_arrays([array.cast(kind) for array in arrays])

@@ -1,11 +1,11 @@
-"""Tables as text: from a file's bytes, in whatever encoding and with whatever separator, to columns of strings.
+"""Text tables: from a file's bytes, in any encoding and with any separator, to columns of strings.
 
-What is certain is read, and what is not is refused with what to do: a wrong guess would be a wrong table.
+A doubtful encoding or separator is refused with a remedy, because a wrong guess would be a wrong table.
 
-| of | is taken |
+| property | accepted |
 |---|---|
 | encoding | UTF-8; UTF-16 and UTF-32 by the mark at their start, UTF-16 also by its zero bytes |
-| separator | that of Excel's first line `sep=;`; else , ; tab or | , whichever cuts the header and the rows alike |
+| separator | that of Excel's first line `sep=;`; else the one of , ; tab and | that cuts header and rows alike |
 | line ends | LF, CR LF or CR, also within quotes, in rows of any length |
 """
 
@@ -21,7 +21,7 @@ import pyarrow.csv as pacsv
 from medsae_ray.errors import DatasetError
 
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
-"""In the order in which they are preferred where several fit."""
+"""The separators, in order of preference if several fit."""
 _SAMPLE = 2**18  # characters that separators are tried on
 _BLOCK = 2**30  # bytes: a row, or here a whole table, has to fit into one of Arrow's blocks
 _END = "\x1e"  # the row that is put behind the last one, to see whether a quote swallows it
@@ -33,19 +33,20 @@ _MARKS = (
 
 
 class TableForm(NamedTuple):
-    """How a table was written down, where the recipe says it."""
+    """The encoding and separator of a table, if the recipe gives them."""
 
     separator: str | None = None
     encoding: str | None = None
     options: bool = False
-    """Whether the recipe may say it, so that a message can name the option."""
+    """True if the recipe can give them, so that a message can name the option."""
 
 
 PLAIN = TableForm()
 
 
 def delimited(data: bytes, name: str, form: TableForm) -> pa.Table:
-    """All columns as strings, an empty cell as null; names without space around. DatasetError for what is no table."""
+    """Read all columns as strings, with null for an empty cell; spaces around names are removed. DatasetError if it
+    is not a table."""
     text = decoded(data, name, form).lstrip("\r\n\ufeff")
     told = _EXCEL.match(text)
     excel = told[2] if told else None
@@ -56,7 +57,7 @@ def delimited(data: bytes, name: str, form: TableForm) -> pa.Table:
 
 
 def decoded(data: bytes, name: str, form: TableForm) -> str:
-    """The file's characters. DatasetError if its encoding is not certain."""
+    """Decode the file's characters. DatasetError if its encoding is not certain."""
     mark, encoding = next(((mark, kind) for mark, kind in _MARKS if data.startswith(mark)), (b"", form.encoding or ""))
     encoding = encoding or _without_mark(data)
     try:
@@ -76,7 +77,7 @@ def decoded(data: bytes, name: str, form: TableForm) -> str:
 
 
 def _without_mark(data: bytes) -> str:
-    """UTF-8, or the UTF-16 in which every other byte of a table's first characters is 0."""
+    """Return the encoding of a text without a mark: UTF-16 if every other byte of its start is 0, else UTF-8."""
     even, odd = data[0:64:2], data[1:64:2]
     if len(data) > 3 and not any(odd) and all(even):
         return "utf-16-le"
@@ -84,13 +85,13 @@ def _without_mark(data: bytes) -> str:
 
 
 def separator_of(text: str) -> str:
-    """The separator that cuts the header and as many of the first rows as possible into equally many cells."""
+    """Return the separator that cuts the header and as many of the first rows as possible into equally many cells."""
     return max(SEPARATORS, key=lambda separator: _fit(text, separator))
 
 
 def _fit(text: str, separator: str) -> tuple[bool, bool, int]:
-    """For comparison: whether all rows have as many cells as the header, whether it is the comma, which goes before
-    others that do, and how many cells the header has. A separator that cuts nothing fits worst."""
+    """Return a key for comparing separators: whether all rows have as many cells as the header, whether it is the
+    comma, which is preferred, and the number of cells in the header. A separator that cuts nothing fits worst."""
     rows = [len(row) for row in _rows(text[:_SAMPLE], separator) if row]
     if len(text) > _SAMPLE and len(rows) > 1:
         rows.pop()  # it may be cut short
@@ -100,19 +101,19 @@ def _fit(text: str, separator: str) -> tuple[bool, bool, int]:
 
 
 def _rows(text: str, separator: str) -> list[list[str]]:
-    """Rows up to one that the csv module does not read."""
+    """Return the rows before the first one that the csv module cannot read."""
     found = []
     try:
         for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
             found.append(row)
-    except csv.Error:  # a cell of more than its limit, or one that the sample cuts
+    except csv.Error:  # a cell above its limit, or one cut by the sample
         pass
     return found
 
 
 def _parsed(text: str, name: str, separator: str) -> pa.Table:
     header = _header(text, separator)
-    keys = [str(place) for place in range(len(header))]  # names may come twice
+    keys = [str(place) for place in range(len(header))]  # names may repeat
     ragged: list[pacsv.InvalidRow] = []
 
     def refuse(row: pacsv.InvalidRow) -> str:
@@ -154,7 +155,7 @@ def _unclosed(row: int) -> str:
 
 
 def _said(error: pa.ArrowInvalid, ragged: list[pacsv.InvalidRow], separator: str, size: int) -> str:
-    """What is wrong, without a cell of the table, which Arrow repeats."""
+    """Describe the error without a cell of the table, which Arrow repeats."""
     if ragged and _END in ragged[0].text:
         return _unclosed(ragged[0].number - 1)
     if not ragged:

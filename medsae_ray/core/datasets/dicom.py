@@ -1,11 +1,11 @@
 """Dataset `dicom`: a folder of DICOM files and zip archives of them, with labels from a table if there is one.
 
-A row is a frame. Of what a header says in its own words only identifiers leave this file, which the manifest stage
-hashes (privacy.py): metadata has a closed vocabulary (core/dicom/header.py), and messages name counts. The uri, by
-which images are found, is a path below how.paths.images and may tell more; it stays in the manifest.
+A row is a frame. Identifiers are the only free texts of a header that leave this file, and the manifest stage hashes
+them (privacy.py): metadata has a closed vocabulary (core/dicom/header.py), and messages give counts. The uri, which
+locates the image, is a path below how.paths.images and may reveal more; it stays in the manifest.
 
-The dataset's identity is the SHA-256 of every file's name below how.paths.images, its size and what its header says,
-with the table's own hash: a moved folder is the same dataset, a changed file another.
+The dataset's identity is the SHA-256 of every file's name below how.paths.images, its size and its parsed header, with
+the table's own hash: a moved folder is the same dataset, a changed file is another.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from medsae_ray.options import Distinct, Limits
 
 @dataclass(frozen=True, kw_only=True)
 class DicomDataset(LabelTable):
-    """DICOM files and zip files of them, however deep in how.paths.images; every frame is a row.
+    """DICOM files and zip files of them, at any depth below how.paths.images; every frame is a row.
 
     Labels come from how.paths.table, if there is one.
     """
@@ -42,23 +42,23 @@ class DicomDataset(LabelTable):
     library = "pydicom"
     kind: Literal["dicom"]
     blank: LabelPolicy = "ignore"
-    """What a missing label, or an image that the table does not have, counts as in the statistics."""
+    """Value, in the statistics, of a missing label and of an image that the table lacks."""
     folders: Annotated[list[str], Limits(min_length=1), Distinct] = field(default_factory=lambda: ["."])
     """Folders below how.paths.images that belong to the dataset."""
     join: str = "SOPInstanceUID"
-    """Column of how.paths.table that says which image a row is of."""
+    """Column of how.paths.table that identifies the image of a row."""
     join_by: Literal["instance", "path"] = "instance"
-    """What that column holds: SOP instance UIDs, or paths below how.paths.images."""
+    """Content of that column: SOP instance UIDs, or paths below how.paths.images."""
     labels: Annotated[list[str], Distinct] = field(default_factory=list)
-    """Columns of how.paths.table: 1 (present), 0 (absent), -1 (uncertain) or blank (not mentioned), or of words that
-    `values` lists."""
+    """Columns of how.paths.table: 1 (present), 0 (absent), -1 (uncertain) or blank (not mentioned), or words listed
+    in `values`."""
 
     def rows(self, paths: Paths) -> Rows:
-        """One row per frame."""
+        """Return one row per frame."""
         return dicom_rows(self._scan(paths), self, _table(paths))
 
     def content(self, paths: Paths) -> dict[str, Any]:
-        """Names, sizes and headers of the files, and the table."""
+        """Hash the names, sizes and headers of the files, and the table."""
         table = _table(paths)
         return {"files": digest(self._scan(paths)), **({"table": sha256(table)} if table is not None else {})}
 
@@ -71,7 +71,7 @@ def _table(paths: Paths) -> bytes | None:
 
 
 def dicom_rows(found: FolderScan, dataset: DicomDataset, table: bytes | None) -> Rows:
-    """Rows by name and frame. Raises DatasetError if there are none, or the table does not fit."""
+    """Return the rows by name and frame. Raises DatasetError if there are none, or if the table does not fit."""
     if not found.files:
         raise DatasetError(f"{dataset.name}: no DICOM image among the files; passed over: {found.skipped or 'none'}")
 
@@ -100,13 +100,14 @@ def _tidied(identifier: str) -> str:
 
 
 def _shared_uids(found: FolderScan) -> dict[str, Any]:
-    """How many SOP instance UIDs stand for images of different pixels, and for how many; {} if none does."""
+    """Count the SOP instance UIDs that images of different pixels share, and those images; {} if there are none."""
     shared = [file.header.instance for file in found.files if file.twin]
     return {"shared_uids": {"uids": len(set(shared)), "files": len(shared)}} if shared else {}
 
 
 def _image(instance: str, file: File, frame: int) -> str:
-    """The image's id: its SOP instance UID, with the start of its pixels' hash if it shares that, and the frame."""
+    """Return the image's id: its SOP instance UID, with the start of its pixels' hash if it shares that UID, and the
+    frame."""
     alone = f"{instance}-{file.twin}" if file.twin else instance
     return f"{alone}-{frame:05d}" if file.header.frames > 1 else alone
 
@@ -116,7 +117,7 @@ def _instance(file: File) -> str:
 
 
 def _patient(file: File) -> str:
-    """Who it is; where the file does not say, the study counts as a patient."""
+    """Return the patient; if the file names none, the study counts as a patient."""
     return file.header.patient or file.header.study or _instance(file)
 
 
@@ -133,7 +134,7 @@ def _labels(dataset: DicomDataset, table: bytes | None, files: list[File]) -> di
             f"how.paths.table names {len(given.image_id) - len(row_of)} images twice in {dataset.join!r}"
         )
     by_instance = dataset.join_by == "instance"
-    # A label that is given for a shared UID is of one of its images, and nobody knows of which.
+    # A label given for a shared UID belongs to one of its images, and it is unknown to which.
     shared = [by_instance and bool(file.twin) for file in files]
     wanted = [file.header.instance if by_instance else file.name for file in files]
     found = [None if twins else row_of.get(_tidy(name)) for name, twins in zip(wanted, shared, strict=True)]
@@ -153,7 +154,7 @@ def _tidy(name: str) -> str:
 
 
 def digest(found: FolderScan) -> str:
-    """SHA-256 of what the rows are made of."""
+    """Compute the SHA-256 of everything that the rows are made of."""
     total = hashlib.sha256()
     for line in _lines(found):
         total.update(json.dumps(line).encode() + b"\n")
@@ -165,5 +166,5 @@ def _lines(found: FolderScan) -> Iterator[list[Any]]:
     for file in found.files:
         header = file.header
         names = [header.instance, header.study, header.patient]
-        twin = [file.twin] if file.twin else []  # left out of others, whose identity stays as it was
+        twin = [file.twin] if file.twin else []  # absent otherwise, so that older identities do not change
         yield [file.name, file.size, *names, header.frames, list(header.metadata), *twin]

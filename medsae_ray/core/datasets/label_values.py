@@ -1,14 +1,14 @@
-"""What a label column may hold, and what it means.
+"""Values of a label column and their meaning.
 
-| written | is |
+| written | meaning |
 |---|---|
 | 1, 1.0, true, t, yes, y, present, positive, pos | 1, present |
 | 0, 0.0, false, f, no, n, absent, negative, neg | 0, absent |
 | -1, -1.0, uncertain | -1, uncertain |
 | nothing, na, n/a, nan, none, null, unknown, not mentioned | blank, not annotated |
 
-Of any case, with or without space around, as text, number, decimal or bool. A recipe's `values` adds to the table and
-goes before it. Whatever else there is is an error: a word that was guessed wrong would be a wrong label without a word.
+Values may be of any case, with or without spaces around, as text, number, decimal or bool. A recipe's `values` extends
+and overrides the table. Any other value is an error: a word guessed wrong would be a wrong label without a warning.
 """
 
 import math
@@ -27,14 +27,15 @@ BLANK = ("", "na", "n/a", "#n/a", "<na>", "nan", "none", "null", "unknown", "not
 WORDS: dict[str, int | None] = dict.fromkeys(BLANK) | {
     word: value for value, words in _MEANING.items() for word in words.split()
 }
-"""Word, as `plain` gives it -> 1, 0, -1 or None (blank)."""
+"""Word, in the form of `normalised_word` -> 1, 0, -1 or None (blank)."""
 ALLOWED = "1, 0, -1 (uncertain) and blank, or true and false, yes and no, present and absent, positive and negative"
 # 1,0 as half of Europe writes 1.0. Not 1,000, which may be a thousand.
 _COMMA = re.compile(r"[+-]?\d+,(0{1,2}|0{4,})")
 
 
 def normalised_word(value: Any) -> str:
-    """A cell as it is looked up: words in lower case, and numbers as 1, 0, -1 or 0.5 however they were written."""
+    """Normalise a cell for the look-up: words in lower case, and numbers as 1, 0, -1 or 0.5 in whatever form they
+    were written."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -52,7 +53,7 @@ def normalised_word(value: Any) -> str:
 
 
 def meanings(values: Mapping[str, int | None] | None) -> dict[str, int | None]:
-    """The table above with a recipe's `values` before it. DatasetError for a word that is given two meanings."""
+    """Return the table above, overridden by a recipe's `values`. DatasetError for a word with two meanings."""
     own: dict[str, int | None] = {}
     for word, value in (values or {}).items():
         if own.setdefault(normalised_word(word), value) != value:

@@ -18,7 +18,7 @@ from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.errors import DatasetError
 
 VIEWS = {"frontal": ("AP", "PA"), "lateral": ("LATERAL", "LL")}
-"""ViewPosition by the recipe's word. Others (XTABLE, SWIMMERS, ... or blank) are used with `all` only."""
+"""ViewPosition by the recipe's word. Other views (XTABLE, SWIMMERS, ... or blank) are used with `all` only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,18 +34,18 @@ class MimicDataset(Dataset):
     kind: Literal["mimic-cxr-jpg"]
     name: str = "mimic-cxr-jpg"
     views: Literal["frontal", "lateral", "all"] = "frontal"
-    """Which images are used, by ViewPosition: AP and PA, LATERAL and LL, or all, also those without a view."""
+    """Images to use, by ViewPosition: AP and PA, LATERAL and LL, or all, which includes images without a view."""
     part: Literal["train", "validate", "test", "all"] = "all"
-    """Which part of the published split is used; all but `all` need how.paths.split."""
+    """Part of the published split to use; every part except `all` needs how.paths.split."""
 
     def rows(self, paths: Paths) -> Rows:
-        """One row per image of the chosen views and part."""
+        """Return one row per image of the chosen views and part."""
         names = (str(paths.table), str(paths.metadata), str(paths.split))
         read = {key: read_table(data, str(getattr(paths, key))) for key, data in _files(paths).items()}
         return mimic_rows(Tables(read["table"], read["metadata"], read.get("split"), names), self)
 
     def content(self, paths: Paths) -> dict[str, Any]:
-        """All its tables."""
+        """Hash all its tables."""
         return {key: sha256(data) for key, data in _files(paths).items()}
 
 
@@ -55,7 +55,7 @@ def _files(paths: Paths) -> dict[str, bytes]:
 
 
 class Tables(NamedTuple):
-    """The dataset's files, and what they are called in messages."""
+    """The dataset's files, and their names in messages."""
 
     labels: pa.Table
     metadata: pa.Table
@@ -64,7 +64,8 @@ class Tables(NamedTuple):
 
 
 def mimic_rows(tables: Tables, dataset: MimicDataset) -> Rows:
-    """One row per image of the chosen views and part. DatasetError for other tables, or ids that do not fit."""
+    """Return one row per image of the chosen views and part. DatasetError for other tables, or for ids that do not
+    fit."""
     where = tables.names[1]
     view = text(tables.metadata, "ViewPosition", where)
     part = _part_of(tables)
@@ -91,7 +92,7 @@ def mimic_rows(tables: Tables, dataset: MimicDataset) -> Rows:
 
 
 def _label_rows(tables: Tables, study: pa.Array) -> pa.Array:
-    """Row of each image's study in the table of labels, null for the few studies that were not labelled."""
+    """Return the row of each image's study in the table of labels, with null for the few unlabelled studies."""
     labelled = pc.binary_join_element_wise("s", required(tables.labels, "study_id", tables.names[0]), "")
     if len(labelled) > pc.count_distinct(labelled).as_py():
         raise DatasetError(f"{tables.names[0]}: a study_id comes twice; MIMIC-CXR-JPG has one row per study")
@@ -102,7 +103,8 @@ def _label_rows(tables: Tables, study: pa.Array) -> pa.Array:
 
 
 def _part_of(tables: Tables) -> pa.Array | None:
-    """train, validate or test for each row of the metadata, null where the split does not list the image."""
+    """Return train, validate or test for each row of the metadata, with null for images that the split does not
+    list."""
     if tables.split is None:
         return None
     images = required(tables.metadata, "dicom_id", tables.names[1])
@@ -111,7 +113,7 @@ def _part_of(tables: Tables) -> pa.Array | None:
 
 
 def _wanted(view: pa.Array, part: pa.Array | None, dataset: MimicDataset, where: str) -> pa.Array:
-    """bool [rows of the metadata]."""
+    """Return bool [rows of the metadata], true for images of the chosen views and part."""
     keep = pa.array([True] * len(view))
     if dataset.views != "all":
         keep = pc.is_in(view, value_set=pa.array(VIEWS[dataset.views]))

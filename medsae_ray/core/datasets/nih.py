@@ -35,7 +35,7 @@ LABELS = (
     "No Finding",
 )
 OLDEST = 120
-"""Years. The table has ages up to 414, which are no ages: they count as not known."""
+"""The highest plausible age in years. The table has ages up to 414; those above the limit count as unknown."""
 _ARCHIVE = re.compile(r"images_\d{3}$")
 _AGE = r"^0*(?P<number>[0-9]+)(?P<unit>[YMD]?)$"
 
@@ -52,22 +52,23 @@ class NihDataset(Dataset):
     kind: Literal["nih-cxr14"]
     name: str = "nih-cxr14"
     views: Literal["PA", "AP", "all"] = "all"
-    """Which images are used, by View Position; all of them are frontal."""
+    """Images to use, by View Position; all of them are frontal."""
 
     def rows(self, paths: Paths) -> Rows:
-        """One row per image of the chosen views."""
+        """Return one row per image of the chosen views."""
         return nih_rows(file_data(paths.table, "table"), str(paths.table), folders(paths), self)
 
     def content(self, paths: Paths) -> dict[str, Any]:
-        """The table, and the images' places in the dataset's folder: rows name others once files are moved in it."""
+        """Hash the table and the images' places in the dataset's folder, because the rows change when files are
+        moved in it."""
         places = "\n".join(f"{place}{name}" for name, place in sorted(folders(paths).items()))
         return super().content(paths) | {"places": hashlib.sha256(places.encode()).hexdigest()}
 
 
 def nih_rows(data: bytes, where: str, folder_of: dict[str, str], dataset: NihDataset) -> Rows:
-    """One row per image; `folder_of` says in which folder a file lies, and files not in it lie in none.
+    """Return one row per image; `folder_of` gives the folder of a file, and files not in it are in none.
 
-    DatasetError for another table, a finding that is not one of LABELS, or an age that is none.
+    DatasetError for another table, a finding that is not one of LABELS, or an invalid age.
     """
     table = read_table(data, where)
     view = required(table, "View Position", where)
@@ -89,7 +90,8 @@ def nih_rows(data: bytes, where: str, folder_of: dict[str, str], dataset: NihDat
 
 
 def _labels(found: pa.Array, at: pa.Array, where: str) -> dict[str, pa.Array]:
-    """1 where a finding is among those written as "Mass|Nodule", 0 where it is not. `at` are the rows' numbers."""
+    """Return 1 where a finding is among those written as "Mass|Nodule", 0 where it is not. `at` are the rows'
+    numbers."""
     parts = pc.split_pattern(found, "|")
     rows, names = pc.list_parent_indices(parts), pc.utf8_trim_whitespace(pc.list_flatten(parts))
     known = pc.is_in(names, value_set=pa.array(LABELS))
@@ -101,7 +103,7 @@ def _labels(found: pa.Array, at: pa.Array, where: str) -> dict[str, pa.Array]:
 
 
 def _years(age: pa.Array, at: pa.Array, where: str) -> pa.Array:
-    """Ages in whole years of "58", "058Y", "013M" and "005D"; above OLDEST null."""
+    """Parse ages in whole years from "58", "058Y", "013M" and "005D"; null above OLDEST."""
     parts = pc.extract_regex(age, _AGE)
     if parts.null_count:
         row = data_row(pc.is_null(parts), at)
@@ -112,7 +114,7 @@ def _years(age: pa.Array, at: pa.Array, where: str) -> pa.Array:
 
 
 def folders(paths: Paths) -> dict[str, str]:
-    """File name -> the folder it lies in with a slash: the twelve archives unpacked side by side, or one folder."""
+    """Map each file name to its folder, with a slash: the twelve archives unpacked side by side, or one folder."""
     root = Store(paths.images) if paths.images else split_uri(str(paths.table))[0]
     archives = [f"{name}/images" for name in root.folders() if _ARCHIVE.match(name)]
     places = archives or (["images"] if "images" in root.folders() else [])

@@ -1,4 +1,4 @@
-"""Which slices of TotalSegmentator's scans show which organs: the work of stage `organs`, one row per file.
+"""The slices of TotalSegmentator's scans that show each organ: the work of stage `organs`, one row per file.
 
 A scan is `s0001/ct.nii.gz` or `s0001/mri.nii.gz` with a mask per organ, `s0001/segmentations/liver.nii.gz`. A worker
 holds one mask at a time.
@@ -30,7 +30,7 @@ Shown = Mapping[str, np.ndarray]
 
 
 class ScanFiles(NamedTuple):
-    """One volume and its masks, as files."""
+    """The files of one volume and its masks."""
 
     volume: FoundFile
     masks: dict[str, FoundFile]
@@ -38,22 +38,22 @@ class ScanFiles(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What was read of one scan."""
+    """The slices that were read from one scan."""
 
     volume: str
-    """Name of its file."""
+    """The name of the volume's file."""
     slices: Shown | None
     """All slices of the volume; None if its header cannot be used."""
     organs: dict[str, Shown]
-    """Organ -> the slices that show it; an organ without a mask, or with none that fits, is not in it."""
+    """Organ -> the slices that show it, without organs that have no mask or none that fits."""
     named: set[str]
-    """Organs that it has a mask of, whatever is in it."""
+    """The organs with a mask, whatever the mask holds."""
     reasons: list[str]
-    """Why files were passed over: "volume corrupt", "mask truncated"."""
+    """The reasons why files were passed over: "volume corrupt", "mask truncated"."""
 
 
 def scans(store: Store, skipped: Counter[str]) -> list[ScanFiles]:
-    """Every scan in the folder, by name. A file that is no part of the layout is left alone."""
+    """Return every scan in the folder, by name. A file outside the layout is ignored."""
     found = {file.name: file for file in walk(store, ".", skipped)}
     masks: dict[str, dict[str, FoundFile]] = {}
     for name, file in found.items():
@@ -67,17 +67,17 @@ def scans(store: Store, skipped: Counter[str]) -> list[ScanFiles]:
 
 
 class ScanShard(NamedTuple):
-    """The files of one shard: small, as it travels to every worker."""
+    """The files of one shard, kept small because it is sent to every worker."""
 
     store: Store
     scans: list[tuple[str, list[str]]]
-    """Volume's name, and the organs whose masks are read."""
+    """The volume's name, and the organs whose masks are read."""
 
 
 def wards(store: Store, wanted: Sequence[str], skipped: Counter[str]) -> list[ScanShard]:
-    """The folder's scans with the masks of `wanted` organs (none: all), a few scans a shard.
+    """Group the folder's scans with the masks of `wanted` organs (none: all), a few scans per shard.
 
-    Raises DatasetError for a folder without scans, or an organ that none of them has a mask of.
+    Raises DatasetError for a folder without scans, or an organ without a mask in any of them.
     """
     found = scans(store, skipped)
     missing = sorted(set(wanted) - {organ for scan in found for organ in scan.masks})
@@ -90,7 +90,7 @@ def wards(store: Store, wanted: Sequence[str], skipped: Counter[str]) -> list[Sc
 
 @dataclass(frozen=True)
 class OrganWork:
-    """Reads the masks of a shard's scans; all of it is reading, and `compute` adds nothing."""
+    """The reading of the masks of a shard's scans. All of the work is reading, and `compute` adds nothing."""
 
     wards: list[ScanShard]
     rows: dict[int, int] = field(init=False)
@@ -114,7 +114,7 @@ class OrganWork:
 
 
 def _rows(store: Store, volume: str, organs: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The volume's row, then one for each mask. OSError if the store does not answer."""
+    """Yield the volume's row, then one for each mask. OSError if the store does not answer."""
     try:
         with opened(store, volume) as stream:
             shape = header_shape(stream.read(_HEAD)).canonical
@@ -134,7 +134,7 @@ def _rows(store: Store, volume: str, organs: Sequence[str]) -> Iterator[dict[str
 
 
 def seen(part: pa.Table) -> Iterator[Seen]:
-    """The scans of one part, in its order."""
+    """Yield the scans of one part, in its order."""
     volumes, organs, reasons = (part[name].to_pylist() for name in ("volume", "organ", "reason"))
     planes = {plane: part[plane].combine_chunks() for plane in AXES}
     scan: Seen | None = None

@@ -1,4 +1,4 @@
-"""Dataset `phantom`: made-up patients of core/phantom, whose radiographs a stage of the run draws."""
+"""Dataset `phantom`: synthetic patients of core/phantom, whose radiographs a stage of the run draws."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -9,7 +9,7 @@ from medsae_ray.errors import DatasetError
 from medsae_ray.options import Limits, Seed
 
 _LATER = ("prevalence", "film", "marker")
-"""Options that artifacts are older than: they are named where they are not the default."""
+"""The options that are newer than existing artifacts: they enter the identity only if they are not the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,23 +22,23 @@ class PhantomDataset(Dataset):
     patients: Annotated[int, Limits(ge=20, le=1_000_000)] = 2000
     """Number of patients, each with one to three studies."""
     seed: Seed = 7
-    """Which hospital: another seed gives other patients."""
+    """Seed of the hospital: another seed gives other patients."""
     prevalence: Annotated[float, Limits(gt=0, le=2)] = 1.0
     """Factor on the probability of every finding."""
     film: Literal["standard", "soft"] = "standard"
     """Look of the films; soft is flatter and darker."""
     marker: Literal["devices", "random", "never"] = "devices"
-    """What the word PORTABLE that is burned into films goes with: support devices (a planted shortcut), or nothing."""
+    """What the burned-in word PORTABLE is correlated with: support devices (a planted shortcut), or nothing."""
 
     def rows(self, paths: Paths) -> Rows:
-        """Raises DatasetError: there are no files."""
+        """Refuse: there are no files. Raises DatasetError."""
         raise DatasetError(f"{self.name}: a dataset of kind phantom has no files; a run draws its images")
 
     def chosen(self) -> dict[str, Any]:
-        """What decides the pictures."""
+        """Return the options that decide the pictures."""
         later = {name: getattr(self, name) for name in _LATER if getattr(self, name) != getattr(PhantomDataset, name)}
         return {"kind": self.kind, "patients": self.patients, "seed": self.seed} | later
 
     def content(self, paths: Paths) -> dict[str, Any]:
-        """Nothing: there are no files."""
+        """Return {}: there are no files."""
         return {}

@@ -1,8 +1,8 @@
-"""Identifiers replaced by a keyed hash: manifest, results, prompts and reports then name no patient.
+"""Identifiers replaced by a keyed hash, so that manifest, results, prompts and reports name no patient.
 
 HMAC-SHA256 (RFC 2104) under a key that is in no artifact. Without the key an identifier can neither be computed nor
-confirmed by trying candidates; with it the same patient gets the same pseudonym in every run. The column `uri`, by
-which images are read, stays as it is and goes nowhere else.
+confirmed by trying candidates; with it the same patient gets the same pseudonym in every run. The column `uri`, which
+locates the images, is kept unchanged and copied nowhere else.
 """
 
 import hmac
@@ -20,22 +20,22 @@ from medsae_ray.core.artifacts.write_errors import writing
 from medsae_ray.errors import RecipeError
 
 KEY_FILE = "id-key"
-"""Name of the generated key, in the run's root."""
+"""The name of the generated key in the run's root."""
 SHORTEST = 16
-"""Bytes of a key: fewer could be found by trying."""
+"""The minimum number of bytes of a key; shorter ones could be found by trying."""
 _DIGITS = 32
-"""Of 64 hex digits: 128 bits, with which 10^12 identifiers collide with a probability of 10^-15."""
+"""The hex digits kept of 64: 128 bits, with which 10^12 identifiers collide with a probability of 10^-15."""
 
 
 def pseudonym(key: bytes, kind: str, identifier: str) -> str:
-    """32 hex digits for one identifier. `kind` (patient, study, image) keeps equal texts of two kinds apart."""
+    """Return 32 hex digits for one identifier. `kind` (patient, study, image) keeps equal texts of two kinds apart."""
     return hmac.digest(key, f"{kind}\0{identifier}".encode(), "sha256").hex()[:_DIGITS]
 
 
 def hash_ids(manifest: pa.Table, key: bytes, datasets: Collection[str]) -> pa.Table:
-    """The manifest with image_id, patient_id and study_id hashed in the rows of `datasets`.
+    """Return the manifest with image_id, patient_id and study_id hashed in the rows of `datasets`.
 
-    To be applied after the splits are drawn: they depend on the identifiers and stay as they are.
+    Call it after the splits are drawn: they depend on the original identifiers and stay as they are.
     """
     hidden_N = np.isin(manifest["dataset"].to_numpy(zero_copy_only=False).astype(str), list(datasets))
     for column in ("image_id", "patient_id", "study_id"):
@@ -48,15 +48,15 @@ def hash_ids(manifest: pa.Table, key: bytes, datasets: Collection[str]) -> pa.Ta
 
 
 def key_check(key: bytes) -> str:
-    """12 hex digits that tell two keys apart and say nothing of either: what a record may hold of a key."""
+    """Return 12 hex digits that distinguish keys without revealing them, so that a record may hold them."""
     return hmac.digest(key, b"medsae-ray key check", "sha256").hex()[:12]
 
 
 def find_key(root: Store, file: str | None = None, variable: str | None = None) -> bytes:
-    """The key in the file or environment variable named, else the root's own, which is made when first needed.
+    """Return the key in the named file or environment variable, else the root's own, which is made when first needed.
 
-    RecipeError if there is none, if it is shorter than `SHORTEST` bytes, or if a key would have to be kept where it
-    cannot be kept private (an object store).
+    RecipeError if there is none, if it is shorter than `SHORTEST` bytes, or if it would have to be kept where it cannot
+    be private (an object store).
     """
     if file:
         where, key = f"how.id_key.file {file}", _read(file)
@@ -78,7 +78,7 @@ def _read(file: str) -> bytes:
 
 
 def _generated(root: Store) -> bytes:
-    """The root's key, written with mode 0600 by whoever comes first."""
+    """Return the root's key, written with mode 0600 by the first process that needs it."""
     if not root.is_local:
         raise RecipeError(
             f"identifiers are to be hashed and {root.uri} is no place for a key: set how.id_key.file or .variable"

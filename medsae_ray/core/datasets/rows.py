@@ -1,4 +1,4 @@
-"""What a dataset delivers, and how it becomes manifest rows."""
+"""The rows of a dataset, and their way into the manifest."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,12 +13,12 @@ from medsae_ray.core.datasets.splits import index_images, patient_splits
 from medsae_ray.errors import DatasetError
 
 Policy: TypeAlias = str | Mapping[str, str]
-"""ignore, zero or one: for all rows, or by dataset."""
+"""ignore, zero or one, for all rows or by dataset."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """One dataset before it is split: equally long columns."""
+    """One dataset before the split, as columns of equal length."""
 
     dataset: str
     image_id: list[str]
@@ -31,15 +31,15 @@ class Rows:
     patients_known: bool = True
     """False if every image counts as a patient of its own because nothing says whose it is."""
     study_id: list[str | None] | None = None
-    """Visit that each image belongs to, if the dataset says so."""
+    """The visit that each image belongs to, if the dataset names it."""
     row_dataset: list[str] | None = None
-    """The dataset of each row, where several were put together."""
+    """The dataset of each row, if several were combined."""
     notes: dict[str, Any] = field(default_factory=dict)
-    """What else the record should say of how the rows were made: counts of rows left out, rules that were applied."""
+    """Further facts for the record about the origin of the rows: counts of rows left out, rules that were applied."""
 
 
 def to_manifest(rows: Rows, shares: dict[str, float], salt: str, shard_rows: int) -> pa.Table:
-    """Manifest rows in dataset order. Raises DatasetError for no rows, or an image that is listed twice."""
+    """Return the manifest rows in dataset order. Raises DatasetError for no rows, or an image that is listed twice."""
     if not rows.image_id:
         raise DatasetError(f"{rows.dataset} has no rows")
     _refuse_duplicates(rows)
@@ -73,7 +73,7 @@ def _refuse_duplicates(rows: Rows) -> None:
 
 
 def never_absent(rows: Rows) -> dict[str, int]:
-    """Label -> number of its -1, of the labels that have -1 and no 0: there -1 may be meant as absent."""
+    """Count the -1 of each label that has -1 but no 0, since -1 may mean absent there."""
     unsure = {label: pc.sum(pc.equal(values, -1)).as_py() or 0 for label, values in rows.labels.items()}
     return {
         label: count for label, count in unsure.items() if count and not pc.any(pc.equal(rows.labels[label], 0)).as_py()
@@ -86,9 +86,10 @@ def label_names(manifest_schema: pa.Schema) -> list[str]:
 
 
 def label_matrix(manifest: pa.Table, uncertain: Policy, blank: Policy) -> np.ndarray:
-    """Labels as float64 [N, L], NaN = left out. The policies say what -1 and null count as: ignore, zero or one.
+    """Return the labels as float64 [N, L], NaN = left out. The policies give the value of -1 and null: ignore, zero or
+    one.
 
-    Among several datasets, a label that one of them never annotates is left out there, whatever its policy for blanks.
+    With several datasets, a label that one of them never annotates is left out there, whatever its policy for blanks.
     """
     dataset = manifest["dataset"].combine_chunks().dictionary_encode()
     code_N, names = dataset.indices.to_numpy(), dataset.dictionary.to_pylist()
@@ -104,6 +105,6 @@ def label_matrix(manifest: pa.Table, uncertain: Policy, blank: Policy) -> np.nda
 
 
 def _values(policy: Policy, datasets: list[str]) -> np.ndarray:
-    """What a policy makes of a value, for each dataset [D]."""
+    """Return the value that a policy gives, for each dataset [D]."""
     value = {"ignore": np.nan, "zero": 0.0, "one": 1.0}
     return np.array([value[policy if isinstance(policy, str) else policy[name]] for name in datasets])

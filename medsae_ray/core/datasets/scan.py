@@ -1,18 +1,18 @@
-"""What a folder of DICOM files holds: every readable header, and what was passed over and why.
+"""The content of a folder of DICOM files: every readable header, and the files passed over with the reasons.
 
-| passed over | because |
+| passed over | reason |
 |---|---|
 | not_an_image | it is no DICOM file |
 | no_pixels | it is a DICOM file without an image: a report, a plan, a directory |
 | corrupt, truncated, empty, too_large, unreadable, missing | it, or the archive that it is in, cannot be read |
 | too_many_frames | it claims more frames than fit in its bytes, or than MAX_FRAMES |
-| unsafe_name | its name in an archive leads out of it (..), or cannot be told from another address |
+| unsafe_name | its name in an archive leads out of it (..), or is ambiguous with another address |
 | too_deep | it is an archive in archives, deeper than MAX_DEPTH |
 | link_loop, not_a_file | its folder was seen before, by another link; it is a pipe or a device |
 | duplicate | an image with its SOP instance UID and the same pixels came before, by name |
 
-Anonymisers give images of different pixels one SOP instance UID. Those stay, told apart by their pixels (`File.twin`).
-A file whose header is whole and whose pixels are not is no such case: it becomes a row that is not ok.
+Anonymisers may give images of different pixels one SOP instance UID. Those are kept and told apart by their pixels
+(`File.twin`). A file with a whole header but broken pixels is not passed over: it becomes a row that is not ok.
 """
 
 import hashlib
@@ -42,31 +42,31 @@ from medsae_ray.core.images.dicom import Header, pixel_digest, read_header
 from medsae_ray.errors import DatasetError, ImageError
 
 READERS = min(32, 4 * (os.cpu_count() or 1))
-"""Files whose headers are read at once; on a network most of the time is waiting."""
+"""The number of headers read at once; on a network most of the time is waiting."""
 
 
 class File(NamedTuple):
     """One DICOM file."""
 
     name: str
-    """Its address below how.paths.images."""
+    """The address below how.paths.images."""
     size: int
     header: Header
     twin: str = ""
-    """Start of the SHA-256 of its pixels, where images of other pixels have the same SOP instance UID."""
+    """The start of the SHA-256 of its pixels, if images of other pixels have the same SOP instance UID."""
 
 
 class FolderScan(NamedTuple):
-    """All files, by name, and how many were passed over for which reason."""
+    """All files, by name, and the number passed over for each reason."""
 
     files: list[File]
     skipped: dict[str, int]
 
 
 def scan(store: Store, folders: Sequence[str]) -> FolderScan:
-    """Reads every header below `folders`. Raises DatasetError for a folder that is not there.
+    """Read every header below `folders`. Raises DatasetError for a missing folder.
 
-    Asked again for files that have not changed, as the rows are after the identity, it gives what it read before.
+    A second call on unchanged files, as for the rows after the identity, returns the first result.
     """
     skipped: Counter[str] = Counter()
     found: dict[str, FoundFile] = {}
@@ -91,7 +91,7 @@ def _headers(uri: str, found: tuple[FoundFile, ...], passed_over: tuple[tuple[st
 
 
 def _distinct(store: Store, files: list[File], skipped: Counter[str]) -> list[File]:
-    """One file of each SOP instance UID, or several where their pixels differ."""
+    """Return one file per SOP instance UID, or several if their pixels differ."""
     times = Counter(file.header.instance for file in files)
     repeated = [file for file in files if file.header.instance and times[file.header.instance] > 1]
     digests = _pixels(store, [file.name for file in repeated])
@@ -106,7 +106,7 @@ def _distinct(store: Store, files: list[File], skipped: Counter[str]) -> list[Fi
 
 
 def _pixels(store: Store, names: Sequence[str]) -> dict[str, str]:
-    """Name -> digest of its pixels, or of the name itself if they cannot be read."""
+    """Map each name to a digest of its pixels, or of the name itself if they cannot be read."""
 
     def of_outer(addresses: list[str]) -> list[tuple[str, str]]:
         with opened_files(store, addresses[0]) as read:
@@ -131,7 +131,7 @@ def _digest(read: Callable[[str], bytes], name: str) -> str:
 
 
 def _read(store: Store, found: FoundFile) -> tuple[list[File], Counter[str]]:
-    """The DICOM files in one file: itself, or what an archive has."""
+    """Return the DICOM files in one file: the file itself, or the members of an archive."""
     skipped: Counter[str] = Counter()
     try:
         with opened(store, found.name) as stream:

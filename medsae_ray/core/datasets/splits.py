@@ -1,6 +1,6 @@
-"""Roles of patients: a salted hash decides, so a patient's role depends on nothing but the patient and the salt.
+"""Roles of patients by a salted hash, so that a patient's role depends on nothing but the patient and the salt.
 
-Only where that would leave a role without anybody, as it may with few patients, the nearest by hash fill it.
+If the hash leaves a role empty, as it may with few patients, the nearest patients by hash fill it.
 """
 
 import hashlib
@@ -17,13 +17,13 @@ from medsae_ray.errors import DatasetError
 
 
 def uniform_hash(salt: str, key: str) -> float:
-    """A number in [0, 1) from 53 bits of BLAKE2b(salt, key)."""
+    """Compute a number in [0, 1) from 53 bits of BLAKE2b(salt, key)."""
     digest = hashlib.blake2b(f"{salt}\0{key}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) / 2**53
 
 
 def patient_splits(patients: Sequence[str], shares: Mapping[str, float], salt: str) -> list[str]:
-    """The split of each row's patient. `shares` (split -> share of the patients) add up to 1.
+    """Return the split of each row's patient. `shares` (split -> share of the patients) add up to 1.
 
     No split with a share is empty if there are as many patients as such splits: see `_fill`.
     """
@@ -37,10 +37,11 @@ def patient_splits(patients: Sequence[str], shares: Mapping[str, float], salt: s
 
 
 def _fill(role: dict[str, str], drawn: Mapping[str, float], ends: Mapping[str, tuple[float, float]]) -> None:
-    """Give each empty split the patient whose hash lies nearest to its part of [0, 1), from a split that has another.
+    """Give each empty split the patient whose hash is nearest to its part of [0, 1), from a split that has another.
 
-    No row order counts, and a split that the hash filled keeps all patients but those that an empty one needs: one
-    more patient changes the roles of four others at most, and of none as soon as the hash fills every split.
+    The order of the rows does not matter, and a split that the hash filled keeps all patients except those that an
+    empty one needs: one more patient changes the roles of at most four others, and of none once the hash fills every
+    split.
     """
     if len(role) < len(ends):
         return
@@ -54,10 +55,11 @@ def _fill(role: dict[str, str], drawn: Mapping[str, float], ends: Mapping[str, t
 def hold_out(
     manifest: pa.Table, column: str, values: Sequence[str], shares: Mapping[str, float], salt: str
 ) -> pa.Table:
-    """`manifest` with the patients of some institutions, say, as its split `detection`, and no others.
+    """Return `manifest` with the patients of the given values, such as some institutions, as its split `detection`, and
+    no others.
 
-    Every image of a patient goes with the first of them that has such a value. The others are shared out as sae is to
-    naming. Raises DatasetError for a column that is not there, or a value that no patient has.
+    All images of a patient follow the first one that has such a value. The others are divided in the ratio of sae to
+    naming. Raises DatasetError for a missing column, or for a value that no patient has.
     """
     if f"m_{column}" not in manifest.column_names:
         known = ", ".join(name[2:] for name in manifest.column_names if name.startswith("m_"))
@@ -78,9 +80,9 @@ def hold_out(
 
 
 def index_images(images: Sequence[str], patients: Sequence[str], salt: str) -> list[bool]:
-    """True for exactly one image of each patient (the one with the smallest hash).
+    """Return True for exactly one image of each patient (the one with the smallest hash).
 
-    Intervals and null distributions assume independent rows, which several images of one patient are not.
+    Intervals and null distributions assume independent rows, and several images of one patient are not independent.
     """
     smallest: dict[str, tuple[float, int]] = {}
     for row, (image, patient) in enumerate(zip(images, patients, strict=True)):
@@ -91,10 +93,11 @@ def index_images(images: Sequence[str], patients: Sequence[str], salt: str) -> l
 
 
 def audit(manifest: pa.Table) -> Audit:
-    """Counts per split, and proof that no patient is in two. Raises DatasetError if one is.
+    """Count rows per split, and prove that no patient is in two. Raises DatasetError if one is.
 
-    `overlap` has the number of patients that each two splits share. `images_per_patient` says what one patient can
-    weigh: the median and the most, and the most among the patients of `sae` and `naming`, over whom correlations are.
+    `overlap` has the number of patients that each two splits share. `images_per_patient` shows the weight that one
+    patient can have: the median and maximum, and the maximum among patients of `sae` and `naming`, which correlations
+    are computed on.
     """
     pairs = manifest.select(["patient_id", "split"]).group_by(["patient_id", "split"]).aggregate([])
     patients = pairs.group_by("patient_id").aggregate([([], "count_all")])
@@ -118,7 +121,7 @@ def audit(manifest: pa.Table) -> Audit:
 
 
 def _sizes(rows: pa.Table) -> PatientSizes:
-    """Images of one patient."""
+    """Return the numbers of images per patient."""
     counts = rows.group_by(["patient_id", "split"]).aggregate([([], "count_all")])
     sizes = counts["count_all"].to_numpy()
     discovery = sizes[counts["split"].to_numpy(zero_copy_only=False) != SPLITS[-1]]

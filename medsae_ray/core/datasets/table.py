@@ -24,7 +24,8 @@ def _known_encoding(encoding: str | None) -> str | None:
 
 
 def _words(values: Any) -> Any:
-    """YAML reads 9 as a number, which is the text that was meant, and TRUE as true, which may not be."""
+    """Convert numbers to the text that was meant, since YAML reads 9 as a number; refuse true for TRUE, which may
+    mean something else."""
     if not isinstance(values, dict):
         return values
     if any(key is None or isinstance(key, bool) for key in values):
@@ -37,19 +38,21 @@ def _words(values: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelTable(Dataset):
-    """What the datasets with a table of your own share: how it is written, where that is not certain by itself."""
+    """The shared options of datasets with a table of your own: its format, if it is not certain by itself."""
 
     separator: Annotated[str, Limits(min_length=1, max_length=1)] | None = None
-    """Between a CSV's cells, as "\\t"; null finds out whether it is a comma, semicolon, tab or |."""
+    """Separator between a CSV's cells, such as "\\t"; null detects comma, semicolon, tab or |."""
     encoding: Annotated[str | None, Checked(_known_encoding)] = None
-    """Of a CSV, as cp1252 or latin-1; null takes UTF-8, and UTF-16 where that is certain."""
+    """Encoding of a CSV, such as cp1252 or latin-1; null takes UTF-8, and UTF-16 if that is certain."""
     values: Annotated[dict[str, Literal[1, 0, -1] | None], Checked(_words, before=True)] = field(default_factory=dict)
-    """What other words in label columns mean: {word: 1, 0, -1 or null}. Of any case; numbers too, as {"9": null}.
-    Known without it are 1, true, t, yes, y, present, positive, pos; 0, false, f, no, n, absent, negative, neg; -1,
-    uncertain; and as blank na, n/a, nan, none, null, unknown, not mentioned. Others are an error that says where."""
+    """Meanings of other words in label columns: {word: 1, 0, -1 or null}. Words may be of any case, or numbers, as
+    {"9": null}. Already known are 1, true, t, yes, y, present, positive, pos; 0, false, f, no, n, absent, negative,
+    neg; -1, uncertain; and as blank na, n/a, nan, none, null, unknown, not mentioned. Any other word is an error
+    that gives its place."""
 
     def chosen(self) -> dict[str, Any]:
-        """As of every dataset; artifacts are older than the options of this class, and name those that are used."""
+        """Return the options that decide the rows. The options of this class are newer than existing artifacts, so
+        only those in use are included."""
         unused = {name for name in LabelTable.__annotations__ if getattr(self, name) in (None, {})}
         return {name: value for name, value in super().chosen().items() if name not in unused}
 
@@ -63,20 +66,21 @@ class TableDataset(LabelTable):
     image: str
     """Column with the image's path, relative to how.paths.images."""
     patient: str | None = None
-    """Column with the patient; without one every image counts as a patient of its own, and the record says so."""
+    """Column with the patient; without one every image counts as a patient of its own, and the record reports it."""
     labels: Annotated[list[str], Distinct] = field(default_factory=list)
-    """Columns of 1 (present), 0 (absent), -1 (uncertain) or blank (not mentioned), or of words that `values` lists;
-    none for a run without labels."""
+    """Columns of 1 (present), 0 (absent), -1 (uncertain) or blank (not mentioned), or of words listed in `values`;
+    empty for a run without labels."""
     metadata: Annotated[list[str], Distinct] = field(default_factory=list)
     """Further columns, kept as text: view, sex, age, device."""
 
     def rows(self, paths: Paths) -> Rows:
-        """The table's rows."""
+        """Return the table's rows."""
         return table_rows(file_data(paths.table, "table"), str(paths.table), self)
 
 
 def table_rows(data: bytes, where: str, dataset: TableDataset) -> Rows:
-    """The table's rows. Raises DatasetError for an unknown column, a row without image or patient, or an odd label."""
+    """Return the table's rows. Raises DatasetError for an unknown column, a row without image or patient, or an
+    invalid label."""
     table = read_table(data, where, TableForm(dataset.separator, dataset.encoding, options=True))
     images = text(table, dataset.image, where)
     filled(trimmed(images), dataset.image, where)
@@ -94,7 +98,7 @@ def table_rows(data: bytes, where: str, dataset: TableDataset) -> Rows:
 
 
 def _refuse_backslashes(images: pa.Array, name: str, where: str) -> None:
-    """A path as Windows writes it is one name without folders elsewhere, and every image would be missing."""
+    """Refuse Windows paths: elsewhere such a path is one name without folders, and every image would be missing."""
     windows = pc.and_(pc.match_substring(images, "\\"), pc.invert(pc.match_substring(images, "://")))
     if os.sep == "/" and pc.any(windows).as_py():
         raise DatasetError(

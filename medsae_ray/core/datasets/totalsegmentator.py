@@ -1,18 +1,18 @@
 """Dataset `totalsegmentator`: CT or MRI volumes with a mask per organ; each slice of each plane is a row.
 
-| of | is |
+| item | meaning |
 |---|---|
 | a patient | the folder's name, s0001: one scan |
-| a label | organ -> 1 if the slice shows any of its mask, 0 if not, null if there is no mask of it, or none that fits |
+| a label | organ -> 1 if the slice shows any of its mask, 0 if not, null if it has no mask, or none that fits |
 | a volume's rows | axial from below, coronal from behind, sagittal from the left, without edges (below) |
-| metadata | plane, modality, and what meta.csv says: sex, age, institute, study_type, manufacturer, scanner, ... |
+| metadata | plane, modality, and the columns of meta.csv: sex, age, institute, study_type, manufacturer, scanner, ... |
 
 Edges are the slices before the first and after the last that show an organ, per plane; SAIL leaves them out too. A scan
 without any mask keeps all of its slices, and its labels are null.
 
-Rows of one scan follow each other, so that a shard reads a volume once for all of its planes. Masks are read before
+Rows of one scan are consecutive, so that a shard reads a volume once for all of its planes. Masks are read before
 (core/datasets/organs.py). The identity is the SHA-256 of the sorted names and sizes of all files used, with that of
-meta.csv: masks are not read for it.
+meta.csv; it needs no reading of masks.
 """
 
 import hashlib
@@ -66,38 +66,38 @@ class TotalSegmentatorDataset(Dataset):
     kind: Literal["totalsegmentator"]
     name: str = "totalsegmentator"
     uncertain: LabelPolicy = "ignore"
-    """What a label of -1 counts as; there are none."""
+    """Value of a label of -1; there are none."""
     blank: LabelPolicy = "ignore"
-    """What an organ without a segmentation counts as in the statistics."""
+    """Value of an organ without a segmentation in the statistics."""
     planes: Annotated[list[Plane], Limits(min_length=1), Distinct] = field(
         default_factory=lambda: ["axial", "coronal", "sagittal"]
     )
-    """Directions that volumes are cut in."""
+    """Directions in which volumes are cut."""
     every: Positive = 1
-    """Take each slice, each second, ..."""
+    """Step between slices: 1 takes each, 2 each second, ..."""
     organs: Annotated[list[str], Distinct] = field(default_factory=list)
-    """Segmentations that become labels; none given: all that there are."""
+    """Segmentations that become labels; empty takes all that exist."""
     ct_window: Annotated[list[float], Limits(min_length=2, max_length=2)] | None = None
-    """Hounsfield units that become black and white; null takes them by study type (core/datasets/windows.py)."""
+    """Hounsfield units that become black and white; null chooses them by study type (core/datasets/windows.py)."""
     mri_percentiles: Annotated[list[float], Limits(min_length=2, max_length=2)] = field(
         default_factory=lambda: [1.0, 99.0]
     )
     """Percentiles of an MRI's voxels above 0 that become black and white."""
 
     def rows(self, paths: Paths) -> Rows:
-        """In this process, mask after mask; a run has stage `organs` for it."""
+        """Return the rows, reading mask after mask in this process; a run has stage `organs` for it."""
         meta, skipped = metadata(paths), Counter[str]()
         work = OrganWork(listed(self, paths, skipped))
         return segmentator_rows(self, map(work.prepare, sorted(work.rows)), skipped, meta)
 
     def content(self, paths: Paths) -> dict[str, Any]:
-        """meta.csv, and the names and sizes of the files."""
+        """Hash meta.csv, and the names and sizes of the files."""
         return {"meta": sha256(_meta(paths)[0]), "files": files(paths)}
 
 
 @dataclass(frozen=True)
 class SegmentedVolume:
-    """One volume, by its file's name."""
+    """One volume, identified by its file's name."""
 
     volume: str
 
@@ -108,7 +108,7 @@ class SegmentedVolume:
 
     @property
     def modality(self) -> str:
-        """The modality that the file's name stands for, ct or mri."""
+        """The modality in the file's name, ct or mri."""
         return VOLUMES[self.volume.rpartition("/")[2]]
 
 
@@ -119,7 +119,7 @@ class Slices:
     plane: str
     indices: np.ndarray
     labels: dict[str, np.ndarray]
-    """Organ -> bool per index; an organ without a mask is not in it."""
+    """Organ -> bool per index, without organs that have no mask."""
 
 
 def segmentator_rows(
@@ -128,7 +128,8 @@ def segmentator_rows(
     passed_over: Mapping[str, int],
     meta: Mapping[str, Mapping[str, str]],
 ) -> Rows:
-    """All rows, from the parts of `organs` (one after the other), and what was passed over when files were listed."""
+    """Return all rows, from the parts of `organs` (one after the other) and the counts of files passed over in the
+    listing."""
     skipped = Counter(passed_over)
     made: list[tuple[SegmentedVolume, Slices]] = []
     known: set[str] = set()
@@ -193,12 +194,12 @@ def _window(dataset: TotalSegmentatorDataset, scan: SegmentedVolume, about: Mapp
 
 
 def _ends(low: float, high: float) -> str:
-    """As an uri has them: plain digits, whatever their size."""
+    """Format the two ends as a uri has them: plain digits, whatever their size."""
     return ":".join(np.format_float_positional(end, trim="-") for end in (low, high))
 
 
 def read_meta(data: bytes, where: str) -> dict[str, dict[str, str]]:
-    """meta.csv: patient -> metadata. DatasetError if it is no table with image_id."""
+    """Read meta.csv: patient -> metadata. DatasetError if it is not a table with image_id."""
     table = read_table(data, where)
     if "image_id" not in table.column_names:
         raise DatasetError(f"{where} has no column image_id; {other_columns(table, 'image_id')}")
@@ -212,7 +213,7 @@ def read_meta(data: bytes, where: str) -> dict[str, dict[str, str]]:
 
 
 def _meta(paths: Paths) -> tuple[bytes, str]:
-    """how.paths.table, or meta.csv in the folder itself."""
+    """Read how.paths.table, or meta.csv in the folder itself."""
     where = paths.table or f"{str(paths.images).rstrip('/')}/meta.csv"
     try:
         return fetch(Store(str(paths.images)), where), where
@@ -221,7 +222,7 @@ def _meta(paths: Paths) -> tuple[bytes, str]:
 
 
 def listed(dataset: TotalSegmentatorDataset, paths: Paths, skipped: Counter[str]) -> list[ScanShard]:
-    """The dataset's scans, as the shards of `organs`."""
+    """Return the dataset's scans as the shards of `organs`."""
     return wards(Store(str(paths.images)), dataset.organs, skipped)
 
 
@@ -231,7 +232,7 @@ def metadata(paths: Paths) -> dict[str, dict[str, str]]:
 
 
 def files(paths: Paths) -> str:
-    """SHA-256 of the sorted names and sizes of all files used."""
+    """Compute the SHA-256 of the sorted names and sizes of all files used."""
     found = scans(Store(str(paths.images)), Counter())
     sizes = [(file.name, file.size) for scan in found for file in (scan.volume, *scan.masks.values())]
     return hashlib.sha256(json.dumps(sorted(sizes)).encode()).hexdigest()

@@ -17,14 +17,14 @@ from medsae_ray.core.datasets.rows import Rows
 from medsae_ray.errors import DatasetError
 
 IMAGE, READER, NORMAL = "image_id", "rad_id", "No finding"
-_INDEX = re.compile(r"Unnamed: \d+(\.\d+)*|index|level_\d+")  # as pandas calls it when it is read and saved again
+_INDEX = re.compile(r"Unnamed: \d+(\.\d+)*|index|level_\d+")  # the name that pandas gives a saved index
 
 
 @dataclass(frozen=True, kw_only=True)
 class VindrDataset(Dataset):
     """VinDr-CXR (PhysioNet); how.paths.table is its image_labels_train.csv or image_labels_test.csv.
 
-    It names no patients: each image counts as a patient of its own, and the record says so.
+    It names no patients: each image counts as a patient of its own, and the record reports it.
     """
 
     needs = ("table", "images")
@@ -32,20 +32,20 @@ class VindrDataset(Dataset):
     kind: Literal["vindr-cxr"]
     name: str = "vindr-cxr"
     votes: Literal["majority", "any"] = "majority"
-    """When a label of an image that several radiologists read is present: more than half of them, or one, saw it."""
+    """Rule for an image that several radiologists read: a label is present if more than half of them saw it, or any."""
     suffix: str = ".dicom"
-    """End of the images' file names, below how.paths.images; .png or .jpg for converted ones."""
+    """Ending of the images' file names, below how.paths.images; .png or .jpg for converted ones."""
 
     def rows(self, paths: Paths) -> Rows:
-        """One row per image."""
+        """Return one row per image."""
         return vindr_rows(file_data(paths.table, "table"), str(paths.table), self)
 
 
 def vindr_rows(data: bytes, where: str, dataset: VindrDataset) -> Rows:
-    """One row per image, in the order of their first reading. DatasetError for another table or a label left blank.
+    """Return one row per image, in the order of their first reading. DatasetError for another table or a blank label.
 
-    Every column but image, radiologist and a saved data frame's index is a label: 22 findings and six diagnoses, whose
-    names differ a little between the two files.
+    Every column except image, radiologist and the saved index of a data frame is a label: 22 findings and six
+    diagnoses, whose names differ a little between the two files.
     """
     table = read_table(data, where)
     image = required(table, IMAGE, where)
@@ -75,7 +75,7 @@ def vindr_rows(data: bytes, where: str, dataset: VindrDataset) -> Rows:
 
 
 def _vote(table: pa.Table, name: str, where: str) -> pa.Array:
-    """One radiologist's 0 or 1 per row."""
+    """Return one radiologist's 0 or 1 per row."""
     vote = label(table, name, where)
     if vote.null_count or pc.any(pc.less(vote, 0)).as_py():
         raise DatasetError(f"{where}: label column {name!r} holds blanks or -1; a reading of VinDr-CXR is 0 or 1")
@@ -83,13 +83,13 @@ def _vote(table: pa.Table, name: str, where: str) -> pa.Array:
 
 
 def _decide(votes: pa.ChunkedArray, readers: pa.ChunkedArray, rule: str) -> pa.Array:
-    """int8 per image: present if more than half of the readers saw it, or any."""
+    """Return int8 per image: present if more than half of the readers saw it, or any."""
     present = pc.greater(votes, 0) if rule == "any" else pc.greater(pc.multiply(votes, 2), readers)
     return pc.cast(present, pa.int8()).combine_chunks()
 
 
 def _refuse_second_readings(table: pa.Table, image: pa.Array, where: str) -> None:
-    """One radiologist reads an image once; the consensus of the test set has one row per image."""
+    """Refuse an image read twice by one radiologist; the consensus of the test set has one row per image."""
     keys = {"image": image}
     if READER in table.column_names:
         keys["reader"] = required(table, READER, where)

@@ -1,8 +1,8 @@
 """Windows for CT by study type: the Hounsfield units that become black and white.
 
-The values are those with which SAIL (https://github.com/pwesp/sail) shows TotalSegmentator's scans. SAIL lists about
-forty study types and stops at others; here a study type is looked up by its words, the first line that fits, and what
-fits none is shown as a whole body.
+The values are those that SAIL (https://github.com/pwesp/sail) uses for TotalSegmentator's scans. SAIL lists about forty
+study types and stops at others; here the words of a study type are matched with the lines below, and the first match
+counts. A study type without a match is shown as a whole body.
 
 | words of the study type | Hounsfield units |
 |---|---|
@@ -40,6 +40,6 @@ WHOLE_BODY = (-750.0, 650.0)
 
 
 def ct_window(study_type: str | None) -> tuple[float, float]:
-    """(black, white) in Hounsfield units."""
+    """Return (black, white) in Hounsfield units."""
     words = " ".join((study_type or "").lower().split())
     return next((window for pattern, window in _BY_WORDS if re.search(pattern, words)), WHOLE_BODY)

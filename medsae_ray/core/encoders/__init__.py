@@ -1,4 +1,4 @@
-"""The image encoders that a recipe can name. A kind is one file, with its options and its model, and one entry here.
+"""The image encoders that a recipe can name. Each kind is one file with its options and its model, and one entry here.
 
 Importing this package loads neither torch, transformers nor onnxruntime.
 """
@@ -29,10 +29,10 @@ __all__ = ["ENCODERS", "Encoder", "EncoderOptions", "Tokens", "encoder_preproces
 def load_encoder(
     kind: str, weights: str | None = None, *, device: str = "cpu", threads: int | None = None, **options: Any
 ) -> Encoder:
-    """The encoder `kind` with `weights` (None: the published ones; checkpoint.py and hub.py say what it may be).
+    """Load the encoder `kind` with `weights` (None: the published ones; for other values see checkpoint.py and hub.py).
 
-    `device` is "cpu" or "cuda"; `threads` is the number of CPU threads of one forward pass, None leaves the
-    library's own choice; `options` are the kind's own. Raises EncoderError for an unknown kind or option, and where
+    `device` is "cpu" or "cuda"; `threads` is the number of CPU threads of one forward pass, and None keeps the
+    library's own choice; `options` are those of the kind. Raises EncoderError for an unknown kind or option, or if
     weights and architecture do not fit.
     """
     chosen = _options(kind, options)
@@ -44,12 +44,12 @@ def load_encoder(
 
 
 def encoder_preprocess(kind: str, weights: str | None = None, **options: Any) -> Preprocess:
-    """The Preprocess of that encoder. Cheap: of the weights, at most a header or settings in JSON are read."""
+    """Return the Preprocess of that encoder. It reads at most a header or the JSON settings of the weights."""
     return _options(kind, options).preprocess(weights)
 
 
 def kinds_of(options: type[EncoderOptions]) -> tuple[str, ...]:
-    """The kinds that have these options."""
+    """Return the kinds that have these options."""
     return get_args(options.__annotations__["kind"])
 
 

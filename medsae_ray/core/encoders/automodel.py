@@ -1,4 +1,4 @@
-"""A vision model from a folder, through transformers' AutoModel, refused where weights and architecture do not fit."""
+"""A vision model from a folder, through transformers' AutoModel, refused if weights and architecture do not fit."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +15,11 @@ from medsae_ray.errors import EncoderError
 
 
 def vision_model(folder: Path, *, pooler: bool) -> nn.Module:
-    """The float32 vision model (of a model with a text half: its vision half) in `folder`; no code of its own is run.
+    """Load the float32 vision model in `folder` (the vision half of a model with a text half), without running its
+    code.
 
-    EncoderError names missing and unexpected weights. Heads that the model does without are not unexpected, and where
-    `pooler` is False the weights of a pooler may be missing.
+    EncoderError names missing and unexpected weights. The weights of an unused head are not unexpected, and if `pooler`
+    is False the weights of a pooler may be missing.
     """
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -60,7 +61,7 @@ def _check(folder: Path, model: Any, report: dict[str, Any], pooler: bool) -> No
 
 
 def _unexpected(model: Any, report: dict[str, Any]) -> list[str]:
-    """Unexpected weights below a module that the model has; what lies beside its modules is a head."""
+    """Return the unexpected weights below a module that the model has; weights outside its modules belong to a head."""
     prefix = f"{model.base_model_prefix}."
     own = {name for name, _ in model.named_children()}
     keys = sorted(report["unexpected_keys"])
@@ -69,7 +70,7 @@ def _unexpected(model: Any, report: dict[str, Any]) -> list[str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """transformers prints a table of misfits, which become errors here, and a progress bar."""
+    """Silence transformers' progress bar and its table of misfits, which become errors here."""
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

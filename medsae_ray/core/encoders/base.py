@@ -1,4 +1,4 @@
-"""What every encoder is: options, which know its weights and its Preprocess (CPU, any process), and `embed` (the
+"""The base of every encoder: options, which know its weights and its Preprocess (CPU, any process), and `embed` (the
 device, one process).
 
 Legend: N images, H, W, C their height, width and channels, S side of the encoder's input, D embedding dimension, T
@@ -37,58 +37,59 @@ class EncoderOptions(ABC):
     """The options that every kind has."""
 
     needs: ClassVar[str | None] = None
-    """What how.paths.weights has to name; None where there are published weights."""
+    """The meaning of how.paths.weights, which is required; None if there are published weights."""
     takes_ids: ClassVar[bool] = False
-    """Whether weights may be a Hugging Face id."""
+    """True if weights may be a Hugging Face id."""
     has_text: ClassVar[bool] = False
-    """Whether its published weights have a text half."""
+    """True if its published weights have a text half."""
     library: ClassVar[str | None] = None
-    """The package that runs it, where it is none that every installation has."""
+    """The optional package that runs it; None if every installation can run it."""
     usual: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """What `load_encoder` takes for options that a recipe has to give."""
+    """The defaults of `load_encoder` for options that a recipe has to give."""
     later: ClassVar[frozenset[str]] = frozenset()
-    """Options that artifacts are older than: they are named where they are not the default."""
+    """The options that are newer than existing artifacts: they enter the identity only if they are not the default."""
 
     kind: str
     tokens: Literal["pooled", "patch"] = "pooled"
-    """What the SAE learns from: one embedding per image, or each of its patches, which what.sae then calls images."""
+    """Unit that the SAE learns from: one embedding per image, or each of its patches, which what.sae then calls
+    images."""
 
     @property
     def published(self) -> str | None:
-        """https URL or Hugging Face id of the weights that are used where none are given; None where there are none."""
+        """The https URL or Hugging Face id of the published weights, used by default; None if there are none."""
         return None
 
     @property
     def patches(self) -> bool:
-        """Whether a run keeps one embedding per patch instead of one per image."""
+        """True if a run keeps one embedding per patch instead of one per image."""
         return self.tokens == "patch"
 
     def identity(self) -> dict[str, Any]:
-        """What of it names an artifact."""
+        """Return the options that enter an artifact's name."""
         return {name: x for name, x in asdict(self).items() if name not in self.later or x != getattr(type(self), name)}
 
     @abstractmethod
     def load(self, weights: str | None = None, *, device: str = "cpu", threads: int | None = None) -> "Encoder":
-        """The encoder that `weights` makes; see `load_encoder`."""
+        """Load the encoder with `weights`; see `load_encoder`."""
 
     @abstractmethod
     def preprocess(self, weights: str | None = None) -> Preprocess:
-        """The `preprocess` of the encoder that `weights` makes, without loading the weights."""
+        """Return the `preprocess` of the encoder with `weights`, without loading the weights."""
 
     def pinned(self, weights: str | None) -> str:
-        """The weights that are meant: those given, or the published ones; of a Hugging Face id the commit of now."""
+        """Resolve `weights` to the given or the published ones; a Hugging Face id gets its current commit."""
         return pinned(weights or self.published or "")
 
     def locate(self, weights: str | None = None) -> Path:
-        """The file or folder of `weights` on this machine, downloaded where it has to be."""
+        """Return the file or folder of `weights` on this machine, downloaded if necessary."""
         if not (weights or self.published):
             raise EncoderError(f"encoder {self.kind!r} has no published weights; weights must name some")
         return resolve(weights or self.published or "")
 
     def local(self, weights: str) -> str:
-        """`weights` with a copy on this machine in place of a URI of an object store; anything else as it is.
+        """Replace a URI of an object store by a copy on this machine; other values are returned unchanged.
 
-        Raises EncoderError where there is none.
+        Raises EncoderError if there is no file.
         """
         try:
             return local_copy(weights)
@@ -96,45 +97,45 @@ class EncoderOptions(ABC):
             raise EncoderError(f"weights {weights}: no such file ({error})") from error
 
     def notes(self, weights: str, dim: int) -> dict[str, Any]:
-        """What a run should say of the encoder, whose embeddings have `dim` numbers, by a short name:
-        {"class_scores": why its output may be no embedding}."""
+        """Return notes of a run on the encoder, whose embeddings have `dim` numbers, by a short name:
+        {"class_scores": reason why its output may not be an embedding}."""
         return {}
 
     def content_hash(self, path: Path) -> str:
-        """sha256 of the contents that make the encoder of what `locate` found: of no path."""
+        """Compute the sha256 of the contents that `locate` found, without their paths."""
         return content_hash(path)
 
 
 class Encoder(ABC):
-    """A frozen vision model. Embeddings are what the model gives: they are not L2-normalised."""
+    """A frozen vision model. Embeddings are the model's raw output, not L2-normalised."""
 
     kind: str
-    """As a recipe names it."""
+    """The kind's name in a recipe."""
     dim: int
-    """D."""
+    """The embedding dimension D."""
     preprocess: Preprocess
 
     @abstractmethod
     def _forward(self, pixels: np.ndarray) -> np.ndarray:
-        """Checked uint8 pixels, N >= 1 -> float32 [N, D]."""
+        """Embed checked uint8 pixels, N >= 1, as float32 [N, D]."""
 
     def _forward_tokens(self, pixels: np.ndarray) -> Tokens:
-        """As `_forward`, for `embed_tokens`."""
+        """Embed the patches of checked pixels, for `embed_tokens`."""
         raise EncoderError(f"encoder {self.kind!r} has no patch tokens, only one embedding per image")
 
     def embed(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 [N, S, S] (grey) or [N, S, S, 3] (colour), as `preprocess` makes them -> float32 [N, D].
+        """Embed uint8 [N, S, S] (grey) or [N, S, S, 3] (colour), as `preprocess` makes them, as float32 [N, D].
 
         Normalises and runs the model in evaluation mode. An image's embedding does not depend on the others of the
-        batch. Raises EncoderError where shape or dtype is another.
+        batch. Raises EncoderError for another shape or dtype.
         """
         self._check(pixels)
         return self._forward(pixels) if len(pixels) else np.empty((0, self.dim), np.float32)
 
     def embed_tokens(self, pixels: np.ndarray) -> Tokens:
-        """`pixels` as for `embed` -> what the model makes of each patch, class and register tokens left out.
+        """Embed each patch of `pixels`, given as for `embed`, without class and register tokens.
 
-        Raises EncoderError where the model has no patches.
+        Raises EncoderError if the model has no patches.
         """
         self._check(pixels)
         if len(pixels):
@@ -149,11 +150,12 @@ class Encoder(ABC):
             raise EncoderError(f"{self.kind}: pixels are {pixels.dtype} {list(pixels.shape)}, uint8 [{wanted}] is read")
 
     def encode(self, images: ImageLike | Iterable[ImageLike], *, batch_size: int = 32) -> np.ndarray:
-        """Images -> float32 [N, D], in order; one image by itself -> [1, D].
+        """Embed images in order as float32 [N, D]; one image by itself gives [1, D].
 
         An image is a path, a PIL image, or an array [H, W], [H, W, 1], [1, H, W], [H, W, 3] or [3, H, W] of integers
         (grey of 8 to 16 bits, colour of 8), or of floating point numbers in 0..1 or in 0..255. Raises ImageError that
-        names the index (and path) of the first bad one, EncoderError for an array that may be one image or several.
+        names the index (and path) of the first unusable one, and EncoderError for an array that may be one image or
+        several.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")

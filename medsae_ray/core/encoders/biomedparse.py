@@ -1,8 +1,8 @@
-"""Kind "biomedparse": the image encoder of BiomedParse (v1), a FocalNet-L, as SAIL takes it.
+"""Kind "biomedparse": the image encoder of BiomedParse (v1), a FocalNet-L, as SAIL uses it.
 
 Zhao et al., "A foundation model for joint segmentation, detection and recognition of biomedical objects across nine
 modalities", Nature Methods 2025; Yang et al., "Focal Modulation Networks", NeurIPS 2022. The embedding is the mean of
-the last stage's tokens after their norm (`norm3`); the rest of the checkpoint, which segments, is not read. Legend: N
+the last stage's tokens after their norm (`norm3`); the segmentation part of the checkpoint is not read. Legend: N
 images, S side, D embedding dimension, T tokens.
 """
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import FocalNetModel
 
-# What SAIL's code subtracts and divides by, of pixels in 0..255. Later configurations of BiomedParse's repository have
-# (64.284, 59.293, 59.962) and (62.484, 60.865, 59.835): the options mean and std take them, over 255.
+# The mean and std of SAIL's code, for pixels in 0..255. Later configurations of BiomedParse's repository have
+# (64.284, 59.293, 59.962) and (62.484, 60.865, 59.835): the options mean and std take them, divided by 255.
 MEAN, STD = (123.675 / 255, 116.28 / 255, 103.53 / 255), (58.395 / 255, 57.12 / 255, 57.375 / 255)
 _FILE = "biomedparse_v1.pt"
 _FIRST = "patch_embed.proj.weight"
@@ -51,16 +51,16 @@ _NAMES = (
 
 @dataclass(frozen=True)
 class FocalGeometry:
-    """Shape of the FocalNet. The defaults are BiomedParse's; D is embed_dim * 2^(stages - 1)."""
+    """The shape of the FocalNet. The defaults are BiomedParse's; D is embed_dim * 2^(stages - 1)."""
 
     embed_dim: int = 192
-    """Width of the first stage; it doubles at every further one."""
+    """The width of the first stage; it doubles at every further one."""
     depths: tuple[int, ...] = (2, 2, 18, 2)
-    """Blocks per stage."""
+    """The number of blocks per stage."""
     focal_levels: tuple[int, ...] = (4, 4, 4, 4)
-    """Depth-wise convolutions per block, by stage."""
+    """The number of depth-wise convolutions per block, by stage."""
     focal_windows: tuple[int, ...] = (3, 3, 3, 3)
-    """Side of the first of them, by stage; each further one is 2 wider."""
+    """The side of the first of these convolutions, by stage; each further one is 2 wider."""
 
     def __post_init__(self) -> None:
         for field in fields(self)[1:]:
@@ -71,18 +71,19 @@ class FocalGeometry:
 
 @dataclass(frozen=True, kw_only=True)
 class BiomedparseOptions(TorchOptions):
-    """BiomedParse's image encoder, as SAIL takes it: FocalNet-L, 1536 dimensions."""
+    """BiomedParse's image encoder, as SAIL uses it: FocalNet-L, 1536 dimensions."""
 
     takes_ids = True
     kind: Literal["biomedparse"]
     size: Annotated[int, Limits(ge=32, le=4096, multiple_of=32)] = 1024
     """Side of the square input, in pixels."""
     mean: Mean | None = None
-    """Subtracted after scaling pixels to 0..1; null takes SAIL's (ImageNet's)."""
+    """Mean, subtracted after scaling pixels to 0..1; null takes SAIL's (ImageNet's)."""
     std: Std | None = None
-    """Divides after the mean is subtracted; null takes SAIL's (ImageNet's)."""
+    """Standard deviation, which divides after the mean is subtracted; null takes SAIL's (ImageNet's)."""
     channels: Channels = "RGB"
-    """L sends grey images to the device as one channel, which are repeated there: a third of the memory."""
+    """Channels sent to the device; L sends grey images as one channel, repeated on the device, in a third of the
+    memory."""
 
     @property
     def published(self) -> str:
@@ -90,7 +91,7 @@ class BiomedparseOptions(TorchOptions):
         return "microsoft/BiomedParse"
 
     def load(self, weights: str | None = None, *, device: str = "cpu", threads: int | None = None) -> "BiomedParse":
-        """`weights` is biomedparse_v1.pt, or a Hugging Face id of a repository that holds it."""
+        """Load `weights`: biomedparse_v1.pt, or a Hugging Face id of a repository that holds it."""
         return BiomedParse(self, weights, device, threads)
 
     def locate(self, weights: str | None = None) -> Path:
@@ -111,7 +112,7 @@ class BiomedparseOptions(TorchOptions):
 
 
 class BiomedParse(TorchEncoder):
-    """The backbone, without what segments."""
+    """The backbone, without the segmentation part."""
 
     def __init__(self, options: BiomedparseOptions, weights: str | None, device: str, threads: int | None) -> None:
         super().__init__(options, device, threads)
@@ -134,7 +135,8 @@ class BiomedParse(TorchEncoder):
 
 
 def build_focalnet(geometry: FocalGeometry) -> "FocalNetModel":
-    """A randomly initialised FocalNet: normalised float [N, 3, S, S] -> last_hidden_state [N, T, D], after `norm3`."""
+    """Build a randomly initialised FocalNet: normalised float [N, 3, S, S] -> last_hidden_state [N, T, D], after
+    `norm3`."""
     from transformers import FocalNetConfig, FocalNetModel
 
     config = FocalNetConfig(
@@ -151,7 +153,7 @@ def build_focalnet(geometry: FocalGeometry) -> "FocalNetModel":
 
 
 def released_name(key: str, last: int) -> str:
-    """The released backbone's name of the tensor that transformers calls `key`; `last` is the last stage's number."""
+    """Translate transformers' tensor name `key` to the released backbone's; `last` is the last stage's number."""
     for current, released in _NAMES:
         key = re.sub(current, released, key)
     return re.sub(r"^layernorm\.", f"norm{last}.", key)
@@ -169,7 +171,7 @@ def _load(path: Path) -> "FocalNetModel":
     import torch
 
     geometry = _geometry(path)
-    with torch.device("meta"):  # 200 million random numbers that nobody reads would cost seconds
+    with torch.device("meta"):  # 200 million unused random numbers would cost seconds
         model = build_focalnet(geometry)
     last = len(geometry.depths) - 1
     names = {key: released_name(key, last) for key in model.state_dict()}
@@ -180,7 +182,7 @@ def _load(path: Path) -> "FocalNetModel":
 
 
 def _backbone(path: Path, last: int) -> "dict[str, Tensor]":
-    """The backbone's tensors without their prefix, and without the norms of earlier stages, which are not used."""
+    """Read the backbone's tensors without their prefix, and without the norms of earlier stages, which are not used."""
     state = read_state(path)
     prefixes = [key.removesuffix(_FIRST) for key in state if key.endswith(_FIRST)]
     if len(prefixes) != 1:

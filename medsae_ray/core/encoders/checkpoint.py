@@ -1,9 +1,9 @@
-"""Where an encoder's weights come from, and how they are held against the architecture they are for.
+"""The sources of an encoder's weights, and their check against the architecture.
 
 A `weights` value is a local .bin or .pt (torch), .safetensors or .onnx file, a directory or .zip that holds
 pytorch_model.bin, an https URL of one of these, or "builtin:phantom-encoder", the small encoder that ships with the
-package. A URL may end in #sha256= and the checksum of its file; anything else that comes from there is refused then.
-Encoders that take Hugging Face ids and folders have hub.py for it.
+package. A URL may end in #sha256= and the checksum of its file; any other content is then refused. For Hugging Face ids
+and folders see hub.py.
 """
 
 import hashlib
@@ -37,14 +37,14 @@ SHA256 = {
         "414b3ac515431c06018400ab2d83ee7307e314020cd4f6babbfdea4a58515725"
     ),
 }
-"""URL of published weights -> checksum of the file, where one is known."""
+"""URL of published weights -> known checksum of the file."""
 _FRAGMENT = "#sha256="
 _TIMEOUT_S, _RETRIES = 60, 2
 _SHOWN = 4  # names per list in an error message
 
 
 def resolve(weights: str) -> Path:
-    """The local file of a `weights` value, downloaded once where it is a URL. EncoderError where there is none."""
+    """Return the local file of a `weights` value, downloaded once if it is a URL. EncoderError if there is none."""
     if weights.startswith("builtin:"):
         if weights not in BUILTIN:
             raise EncoderError(f"weights {weights!r}: the built-in weights are {', '.join(BUILTIN)}")
@@ -64,10 +64,10 @@ def resolve(weights: str) -> Path:
 
 
 def content_hash(path: Path, *, onnx: bool | None = None) -> str:
-    """sha256 of the contents that make a model: of no path.
+    """Compute the sha256 of the contents that make a model, without their paths.
 
-    Of a file that is all of it, its own; of an ONNX model (None: by its name) with weights in files beside it, and of a
-    folder, that of names and contents. EncoderError where one of them is missing.
+    It is the file's own; for an ONNX model (None: recognised by its name) with weights in files beside it, and for a
+    folder, it covers names and contents. EncoderError if one of the files is missing.
     """
     if path.is_file():
         beside = outside_files(path) if onnx or (onnx is None and path.suffix.lower() == ".onnx") else {}
@@ -78,9 +78,9 @@ def content_hash(path: Path, *, onnx: bool | None = None) -> str:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files of a folder that hold its weights, and their index; torch's only where there are no safetensors.
+    """Return the files of a folder that hold its weights, and their index; torch's only if there are no safetensors.
 
-    EncoderError where an index names a part that is not there, or that lies elsewhere.
+    EncoderError if an index names a part that is missing, or that lies outside the folder.
     """
     for patterns in WEIGHTS:
         found = {file for pattern in patterns for file in folder.glob(pattern)}
@@ -90,7 +90,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _parts(index: Path) -> list[Path]:
-    """The parts that an index names; none for any other file."""
+    """Return the parts that an index names; none for any other file."""
     if not index.name.endswith(".index.json"):
         return []
     try:
@@ -111,7 +111,7 @@ def _sha256(path: Path) -> str:
 
 
 def read_state(path: Path) -> "dict[str, torch.Tensor]":
-    """The tensors of a checkpoint by name, on the CPU. Nothing but tensors is unpickled."""
+    """Read the tensors of a checkpoint by name, on the CPU. Nothing but tensors is unpickled."""
     import torch
     from safetensors.torch import load_file
 
@@ -130,7 +130,8 @@ def read_state(path: Path) -> "dict[str, torch.Tensor]":
 
 
 def read_metadata(path: Path, key: str) -> dict[str, Any] | None:
-    """The JSON object under `key` in the header of a safetensors file; None where absent. Reads no tensor."""
+    """Read the JSON object under `key` in the header of a safetensors file, None if absent, without reading a
+    tensor."""
     if path.suffix != ".safetensors":
         return None
     from safetensors import SafetensorError, safe_open
@@ -144,7 +145,7 @@ def read_metadata(path: Path, key: str) -> dict[str, Any] | None:
 
 
 def vision_part(state: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
-    """The vision tower of a MedCLIP state dict, without its prefix; text tower and logit scale are left out."""
+    """Return the vision tower of a MedCLIP state dict, without its prefix; text tower and logit scale are left out."""
     prefix = "vision_model."
     if not any(key.startswith(prefix) for key in state):
         return state
@@ -157,7 +158,8 @@ def vision_part(state: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
 
 
 def check_state(path: Path, found: "Mapping[str, torch.Tensor]", wanted: "Mapping[str, torch.Tensor]") -> None:
-    """EncoderError that names missing and unexpected keys and shapes that differ, where `found` is not as `wanted`."""
+    """Raise EncoderError that names missing and unexpected keys and differing shapes if `found` is not like
+    `wanted`."""
     shapes = [
         f"{key} is {list(found[key].shape)} instead of {list(wanted[key].shape)}"
         for key in wanted
@@ -168,7 +170,7 @@ def check_state(path: Path, found: "Mapping[str, torch.Tensor]", wanted: "Mappin
 
 
 def refuse_misfit(path: Path, missing: Sequence[str], unexpected: Sequence[str], shapes: Sequence[str]) -> None:
-    """EncoderError that counts and names what is wrong with a checkpoint; nothing happens where nothing is."""
+    """Raise EncoderError that counts and names the misfits of a checkpoint, if there are any."""
     problems = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
     texts = [f"{len(names)} {what}: {_some(names)}" for what, names in problems.items() if names]
     if texts:
@@ -191,7 +193,7 @@ def _zip_member(path: Path) -> io.BytesIO:
 
 
 def _download(weights: str) -> Path:
-    """The cached copy of a URL. It appears by rename, so processes that download at once agree on one whole file."""
+    """Return the cached copy of a URL. It appears by rename, so concurrent processes agree on one whole file."""
     url, _, known = weights.partition(_FRAGMENT)
     known = known or SHA256.get(url, "")
     if not url.startswith("https://"):
@@ -208,7 +210,7 @@ def _download(weights: str) -> Path:
 
 
 def _fetch(url: str, target: Path, known: str) -> None:
-    """The file at `url` as `target`, which is left alone if it is there and has the checksum `known`."""
+    """Download `url` to `target`, unless it is there and has the checksum `known`."""
     import pooch
 
     files = pooch.create(target.parent, "", registry={target.name: known or None}, urls={target.name: url})

@@ -22,21 +22,21 @@ from medsae_ray.errors import ImageError
 
 
 class Embedder(NamedTuple):
-    """An encoder, and what a run keeps of an image."""
+    """An encoder, with the choice of pooled or patch embeddings."""
 
     encoder: Encoder
     layout: Layout
 
     @classmethod
     def of(cls, encoder: Encoder, patches: bool) -> Self:
-        """Raises EncoderError where `patches` are asked for and the encoder has none."""
+        """Wrap an encoder. Raises EncoderError if `patches` are asked for and the encoder has none."""
         if not patches:
             return cls(encoder, Layout(encoder.dim))
         none = encoder.embed_tokens(np.empty((0, *encoder.preprocess.shape), np.uint8))
         return cls(encoder, Layout(none.x.shape[2], none.grid))
 
     def embed(self, pixels: np.ndarray) -> np.ndarray:
-        """Pixels as for `Encoder.embed` -> float32 [N, T, D]."""
+        """Embed pixels, given as for `Encoder.embed`, as float32 [N, T, D]."""
         if self.layout.grid is None:
             return self.encoder.embed(pixels)[:, None]
         return self.encoder.embed_tokens(pixels).x
@@ -44,11 +44,11 @@ class Embedder(NamedTuple):
 
 @dataclass(frozen=True)
 class EmbedWork:
-    """Reads a shard's images, brings them to the encoder's input grid, and embeds them."""
+    """The work on a shard: read its images, bring them to the encoder's input grid, and embed them."""
 
     manifest: Artifact
     images: ImageSource
-    """Where relative image paths start."""
+    """The source that relative image paths start from."""
     encoder: EncoderOptions
     weights: str
     reading: Reading
@@ -67,7 +67,7 @@ class EmbedWork:
         return Embedder.of(encoder, self.encoder.patches)
 
     def prepare(self, shard: int) -> pa.Table:
-        """Columns image_id, pixels (fixed-size bytes, null if the image cannot be used), reason, notes."""
+        """Return columns image_id, pixels (fixed-size bytes, null if the image cannot be used), reason, notes."""
         preprocess = self.encoder.preprocess(self._local())
         rows = self.manifest.part(shard, ["image_id", "uri"])
         grid = partial(_grid, preprocess)
@@ -81,7 +81,7 @@ class EmbedWork:
         return pa.table({"image_id": rows["image_id"], "pixels": pixels, "reason": reasons, "notes": notes})
 
     def compute(self, model: Embedder, prepared: pa.Table) -> pa.Table:
-        """Embed the usable images: rows of the embeddings schema. Embeddings with NaN or infinity get ok = false,
+        """Embed the usable images as rows of the embeddings schema. Embeddings with NaN or infinity get ok = false,
         reason not_finite."""
         ok = prepared["pixels"].is_valid().to_numpy(zero_copy_only=False)
         layout, shape = model.layout, model.encoder.preprocess.shape
@@ -121,7 +121,7 @@ def _grid(preprocess: Preprocess, found: Image.Image | ImageError) -> _Grid:
 def _batches(
     pixels: pa.ChunkedArray, rows: np.ndarray, size: int, shape: tuple[int, ...]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Full batches of the usable rows: (row numbers, uint8 [B, *shape])."""
+    """Yield full batches of the usable rows: (row numbers, uint8 [B, *shape])."""
     column = pixels.combine_chunks()
     if isinstance(column, pa.ChunkedArray):
         column = column.chunk(0) if column.num_chunks else pa.array([], column.type)

@@ -1,7 +1,7 @@
 """Models by Hugging Face id, "owner/name" or "owner/name@revision", or by a local folder.
 
-A snapshot lies in Hugging Face's own cache, in a folder named by its commit. `HF_TOKEN`, `HF_HOME`, `HF_ENDPOINT` and
-`HF_HUB_OFFLINE` mean what they mean to huggingface_hub, which is imported when an id is looked up.
+A snapshot is stored in Hugging Face's own cache, in a folder named by its commit. `HF_TOKEN`, `HF_HOME`, `HF_ENDPOINT`
+and `HF_HUB_OFFLINE` have the same meaning as in huggingface_hub, which is imported when an id is looked up.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w./-]+)?")
 
 
 def is_id(weights: str) -> bool:
-    """Whether `weights` may be a Hugging Face id: it has the form of one and is no file or folder here."""
+    """Return True if `weights` may be a Hugging Face id: it has the form of one and is no file or folder here."""
     return _ID.fullmatch(weights) is not None and not Path(weights).expanduser().exists()
 
 
 def pinned(weights: str) -> str:
-    """An id with its revision replaced by the commit that it means now; anything else as it is.
+    """Replace the revision of an id by its current commit; other values are returned unchanged.
 
-    Workers that start later then load what the driver saw, even if a branch has moved on.
+    Workers that start later then load the same weights as the driver, even if a branch has moved.
     """
     name, _, revision = weights.partition("@")
     return f"{name}@{commit_of(name, revision)}" if is_id(weights) else weights
@@ -34,9 +34,9 @@ def pinned(weights: str) -> str:
 
 @lru_cache
 def commit_of(name: str, revision: str | None = None) -> str:
-    """The commit that a branch or tag means now, by the hub or else by this machine's copy of it.
+    """Resolve a branch or tag to its current commit, by the hub or else by this machine's copy.
 
-    Raises EncoderError where neither says it.
+    Raises EncoderError if neither knows it.
     """
     if revision and _COMMIT.fullmatch(revision):
         return revision
@@ -48,9 +48,9 @@ def commit_of(name: str, revision: str | None = None) -> str:
 
 
 def model_folder(weights: str, *, settings_only: bool = False) -> Path:
-    """The folder of a model that transformers can load; with `settings_only` perhaps without its weights.
+    """Return the folder of a model that transformers can load; with `settings_only` its weights may be absent.
 
-    Raises EncoderError where there is none, it cannot be fetched, or it holds no model.
+    Raises EncoderError if there is none, it cannot be fetched, or it holds no model.
     """
     folder = snapshot(weights, SETTINGS) if is_id(weights) else Path(weights).expanduser()
     if not folder.is_dir():
@@ -75,7 +75,7 @@ def model_folder(weights: str, *, settings_only: bool = False) -> Path:
 
 @lru_cache
 def snapshot(weights: str, patterns: tuple[str, ...]) -> Path:
-    """The local snapshot of an id, with at least those of its files that `patterns` name, where it has them."""
+    """Return the local snapshot of an id, with at least its files that match `patterns`."""
     from huggingface_hub import snapshot_download
 
     name, _, revision = weights.partition("@")
@@ -86,7 +86,7 @@ def snapshot(weights: str, patterns: tuple[str, ...]) -> Path:
 
 
 def _why(error: Exception, name: str, revision: str) -> str:
-    """What went wrong, in the hub's own words where it said any, and what to do."""
+    """Describe the failure, in the hub's own words if there are any, and the remedy."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -138,13 +138,13 @@ _ADVICE = {
 
 
 def _said(error: BaseException) -> str:
-    """The hub's own words, on one line."""
+    """Return the hub's own words, on one line."""
     said = one_line(str(getattr(error, "server_message", None) or ""))[:300]
     return f" (it says: {said})" if said else ""
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """An error and those that it came from."""
+    """Return an error and the errors that caused it."""
     found = [error]
     while (before := found[-1].__cause__ or found[-1].__context__) is not None and before not in found:
         found.append(before)

@@ -1,7 +1,7 @@
 """Kinds "huggingface", any vision model that transformers' AutoModel loads, and "dinov3".
 
-Siméoni et al., "DINOv3", arXiv 2508.10104. Of models with a text half (CLIP, SigLIP) the vision half is taken. Legend:
-N images, S side, D embedding dimension, T tokens.
+Siméoni et al., "DINOv3", arXiv 2508.10104. Models with a text half (CLIP, SigLIP) give their vision half. Legend: N
+images, S side, D embedding dimension, T tokens.
 """
 
 import inspect
@@ -40,31 +40,33 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, kw_only=True)
 class TransformersOptions(TorchOptions):
-    """The options of models that transformers loads; null takes what their files say."""
+    """The options of models that transformers loads; null takes the value in their files."""
 
     takes_ids = True
     fallback: ClassVar[Mapping[str, Any] | None] = None
-    """What stands in for a missing preprocessor_config.json."""
+    """The substitute for a missing preprocessor_config.json."""
 
     pool: Literal["pooler", "cls", "mean"] = "pooler"
-    """The model's own pooled output, its class token, or the mean of its patch tokens."""
+    """Embedding of an image: the model's own pooled output, its class token, or the mean of its patch tokens."""
     size: Side | None = None
-    """Side of the square input, in pixels; null takes what the model's files say."""
+    """Side of the square input, in pixels; null takes that of the model's files."""
     resize: Side | None = None
-    """Side, or with fit crop the short side, to resize to before the centre of `size` is cut."""
+    """Side, or with fit crop the short side, after the resize and before the centre of `size` is cut."""
     fit: Fit | None = None
-    """How an image becomes square: black border, resize, or centre crop."""
+    """Way to make an image square: black border, resize, or centre crop."""
     resample: Literal["nearest", "bilinear", "bicubic", "lanczos"] | None = None
     """Interpolation of the resize."""
     mean: Mean | None = None
-    """Subtracted after scaling pixels to 0..1, one value or one per channel."""
+    """Mean, subtracted after scaling pixels to 0..1, one value or one per channel."""
     std: Std | None = None
-    """Divides after the mean is subtracted."""
+    """Standard deviation, which divides after the mean is subtracted."""
     channels: Channels = "RGB"
-    """L sends grey images to the device as one channel, which are repeated there: a third of the memory."""
+    """Channels sent to the device; L sends grey images as one channel, repeated on the device, in a third of the
+    memory."""
 
     def load(self, weights: str | None = None, *, device: str = "cpu", threads: int | None = None) -> "HuggingFace":
-        """`weights` is a Hugging Face id, "owner/name" or "owner/name@revision", or a folder from save_pretrained."""
+        """Load `weights`: a Hugging Face id, "owner/name" or "owner/name@revision", or a folder from
+        save_pretrained."""
         return HuggingFace(self, weights, device, threads)
 
     def locate(self, weights: str | None = None) -> Path:
@@ -74,11 +76,11 @@ class TransformersOptions(TorchOptions):
         return model_folder(weights or self.published or "")
 
     def preprocess(self, weights: str | None = None) -> Preprocess:
-        """Read it from the model's files, where the options do not override it; weights are not downloaded."""
+        """Read it from the model's files, unless the options override it; weights are not downloaded."""
         return self.images(model_folder(weights or self.published or "", settings_only=True))[0]
 
     def images(self, folder: Path) -> tuple[Preprocess, PixelNormalisation]:
-        """How the model in `folder` takes its images."""
+        """Return the preprocessing and normalisation of the model in `folder`."""
         keys = ("size", "resize", "fit", "resample", "channels", "mean", "std")
         return image_settings(folder, {key: getattr(self, key) for key in keys}, self.fallback)
 
@@ -93,7 +95,7 @@ class HuggingfaceOptions(TransformersOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Dinov3Options(TransformersOptions):
-    """DINOv3, as SAIL takes it: ViT-L/16, 1024 dimensions; how.paths.weights may name another of its models."""
+    """DINOv3, as SAIL uses it: ViT-L/16, 1024 dimensions; how.paths.weights may name another of its models."""
 
     fallback = MappingProxyType({"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD, "resample": 2, "size": 224})
     kind: Literal["dinov3"]
@@ -106,13 +108,16 @@ class Dinov3Options(TransformersOptions):
         return "facebook/dinov3-vitl16-pretrain-lvd1689m"
 
     def load(self, weights: str | None = None, *, device: str = "cpu", threads: int | None = None) -> "Dinov3":
-        """As of any model of transformers."""
+        """Load `weights` as of any model of transformers."""
         return Dinov3(self, weights, device, threads)
 
 
 class HuggingFace(TorchEncoder):
-    """`pool` pooler is the model's own pooler_output, cls the first token, and mean that of the patch tokens, without
-    class and register tokens."""
+    """A vision model of transformers.
+
+    With `pool` pooler the embedding is the model's own pooler_output, with cls its first token, and with mean the mean
+    of the patch tokens, without class and register tokens.
+    """
 
     def __init__(self, options: TransformersOptions, weights: str | None, device: str, threads: int | None) -> None:
         if options.pool not in POOLS:
@@ -131,7 +136,7 @@ class HuggingFace(TorchEncoder):
         from medsae_ray.core.encoders.automodel import vision_model
 
         tower = vision_model(self._where, pooler=self._pool == "pooler")
-        # Position embeddings that are learned for another size have to be asked to stretch.
+        # Position embeddings learned for another size are stretched only on request.
         stretches = "interpolate_pos_encoding" in inspect.signature(tower.forward).parameters
         other = self.preprocess.size != model_setting(self._where, "image_size")
         self._arguments = {"interpolate_pos_encoding": True} if stretches and other else {}
@@ -139,7 +144,7 @@ class HuggingFace(TorchEncoder):
         self._ready(tower)
 
     def _width(self) -> int:
-        """D of one black image, which also shows that the model runs and has what `pool` names."""
+        """Return D of one black image, which also proves that the model runs and supports `pool`."""
         black = np.zeros((1, *self.preprocess.shape), np.uint8)
         try:
             dim: int = self._forward(black).shape[1]
@@ -168,7 +173,7 @@ class HuggingFace(TorchEncoder):
         if hidden is None or hidden.ndim not in (3, 4):
             raise EncoderError(f"{self._where}: the model gives no patch tokens, only one embedding per image")
         first, x_NTD, grid = _parts(hidden)
-        # Class, distillation and register tokens. More of them means that the tokens are no grid of patches.
+        # Class, distillation and register tokens. With more of them the tokens are not a grid of patches.
         most = 2 + (model_setting(self._where, "num_register_tokens") or 0)
         if first.shape[1] > most or not x_NTD.shape[1]:
             raise EncoderError(
@@ -184,7 +189,7 @@ class HuggingFace(TorchEncoder):
 class Dinov3(HuggingFace):
     """DINOv3's ViT and ConvNeXt models: the layer-normed class token (ViT) or mean (ConvNeXt), as `pooler_output`.
 
-    SAIL computes in bfloat16 on a GPU; `precision` does.
+    SAIL computes in bfloat16 on a GPU, as `precision` bfloat16 does.
     """
 
     def _build(self) -> None:
@@ -200,10 +205,10 @@ class Dinov3(HuggingFace):
 
 
 def _parts(hidden: "Tensor") -> "tuple[Tensor, Tensor, Grid]":
-    """A model's last hidden state -> (class and register tokens [N, P, D], patch tokens [N, T, D], the grid).
+    """Split a model's last hidden state into class and register tokens [N, P, D], patch tokens [N, T, D] and the grid.
 
-    Inputs are square, so patches are the largest square number of tokens, and what comes before them is none. True as
-    long as P is at most twice the grid's side.
+    Inputs are square, so the patches are the largest square number of tokens, and the tokens before them are not
+    patches. True as long as P is at most twice the grid's side.
     """
     if hidden.ndim == 4:
         x_NTD, grid = map_tokens(hidden, lambda tokens: tokens)

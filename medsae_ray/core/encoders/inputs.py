@@ -1,7 +1,7 @@
-"""What `Encoder.encode` takes for images: one or several, as paths, PIL images or arrays.
+"""The images that `Encoder.encode` accepts: one or several, as paths, PIL images or arrays.
 
-An array holds one image of 8 or 16 bits or of floating point numbers. Where it may be read in two ways it is refused:
-a wrong guess is a black image or a transposed one, and nothing would tell. Legend: H, W image height and width.
+An array holds one image of 8 or 16 bits or of floating point numbers. An ambiguous array is refused: a wrong guess
+would be a black or transposed image, without a warning. Legend: H, W image height and width.
 """
 
 import os
@@ -19,16 +19,17 @@ from medsae_ray.errors import EncoderError, ImageError
 ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 _COLOURS = (1, 3)
 _MOST_CHANNELS = 4
-"""With transparency, which arrays are not read with."""
+"""The most channels of an image, with transparency, which is not read from arrays."""
 _READ = "[H, W], or with an axis of 1 or 3 channels, first or last"
 _UNIT_ENDS = 1
-"""Floating point pixels up to here are in 0..1."""
+"""The upper limit of floating point pixels in 0..1."""
 _BYTES_BEGIN = 2
-"""The brightest of pixels in 0..255 is above this; what lies between may be 0..1 after an interpolation."""
+"""The lower limit of the brightest of pixels in 0..255; values between the limits may be 0..1 after an
+interpolation."""
 
 
 def listed(images: "ImageLike | Iterable[ImageLike]") -> Sequence[ImageLike]:
-    """One image as a list of one; several as they are. EncoderError for an array that may be either."""
+    """Return one image as a list of one, and several unchanged. EncoderError for an array that may be either."""
     if isinstance(images, str | os.PathLike | Image.Image):
         return [images]
     if isinstance(images, bytes | bytearray):
@@ -49,7 +50,7 @@ def listed(images: "ImageLike | Iterable[ImageLike]") -> Sequence[ImageLike]:
 
 
 def opened(image: ImageLike) -> Image.Image:
-    """One image, decoded. ImageError where it cannot be used."""
+    """Decode one image. ImageError if it cannot be used."""
     if isinstance(image, ImageFile.ImageFile):
         return _as_its_file(image)
     if isinstance(image, Image.Image):
@@ -69,16 +70,16 @@ def opened(image: ImageLike) -> Image.Image:
 
 
 def _as_its_file(image: ImageFile.ImageFile) -> Image.Image:
-    """What Image.open gave, untouched, as its path would be read: turned as its EXIF says."""
+    """Read an untouched result of Image.open like the file at its path: turned as its EXIF says."""
     try:
         image.load()
     except (OSError, ValueError) as error:  # a damaged file, or one that was closed
         raise ImageError("corrupt", f"{type(error).__name__}: {error}") from error
-    return image if image.format == "TIFF" else upright(image, image_orientation(image))  # TIFF is Pillow's to turn
+    return image if image.format == "TIFF" else upright(image, image_orientation(image))  # Pillow turns TIFF itself
 
 
 def _array(value: Any) -> np.ndarray | None:
-    """A NumPy array, or what says that it can be one without a copy of its own kind (a torch tensor)."""
+    """Return a NumPy array, or a value that NumPy can view as one without a copy (a torch tensor)."""
     if isinstance(value, np.ndarray):
         return value
     if not hasattr(value, "__array__") or isinstance(value, str | Image.Image):
@@ -110,7 +111,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 
 def _channels_last(array: np.ndarray) -> np.ndarray:
-    """[H, W] or [H, W, 3]."""
+    """Return the array as [H, W] or [H, W, 3]."""
     if array.ndim == 2:
         return array
     found = f"an array of shape {list(array.shape)}"
@@ -125,7 +126,8 @@ def _channels_last(array: np.ndarray) -> np.ndarray:
 
 
 def _from_floats(pixels: np.ndarray) -> np.ndarray:
-    """Pixels in 0..1 or in 0..255 -> uint8. Which of them is told by the brightest; what tells neither is refused."""
+    """Convert pixels in 0..1 or in 0..255 to uint8. The brightest pixel decides the range; an ambiguous one is
+    refused."""
     low, high = float(pixels.min()), float(pixels.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         raise ImageError("not_finite", "pixels that are NaN or Inf")

@@ -30,22 +30,22 @@ URL_RESNET = "https://storage.googleapis.com/pytrial/medclip-pretrained.zip"
 
 @dataclass(frozen=True)
 class SwinGeometry:
-    """Shape of a "medclip-vit". The defaults are MedCLIP's: Swin-T and a projection to 512."""
+    """The shape of a "medclip-vit". The defaults are MedCLIP's: Swin-T and a projection to 512."""
 
     image_size: int = 224
-    """Side S of the input, in pixels."""
+    """The side S of the input, in pixels."""
     patch_size: int = 4
-    """Side of a patch, in pixels."""
+    """The side of a patch, in pixels."""
     embed_dim: int = 96
-    """Width of the first stage; it doubles at every further one."""
+    """The width of the first stage; it doubles at every further one."""
     depths: tuple[int, ...] = (2, 2, 6, 2)
-    """Blocks per stage."""
+    """The number of blocks per stage."""
     num_heads: tuple[int, ...] = (3, 6, 12, 24)
-    """Attention heads per stage; each divides the width of its stage."""
+    """The number of attention heads per stage; each divides the width of its stage."""
     window_size: int = 7
-    """Side of an attention window in tokens; no stage may have fewer tokens a side."""
+    """The side of an attention window in tokens; no stage may have fewer tokens a side."""
     projection: int = 512
-    """D."""
+    """The embedding dimension D."""
 
     def __post_init__(self) -> None:
         for name in ("depths", "num_heads"):
@@ -70,7 +70,8 @@ class SwinGeometry:
 
 
 def build_vit(geometry: SwinGeometry) -> "VitTower":
-    """A randomly initialised tower: normalised float [N, 3, S, S] (grey, repeated to three) -> [N, projection]."""
+    """Build a randomly initialised tower: normalised float [N, 3, S, S] (grey, repeated to three) -> [N,
+    projection]."""
     from transformers import SwinConfig
 
     from medsae_ray.core.encoders.networks import VitTower
@@ -89,7 +90,7 @@ def build_vit(geometry: SwinGeometry) -> "VitTower":
 def save_vit(
     module: "nn.Module", geometry: SwinGeometry, path: str | Path, *, mean: float = MEAN, std: float = STD
 ) -> None:
-    """Write what `build_vit` built as safetensors in the released layout, with its geometry and normalisation.
+    """Write a tower of `build_vit` as safetensors in the released layout, with its geometry and normalisation.
 
     `load_encoder("medclip-vit", path)` reads it back. The file appears by rename.
     """
@@ -136,11 +137,11 @@ class MedclipOptions(TorchOptions):
         return URL_VIT if self.kind == "medclip-vit" else URL_RESNET
 
     def load(self, weights: str | None = None, *, device: str = "cpu", threads: int | None = None) -> "MedClip":
-        """The tower of `weights`: of a vit the geometry is the checkpoint's where it states one, else Swin-T's."""
+        """Load the tower of `weights`; a vit has the geometry stated in the checkpoint, else Swin-T's."""
         return MedClip(self, weights, device, threads)
 
     def preprocess(self, weights: str | None = None) -> Preprocess:
-        """The usual one, of a vit at the image size of the checkpoint's geometry where a file states one."""
+        """Return the usual one; for a vit, at the image size of the geometry stated in the checkpoint's file."""
         # Only a safetensors file of a vit states a geometry, so nothing else is worth a download.
         at_hand = weights and ("://" not in weights or urlsplit(weights).path.endswith(".safetensors"))
         if self.kind == "medclip-resnet":
@@ -149,7 +150,7 @@ class MedclipOptions(TorchOptions):
 
 
 class MedClip(TorchEncoder):
-    """Grey input is repeated to three channels, and both towers have one normalisation.
+    """A MedCLIP tower. Grey input is repeated to three channels, and both towers have one normalisation.
 
     The embedding is a projection of the mean token, so tokens are projected too: their mean is the embedding.
     """

@@ -36,15 +36,16 @@ class Tower(nn.Module):
     """A vision tower: pixel_values float [N, 3, S, S], normalised -> embeddings [N, D]."""
 
     dim: int
-    """D."""
+    """The embedding dimension D."""
 
     def tokens(self, pixel_values: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """pixel_values -> (projected tokens [N, T, D], their rows and columns). Their mean is the embedding."""
+        """Compute projected tokens [N, T, D] of `pixel_values`, and their rows and columns. Their mean is the
+        embedding."""
         raise NotImplementedError
 
     @staticmethod
     def released_name(key: str) -> str:
-        """The released checkpoint's name of the tensor that `state_dict` calls `key`."""
+        """Translate the `state_dict` name of a tensor to that of the released checkpoint."""
         raise NotImplementedError
 
 
@@ -111,7 +112,7 @@ def _released_block(match: re.Match[str]) -> str:
 
 
 def released_state(tower: Tower) -> dict[str, Tensor]:
-    """The tower's tensors in the released layout, with the constant index of each relative position bias."""
+    """Return the tower's tensors in the released layout, with the constant index of each relative position bias."""
     state = {tower.released_name(key): value.detach().cpu().contiguous() for key, value in tower.state_dict().items()}
     for key in [key for key in state if key.endswith(_BIAS_TABLE)]:
         window = (round(len(state[key]) ** 0.5) + 1) // 2
@@ -120,7 +121,8 @@ def released_state(tower: Tower) -> dict[str, Tensor]:
 
 
 def relative_position_index(window: int) -> Tensor:
-    """int64 [window^2, window^2]: the row of the bias table for each pair of a window's tokens (Swin, section 3.2)."""
+    """Return int64 [window^2, window^2]: the row of the bias table for each pair of a window's tokens (Swin, section
+    3.2)."""
     axis = torch.arange(window)
     row, column = (grid.flatten() for grid in torch.meshgrid(axis, axis, indexing="ij"))
     offset_row, offset_column = (x[:, None] - x[None, :] + window - 1 for x in (row, column))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _FOLDER = "session.model_external_initializers_file_folder_path"
-"""onnxruntime's name for where the files of a model lie that is given as bytes."""
+"""The session option of onnxruntime for the folder of the external files of a model that is given as bytes."""
 
 
 def _without_patches(tokens: Any) -> Any:
@@ -53,37 +53,37 @@ class OnnxOptions(EncoderOptions):
     later = frozenset({"layout", "tokens"})
     kind: Literal["onnx"]
     tokens: Annotated[Literal["pooled"], Checked(_without_patches, before=True)] = "pooled"
-    """It gives one embedding per image."""
+    """Unit that the SAE learns from: an exported encoder gives one embedding per image."""
     size: Side
     """Side of the square input, in pixels."""
     channels: Channels = "RGB"
     """Grey (one channel) or colour (three; grey images are repeated)."""
     mean: Mean = 0.0
-    """Subtracted after scaling pixels to 0..1, one value or one per channel."""
+    """Mean, subtracted after scaling pixels to 0..1, one value or one per channel."""
     std: Std = 1.0
-    """Divides after the mean is subtracted."""
+    """Standard deviation, which divides after the mean is subtracted."""
     fit: Fit = "stretch"
-    """How an image becomes square: black border, resize, or centre crop."""
+    """Way to make an image square: black border, resize, or centre crop."""
     resample: Literal["bilinear", "bicubic"] = "bilinear"
     """Interpolation of the resize."""
     layout: Layout | None = None
-    """Of the model's input; null reads it from the input's shape."""
+    """Layout of the model's input; null reads it from the input's shape."""
     input_name: str | None = None
     """Name of the model's input; needed only if several lead to the output."""
     output_name: str | None = None
-    """Name of the model's output, or of any tensor inside it, as where the model ends in classes; needed only if it has
-    several outputs."""
+    """Name of the model's output, or of any tensor inside it, for example if the model ends in classes; needed only
+    if it has several outputs."""
 
     def load(self, weights: str | None = None, *, device: str = "cpu", threads: int | None = None) -> "Onnx":
-        """`weights` is an .onnx file or its https URL."""
+        """Load `weights`: an .onnx file or its https URL."""
         return Onnx(self, weights, device, threads)
 
     def preprocess(self, weights: str | None = None) -> Preprocess:
-        """The one that the options ask for; no file is read."""
+        """Return the one given by the options; no file is read."""
         return Preprocess(self.size, self.channels, self.fit, self.resample)
 
     def locate(self, weights: str | None = None) -> Path:
-        """As of every encoder; of a URL, what lies outside the file comes along."""
+        """Locate the file; of a URL, the external files of the model are downloaded too."""
         return local(weights) if weights else super().locate(weights)
 
     def local(self, weights: str) -> str:
@@ -92,7 +92,7 @@ class OnnxOptions(EncoderOptions):
         return weights if here else str(local(weights))
 
     def notes(self, weights: str, dim: int) -> dict[str, Any]:
-        """Why its output looks like scores of classes, if it does."""
+        """Return the reason why its output looks like scores of classes, if it does."""
         path = self.locate(self.local(weights))
         whole = read_graph(path)
         graph = _chosen(path, whole, self.output_name)
@@ -110,8 +110,8 @@ class Onnx(Encoder):
     """An ONNX model [N, C, S, S] or [N, S, S, C] -> [N, D]; trailing axes of length 1 are dropped.
 
     A pixel becomes (x/255 - mean) / std; a model of uint8 takes pixels as they are. With channels L and a model of
-    three input channels, grey is repeated. What comes after `output_name` is left out, as are inputs that it does
-    without. A model exported with a fixed batch is run in batches of that size, the last one filled up with black.
+    three input channels, grey is repeated. Operations after `output_name`, and inputs that it does not need, are left
+    out. A model exported with a fixed batch is run in batches of that size, the last one filled up with black.
     """
 
     kind = "onnx"
@@ -155,7 +155,7 @@ class Onnx(Encoder):
         return candidates(read_graph(self._path))
 
     def _probe(self) -> int:
-        """D of one black image, which also shows that the model runs."""
+        """Return D of one black image, which also proves that the model runs."""
         black = np.zeros((1, *self.preprocess.shape), np.uint8)
         dim: int = self._forward(black).shape[1]
         return dim
@@ -184,7 +184,7 @@ class Onnx(Encoder):
         return out.reshape(step, -1)[:n].astype(np.float32)
 
     def _values(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 [N, S, S] or [N, S, S, 3] -> what the model takes."""
+        """Convert uint8 [N, S, S] or [N, S, S, 3] to the model's input."""
         x_NHWC = pixels.reshape(*pixels.shape[:3], -1)
         x_NHWC = np.broadcast_to(x_NHWC, (*x_NHWC.shape[:3], self._input.channels))
         if self._input.dtype != np.uint8:
@@ -194,7 +194,7 @@ class Onnx(Encoder):
 
 
 def _chosen(path: Path, model: "ModelProto", name: str | None) -> "ModelProto":
-    """The model itself where it has the one output, else the part of it that makes the output."""
+    """Return the model itself if it has only the wanted output, else the part of it that makes the output."""
     outputs = [output.name for output in model.graph.output]
     if name is None and len(outputs) > 1:
         raise EncoderError(
@@ -231,7 +231,7 @@ def _open(path: Path, part: "ModelProto | None", device: str, threads: int | Non
 
 
 def _per_channel(name: str, value: float | Sequence[float], found: Taken) -> np.ndarray:
-    """float32 [1] or [C], to broadcast over [N, H, W, C]."""
+    """Return float32 [1] or [C], to broadcast over [N, H, W, C]."""
     try:
         array = np.atleast_1d(np.asarray(value, np.float32))
     except (TypeError, ValueError):

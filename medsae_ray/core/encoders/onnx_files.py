@@ -15,9 +15,9 @@ from medsae_ray.errors import EncoderError
 
 
 def local(weights: str) -> Path:
-    """The model's file on this machine, with all that it is made of: of a URL or another URI a copy in the cache.
+    """Return the model's file on this machine, with its external files; a URL or another URI is copied to the cache.
 
-    A folder stands for the one model in it. EncoderError where there is none, or a part of it is missing.
+    A folder stands for the one model in it. EncoderError if there is none, or a part of it is missing.
     """
     if weights.startswith(("http://", "https://")):
         return _with_beside(resolve(weights), lambda location: resolve(_neighbour(weights, location)))
@@ -48,13 +48,13 @@ def _copy(uri: str) -> Path:
 
 
 def _neighbour(url: str, location: str) -> str:
-    """The URL of a file beside the one at `url`."""
+    """Return the URL of a file beside the one at `url`."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=f"{parts.path.rpartition('/')[0]}/{quote(location)}", fragment=""))
 
 
 def _with_beside(graph: Path, fetched: Callable[[str], Path]) -> Path:
-    """The model in a folder of its own, with the files that it names beside it; where it names none, as it is.
+    """Put the model and its external files in a folder of their own; a model without such files is left where it is.
 
     The folder is named by the contents and appears by rename, so that processes may make it at once.
     """
@@ -71,6 +71,6 @@ def _with_beside(graph: Path, fetched: Callable[[str], Path]) -> Path:
             shutil.copyfile(file, partial / key)  # onnxruntime refuses files that are linked to twice
         try:
             partial.rename(target)
-        except OSError:  # somebody else was first
+        except OSError:  # another process was first
             shutil.rmtree(partial)
     return target / graph.name

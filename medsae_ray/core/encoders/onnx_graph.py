@@ -1,4 +1,4 @@
-"""The graph of an ONNX model, read without its weights: files that lie beside it, its layout, its inner tensors.
+"""The graph of an ONNX model, read without its weights: external files, layout, inner tensors.
 
 Weights may lie in other files ("external data"), which the graph names by a path from its own folder. They decide an
 embedding as much as the graph does.
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 _PASSING = ("Identity", "Cast", "Flatten", "Reshape", "Squeeze", "Unsqueeze")
-"""Operations that change nothing but the form."""
+"""The operations that change only the form."""
 _SHARES = ("Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Hardmax")
 _LINEAR = ("Gemm", "MatMul", "Add", "Conv")
 _NAMED = re.compile(r"logit|prob|softmax|sigmoid|scores|predict", re.IGNORECASE)
 _FEW = 20
-"""Dimensions of an affine last layer that are rather classes than an embedding."""
+"""The most dimensions of an affine last layer that are taken for classes instead of an embedding."""
 _SHOWN = 6
-"""Tensors in a message."""
+"""The number of tensors in a message."""
 _FLOATS = (1, 10, 11)
-"""float32, float16 and float64 in TensorProto.DataType."""
+"""The codes of float32, float16 and float64 in TensorProto.DataType."""
 
 
 def read_graph(path: Path) -> "ModelProto":
-    """The model without what lies outside its file. EncoderError where it is none."""
+    """Read the model without its external data. EncoderError if it is not a model."""
     try:
         import onnx
     except ImportError as error:
@@ -46,12 +46,14 @@ def read_graph(path: Path) -> "ModelProto":
 
 
 def outside(model: "ModelProto", where: str) -> list[str]:
-    """The files that hold weights of the model, as paths from its folder, sorted. EncoderError for one beyond it."""
+    """Return the external files of the model, as paths from its folder, sorted. EncoderError for one outside the
+    folder."""
     return sorted({location for location, _ in _references(model, where)})
 
 
 def outside_files(path: Path, model: "ModelProto | None" = None) -> dict[str, Path]:
-    """Those files by their location. EncoderError for one that is missing, or shorter than the graph says."""
+    """Return those files by their location. EncoderError for one that is missing, or shorter than the graph
+    requires."""
     needed: dict[str, int] = {}
     for location, end in _references(model or read_graph(path), f"weights {path}"):
         needed[location] = max(end, needed.get(location, 0))
@@ -70,7 +72,7 @@ def outside_files(path: Path, model: "ModelProto | None" = None) -> dict[str, Pa
 
 
 def _references(model: "ModelProto", where: str) -> Iterator[tuple[str, int]]:
-    """(location, first byte behind what is read of it) of every tensor that lies outside."""
+    """Yield (location, end of the bytes read from it) of every external tensor."""
     from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
     for tensor in _tensors(model):
@@ -86,7 +88,8 @@ def _references(model: "ModelProto", where: str) -> Iterator[tuple[str, int]]:
 
 
 def _tensors(message: Any) -> Iterator[Any]:
-    """Every tensor below a message: of graphs, attributes, subgraphs and functions, and the parts of sparse ones."""
+    """Yield every tensor below a message: of graphs, attributes, subgraphs and functions, and the parts of sparse
+    ones."""
     from onnx import TensorProto
 
     for field, value in message.ListFields():
@@ -99,7 +102,8 @@ def _tensors(message: Any) -> Iterator[Any]:
 
 
 def cut(model: "ModelProto", name: str) -> "ModelProto | None":
-    """The part of the model that makes the tensor `name`, with it as the only output; None where there is no such."""
+    """Cut out the part of the model that makes the tensor `name`, as its only output; None if there is no such
+    tensor."""
     from onnx import ModelProto, ValueInfoProto
 
     part = ModelProto()
@@ -126,7 +130,7 @@ def cut(model: "ModelProto", name: str) -> "ModelProto | None":
 
 
 def _taken(node: "NodeProto") -> Iterator[str]:
-    """What an operation takes, what the graphs inside it take from around them included."""
+    """Yield the inputs of an operation, including those that its inner graphs take from around them."""
     yield from node.input
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
@@ -136,7 +140,7 @@ def _taken(node: "NodeProto") -> Iterator[str]:
 
 
 def candidates(model: "ModelProto") -> str:
-    """The tensors near the end that may be an embedding, the last first: floating point numbers [N, D]."""
+    """List the tensors near the end that may be an embedding, the last first: floating point numbers [N, D]."""
     import onnx
 
     try:
@@ -157,7 +161,7 @@ def candidates(model: "ModelProto") -> str:
 
 
 def takes_channels_last(model: "ModelProto", name: str) -> bool:
-    """Whether the input `name` goes, before all else, through a transposition from channels last to channels first."""
+    """Return True if the input `name` is first transposed from channels last to channels first."""
     users = [node for node in model.graph.node if name in node.input]
     while len(users) == 1 and users[0].op_type in ("Cast", "Identity"):
         users = [node for node in model.graph.node if users[0].output[0] in node.input]
@@ -170,7 +174,8 @@ def _integers(node: "NodeProto", name: str) -> list[int]:
 
 
 def score_signs(model: "ModelProto", name: str, dim: int) -> str | None:
-    """Why the output `name` of `dim` numbers looks like scores of classes and not like an embedding; None if not."""
+    """Return the reason why the output `name` of `dim` numbers looks like class scores instead of an embedding, else
+    None."""
     makers = {output: node for node in model.graph.node for output in node.output}
     node = makers.get(name)
     while node is not None and node.op_type in _PASSING and node.input[0] in makers:
@@ -184,5 +189,5 @@ def score_signs(model: "ModelProto", name: str, dim: int) -> str | None:
 
 
 def named(arguments: Iterable[Any]) -> str:
-    """Inputs or outputs of a session, with their types and shapes."""
+    """Format the inputs or outputs of a session, with their types and shapes."""
     return ", ".join(f"{argument.name!r} {argument.type} {argument.shape}" for argument in arguments)

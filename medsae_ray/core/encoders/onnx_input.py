@@ -1,4 +1,4 @@
-"""The image input of an ONNX model: its layout, sizes and kind of number, and what does not fit the options.
+"""The image input of an ONNX model: its layout, sizes and number type, and the misfits with the options.
 
 Legend: N images, S side, C channels of the model's input.
 """
@@ -23,20 +23,20 @@ Sizes = list[int | None]
 
 
 class Taken(NamedTuple):
-    """What a model takes."""
+    """The input of a model."""
 
     name: str
     dtype: type
     layout: Layout
     batch: int | None
-    """The fixed number of images; None: any."""
+    """The fixed number of images; None for any."""
     channels: int
-    """C."""
+    """The number of channels C."""
 
 
 def taken(found: Any, preprocess: Preprocess, layout: Layout | None, last: bool, path: str) -> Taken:
-    """What a session's input takes; `last` says that the graph begins as one of channels last does, which counts where
-    the shape does not tell. EncoderError where it does not read such images."""
+    """Check a session's input. `last` is True if the graph begins like one of channels last, which counts if the
+    shape is ambiguous. EncoderError if it cannot take such images."""
     where = f"{path}: input {found.name!r} is {found.type} {found.shape}"
     if layout not in (None, *LAYOUTS):
         raise EncoderError(f"layout is {layout!r}; it may be {' or '.join(LAYOUTS)}")
@@ -52,10 +52,10 @@ def taken(found: Any, preprocess: Preprocess, layout: Layout | None, last: bool,
 
 
 def _told(sizes: Sizes) -> Layout | None:
-    """The layout that the sizes alone say."""
+    """Return the layout that follows from the sizes alone; None if they are ambiguous."""
     first, last = sizes[1] in _CHANNELS, sizes[3] in _CHANNELS
     if first == last:
-        # Neither is a number of channels that is read: what is no number may be one, and equal sizes are of pixels.
+        # Both ends or neither are 1 or 3: a free size may be the channels, and equal sizes are those of pixels.
         first, last = sizes[1] is None and sizes[3] is not None, sizes[3] is None and sizes[1] is not None
         if None not in sizes[1:]:
             first, last = sizes[2] == sizes[3], sizes[1] == sizes[2]
@@ -63,7 +63,7 @@ def _told(sizes: Sizes) -> Layout | None:
 
 
 def _fitting(sizes: Sizes, layout: Layout, preprocess: Preprocess, where: str) -> int:
-    """C of a model that takes what `preprocess` makes."""
+    """Return C of a model that fits the images of `preprocess`."""
     stated, *sides = [sizes[1], *sizes[2:]] if layout == "channels_first" else [sizes[3], *sizes[1:3]]
     where, size, own = f"{where}, {layout.replace('_', ' ')}", preprocess.size, len(preprocess.channels)
     if len({side for side in sides if side is not None}) == 2:

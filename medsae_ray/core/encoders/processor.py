@@ -1,7 +1,7 @@
-"""How a Hugging Face model wants its images, from its preprocessor_config.json.
+"""The preprocessing of a Hugging Face model, from its preprocessor_config.json.
 
 The file is read here and not by transformers' image processors: those of newer models need torchvision, and resize on
-the GPU. What is carried out is resize, centre crop, rescale and normalise; a step of another kind is refused by name.
+the GPU. Supported steps are resize, centre crop, rescale and normalise; a step of another kind is refused by name.
 Legend: S side of the encoder's input.
 """
 
@@ -24,11 +24,11 @@ _CONVNEXT_CROPS_BELOW = 384  # px: at this size and above ConvNeXt's processor s
 def image_settings(
     folder: Path, given: Mapping[str, Any], fallback: Mapping[str, Any] | None = None
 ) -> tuple[Preprocess, PixelNormalisation]:
-    """The preprocessing of the model in `folder`.
+    """Return the preprocessing of the model in `folder`.
 
-    `given` overrides what the file says: size, resize, fit, resample, channels, mean, std; None is not given. A given
-    size without a given resize leaves no margin to crop. `fallback` stands in for a file that is not there. Raises
-    EncoderError where something is not said.
+    `given` overrides the file: size, resize, fit, resample, channels, mean, std; None is not given. A given size
+    without a given resize leaves no margin to crop. `fallback` replaces a missing file. Raises EncoderError if a
+    setting is missing.
     """
     where = f"{folder}: preprocessor_config.json"
     stored = _stored(folder) or dict(fallback or {})
@@ -50,7 +50,7 @@ def image_settings(
 
 
 def model_setting(folder: Path, name: str) -> Any:
-    """A value of config.json, of its vision half where it has one; None where absent."""
+    """Return a value of config.json, or of its vision half if it has one; None if absent."""
     config = _json(folder / "config.json")
     return (config.get("vision_config") or config).get(name)
 
@@ -78,7 +78,7 @@ def _refuse_others(stored: dict[str, Any], where: str) -> None:
 
 
 def _geometry(stored: dict[str, Any], where: str) -> dict[str, Any]:
-    """size, resize and fit, as far as they are stated."""
+    """Return size, resize and fit, as far as they are stated."""
     if not stored.get("do_resize", True):
         return {}
     resize, fit = _resize(stored, where)
@@ -91,7 +91,7 @@ def _geometry(stored: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _resize(stored: dict[str, Any], where: str) -> tuple[int, str]:
-    """(side in pixels, fit) of the resize."""
+    """Return (side in pixels, fit) of the resize."""
     size = stored.get("size")
     if isinstance(size, dict) and set(size) == {"shortest_edge"}:
         return int(size["shortest_edge"]), "crop"
@@ -121,7 +121,7 @@ def _convnext(side: int, share: float) -> dict[str, Any]:
 
 
 def _colours(stored: dict[str, Any], where: str) -> dict[str, Any]:
-    """divisor, mean and std, as far as they are stated."""
+    """Return divisor, mean and std, as far as they are stated."""
     divisor = 1 / float(stored.get("rescale_factor") or 1 / 255) if stored.get("do_rescale", True) else 1.0
     if not stored.get("do_normalize", True):
         return {"divisor": divisor, "mean": 0.0, "std": 1.0}

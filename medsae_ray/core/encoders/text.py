@@ -1,8 +1,8 @@
 """MedCLIP's text tower: texts -> unit vectors in the space of the projected images of the same checkpoint.
 
 Bio_ClinicalBERT; the mean over its tokens of the hidden states after layers 1, 2 and the last, averaged; a projection
-without bias; L2 norm (MedCLIP's public reference code). The reference also averages over the padding of a batch, so a
-text's embedding depends on the longest text beside it; here padding is left out, which is what the reference computes
+without bias; L2 norm (MedCLIP's public reference code). The reference also averages over the padding of a batch, so
+that a text's embedding depends on the longest text of its batch; here padding is left out, which equals the reference
 for one text at a time. Compare with images by their cosine: image embeddings are not L2-normalised.
 
 Legend: N texts, L tokens, D embedding dimension.
@@ -32,33 +32,34 @@ _UNUSED = ("model.pooler.", "model.embeddings.position_ids")
 
 @dataclass(frozen=True)
 class BertGeometry:
-    """Shape of the tower. The defaults are Bio_ClinicalBERT's, and a projection to 512."""
+    """The shape of the tower. The defaults are Bio_ClinicalBERT's, and a projection to 512."""
 
     vocab_size: int = 28996
-    """Words of the tokenizer."""
+    """The number of words of the tokenizer."""
     hidden_size: int = 768
-    """Width of a token."""
+    """The width of a token."""
     layers: int = 12
-    """Transformer layers."""
+    """The number of transformer layers."""
     heads: int = 12
-    """Attention heads per layer."""
+    """The number of attention heads per layer."""
     intermediate_size: int = 3072
-    """Width of the inner layer of a block."""
+    """The width of the inner layer of a block."""
     projection: int = 512
-    """D."""
+    """The embedding dimension D."""
 
 
 class TextEncoder:
-    """Texts -> embeddings. Build it with `load_text_encoder`."""
+    """An encoder of texts. Build it with `load_text_encoder`."""
 
     dim: int
-    """D."""
+    """The embedding dimension D."""
 
     def __init__(self, tower: "nn.Module", tokenizer: Any, dim: int, device: str) -> None:
         self._tower, self._tokenizer, self._device, self.dim = tower, tokenizer, device, dim
 
     def encode(self, texts: Sequence[str], *, batch_size: int = 64) -> np.ndarray:
-        """Texts (cut to 77 tokens) -> float32 [N, D] of unit rows. A text's embedding does not depend on the others."""
+        """Embed texts (cut to 77 tokens) as float32 [N, D] of unit rows. A text's embedding does not depend on the
+        others."""
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         batches = [self._batch(list(texts[i : i + batch_size])) for i in range(0, len(texts), batch_size)]
@@ -81,10 +82,10 @@ def load_text_encoder(
     device: str = "cpu",
     threads: int | None = None,
 ) -> TextEncoder:
-    """The text half of the checkpoint that `load_encoder(kind, weights)` takes the image half of.
+    """Load the text half of the checkpoint whose image half `load_encoder(kind, weights)` loads.
 
     `kind` is "medclip-vit" or "medclip-resnet". `tokenizer` is a Hugging Face id, or a folder with vocab.txt, as no
-    checkpoint holds a vocabulary. Raises EncoderError where there is no text half, it does not fit, or there is no
+    checkpoint holds a vocabulary. Raises EncoderError if there is no text half, it does not fit, or there is no
     tokenizer.
     """
     import torch
@@ -109,7 +110,7 @@ def load_text_encoder(
 
 
 def build_text(geometry: BertGeometry) -> "nn.Module":
-    """A randomly initialised tower: input_ids, attention_mask int64 [N, L] -> [N, projection], not normalised."""
+    """Build a randomly initialised tower: input_ids, attention_mask int64 [N, L] -> [N, projection], not normalised."""
     import torch
     from torch import nn
     from transformers import BertConfig, BertModel
@@ -146,7 +147,7 @@ def _geometry(path: Path) -> BertGeometry:
 
 
 def _text_part(path: Path) -> "dict[str, Tensor]":
-    """The text half of a checkpoint, without its prefix and what no forward pass here reads."""
+    """Read the text half of a checkpoint, without its prefix and without tensors that no forward pass here reads."""
     state = read_state(path)
     found = {key.removeprefix(_PREFIX): value for key, value in state.items() if key.startswith(_PREFIX)}
     if not found:

@@ -1,8 +1,7 @@
-"""What encoders that run in torch share: device, threads, precision and normalisation.
+"""The shared base of encoders that run in torch: device, threads, precision and normalisation.
 
-torch is imported when an encoder is built, so that a process that only decodes images, and needs no more than
-`preprocess`, stays light. Legend: N images, S side, C channels of the model's input, D embedding dimension, T
-tokens.
+torch is imported when an encoder is built, so that a process that only decodes images, and needs only `preprocess`,
+stays light. Legend: N images, S side, C channels of the model's input, D embedding dimension, T tokens.
 """
 
 import math
@@ -31,7 +30,7 @@ Grid = tuple[int, int]
 
 @dataclass(frozen=True)
 class PixelNormalisation:
-    """x / divisor, minus `mean`, over `std`: one number for all channels, or one per channel."""
+    """The normalisation (x / divisor - mean) / std, with one number for all channels, or one per channel."""
 
     mean: float | Sequence[float]
     std: float | Sequence[float]
@@ -45,7 +44,7 @@ class PixelNormalisation:
             raise EncoderError(f"std is {self.std}; it must be positive")
 
     def check(self, channels: int) -> None:
-        """EncoderError where mean or std are neither one number nor `channels`."""
+        """Raise EncoderError unless mean and std have one number or `channels` numbers."""
         for name in ("mean", "std"):
             if np.size(getattr(self, name)) not in (1, channels):
                 raise EncoderError(f"{name} is {getattr(self, name)}; one number is needed, or {channels}")
@@ -53,19 +52,19 @@ class PixelNormalisation:
 
 @dataclass(frozen=True, kw_only=True)
 class TorchOptions(EncoderOptions):
-    """The options that every encoder has that torch computes."""
+    """The options of every encoder that runs in torch."""
 
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of weights and activations. Embeddings are stored as float32 either way; those of bfloat16 have a cosine of at
-    least 0.9995 with those of float32 (trained weights, and random ones of their size)."""
+    """Precision of weights and activations. Embeddings are stored as float32 either way; those of bfloat16 have a
+    cosine of at least 0.9995 with those of float32 (trained weights, and random ones of their size)."""
 
 
 class TorchEncoder(Encoder):
-    """What torch computes, on a device and in a precision."""
+    """An encoder that torch computes, on a device and in a precision."""
 
     normalisation: PixelNormalisation
     channels: int = 3
-    """C; grey is repeated."""
+    """The number of input channels C; grey is repeated."""
 
     def __init__(self, options: TorchOptions, device: str, threads: int | None) -> None:
         import torch
@@ -80,16 +79,16 @@ class TorchEncoder(Encoder):
         self.kind, self.device, self._dtype = options.kind, device, getattr(torch, precision)
 
     def _ready(self, tower: "nn.Module") -> None:
-        """Bring `tower` to the state that it is run in: evaluation, on the device, in the precision."""
+        """Prepare `tower` for running: evaluation mode, the device, the precision."""
         tower.eval().requires_grad_(False).to(self.device, self._dtype)
 
     @abstractmethod
     def _embedding(self, x_NCHW: "Tensor") -> "Tensor":
-        """Normalised images -> [N, D]."""
+        """Embed normalised images as [N, D]."""
 
     @abstractmethod
     def _tokens(self, x_NCHW: "Tensor") -> "tuple[Tensor, Grid]":
-        """Normalised images -> ([N, T, D], (rows, columns))."""
+        """Embed normalised images as ([N, T, D], (rows, columns))."""
 
     def _forward(self, pixels: np.ndarray) -> np.ndarray:
         with _inference():
@@ -101,7 +100,7 @@ class TorchEncoder(Encoder):
             return Tokens(x_NTD.float().cpu().numpy(), grid)
 
     def _values(self, pixels: np.ndarray) -> "Tensor":
-        """uint8 [N, S, S] or [N, S, S, 3] -> normalised [N, C, S, S]."""
+        """Normalise uint8 [N, S, S] or [N, S, S, 3] to [N, C, S, S]."""
         import torch
 
         def column(values: float | Sequence[float]) -> torch.Tensor:
@@ -123,10 +122,11 @@ def _inference() -> Iterator[None]:
 
 
 def map_tokens(x_NCHW: "Tensor", function: "Callable[[Tensor], Tensor]") -> "tuple[Tensor, Grid]":
-    """A feature map [N, C, rows, columns] -> (`function` of its places as tokens [N, T, C], the grid)."""
+    """Apply `function` to the places of a feature map [N, C, rows, columns] as tokens [N, T, C]; return it with the
+    grid."""
     return function(x_NCHW.flatten(2).transpose(1, 2)), (x_NCHW.shape[2], x_NCHW.shape[3])
 
 
 def square(tokens: int) -> Grid:
-    """The largest square grid of at most so many places."""
+    """Return the largest square grid with at most as many places as `tokens`."""
     return (math.isqrt(tokens), math.isqrt(tokens))
