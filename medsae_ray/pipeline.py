@@ -47,6 +47,7 @@ from medsae_ray.stages.names import NAMES
 from medsae_ray.stages.organs import ORGANS
 from medsae_ray.stages.probes import PROBES
 from medsae_ray.stages.ranking import RANKING
+from medsae_ray.stages.recovery import RECOVERY
 from medsae_ray.stages.replication import DATASET_FEATURES, REPLICATION
 from medsae_ray.stages.sae import SAE
 from medsae_ray.stages.samples import SAMPLES
@@ -57,12 +58,14 @@ from medsae_ray.stages.vocabulary_names import VOCABULARY_ANSWERS, VOCABULARY_NA
 SEVERAL = (DATASET_FEATURES, REPLICATION, FINGERPRINTS, DUPLICATES)
 """The stages that only a run over several datasets has."""
 _STAGES = (
-    *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, PROBES, LABEL_NAMES, VOCABULARY_NAMES),
-    *(SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
+    *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, PROBES, RECOVERY, LABEL_NAMES),
+    *(VOCABULARY_NAMES, SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
     SWEEP,
     RANKING,
     *SEVERAL,
 )
+ANALYSES = ("probes", "recovery")
+"""The stages of every run, besides `features`, that measure what features are worth."""
 OF_NAMING = (SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES)
 """The stages that need the vision-language model, themselves or by a parent."""
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _STAGES}
@@ -71,7 +74,7 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in _STAGES}
 def goals_of(recipe: Recipe) -> tuple[str, ...]:
     """Return the goals of a whole run, for which all other stages are made."""
     several = ("replication", "duplicates") if recipe.what.datasets else ()
-    return ("features", *(("answers",) if recipe.what.naming else ()), "probes", "atlas", *several)
+    return ("features", *(("answers",) if recipe.what.naming else ()), *ANALYSES, "atlas", *several)
 
 
 def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine: Engine | None = None) -> Summary:
@@ -92,12 +95,12 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine
         check(run, "atlas")
         if recipe.what.naming:
             run.together("features", "answers")
-        for name in ("features", "probes", "atlas"):
+        for name in ("features", *ANALYSES, "atlas"):
             run.artifact(name)
         if recipe.what.datasets:
             run.artifact("replication")
             run.artifact("duplicates")
-        own = page_id(run, "atlas", "probes", *(stage.name for stage in SEVERAL if recipe.what.datasets))
+        own = page_id(run, "atlas", *ANALYSES, *(stage.name for stage in SEVERAL if recipe.what.datasets))
         if recipe.what.chooses:
             _publish_sweep(run)
         summary = summarise(run, named("report.html", own))
@@ -109,7 +112,15 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine
         several = replications(summary) if recipe.what.datasets else []
         words = (vocabulary_line(summary),) if recipe.what.vocabulary else ()
         found = (findings_table(summary), *untested_lines(summary)) if summary["findings"] else ()
-        parts = (*found, headline(summary), *several, *naming, *words, closing_table(run.rows))
+        parts = (
+            *found,
+            headline(summary),
+            recovery_line(summary["recovery"]),
+            *several,
+            *naming,
+            *words,
+            closing_table(run.rows),
+        )
         for part in (*parts, *warnings_block(run.warnings)):
             run.console.print(part, end="\n\n")
         if unwritten:

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from medsae_ray.config.base import PART, Model, by_kind
 from medsae_ray.config.privacy import Privacy
+from medsae_ray.config.recovery import Recovery
 from medsae_ray.config.replication import Replication
 from medsae_ray.config.sae import Sae
 from medsae_ray.config.sweep import Members, Sweep, members_of
@@ -124,6 +125,7 @@ class What(Model):
     sweep: Sweep | None = None
     """Further SAEs to train and compare (medsae sweep). medsae run takes `sae` and no other, unless it is to choose."""
     features: Features = Features()
+    recovery: Recovery = Recovery()
     naming: Naming | None = None
     """Leave it out for a run without a vision-language model: features then get their names from labels only."""
     vocabulary: Vocabulary | None = None

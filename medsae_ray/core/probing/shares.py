@@ -89,3 +89,9 @@ def serves(rows: Iterable[Mapping[str, Any]]) -> dict[int, list[str]]:
         for feature in row["columns"] if row["low"] is not None and row["low"] > 0.5 else ():
             found.setdefault(feature, []).append(target)
     return found
+
+
+def headed_by(points: Iterable[Mapping[str, Any]]) -> int | None:
+    """Return the size that stands for a curve: ten features, or the largest below; None without a curve of features."""
+    sizes = sorted(point["n"] for point in points if point["kind"] == "features" and point["n"])
+    return max((n for n in sizes if n <= SERVES), default=sizes[0] if sizes else None)

@@ -1,0 +1,28 @@
+"""What linear probes predict, and on how many columns."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from medsae_ray.config.base import Model
+from medsae_ray.core.probing.targets import THRESHOLD
+from medsae_ray.options import Seed
+
+SIZES = [1, 2, 3, 5, 10, 20, 30, 50, 75, 100]
+Threshold = Annotated[str, Field(pattern=f"^{THRESHOLD.pattern}$")]
+Size = Annotated[int, Field(ge=1, le=1000)]
+
+
+class Recovery(Model):
+    """Probes of every label and column of metadata on the n strongest features: what these keep of all dimensions."""
+
+    sizes: Annotated[list[Size], Field(min_length=1, max_length=20)] = SIZES
+    """The numbers of features n. One that an SAE or an encoder does not have is lowered to what there is."""
+    thresholds: dict[str, Annotated[list[Threshold], Field(min_length=1)]] = {"age": ["<40", ">=80"]}  # noqa: RUF012
+    """Column of metadata, in any case -> where its numbers are cut: `"<40"` and `">=80"` give a target each. Another
+    column with more than ten distinct numbers is cut at the median of the training patients; any other is a category
+    each against the rest."""
+    compat: Literal["sail"] | None = None
+    """With `sail` as in SAIL's code: activations are not divided by their deviation, and C is 1."""
+    seed: Seed = 0
+    """Of the controls (features drawn by chance, shuffled labels) and of the bootstrap over targets."""
