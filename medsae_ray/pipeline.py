@@ -43,6 +43,7 @@ from medsae_ray.stages.features import FEATURES
 from medsae_ray.stages.images import IMAGES
 from medsae_ray.stages.label_names import LABEL_NAMES
 from medsae_ray.stages.manifest import MANIFEST
+from medsae_ray.stages.monosemanticity import MONOSEMANTICITY
 from medsae_ray.stages.names import NAMES
 from medsae_ray.stages.organs import ORGANS
 from medsae_ray.stages.probes import PROBES
@@ -56,7 +57,8 @@ from medsae_ray.stages.vocabulary_names import VOCABULARY_ANSWERS, VOCABULARY_NA
 SEVERAL = (DATASET_FEATURES, REPLICATION, FINGERPRINTS, DUPLICATES)
 """The stages that only a run over several datasets has."""
 _STAGES = (
-    *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, PROBES, LABEL_NAMES, VOCABULARY_NAMES),
+    *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, PROBES, MONOSEMANTICITY),
+    *(LABEL_NAMES, VOCABULARY_NAMES),
     *(SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
     SWEEP,
     *SEVERAL,
@@ -69,7 +71,7 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in _STAGES}
 def goals_of(recipe: Recipe) -> tuple[str, ...]:
     """Return the goals of a whole run, for which all other stages are made."""
     several = ("replication", "duplicates") if recipe.what.datasets else ()
-    return ("features", *(("answers",) if recipe.what.naming else ()), "probes", "atlas", *several)
+    return ("features", *(("answers",) if recipe.what.naming else ()), "probes", "monosemanticity", "atlas", *several)
 
 
 def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine: Engine | None = None) -> Summary:
@@ -90,12 +92,14 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine
         check(run, "atlas")
         if recipe.what.naming:
             run.together("features", "answers")
-        for name in ("features", "probes", "atlas"):
+        for name in ("features", "probes", "monosemanticity", "atlas"):
             run.artifact(name)
         if recipe.what.datasets:
             run.artifact("replication")
             run.artifact("duplicates")
-        own = page_id(run, "atlas", "probes", *(stage.name for stage in SEVERAL if recipe.what.datasets))
+        own = page_id(
+            run, "atlas", "probes", "monosemanticity", *(stage.name for stage in SEVERAL if recipe.what.datasets)
+        )
         summary = summarise(run, named("report.html", own))
         pages = {"summary.json": json.dumps(summary, indent=1, allow_nan=False), "report.html": _report(run)}
         unwritten = publish(run.root, own, {name: page.encode() for name, page in pages.items()})

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from medsae_ray.config.base import PART, Model, by_kind
+from medsae_ray.config.monosemanticity import Monosemanticity
 from medsae_ray.config.privacy import Privacy
 from medsae_ray.config.replication import Replication
 from medsae_ray.config.sae import Sae
@@ -124,6 +125,7 @@ class What(Model):
     sweep: Sweep | None = None
     """Further SAEs to train and compare (medsae sweep); medsae run takes `sae` and no other."""
     features: Features = Features()
+    monosemanticity: Monosemanticity = Monosemanticity()
     naming: Naming | None = None
     """Leave it out for a run without a vision-language model: features then get their names from labels only."""
     vocabulary: Vocabulary | None = None
