@@ -68,7 +68,7 @@ def coherence_specificity(
     rows = np.flatnonzero(coherence.judged(y_NL))
     group_N = np.unique(group_N, return_inverse=True)[1]
     found = Strongest.of(z_NF[rows], rows, group_N[rows], top)
-    c_F, s_F = coherence.coherence_specificity(y_NL, found.rows())
+    c_F, s_F = coherence.coherence_specificity(y_NL, found.rows(), coherence.label_count(y_NL))
     return CoherenceSpecificity(c_F, s_F, coherence.mean_of_all_pairs(y_NL))
 
 

@@ -43,6 +43,7 @@ from medsae_ray.stages.features import FEATURES
 from medsae_ray.stages.images import IMAGES
 from medsae_ray.stages.label_names import LABEL_NAMES
 from medsae_ray.stages.manifest import MANIFEST
+from medsae_ray.stages.monosemanticity import MONOSEMANTICITY
 from medsae_ray.stages.names import NAMES
 from medsae_ray.stages.organs import ORGANS
 from medsae_ray.stages.probes import PROBES
@@ -58,13 +59,13 @@ from medsae_ray.stages.vocabulary_names import VOCABULARY_ANSWERS, VOCABULARY_NA
 SEVERAL = (DATASET_FEATURES, REPLICATION, FINGERPRINTS, DUPLICATES)
 """The stages that only a run over several datasets has."""
 _STAGES = (
-    *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, PROBES, RECOVERY, LABEL_NAMES),
-    *(VOCABULARY_NAMES, SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
+    *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, PROBES, RECOVERY, MONOSEMANTICITY),
+    *(LABEL_NAMES, VOCABULARY_NAMES, SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
     SWEEP,
     RANKING,
     *SEVERAL,
 )
-ANALYSES = ("probes", "recovery")
+ANALYSES = ("probes", "recovery", "monosemanticity")
 """The stages of every run, besides `features`, that measure what features are worth."""
 OF_NAMING = (SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES)
 """The stages that need the vision-language model, themselves or by a parent."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from medsae_ray.config.base import PART, Model, by_kind
+from medsae_ray.config.monosemanticity import Monosemanticity
 from medsae_ray.config.privacy import Privacy
 from medsae_ray.config.recovery import Recovery
 from medsae_ray.config.replication import Replication
@@ -126,6 +127,7 @@ class What(Model):
     """Further SAEs to train and compare (medsae sweep). medsae run takes `sae` and no other, unless it is to choose."""
     features: Features = Features()
     recovery: Recovery = Recovery()
+    monosemanticity: Monosemanticity = Monosemanticity()
     naming: Naming | None = None
     """Leave it out for a run without a vision-language model: features then get their names from labels only."""
     vocabulary: Vocabulary | None = None

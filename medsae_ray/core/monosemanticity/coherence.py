@@ -47,9 +47,10 @@ def label_count(y_NL: Floats) -> int:
     return int((~np.isnan(y_NL)).any(axis=0).sum())
 
 
-def coherence_specificity(y_NL: Floats, row_FK: Ints) -> CoherenceSpecificity:
-    """Return C and S of units whose strongest images are rows of `y_NL`, -1 for none."""
-    (units, k), labels = row_FK.shape, label_count(y_NL)
+def coherence_specificity(y_NL: Floats, row_FK: Ints, labels: int) -> CoherenceSpecificity:
+    """Return C and S of units whose strongest images are rows of `y_NL`, -1 for none; of L labels if some are never
+    known."""
+    units, k = row_FK.shape
     c_F, s_F = np.full(units, np.nan), np.full(units, np.nan)
     full = np.flatnonzero((row_FK >= 0).all(axis=1)) if labels > 1 and k > 1 else np.zeros(0, np.int64)
     for part in np.array_split(full, -(-len(full) * k * max(k, y_NL.shape[1]) // BLOCK)) if len(full) else []:
