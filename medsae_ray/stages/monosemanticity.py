@@ -69,7 +69,7 @@ def _make(run: Run, draft: Draft) -> Made:
 
 
 def _what(run: Run) -> dict[str, Any]:
-    named = ("permutations", "seed", "weights", "uncertain", "blank")
+    named = ("permutations", "seed", "weights", "uncertain", "blank", "held_out")
     shared = {key: value for key, value in features_what(run).items() if key in named}
     return {"features": shared, **run.recipe.what.monosemanticity.model_dump()}
 

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from medsae_ray.core.analysis.auroc import auroc
 from medsae_ray.core.analysis.values import Floats, UnitValues
-from medsae_ray.core.monosemanticity.coherence import coherence_specificity, mean_of_all_pairs, score
+from medsae_ray.core.monosemanticity.coherence import coherence_specificity, label_count, mean_of_all_pairs, score
 from medsae_ray.core.monosemanticity.strongest import Strongest
 from medsae_ray.core.probing.curves import Fitted, Rules, Task, curve, measured, ranked, too_few
 from medsae_ray.core.probing.shares import DENSE
@@ -104,5 +104,5 @@ def monosemanticity(patients: Patients) -> float:
         return float("nan")
     rows = np.arange(len(patients.y_NL))
     strongest = Strongest.of(sparse.csr_array(patients.x_NK), rows, rows, TOP)
-    found = score(coherence_specificity(patients.y_NL, strongest.rows()), null)
+    found = score(coherence_specificity(patients.y_NL, strongest.rows(), label_count(patients.y_NL)), null)
     return _mean(np.sort(found[~np.isnan(found)])[-TOP:].tolist())
