@@ -26,12 +26,14 @@ from medsae_ray.core.artifacts.metrics import (
     StoredFinding,
     metrics_of,
 )
+from medsae_ray.core.artifacts.recovery_metrics import RecoveryMetrics
 from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.encoders.hub import is_id
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.core.report.data import EntropySummary, Patches, ReplicationReport, ReportData
+from medsae_ray.core.report.recovery import RecoveryReport
 from medsae_ray.core.sae.activations import load_artifact_sae
 from medsae_ray.outputs.report_names import naming_report
 from medsae_ray.runtime.run import Run
@@ -75,6 +77,7 @@ def report_data(run: Run) -> ReportData:
         absences=[_finding(f) for f in metrics["absences"]],
         raw_absences=[_finding(f) for f in metrics["raw_absences"]],
         probes=_probes(run.artifact("probes").table().to_pylist()),
+        recovery=_recovery(run),
         labels_of=_labels_of(run),
         thumbnail=pictures.png,
         stages=[asdict(row) for row in run.rows],
@@ -175,6 +178,11 @@ def _probes(rows: list[dict[str, Any]]) -> dict[str, dict[str, Auroc]]:
         area = Auroc(*(null_to_nan(row[key]) for key in ("auroc", "low", "high", "positives", "negatives")))
         found.setdefault(row["label"], {})[row["space"]] = area
     return found
+
+
+def _recovery(run: Run) -> RecoveryReport:
+    found = run.artifact("recovery")
+    return RecoveryReport(metrics_of(found, RecoveryMetrics), found.table().to_pylist())
 
 
 def _labels_of(run: Run) -> Callable[[Sequence[str]], dict[str, Sequence[float]]]:

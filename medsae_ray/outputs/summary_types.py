@@ -7,6 +7,7 @@ from typing import NotRequired, TypedDict
 
 from medsae_ray.core.artifacts.metrics import Area, DuplicatesMetrics, ReplicationMetrics, SaeFigures
 from medsae_ray.core.artifacts.name_metrics import NameFigures, Sight, UsageFigures, VocabularyNamesMetrics
+from medsae_ray.core.artifacts.recovery_metrics import RecoveryMetrics
 from medsae_ray.core.report.data import OverlapSummary
 
 
@@ -194,5 +195,7 @@ class Summary(OfDatasets, OfVocabulary, OfNaming):
     entropy: EntropySummary
     findings: dict[str, LabelFinding]
     """By label."""
+    recovery: RecoveryMetrics
+    """What few features keep of all dimensions."""
     report: str
     """Name of the report's file, below the root."""

@@ -16,6 +16,7 @@ from medsae_ray.core.artifacts.metrics import PairCounts, ReplicatedFinding
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.verdict import PaperCount
+from medsae_ray.core.report.recovery import RecoveryReport
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,8 @@ class ReportData:
     """A function of image ids to 1, 0 or NaN for each of `labels`; called once with all images of the page."""
     warnings: Sequence[RunWarning] = ()
     """The doubts that the reader must know before believing the numbers."""
+    recovery: RecoveryReport | None = None
+    """The probes on few features."""
     naming: NamingReport | None = None
     """The names; None for a run without a vision-language model."""
     replication: ReplicationReport | None = None

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from medsae_ray.core.analysis.findings import absent_name
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.naming import verdict
-from medsae_ray.core.report import charts, grouped, heatmap, name_tests, names, overlay, text, view
+from medsae_ray.core.report import charts, grouped, heatmap, name_tests, names, overlay, recovery, text, view
 from medsae_ray.core.report.data import ReportData
 
 
@@ -42,6 +42,7 @@ def render_report(data: ReportData, cards: int = 24) -> str:
             names=names.names_section(data.naming, labels, data.findings, view.shown_absences(data))
             if data.naming
             else None,
+            recovery=recovery.recovery_section(data.recovery) if data.recovery else None,
             entropy=entropy,
             verdict=view.entropy_verdict(entropy[0], entropy[1], data.entropy.labels),
             panels=view.panels(data),
@@ -79,6 +80,8 @@ def environment() -> Environment:
     found.globals |= {
         "style": style("style.css"),
         "names_style": style("names.css"),
+        "recovery_style": style("recovery.css"),
+        "recovery_key": recovery.key,
         "sources": name_tests.SOURCES,
         "verdict_words": names.VERDICT_WORDS,
         "rules": verdict,
