@@ -40,16 +40,17 @@ def warnings_block(warnings: list[RunWarning]) -> list[str]:
 def findings_table(summary: Summary) -> Table:
     """The best feature of each label, and of its absence where that is notable, with its AUROC on test patients.
 
-    Beside them what the best raw dimension, all dimensions and all features reach: what the encoder knows at all.
+    Beside them what the best raw dimension, the class means, all dimensions and all features reach: what the encoder
+    knows at all.
     """
-    right = ("feature", "Pearson", "AUROC", "interval", "best dim", "all dims", "all features")
+    right = ("feature", "Pearson", "AUROC", "interval", "best dim", "means", "all dims", "all features")
     table = plain_table("label", right=right, collapse_padding=True)
     for label, found in summary["findings"].items():
-        probes = (_auroc(found["probe"][kind]) for kind in ("dimensions", "features"))
+        probes = (_auroc(found["probe"][kind]) for kind in ("means", "dimensions", "features"))
         table.add_row(escape(label), *_unit(found), _auroc(found["dimension"]), *probes)
         absent = found["absence"]
         if absent and notable(found["pearson"], absent["pearson"]):
-            table.add_row(escape(absent_name(label)), *_unit(absent), "", "", "", style="bold")
+            table.add_row(escape(absent_name(label)), *_unit(absent), *[""] * 4, style="bold")
     return table
 
 

@@ -124,7 +124,11 @@ def findings_of(
             **unit,
             "absence": _absence(absent[label], tests) if label in absent else None,
             "dimension": best and {"dimension": best["feature"], **_figures(best)},
-            "probe": {"dimensions": of_probe.get((label, "raw")), "features": of_probe.get((label, "sae"))},
+            "probe": {
+                "dimensions": of_probe.get((label, "raw")),
+                "features": of_probe.get((label, "sae")),
+                "means": of_probe.get((label, "means")),
+            },
             **(_label_test(tests, label, unit["feature"]) if tests else LabelTest()),
         }
     return found

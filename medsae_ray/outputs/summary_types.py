@@ -100,13 +100,13 @@ class DimensionFinding(UnitFigures):
 
 
 class ProbeSummary(TypedDict):
-    """A linear probe on all dimensions, or on all features."""
+    """A linear probe on all dimensions, or on all features; or the difference of class means."""
 
     auroc: float | None
     low: float | None
     high: float | None
     strength: float | None
-    """Its C."""
+    """Its C; None of the means."""
     patients: int
     """That it was fitted on."""
 
@@ -116,6 +116,8 @@ class Probes(TypedDict):
 
     dimensions: ProbeSummary | None
     features: ProbeSummary | None
+    means: ProbeSummary | None
+    """Embeddings along the difference of class means."""
 
 
 class LabelFinding(MeasuredFeature, LabelTest):

@@ -165,7 +165,7 @@ class ReportData:
     raw_absences: Sequence[Finding] = ()
     """The dimensions that go with a label's absence, at most one per label."""
     probes: Mapping[str, Mapping[str, Auroc]] = field(default_factory=dict)
-    """The linear probes of each label: "raw" on all dimensions, "sae" on all features."""
+    """The linear probes of each label: "raw" on all dimensions, "sae" on all features, "means" the class means."""
     labels_of: Callable[[Sequence[str]], Mapping[str, Sequence[float]]] = lambda image_ids: {}
     """A function of image ids to 1, 0 or NaN for each of `labels`; called once with all images of the page."""
     warnings: Sequence[RunWarning] = ()
