@@ -17,6 +17,7 @@ from medsae_ray.outputs.console import (
     closing_table,
     findings_table,
     headline,
+    monosemantic_table,
     names_table,
     naming_lines,
     replications,
@@ -109,7 +110,15 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine
         several = replications(summary) if recipe.what.datasets else []
         words = (vocabulary_line(summary),) if recipe.what.vocabulary else ()
         found = (findings_table(summary), *untested_lines(summary)) if summary["findings"] else ()
-        parts = (*found, headline(summary), *several, *naming, *words, closing_table(run.rows))
+        parts = (
+            *found,
+            headline(summary),
+            monosemantic_table(summary),
+            *several,
+            *naming,
+            *words,
+            closing_table(run.rows),
+        )
         for part in (*parts, *warnings_block(run.warnings)):
             run.console.print(part, end="\n\n")
         if unwritten:

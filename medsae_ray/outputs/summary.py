@@ -15,6 +15,7 @@ from medsae_ray.core.artifacts.metrics import (
     StoredFinding,
     metrics_of,
 )
+from medsae_ray.core.artifacts.monosemanticity import MonosemanticityMetrics
 from medsae_ray.core.artifacts.name_metrics import (
     AnswersMetrics,
     CeilingFigures,
@@ -60,6 +61,7 @@ def summarise(run: Run, report: str) -> Summary:
         "warnings": [cast(WarningSummary, asdict(warning)) for warning in run.warnings],
         "sae": SaeFigures(r2=sae["r2"], fvu=sae["fvu"], l0=sae["l0"], dead=sae["dead"]),
         "entropy": _entropy(metrics["entropy"]),
+        "monosemanticity": metrics_of(run.artifact("monosemanticity"), MonosemanticityMetrics),
         "findings": findings_of(metrics, run.artifact("probes").table().to_pylist(), tests),
         **(_of_datasets(run) if what.datasets else OfDatasets()),
         **(_of_vocabulary(run) if what.vocabulary else OfVocabulary()),

@@ -6,6 +6,7 @@ What stands in it as a stage has stored it is in core/artifacts/metrics.py.
 from typing import NotRequired, TypedDict
 
 from medsae_ray.core.artifacts.metrics import Area, DuplicatesMetrics, ReplicationMetrics, SaeFigures
+from medsae_ray.core.artifacts.monosemanticity import MonosemanticityMetrics
 from medsae_ray.core.artifacts.name_metrics import NameFigures, Sight, UsageFigures, VocabularyNamesMetrics
 from medsae_ray.core.report.data import OverlapSummary
 
@@ -194,6 +195,7 @@ class Summary(OfDatasets, OfVocabulary, OfNaming):
     warnings: list[WarningSummary]
     sae: SaeFigures
     entropy: EntropySummary
+    monosemanticity: MonosemanticityMetrics
     findings: dict[str, LabelFinding]
     """By label."""
     report: str

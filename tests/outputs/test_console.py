@@ -9,7 +9,7 @@ from rich.console import Console
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifacts.artifact import open_artifact
-from medsae_ray.outputs.console import findings_table, untested_lines
+from medsae_ray.outputs.console import findings_table, monosemantic_table, untested_lines
 from medsae_ray.pipeline import run_recipe
 from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
@@ -41,6 +41,14 @@ def test_a_strong_feature_of_absence_has_a_line_of_its_own_and_a_weak_one_has_no
     assert "[/pituitary] 3 0.60 0.62 0.62 to 0.62 0.85 0.97 0.99 –" in lines
     assert not any(line.startswith("no [/pituitary]") for line in lines)
     assert "No Finding – – – – 0.85 0.97 0.99 –" in lines and any(line.startswith("Finding 5 -0.10") for line in lines)
+
+
+def test_the_ten_best_stand_beside_their_chance() -> None:
+    measured = {"found": {"top_10": 0.564}, "null": {"top_10": 0.026}}
+    unknown = {"found": {"top_10": None}, "null": {"top_10": None}}
+    of = {"score": measured, "similarity": measured, "purity": unknown, "entropy": measured}
+    lines = printed(monosemantic_table({"monosemanticity": {"spaces": dict.fromkeys(("sae", "raw", "untrained"), of)}}))
+    assert "untrained SAE 0.56 (0.03) 0.56 (0.03) – 0.56 (0.03)" in lines
 
 
 def test_why_a_label_has_no_auroc_is_said() -> None:
