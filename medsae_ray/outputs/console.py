@@ -8,6 +8,7 @@ from rich.table import Table
 
 from medsae_ray.core.analysis.findings import absent_name, notable
 from medsae_ray.core.artifacts.metrics import Area, Correlation
+from medsae_ray.core.artifacts.monosemanticity import MeasureFigures
 from medsae_ray.core.artifacts.name_metrics import PaperFigures
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.sae.ranking import settings_text
@@ -40,16 +41,17 @@ def warnings_block(warnings: list[RunWarning]) -> list[str]:
 def findings_table(summary: Summary) -> Table:
     """The best feature of each label, and of its absence where that is notable, with its AUROC on test patients.
 
-    Beside them what the best raw dimension, all dimensions and all features reach: what the encoder knows at all.
+    Beside them what the best raw dimension, the class means, all dimensions and all features reach: what the encoder
+    knows at all.
     """
-    right = ("feature", "Pearson", "AUROC", "interval", "best dim", "all dims", "all features")
+    right = ("feature", "Pearson", "AUROC", "interval", "best dim", "means", "all dims", "all features")
     table = plain_table("label", right=right, collapse_padding=True)
     for label, found in summary["findings"].items():
-        probes = (_auroc(found["probe"][kind]) for kind in ("dimensions", "features"))
+        probes = (_auroc(found["probe"][kind]) for kind in ("means", "dimensions", "features"))
         table.add_row(escape(label), *_unit(found), _auroc(found["dimension"]), *probes)
         absent = found["absence"]
         if absent and notable(found["pearson"], absent["pearson"]):
-            table.add_row(escape(absent_name(label)), *_unit(absent), "", "", "", style="bold")
+            table.add_row(escape(absent_name(label)), *_unit(absent), *[""] * 4, style="bold")
     return table
 
 
@@ -219,6 +221,24 @@ def headline(summary: Summary) -> str:
     null = f"null {number(entropy['null_mean'], 3)} ± {number(entropy['null_sd'], 3)}"
     said = f"entropy {number(entropy['sae'], 3)} nats ({null}), raw dimensions {number(entropy['raw'], 3)}"
     return f"{quality}\n{said}"
+
+
+def monosemantic_table(summary: Summary) -> Table:
+    """Means over the ten best units of each kind, each with what chance gives; for entropy lower is better."""
+    found = summary["monosemanticity"]["spaces"]
+    measures = ("score", "similarity", "purity", "entropy")
+    table = plain_table(
+        "ten most monosemantic (by chance)", right=("coherence x specificity", *measures[1:]), collapse_padding=True
+    )
+    for space, name in (("sae", "SAE features"), ("raw", "raw dimensions"), ("untrained", "untrained SAE")):
+        figures = dict[str, Any](found[space])
+        table.add_row(name, *(_beside_chance(figures[measure]) for measure in measures))
+    return table
+
+
+def _beside_chance(figures: MeasureFigures) -> str:
+    value, null = figures["found"]["top_10"], figures["null"]["top_10"]
+    return number(value) if value is None else f"{number(value)} ({number(null)})"
 
 
 def plain_table(*left: str, right: tuple[str, ...], collapse_padding: bool = False) -> Table:

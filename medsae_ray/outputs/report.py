@@ -26,6 +26,7 @@ from medsae_ray.core.artifacts.metrics import (
     StoredFinding,
     metrics_of,
 )
+from medsae_ray.core.artifacts.monosemanticity import MonosemanticityMetrics
 from medsae_ray.core.artifacts.recovery_metrics import RecoveryMetrics
 from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.core.datasets.rows import label_matrix
@@ -85,6 +86,7 @@ def report_data(run: Run) -> ReportData:
         warnings=run.warnings,
         naming=naming_report(run) if what.naming else None,
         replication=_replication(run) if what.datasets else None,
+        monosemanticity=metrics_of(run.artifact("monosemanticity"), MonosemanticityMetrics),
         patches=_patches(run, pictures) if what.encoder.patches else None,
     )
 

@@ -15,6 +15,7 @@ from medsae_ray.core.artifacts.metrics import (
     StoredFinding,
     metrics_of,
 )
+from medsae_ray.core.artifacts.monosemanticity import MonosemanticityMetrics
 from medsae_ray.core.artifacts.name_metrics import (
     AnswersMetrics,
     CeilingFigures,
@@ -61,6 +62,7 @@ def summarise(run: Run, report: str) -> Summary:
         "warnings": [cast(WarningSummary, asdict(warning)) for warning in run.warnings],
         "sae": SaeFigures(r2=sae["r2"], fvu=sae["fvu"], l0=sae["l0"], dead=sae["dead"]),
         "entropy": _entropy(metrics["entropy"]),
+        "monosemanticity": metrics_of(run.artifact("monosemanticity"), MonosemanticityMetrics),
         "findings": findings_of(metrics, run.artifact("probes").table().to_pylist(), tests),
         "recovery": metrics_of(run.artifact("recovery"), RecoveryMetrics),
         **(_of_datasets(run) if what.datasets else OfDatasets()),
@@ -126,7 +128,11 @@ def findings_of(
             **unit,
             "absence": _absence(absent[label], tests) if label in absent else None,
             "dimension": best and {"dimension": best["feature"], **_figures(best)},
-            "probe": {"dimensions": of_probe.get((label, "raw")), "features": of_probe.get((label, "sae"))},
+            "probe": {
+                "dimensions": of_probe.get((label, "raw")),
+                "features": of_probe.get((label, "sae")),
+                "means": of_probe.get((label, "means")),
+            },
             **(_label_test(tests, label, unit["feature"]) if tests else LabelTest()),
         }
     return found

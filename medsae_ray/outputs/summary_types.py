@@ -6,6 +6,7 @@ What stands in it as a stage has stored it is in core/artifacts/metrics.py.
 from typing import NotRequired, TypedDict
 
 from medsae_ray.core.artifacts.metrics import Area, DuplicatesMetrics, ReplicationMetrics, SaeFigures
+from medsae_ray.core.artifacts.monosemanticity import MonosemanticityMetrics
 from medsae_ray.core.artifacts.name_metrics import NameFigures, Sight, UsageFigures, VocabularyNamesMetrics
 from medsae_ray.core.artifacts.recovery_metrics import RecoveryMetrics
 from medsae_ray.core.report.data import OverlapSummary
@@ -101,13 +102,13 @@ class DimensionFinding(UnitFigures):
 
 
 class ProbeSummary(TypedDict):
-    """A linear probe on all dimensions, or on all features."""
+    """A linear probe on all dimensions, or on all features; or the difference of class means."""
 
     auroc: float | None
     low: float | None
     high: float | None
     strength: float | None
-    """Its C."""
+    """Its C; None of the means."""
     patients: int
     """That it was fitted on."""
 
@@ -117,6 +118,8 @@ class Probes(TypedDict):
 
     dimensions: ProbeSummary | None
     features: ProbeSummary | None
+    means: ProbeSummary | None
+    """Embeddings along the difference of class means."""
 
 
 class LabelFinding(MeasuredFeature, LabelTest):
@@ -193,6 +196,7 @@ class Summary(OfDatasets, OfVocabulary, OfNaming):
     warnings: list[WarningSummary]
     sae: SaeFigures
     entropy: EntropySummary
+    monosemanticity: MonosemanticityMetrics
     findings: dict[str, LabelFinding]
     """By label."""
     recovery: RecoveryMetrics

@@ -1,4 +1,7 @@
-"""Stage `probes`: what all dimensions and all features together know of each label, fitted by Ray tasks."""
+"""Stage `probes`: what all dimensions and all features together know of each label, fitted by Ray tasks.
+
+Beside the probes is the difference of class means of all dimensions, which takes no fit.
+"""
 
 from typing import Any
 
@@ -7,6 +10,7 @@ import pyarrow as pa
 import ray
 
 from medsae_ray.cluster.demands import task_demand
+from medsae_ray.core.analysis.mean_difference import mean_difference
 from medsae_ray.core.analysis.probes import Probed, ProbeRows, ProbeWork, gathered, probe, probe_rows
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft
@@ -18,6 +22,7 @@ from medsae_ray.runtime.tries import COMPUTING, Tries
 from medsae_ray.stages.features import features_parents, group_sums, labels_of
 
 SPACES = ("raw", "sae")
+MEANS = "means"
 
 
 @ray.remote(num_cpus=1, max_retries=-1)
@@ -34,8 +39,15 @@ def _probes(run: Run, draft: Draft) -> Made:
     sample = gathered(list(run.track(group_sums(run, work), draft.stage, len(work.groups()), "groups")))
     role_n = np.where(labels.test_N, 2, np.where(labels.training_N, 0, 1))[sample.row_n]
     names = metrics_of(draft.parents["manifest"], ManifestMetrics)["labels"]
-    found = _fitted(run, sample, labels.y_NL[sample.row_n], role_n)
-    rows = [_row(name, space, found[label][s]) for label, name in enumerate(names) for s, space in enumerate(SPACES)]
+    y_nL, level = labels.y_NL[sample.row_n], run.recipe.what.features.level
+    rows = [
+        _row(name, space, found)
+        for name, y_n, fitted in zip(names, y_nL.T, _fitted(run, sample, y_nL, role_n), strict=True)
+        for space, found in (
+            *zip(SPACES, fitted, strict=True),
+            (MEANS, mean_difference(sample.raw_nD, y_n, role_n, level)),
+        )
+    ]
     table = pa.Table.from_pylist(rows, schema=schema.probes())
     used = ProbesMetrics(fitted=int((role_n < 2).sum()), measured=int((role_n == 2).sum()))
     return Made([draft.writer(table.schema).write(0, table, table.num_rows)], used)
@@ -86,4 +98,4 @@ def _what(run: Run) -> dict[str, Any]:
     return {"level": what.features.level, "uncertain": what.uncertain, "blank": what.blank}
 
 
-PROBES = Stage("probes", 1, features_parents, _what, _probes, demands=lambda recipe: (task_demand("probes"),))
+PROBES = Stage("probes", 2, features_parents, _what, _probes, demands=lambda recipe: (task_demand("probes"),))

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifacts.artifact import open_artifact
-from medsae_ray.outputs.console import findings_table, untested_lines
+from medsae_ray.outputs.console import findings_table, monosemantic_table, untested_lines
 from medsae_ray.pipeline import run_recipe
 from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
@@ -20,7 +20,7 @@ def unit(feature: int | None, r: float | None, auroc: float | None, **more: Any)
 
 
 def finding(present: dict[str, Any], absent: dict[str, Any] | None) -> dict[str, Any]:
-    probe = {"dimensions": {"auroc": 0.987}, "features": None}
+    probe = {"dimensions": {"auroc": 0.987}, "features": None, "means": {"auroc": 0.971}}
     return present | {"absence": absent, "dimension": {"auroc": 0.85}, "probe": probe}
 
 
@@ -36,11 +36,19 @@ def test_a_strong_feature_of_absence_has_a_line_of_its_own_and_a_weak_one_has_no
     weak = finding(unit(3, 0.6, 0.62), unit(4, -0.2, 0.55))
     alone = finding(unit(None, None, None), unit(5, -0.1, 0.5))
     lines = printed(findings_table({"findings": {"pneumonia": strong, "[/pituitary]": weak, "No Finding": alone}}))
-    assert "pneumonia 36 0.30 0.73 0.73 to 0.73 0.85 0.99 –" in lines
+    assert "pneumonia 36 0.30 0.73 0.73 to 0.73 0.85 0.97 0.99 –" in lines
     assert "no pneumonia 41 -0.94 1.00 1.00 to 1.00" in lines
-    assert "[/pituitary] 3 0.60 0.62 0.62 to 0.62 0.85 0.99 –" in lines
+    assert "[/pituitary] 3 0.60 0.62 0.62 to 0.62 0.85 0.97 0.99 –" in lines
     assert not any(line.startswith("no [/pituitary]") for line in lines)
-    assert "No Finding – – – – 0.85 0.99 –" in lines and any(line.startswith("Finding 5 -0.10") for line in lines)
+    assert "No Finding – – – – 0.85 0.97 0.99 –" in lines and any(line.startswith("Finding 5 -0.10") for line in lines)
+
+
+def test_the_ten_best_stand_beside_their_chance() -> None:
+    measured = {"found": {"top_10": 0.564}, "null": {"top_10": 0.026}}
+    unknown = {"found": {"top_10": None}, "null": {"top_10": None}}
+    of = {"score": measured, "similarity": measured, "purity": unknown, "entropy": measured}
+    lines = printed(monosemantic_table({"monosemanticity": {"spaces": dict.fromkeys(("sae", "raw", "untrained"), of)}}))
+    assert "untrained SAE 0.56 (0.03) 0.56 (0.03) – 0.56 (0.03)" in lines
 
 
 def test_why_a_label_has_no_auroc_is_said() -> None:
@@ -87,6 +95,6 @@ def test_probes_of_the_summary_are_those_of_the_artifact_and_know_more_than_chan
     name = next(stage["artifact"] for stage in summary["stages"] if stage["name"] == "probes")
     rows = {row["space"]: row for row in open_artifact(str(folder / "root" / name)).table().to_pylist()}
     probe = summary["findings"]["bright"]["probe"]
-    for kind, space in (("dimensions", "raw"), ("features", "sae")):
+    for kind, space in (("dimensions", "raw"), ("features", "sae"), ("means", "means")):
         assert probe[kind] == {key: rows[space][key] for key in ("auroc", "low", "high", "strength", "patients")}
     assert np.isfinite(probe["dimensions"]["auroc"]) and probe["dimensions"]["auroc"] > 0.8

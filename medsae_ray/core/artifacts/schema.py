@@ -137,7 +137,8 @@ def features(n_labels: int) -> pa.Schema:
 
 def probes() -> pa.Schema:
     """One row per label and space: AUROC of a linear probe on all units of the space ("raw" dimensions, "sae" features)
-    over the detection patients, one image each. It is fitted on `patients` with `strength` C; null without a probe.
+    over the detection patients, one image each. It is fitted on `patients` with `strength` C; null without a probe. In
+    space "means" it is that of raw embeddings along the difference of class means, which has no strength.
     """
     reals = [pa.field(column, pa.float64()) for column in ("auroc", "low", "high", "strength")]
     counts = [_required(column, pa.int64()) for column in ("positives", "negatives", "patients")]

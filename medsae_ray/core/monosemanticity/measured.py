@@ -95,9 +95,9 @@ def _reason(found: Strongest, unit: int, row_FK: np.ndarray, judge: Judge) -> st
         return "never active"
     if found.low_F[unit] == found.high_F[unit]:
         return "equal on all images"
-    if (count := int((row_FK[unit] >= 0).sum())) < found.k:
-        return f"active on {count} patients, {found.k} are needed"
-    return "its label, or images of its test, are too few"
+    if (row_FK[unit] < 0).any():
+        return f"active on fewer than {found.k} held-out patients"
+    return "too few images for its test, or for its label"
 
 
 def _entropy(r_FL: Floats) -> Floats:

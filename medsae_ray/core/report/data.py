@@ -13,6 +13,7 @@ from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.analysis.findings import Finding
 from medsae_ray.core.analysis.patch_maps import Pair, PatchMap
 from medsae_ray.core.artifacts.metrics import PairCounts, ReplicatedFinding
+from medsae_ray.core.artifacts.monosemanticity import MonosemanticityMetrics
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.verdict import PaperCount
@@ -166,7 +167,7 @@ class ReportData:
     raw_absences: Sequence[Finding] = ()
     """The dimensions that go with a label's absence, at most one per label."""
     probes: Mapping[str, Mapping[str, Auroc]] = field(default_factory=dict)
-    """The linear probes of each label: "raw" on all dimensions, "sae" on all features."""
+    """The linear probes of each label: "raw" on all dimensions, "sae" on all features, "means" the class means."""
     labels_of: Callable[[Sequence[str]], Mapping[str, Sequence[float]]] = lambda image_ids: {}
     """A function of image ids to 1, 0 or NaN for each of `labels`; called once with all images of the page."""
     warnings: Sequence[RunWarning] = ()
@@ -177,5 +178,7 @@ class ReportData:
     """The names; None for a run without a vision-language model."""
     replication: ReplicationReport | None = None
     """The replication; None for a run over one dataset."""
+    monosemanticity: MonosemanticityMetrics | None = None
+    """The figures of monosemanticity, of features, raw dimensions and an untrained SAE."""
     patches: Patches | None = None
     """The patches; None for an SAE on whole images."""

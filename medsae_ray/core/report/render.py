@@ -9,7 +9,18 @@ from markupsafe import Markup
 from medsae_ray.core.analysis.findings import absent_name
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.naming import verdict
-from medsae_ray.core.report import charts, grouped, heatmap, name_tests, names, overlay, recovery, text, view
+from medsae_ray.core.report import (
+    charts,
+    grouped,
+    heatmap,
+    monosemanticity,
+    name_tests,
+    names,
+    overlay,
+    recovery,
+    text,
+    view,
+)
 from medsae_ray.core.report.data import ReportData
 
 
@@ -56,6 +67,7 @@ def render_report(data: ReportData, cards: int = 24) -> str:
             by_label=any(text.known(row["best_r"]) for row in rows),
             linked=linked,
             stands_for=one.stands_for,
+            mono=monosemanticity.section(data.monosemanticity) if data.monosemanticity else None,
             probed=any(row.probes for row in findings),
             auroc_axis=charts.auroc_axis(),
             auroc_axis_wide=charts.auroc_axis(300),

@@ -34,7 +34,9 @@ def test_a_strong_feature_of_absence_has_a_row_and_a_card() -> None:
 def test_probes_stand_beside_the_best_units() -> None:
     probes = {LABELS[0]: {"raw": Auroc(0.987, 0.97, 0.99, 20, 80), "sae": Auroc(0.98, 0.96, 0.99, 20, 80)}}
     page = Page(render_report(replace(full(), probes=probes)))
-    assert "0.987 [0.97, 0.99] 0.980 [0.96, 0.99]" in page.text and "def-probe" in page.ids
+    assert "– 0.987 [0.97, 0.99] 0.980 [0.96, 0.99]" in page.text and {"def-probe", "def-means"} <= {*page.ids}
+    means = {LABELS[0]: {"means": Auroc(0.971, 0.95, 0.98, 20, 80)}}
+    assert "0.971 [0.95, 0.98] – –" in Page(render_report(replace(full(), probes=means))).text
     assert "def-probe" not in Page(render_report(full())).ids
 
 
