@@ -37,6 +37,17 @@ def test_every_mean_stands_beside_its_chance() -> None:
     assert "monosemanticity" not in Page(render_report(full())).ids
 
 
+def test_a_card_has_the_figures_of_its_feature() -> None:
+    data = full()
+    page = Page(render_report(data))
+    shown = next(row["feature"] for row in data.atlas.to_pylist() if f"feature-{row['feature']}" in page.ids)
+    row = {"coherence": 0.95, "specificity": 0.6, "similarity": 0.49, "similarity_null_sd": 0.02, "purity": None}
+    rows = {shown: {**row, "purity_null": None, "reason": "too few"}}
+    text = Page(render_report(replace(data, monosemanticity=metrics(), monosemanticity_of=rows))).text
+    said = "coherence 0.95 (0.03), specificity 0.60; similarity 0.49 (0.39 ± 0.02); too few"
+    assert text.count(said) == 1
+
+
 def test_without_labels_there_are_dashes_and_no_plot() -> None:
     page = Page(render_report(replace(full(), monosemanticity=metrics(None, None))))
     assert "Over 0 labels" in page.text and " nan" not in page.text
