@@ -54,8 +54,9 @@ def test_without_labels_there_are_dashes_and_no_plot() -> None:
     assert not any(measure.plot for measure in section(metrics(None, None)).measures)
 
 
-def test_only_what_is_apart_from_chance_is_marked() -> None:
-    for value, apart in ((0.564, True), (0.05, False)):
-        cell = section(metrics(value)).measures[0].lines[0].cells[1]
-        assert cell.apart is apart and cell.null == 0.026
-    assert not section(metrics(None, None)).measures[0].lines[0].cells[0].apart
+def test_only_what_is_better_than_chance_is_marked() -> None:
+    for value, score, entropy in ((0.564, True, False), (0.05, False, False), (0.001, False, False)):
+        cells = [measure.lines[0].cells[1] for measure in section(metrics(value)).measures]
+        assert (cells[0].better, cells[-1].better) == (score, entropy) and cells[0].null == 0.026
+    assert section(metrics(0.3, 0.9)).measures[-1].lines[0].cells[1].better
+    assert not section(metrics(None, None)).measures[0].lines[0].cells[0].better
