@@ -66,6 +66,13 @@ def public() -> str:
     return "\n\n".join(f"::: medsae_ray.{name}" for name in names)
 
 
+def measures() -> str:
+    """mkdocstrings' marks for the measures that need no run."""
+    from medsae_ray import metrics
+
+    return "\n\n".join(f"::: medsae_ray.metrics.{name}" for name in metrics.__all__)
+
+
 def openapi() -> dict[str, Any]:
     """The document that a service shows at /openapi.json; no run is opened for it."""
     from medsae_ray.service.app import make_app

@@ -24,6 +24,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "cli": calls.command_line,
     "http": calls.routes,
     "public": calls.public,
+    "measures": calls.measures,
     "decisions": decisions.index,
 }
 

@@ -87,6 +87,9 @@ def report_data(run: Run) -> ReportData:
         naming=naming_report(run) if what.naming else None,
         replication=_replication(run) if what.datasets else None,
         monosemanticity=metrics_of(run.artifact("monosemanticity"), MonosemanticityMetrics),
+        monosemanticity_of={
+            row["feature"]: row for row in run.artifact("monosemanticity").table().to_pylist() if row["space"] == "sae"
+        },
         patches=_patches(run, pictures) if what.encoder.patches else None,
     )
 

@@ -59,12 +59,22 @@ def ran(data: dict[str, Any], root: Path) -> tuple[dict[str, Any], str]:
     return summary, (root / "report.html").read_text()
 
 
+def unjudged(summary: dict[str, Any], labels: int) -> None:
+    """No unit has a score by labels, all have their similarity."""
+    found = summary["monosemanticity"]
+    assert found["labels"] == labels and found["coherence_null"] is None and found["similarity_null"] > 0
+    for figures in found["spaces"].values():
+        assert figures["score"]["units"] == figures["entropy"]["units"] == 0 < figures["similarity"]["units"]
+        assert set(figures["score"]["found"].values()) == set(figures["score"]["null"].values()) == {None}
+
+
 @pytest.mark.parametrize("labels", [None, []], ids=["no key", "an empty list"])
 def test_a_table_without_labels_is_shown_by_its_images(
     data: tuple[Path, Path], tmp_path: Path, labels: list[str] | None
 ) -> None:
     summary, page = ran(recipe(data, labels), tmp_path)
     assert summary["findings"] == {} and set(summary["entropy"].values()) == {None, 0}
+    unjudged(summary, 0)
     assert {w["code"] for w in summary["warnings"]} - {"copied_features"} == {"no_labels"}
     assert "no correlation with a label could order them" in page and "The data set has no labels" in page
     assert "With no label that varies there is no entropy" in page
@@ -114,6 +124,7 @@ def test_labels_that_never_vary_are_shown_as_such(
 def test_one_label_has_no_entropy(data: tuple[Path, Path], tmp_path: Path) -> None:
     summary, page = ran(recipe(data, ["left"]), tmp_path)
     assert list(summary["findings"]) == ["left"] and summary["entropy"]["sae"] is None
+    unjudged(summary, 1)
     assert "With one label there is no entropy" in page
 
 

@@ -5,7 +5,7 @@ A number that could not be computed is NaN (or null in a table); the page shows 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import pyarrow as pa
 
@@ -180,5 +180,7 @@ class ReportData:
     """The replication; None for a run over one dataset."""
     monosemanticity: MonosemanticityMetrics | None = None
     """The figures of monosemanticity, of features, raw dimensions and an untrained SAE."""
+    monosemanticity_of: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    """The rows of stage `monosemanticity` by feature; none without `monosemanticity`."""
     patches: Patches | None = None
     """The patches; None for an SAE on whole images."""

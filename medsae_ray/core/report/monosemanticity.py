@@ -26,11 +26,16 @@ class Cell(NamedTuple):
     value: float | None
     null: float | None
     sd: float | None
+    lowest: bool = False
+    """True if lower is better."""
 
     @property
-    def apart(self) -> bool:
-        """True if it is more than two deviations of single draws from what chance gives."""
-        return known(self.value) and known(self.sd) and abs((self.value or 0) - (self.null or 0)) > 2 * (self.sd or 0)
+    def better(self) -> bool:
+        """True if it is better than chance by more than two deviations of single draws."""
+        if self.value is None or self.null is None or self.sd is None:
+            return False
+        gain = self.null - self.value if self.lowest else self.value - self.null
+        return gain > 2 * self.sd
 
 
 class Line(NamedTuple):
@@ -81,13 +86,13 @@ def _measures(metrics: MonosemanticityMetrics) -> Iterator[Measure]:
         lines = []
         for space, said in SPACES.items():
             found = cast(dict[str, MeasureFigures], metrics["spaces"][space])[key]
-            lines.append(Line(said, space, found["units"], _cells(found)))
+            lines.append(Line(said, space, found["units"], _cells(found, key == "entropy")))
         yield Measure(name, anchor, lines, plot(name, lines))
 
 
-def _cells(found: MeasureFigures) -> list[Cell]:
+def _cells(found: MeasureFigures, lowest: bool) -> list[Cell]:
     value, null, sd = (_means(found[kind]) for kind in ("found", "null", "null_sd"))
-    return [Cell(value[column], null[column], sd[column]) for column in COLUMNS]
+    return [Cell(value[column], null[column], sd[column], lowest) for column in COLUMNS]
 
 
 def _means(found: MeanFigures) -> dict[str, float | None]:

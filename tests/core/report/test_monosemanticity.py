@@ -37,14 +37,26 @@ def test_every_mean_stands_beside_its_chance() -> None:
     assert "monosemanticity" not in Page(render_report(full())).ids
 
 
+def test_a_card_has_the_figures_of_its_feature() -> None:
+    data = full()
+    page = Page(render_report(data))
+    shown = next(row["feature"] for row in data.atlas.to_pylist() if f"feature-{row['feature']}" in page.ids)
+    row = {"coherence": 0.95, "specificity": 0.6, "similarity": 0.49, "similarity_null_sd": 0.02, "purity": None}
+    rows = {shown: {**row, "purity_null": None, "reason": "too few"}}
+    text = Page(render_report(replace(data, monosemanticity=metrics(), monosemanticity_of=rows))).text
+    said = "coherence 0.95 (0.03), specificity 0.60; similarity 0.49 (0.39 ± 0.02); too few"
+    assert text.count(said) == 1
+
+
 def test_without_labels_there_are_dashes_and_no_plot() -> None:
     page = Page(render_report(replace(full(), monosemanticity=metrics(None, None))))
     assert "Over 0 labels" in page.text and " nan" not in page.text
     assert not any(measure.plot for measure in section(metrics(None, None)).measures)
 
 
-def test_only_what_is_apart_from_chance_is_marked() -> None:
-    for value, apart in ((0.564, True), (0.05, False)):
-        cell = section(metrics(value)).measures[0].lines[0].cells[1]
-        assert cell.apart is apart and cell.null == 0.026
-    assert not section(metrics(None, None)).measures[0].lines[0].cells[0].apart
+def test_only_what_is_better_than_chance_is_marked() -> None:
+    for value, score, entropy in ((0.564, True, False), (0.05, False, False), (0.001, False, False)):
+        cells = [measure.lines[0].cells[1] for measure in section(metrics(value)).measures]
+        assert (cells[0].better, cells[-1].better) == (score, entropy) and cells[0].null == 0.026
+    assert section(metrics(0.3, 0.9)).measures[-1].lines[0].cells[1].better
+    assert not section(metrics(None, None)).measures[0].lines[0].cells[0].better
