@@ -26,6 +26,7 @@ from medsae_ray.outputs.console import (
 )
 from medsae_ray.outputs.pages import named, page_id, publish
 from medsae_ray.outputs.report import report_data
+from medsae_ray.outputs.retrieval import retrieval_line
 from medsae_ray.outputs.summary import summarise
 from medsae_ray.outputs.summary_types import Summary
 from medsae_ray.outputs.sweep_page import publish_sweep
@@ -47,6 +48,7 @@ from medsae_ray.stages.names import NAMES
 from medsae_ray.stages.organs import ORGANS
 from medsae_ray.stages.probes import PROBES
 from medsae_ray.stages.replication import DATASET_FEATURES, REPLICATION
+from medsae_ray.stages.retrieval import RETRIEVAL
 from medsae_ray.stages.sae import SAE
 from medsae_ray.stages.samples import SAMPLES
 from medsae_ray.stages.scores import SCORES
@@ -56,7 +58,8 @@ from medsae_ray.stages.vocabulary_names import VOCABULARY_ANSWERS, VOCABULARY_NA
 SEVERAL = (DATASET_FEATURES, REPLICATION, FINGERPRINTS, DUPLICATES)
 """The stages that only a run over several datasets has."""
 _STAGES = (
-    *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, PROBES, LABEL_NAMES, VOCABULARY_NAMES),
+    *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, PROBES, RETRIEVAL),
+    *(LABEL_NAMES, VOCABULARY_NAMES),
     *(SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
     SWEEP,
     *SEVERAL,
@@ -69,7 +72,7 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in _STAGES}
 def goals_of(recipe: Recipe) -> tuple[str, ...]:
     """Return the goals of a whole run, for which all other stages are made."""
     several = ("replication", "duplicates") if recipe.what.datasets else ()
-    return ("features", *(("answers",) if recipe.what.naming else ()), "probes", "atlas", *several)
+    return ("features", *(("answers",) if recipe.what.naming else ()), "probes", "retrieval", "atlas", *several)
 
 
 def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine: Engine | None = None) -> Summary:
@@ -90,12 +93,12 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine
         check(run, "atlas")
         if recipe.what.naming:
             run.together("features", "answers")
-        for name in ("features", "probes", "atlas"):
+        for name in ("features", "probes", "retrieval", "atlas"):
             run.artifact(name)
         if recipe.what.datasets:
             run.artifact("replication")
             run.artifact("duplicates")
-        own = page_id(run, "atlas", "probes", *(stage.name for stage in SEVERAL if recipe.what.datasets))
+        own = page_id(run, "atlas", "probes", "retrieval", *(stage.name for stage in SEVERAL if recipe.what.datasets))
         summary = summarise(run, named("report.html", own))
         pages = {"summary.json": json.dumps(summary, indent=1, allow_nan=False), "report.html": _report(run)}
         unwritten = publish(run.root, own, {name: page.encode() for name, page in pages.items()})
@@ -105,7 +108,7 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine
         several = replications(summary) if recipe.what.datasets else []
         words = (vocabulary_line(summary),) if recipe.what.vocabulary else ()
         found = (findings_table(summary), *untested_lines(summary)) if summary["findings"] else ()
-        parts = (*found, headline(summary), *several, *naming, *words, closing_table(run.rows))
+        parts = (*found, headline(summary), retrieval_line(summary), *several, *naming, *words, closing_table(run.rows))
         for part in (*parts, *warnings_block(run.warnings)):
             run.console.print(part, end="\n\n")
         if unwritten:

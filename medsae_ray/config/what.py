@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from medsae_ray.config.base import PART, Model, by_kind
 from medsae_ray.config.privacy import Privacy
 from medsae_ray.config.replication import Replication
+from medsae_ray.config.retrieval import Retrieval
 from medsae_ray.config.sae import Sae
 from medsae_ray.config.sweep import Members, Sweep, members_of
 from medsae_ray.config.vocabulary import Vocabulary
@@ -130,6 +131,7 @@ class What(Model):
     """Names from a list of terms, for encoders with a text half (medclip); {} takes the packaged list."""
     privacy: Privacy = Privacy()
     replication: Replication = Replication()
+    retrieval: Retrieval = Retrieval()
 
     @model_validator(mode="after")
     def _sweep_can_be_trained(self) -> Self:

@@ -23,6 +23,7 @@ DOING = {
     "activations": "computing the active features of each image",
     "features": "correlating every feature with every label",
     "probes": "fitting linear probes on all dimensions and on all features",
+    "retrieval": "searching similar images by fingerprints",
     "label_names": "choosing names among the labels",
     "vocabulary_names": "choosing names among the terms of the vocabulary",
     "samples": "choosing images for names and for their tests",

@@ -4,11 +4,11 @@ import types
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from medsae_ray.core.artifacts import metrics, name_metrics
+from medsae_ray.core.artifacts import metrics, name_metrics, retrieval_metrics
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.preflight.estimates import records_of
 
-TYPES = {**vars(metrics), **vars(name_metrics)}
+TYPES = {**vars(metrics), **vars(name_metrics), **vars(retrieval_metrics)}
 
 
 def records_fit(root: Path) -> set[str]:

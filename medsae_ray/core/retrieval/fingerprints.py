@@ -10,6 +10,7 @@ Legend: Q queries, K coordinates of the largest fingerprint, F features, S sizes
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -58,13 +59,13 @@ class Fingerprints:
             coordinate_QK[query, :length], value_QK[query, :length] = coordinates[:length], values[:length]
         return cls(coordinate_QK, value_QK, length_Q, group_Q, tuple(sorted(set(sizes))))
 
-    @property
+    @cached_property
     def has_QS(self) -> np.ndarray:
         """Return bool [Q, S]: the query has a fingerprint of that size."""
         has: np.ndarray = self.length_Q[:, None] >= np.array(self.sizes)
         return has
 
-    @property
+    @cached_property
     def norm_QS(self) -> Floats:
         """Return the norm of each query's values on its first k coordinates; 1 where that is 0."""
         square_QS = np.cumsum(self.value_QK**2, axis=1)[:, np.array(self.sizes) - 1]
@@ -77,7 +78,8 @@ class Fingerprints:
 
 def discriminating(n_active_F: np.ndarray, images: int) -> Floats:
     """Return the weights of a plain fingerprint: 1, and 0 for a feature that is active on all of `images`."""
-    return (n_active_F < images).astype(np.float64)
+    weight_F: Floats = (n_active_F < images).astype(np.float64)
+    return weight_F
 
 
 def rarity(n_active_F: np.ndarray, images: int) -> Floats:
@@ -85,7 +87,8 @@ def rarity(n_active_F: np.ndarray, images: int) -> Floats:
 
     One that is active on none of them counts as active on one.
     """
-    return np.log(max(images, 1) / np.clip(n_active_F, 1, max(images, 1)))
+    weight_F: Floats = np.log(max(images, 1) / np.clip(n_active_F, 1, max(images, 1)))
+    return weight_F
 
 
 def _row(z_QF: sparse.csr_array, row: int, weight_F: Floats) -> tuple[np.ndarray, np.ndarray]:

@@ -17,8 +17,10 @@ from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.retrieval.fingerprints import Fingerprints
 from medsae_ray.core.retrieval.nearest import DIGITS, Found, Nearest
 
-CELLS = 2**19
-"""The sums that are held at once: queries of a step times images of a block."""
+CELLS = 2**18
+"""The sums that are held at once: queries of a step times images of a piece."""
+FIRST, PIECE = 512, 8192
+"""The images that are searched at once, at first and once every list is full."""
 
 
 class Rows(NamedTuple):
@@ -36,6 +38,16 @@ def search(
     With `silent`, images on which no feature of the fingerprint is active compete too, as they do in SAIL: their
     cosine is 0, and with one feature they are as far away as its activation.
     """
+    start = 0
+    while start < z_GF.shape[0]:  # the first images give each list a last place, by which others are passed over
+        some = slice(start, start + (FIRST if (nearest.row_LP[:, -1] < 0).any() else PIECE))
+        start = some.stop
+        _search(prints, z_GF[some], weight_F, Rows(rows.row_G[some], rows.group_G[some]), nearest, silent)
+
+
+def _search(
+    prints: Fingerprints, z_GF: sparse.csr_array, weight_F: Floats, rows: Rows, nearest: Nearest, silent: bool
+) -> None:
     z_FG = sparse.csc_array(z_GF)
     values = z_FG.data.astype(np.float64) * np.repeat(weight_F, np.diff(z_FG.indptr))
     step = max(1, CELLS // max(1, z_GF.shape[0]))
@@ -48,44 +60,40 @@ def search(
 
 
 class Touched(NamedTuple):
-    """The similarities of queries with the images that share a feature with them; an image may come twice."""
+    """The images that share a feature with queries, and their sums so far; an image may come twice."""
 
     queries: np.ndarray
-    """The queries that have a fingerprint of this size."""
-    query_M: np.ndarray
+    """The queries of the step, some of them without a fingerprint of this size."""
+    local_M: np.ndarray
+    """The place of the query among these."""
     place_M: np.ndarray
     """The place of the image in the block."""
-    similarity_M: np.ndarray
+    sum_M: np.ndarray
+    """The product with the query as the real part, the image's square as the imaginary one: read together."""
 
 
 def _passes(
     prints: Fingerprints, queries: np.ndarray, z_FG: sparse.csc_array, values: np.ndarray
 ) -> Iterator[tuple[int, Touched]]:
-    """Yield every size with its similarities, from sums that grow by one coordinate at a time."""
+    """Yield every size with its sums, which grow by one coordinate at a time."""
     images = z_FG.shape[0]
-    dot, square = (np.zeros(len(queries) * images) for _ in "ab")
-    cells, done = list[np.ndarray](), 0
+    sums = np.zeros(len(queries) * images, dtype=np.complex128)
+    local, place, done = list[np.ndarray](), list[np.ndarray](), 0
     for size, k in enumerate(prints.sizes):
+        if not prints.has_QS[queries, size].any():
+            return
         for coordinate in range(done, k):
             local_E, place_E, entry_E = _column(prints.coordinate_QK[queries, coordinate], z_FG)
-            cell_E, value_E = local_E * images + place_E, values[entry_E]
-            dot[cell_E] += value_E * prints.value_QK[queries[local_E], coordinate]
-            square[cell_E] += value_E**2
-            cells.append(cell_E)
+            value_E = values[entry_E]
+            term_E = np.empty(len(value_E), dtype=np.complex128)
+            term_E.real = value_E * prints.value_QK[queries, coordinate][local_E]
+            term_E.imag = value_E * value_E
+            sums[local_E * images + place_E] += term_E
+            local.append(local_E)
+            place.append(place_E)
         done = k
-        has = prints.has_QS[queries, size]
-        if not has.any():
-            return
-        cell_M = np.concatenate(cells)
-        local_M = cell_M // images
-        cell_M, local_M = cell_M[has[local_M]], local_M[has[local_M]]
-        query_M = queries[local_M]
-        if k == 1:
-            own_M = prints.value_QK[query_M, 0]
-            similarity_M = 1 / (1 + np.abs(dot[cell_M] / own_M - own_M))
-        else:
-            similarity_M = _cosine(dot[cell_M], square[cell_M], prints.norm_QS[query_M, size])
-        yield size, Touched(queries[has], query_M, cell_M - local_M * images, similarity_M)
+        local_M, place_M = np.concatenate(local), np.concatenate(place)
+        yield size, Touched(queries, local_M, place_M, sums[local_M * images + place_M])
 
 
 def _column(feature_Q: np.ndarray, z_FG: sparse.csc_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -100,23 +108,27 @@ def _column(feature_Q: np.ndarray, z_FG: sparse.csc_array) -> tuple[np.ndarray, 
     return local_E, z_FG.indices[entry_E].astype(np.int64), entry_E
 
 
-def _cosine(dot: np.ndarray, square: np.ndarray, norm: np.ndarray) -> np.ndarray:
-    """The cosine is 0 for an image that is 0 on all coordinates."""
-    length = np.sqrt(square) * norm
-    cosine: np.ndarray = np.divide(dot, length, out=np.zeros(len(dot)), where=length > 0)
-    return cosine
-
-
 def _best(prints: Fingerprints, size: int, touched: Touched, rows: Rows, nearest: Nearest) -> Found:
     """Return the images that may enter a list; most are passed over by a look at its last place."""
-    list_M = touched.query_M * len(prints.sizes) + size
-    near = touched.similarity_M >= nearest.similarity_LP[list_M, -1] - 10.0**-DIGITS
-    list_M, place_M, query_M = list_M[near], touched.place_M[near], touched.query_M[near]
-    return entering(
-        Found.of(list_M, touched.similarity_M[near], rows.row_G[place_M], rows.group_G[place_M]),
-        prints.group_Q[query_M],
-        nearest,
-    )
+    list_Q = touched.queries * len(prints.sizes) + size
+    has_Q = prints.has_QS[touched.queries, size]
+    least_Q = np.where(has_Q, np.maximum(nearest.similarity_LP[list_Q, -1], -2) - 10.0**-DIGITS, np.inf)
+    own_Q, norm_Q = prints.value_QK[touched.queries, 0], prints.norm_QS[touched.queries, size]
+    local_M, dot_M = touched.local_M, touched.sum_M.real
+    if prints.sizes[size] == 1:
+        own_M = own_Q[local_M]
+        similarity_M = 1 / (1 + np.abs(dot_M / np.where(own_M > 0, own_M, 1) - own_M))
+        near = np.flatnonzero(similarity_M >= least_Q[local_M])
+        similarity_M = similarity_M[near]
+    else:
+        length_M = np.sqrt(touched.sum_M.imag)
+        least_Q[has_Q] *= norm_Q[has_Q]
+        near = np.flatnonzero(dot_M >= length_M * least_Q[local_M])
+        length_M = length_M[near] * norm_Q[local_M[near]]
+        similarity_M = np.divide(dot_M[near], length_M, out=np.zeros(len(near)), where=length_M > 0)
+    local_M, place_M = local_M[near], touched.place_M[near]
+    found = Found.of(list_Q[local_M], similarity_M, rows.row_G[place_M], rows.group_G[place_M])
+    return entering(found, prints.group_Q[touched.queries[local_M]], nearest)
 
 
 def entering(found: Found, own_M: np.ndarray, nearest: Nearest) -> Found:
@@ -126,7 +138,7 @@ def entering(found: Found, own_M: np.ndarray, nearest: Nearest) -> Found:
 
 def _silent(prints: Fingerprints, size: int, touched: Touched, rows: Rows, nearest: Nearest) -> Found:
     """Return images without any of a query's features, where they are near enough: the first of each group."""
-    queries = touched.queries
+    queries = touched.queries[prints.has_QS[touched.queries, size]]
     list_Q = queries * len(prints.sizes) + size
     own_Q = prints.value_QK[queries, 0]
     similarity_Q = np.round(1 / (1 + own_Q) if prints.sizes[size] == 1 else np.zeros(len(queries)), DIGITS)
@@ -135,7 +147,7 @@ def _silent(prints: Fingerprints, size: int, touched: Touched, rows: Rows, neare
     found = []
     for query, number, similarity in zip(queries[near], list_Q[near], similarity_Q[near], strict=True):
         free_G = rows.group_G != prints.group_Q[query]
-        free_G[touched.place_M[touched.query_M == query]] = False
+        free_G[touched.place_M[touched.local_M == query - touched.queries[0]]] = False
         first = _firsts(order[free_G[order]], rows.group_G, nearest.row_LP.shape[1])
         count = len(first)
         found.append(
