@@ -3,7 +3,7 @@
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from medsae_ray.api import load_encoder, load_recipe, load_sae, open_artifact, query, run
+from medsae_ray.api import load_encoder, load_recipe, load_sae, open_artifact, query, run, similar
 from medsae_ray.errors import (
     ArtifactError,
     DatasetError,
@@ -46,6 +46,7 @@ __all__ = [
     "open_artifact",
     "query",
     "run",
+    "similar",
 ]
 
 

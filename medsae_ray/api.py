@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from medsae_ray.config import Recipe
     from medsae_ray.core.artifacts.artifact import Artifact
     from medsae_ray.core.encoders.base import Encoder
-    from medsae_ray.core.retrieval.answer import QueryAnswer
+    from medsae_ray.core.retrieval.answer import QueryAnswer, SimilarAnswer
     from medsae_ray.outputs.summary_types import Summary
 
 MOST = 1000
@@ -76,18 +76,55 @@ def query(
     Raises RecipeError, also for an unknown split and for counts that are not from 1 to 1000, or ArtifactError if the
     run is not finished.
     """
-    from medsae_ray.core.artifacts.schema import SPLITS
     from medsae_ray.errors import RecipeError
     from medsae_ray.finished import library_of, open_run
 
-    if split is not None and split not in SPLITS:
-        raise RecipeError(f"split is {split!r}; it may be one of {', '.join(SPLITS)}, or None for all")
-    for name, count in (("features", features), ("images", images)):
-        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST:
-            raise RecipeError(f"{name} is {count!r}; it must be a whole number from 1 to {MOST}")
+    _check(split, features=features, images=images)
     if not isinstance(text, str) or not text.strip():
         raise RecipeError(f"the query is {text!r}; words are needed")
     return library_of(open_run(_recipe(recipe), str(root))).ask(text, features, images, split)
+
+
+def similar(
+    recipe: "Recipe | str | PathLike[str]",
+    root: str | PathLike[str],
+    image: str | PathLike[str],
+    *,
+    k: int = 5,
+    images: int = 10,
+    split: str | None = None,
+) -> "SimilarAnswer":
+    """The images of a finished run that share an image's k strongest features, one of each patient.
+
+    `image` is an id of the run, whose own patient is left out, or else a PNG, JPEG or DICOM file, which is encoded as
+    the run's images were. Features that are active on every image do not count. An image's `similarity` is the cosine
+    on the k features, or 1 / (1 + |difference|) of a single one. Without images, `reason` says why. Raises RecipeError
+    for an image that is neither and for counts that are not from 1 to 1000, ImageError for a file that cannot be used,
+    or ArtifactError if the run is not finished.
+    """
+    from medsae_ray.core.retrieval.similar import Similar
+    from medsae_ray.finished import open_run
+
+    _check(split, k=k, images=images)
+    run = open_run(_recipe(recipe), str(root))
+    library = Similar(run.artifacts)
+    query = library.of_run(str(image))
+    if query is None:
+        from medsae_ray.service.image_encoder import file_query
+
+        query = file_query(run, library, str(image))
+    return library.ask(query, k, images, split)
+
+
+def _check(split: str | None, **counts: int) -> None:
+    from medsae_ray.core.artifacts.schema import SPLITS
+    from medsae_ray.errors import RecipeError
+
+    if split is not None and split not in SPLITS:
+        raise RecipeError(f"split is {split!r}; it may be one of {', '.join(SPLITS)}, or None for all")
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= MOST:
+            raise RecipeError(f"{name} is {count!r}; it must be a whole number from 1 to {MOST}")
 
 
 def load_encoder(kind: str, weights: str | None = None, **options: Any) -> "Encoder":

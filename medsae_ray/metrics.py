@@ -16,16 +16,19 @@ from medsae_ray.core.monosemanticity.similarity import PairSums
 from medsae_ray.core.monosemanticity.strongest import Strongest
 from medsae_ray.core.probing.elastic_net import columns_of, fit, linear
 from medsae_ray.core.probing.shares import Recovery, Share, recovery
+from medsae_ray.core.retrieval.neighbours import Neighbours, neighbours
 from medsae_ray.errors import ArtifactError
 
 __all__ = [
     "CoherenceSpecificity",
     "LinearProbe",
+    "Neighbours",
     "Recovery",
     "Share",
     "coherence_specificity",
     "label_entropy",
     "monosemanticity_score",
+    "neighbours",
     "probe",
     "recovery",
 ]

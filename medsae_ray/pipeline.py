@@ -28,6 +28,7 @@ from medsae_ray.outputs.console import (
 from medsae_ray.outputs.pages import named, page_id, publish
 from medsae_ray.outputs.recovery_line import recovery_line
 from medsae_ray.outputs.report import report_data
+from medsae_ray.outputs.retrieval import retrieval_line
 from medsae_ray.outputs.summary import summarise
 from medsae_ray.outputs.summary_types import Summary
 from medsae_ray.outputs.sweep_page import publish_sweep
@@ -52,6 +53,7 @@ from medsae_ray.stages.probes import PROBES
 from medsae_ray.stages.ranking import RANKING
 from medsae_ray.stages.recovery import RECOVERY
 from medsae_ray.stages.replication import DATASET_FEATURES, REPLICATION
+from medsae_ray.stages.retrieval import RETRIEVAL
 from medsae_ray.stages.sae import SAE
 from medsae_ray.stages.samples import SAMPLES
 from medsae_ray.stages.scores import SCORES
@@ -61,13 +63,13 @@ from medsae_ray.stages.vocabulary_names import VOCABULARY_ANSWERS, VOCABULARY_NA
 SEVERAL = (DATASET_FEATURES, REPLICATION, FINGERPRINTS, DUPLICATES)
 """The stages that only a run over several datasets has."""
 _STAGES = (
-    *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, PROBES, RECOVERY, MONOSEMANTICITY),
+    *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, SAE, ACTIVATIONS, FEATURES, PROBES, RECOVERY, MONOSEMANTICITY, RETRIEVAL),
     *(LABEL_NAMES, VOCABULARY_NAMES, SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
     SWEEP,
     RANKING,
     *SEVERAL,
 )
-ANALYSES = ("probes", "recovery", "monosemanticity")
+ANALYSES = ("probes", "recovery", "monosemanticity", "retrieval")
 """The stages of every run, besides `features`, that measure what features are worth."""
 OF_NAMING = (SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES)
 """The stages that need the vision-language model, themselves or by a parent."""
@@ -115,16 +117,8 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine
         several = replications(summary) if recipe.what.datasets else []
         words = (vocabulary_line(summary),) if recipe.what.vocabulary else ()
         found = (findings_table(summary), *untested_lines(summary)) if summary["findings"] else ()
-        parts = (
-            *found,
-            headline(summary),
-            recovery_line(summary["recovery"]),
-            monosemantic_table(summary),
-            *several,
-            *naming,
-            *words,
-            closing_table(run.rows),
-        )
+        measures = (recovery_line(summary["recovery"]), monosemantic_table(summary), retrieval_line(summary))
+        parts = (*found, headline(summary), *measures, *several, *naming, *words, closing_table(run.rows))
         for part in (*parts, *warnings_block(run.warnings)):
             run.console.print(part, end="\n\n")
         if unwritten:

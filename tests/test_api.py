@@ -20,7 +20,7 @@ ERRORS |= {"NamingError", "RecipeError", "ShardError"}
 
 
 def test_the_public_names_are_these_and_no_more() -> None:
-    functions = {"load_encoder", "load_recipe", "load_sae", "open_artifact", "query", "run"}
+    functions = {"load_encoder", "load_recipe", "load_sae", "open_artifact", "query", "run", "similar"}
     assert set(medsae_ray.__all__) == ERRORS | functions | {"Recipe", "Sae", "__version__"}
     assert set(medsae_ray.__all__) <= set(dir(medsae_ray))
     assert all(getattr(medsae_ray, name).__doc__ for name in medsae_ray.__all__ if name != "__version__")

@@ -71,6 +71,18 @@ def test_a_query_prints_features_and_images(finished: tuple[Path, Path], capsys:
     assert {row["split"] for row in answer["images"]} == {"sae"}
 
 
+def test_similar_images_are_printed(finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["similar", str(finished[0]), "--root", str(finished[1]), "i0000.png", "-k", "1"]
+    assert main([*asked, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["k"] == 1 and answer["features"] and (answer["images"] or answer["reason"])
+    assert main(asked) == 0
+    out = capsys.readouterr().out
+    assert all(image["image_id"] in out for image in answer["images"])
+    assert main([*asked[:-3], "no-such-image"]) == 1
+    assert "neither an image of this run" in capsys.readouterr().err
+
+
 def test_a_query_that_no_name_answers_says_so(
     finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -210,12 +222,12 @@ def test_a_value_is_set_in_place_of_the_recipes(finished: tuple[Path, Path], tmp
         ("what.dataset.labels.0=left", "what.dataset.labels is a list and has no keys"),
     ],
 )
-@pytest.mark.parametrize("command", ["run", "plan", "sweep", "serve", "stage", "query"])
+@pytest.mark.parametrize("command", ["run", "plan", "sweep", "serve", "stage", "query", "similar"])
 def test_a_wrong_value_is_refused_as_in_the_recipe(
     finished: tuple[Path, Path], command: str, change: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe, root = map(str, finished)
-    before, after = ["sae"] if command == "stage" else [], ["bright"] if command == "query" else []
+    before, after = ["sae"] if command == "stage" else [], ["bright"] if command in ("query", "similar") else []
     assert main([command, *before, recipe, "--root", root, "--set", change, *after]) == 1
     assert message in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Commands with a recipe and a root: run, plan, sweep, stage, query and serve."""
+"""Commands with a recipe and a root: run, plan, sweep, stage, query, similar and serve."""
 
 import argparse
 import json
@@ -21,6 +21,8 @@ def add(commands: Commands) -> None:
     stage_.set_defaults(do=stage)
     _serve_arguments(_command(commands, "serve", serve, "a finished run over HTTP, until Ctrl-C"))
     _query_arguments(_command(commands, "query", query, "features and images of a finished run, by words"))
+    text = "images of a finished run that share an image's strongest features"
+    _similar_arguments(_command(commands, "similar", similar, text))
 
 
 def _command(commands: Commands, name: str, do: Do, text: str) -> argparse.ArgumentParser:
@@ -51,6 +53,14 @@ def _serve_arguments(command: argparse.ArgumentParser) -> None:
 def _query_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("text", metavar="TEXT", help='a query: "large left pleural effusion"')
     command.add_argument("--features", type=count, default=3, help="features that the images are found by (3)")
+    command.add_argument("--images", type=count, default=10, help="images to show, one of each patient (10)")
+    command.add_argument("--split", choices=SPLITS, help="only images of these patients")
+    command.add_argument("--json", action="store_true", help="the whole answer as JSON")
+
+
+def _similar_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("image", metavar="IMAGE", help="an image's id in the run, or a PNG, JPEG or DICOM file")
+    command.add_argument("-k", type=count, default=5, metavar="K", help="the image's strongest features to share (5)")
     command.add_argument("--images", type=count, default=10, help="images to show, one of each patient (10)")
     command.add_argument("--split", choices=SPLITS, help="only images of these patients")
     command.add_argument("--json", action="store_true", help="the whole answer as JSON")
@@ -125,5 +135,20 @@ def query(chosen: argparse.Namespace) -> int:
         print(json.dumps(answer, indent=1, allow_nan=False))
         return 0
     for part in query_tables(answer):
+        console().print(part)
+    return 0
+
+
+def similar(chosen: argparse.Namespace) -> int:
+    """Print the images that are like an image."""
+    recipe = recipe_of(chosen)
+    from medsae_ray.api import similar as search
+    from medsae_ray.outputs.query_tables import similar_tables
+
+    answer = search(recipe, chosen.root, chosen.image, k=chosen.k, images=chosen.images, split=chosen.split)
+    if chosen.json:
+        print(json.dumps(answer, indent=1, allow_nan=False))
+        return 0
+    for part in similar_tables(answer):
         console().print(part)
     return 0

@@ -9,6 +9,7 @@ from medsae_ray.config.monosemanticity import Monosemanticity
 from medsae_ray.config.privacy import Privacy
 from medsae_ray.config.recovery import Recovery
 from medsae_ray.config.replication import Replication
+from medsae_ray.config.retrieval import Retrieval
 from medsae_ray.config.sae import Sae
 from medsae_ray.config.sweep import Members, Sweep, members_of
 from medsae_ray.config.vocabulary import Vocabulary
@@ -134,6 +135,7 @@ class What(Model):
     """Names from a list of terms, for encoders with a text half (medclip); {} takes the packaged list."""
     privacy: Privacy = Privacy()
     replication: Replication = Replication()
+    retrieval: Retrieval = Retrieval()
 
     @model_validator(mode="after")
     def _sweep_can_be_trained(self) -> Self:

@@ -1,8 +1,9 @@
 """What a query to a finished run prints."""
 
+from rich.markup import escape
 from rich.table import Table
 
-from medsae_ray.core.retrieval.answer import QueryAnswer
+from medsae_ray.core.retrieval.answer import QueryAnswer, SimilarAnswer
 from medsae_ray.core.retrieval.query import BY_TEXT
 from medsae_ray.outputs.console import number, plain_table
 
@@ -23,3 +24,18 @@ def query_tables(answer: QueryAnswer) -> list[str | Table]:
         active = ", ".join(f"{f['feature']}: {f['activation']:.2f}" for f in image["features"])
         images.add_row(image["image_id"], image["split"], active, number(image["score"]))
     return [f"features by {how}", features, "", images]
+
+
+def similar_tables(answer: SimilarAnswer) -> list[str | Table]:
+    """The fingerprint of an image, and the images that share it."""
+    features = plain_table("name", "from", "verdict", right=("feature", "activation"))
+    for row in answer["features"]:
+        texts = (row["name"] or "–", row["name_source"] or "–", row["verdict"] or "–")
+        features.add_row(*map(escape, texts), str(row["feature"]), number(row["activation"]))
+    if answer["reason"]:
+        return [*([features, ""] if answer["features"] else []), f"no similar images: {answer['reason']}"]
+    images = plain_table("image", "patients", "shared feature: activation", right=("similarity",))
+    for image in answer["images"]:
+        shared = ", ".join(f"{f['feature']}: {f['activation']:.2f}" for f in image["features"])
+        images.add_row(escape(image["image_id"]), image["split"], shared, number(image["similarity"], 3))
+    return [f"the {answer['k']} strongest features of the image", features, "", images]

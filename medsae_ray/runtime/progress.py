@@ -25,6 +25,7 @@ DOING = {
     "probes": "fitting linear probes on all dimensions and on all features",
     "recovery": "fitting linear probes on the strongest features, with controls",
     "monosemanticity": "measuring how few concepts each feature stands for",
+    "retrieval": "searching similar images by fingerprints",
     "label_names": "choosing names among the labels",
     "vocabulary_names": "choosing names among the terms of the vocabulary",
     "samples": "choosing images for names and for their tests",

@@ -14,8 +14,9 @@ from fastapi.security import HTTPBearer
 
 from medsae_ray.config import Naming
 from medsae_ray.core.naming.pictures import picture
-from medsae_ray.core.retrieval.answer import QueryAnswer
+from medsae_ray.core.retrieval.answer import QueryAnswer, SimilarAnswer
 from medsae_ray.core.retrieval.query import Library
+from medsae_ray.core.retrieval.similar import Similar
 from medsae_ray.errors import ImageError
 from medsae_ray.finished import Finished, library_of
 from medsae_ray.service import chat, vlm
@@ -65,6 +66,28 @@ class Desk:
         counts = {"width": image.width, "height": image.height, "active": len(features), "named": len(known)}
         shown = (known if named else features)[:top]
         return counts | {"features": shown, "sae": self.run.sae.name, "atlas": self.run.atlas.name}
+
+    def similar(self, data: bytes, k: int, images: int, split: str | None) -> SimilarAnswer:
+        """Decode and encode an image, and find those of the run that share its strongest features. Problem if the image
+        cannot be used."""
+        image = self.to_encode.image(data, "image")
+        try:
+            active = self.encoder.active(image)
+        except ImageError as error:
+            raise of_image(error, "image") from None
+        return self._similar.ask(self._similar.of_activations("image", active.feature, active.value), k, images, split)
+
+    def similar_of_run(self, image_id: str, k: int, images: int, split: str | None) -> SimilarAnswer:
+        """Find the images of other patients that share the strongest features of one of the run. Problem 404 if it has
+        no image of that id."""
+        query = self._similar.of_run(image_id)
+        if query is None:
+            raise Problem(404, "not_found", "the run has no image of that id", "query.image_id")
+        return self._similar.ask(query, k, images, split)
+
+    @cached_property
+    def _similar(self) -> Similar:
+        return Similar(self.run.artifacts)
 
     @cached_property
     def _library(self) -> Library:
@@ -192,6 +215,27 @@ def _images(desk: Desk) -> APIRouter:
         as `image` of a multipart body."""
         data = await image_bytes(request, desk.limits)
         return await desk.work(desk.encode, data, top, named)
+
+    @router.get("/similar", response_model=answers.SimilarAnswer)
+    async def similar_of_run(
+        image_id: Annotated[str, Query(min_length=1, max_length=desk.limits.text)],
+        k: Annotated[int, Query(ge=1, le=200)] = 5,
+        images: Annotated[int, Query(ge=1, le=200)] = 10,
+        split: Split | None = None,
+    ) -> SimilarAnswer:
+        """The images of other patients that share the k strongest features of an image of the run."""
+        return await desk.work(desk.similar_of_run, image_id, k, images, split)
+
+    @router.post("/similar", response_model=answers.SimilarAnswer, openapi_extra=_body({"image": _FILE}, raw=True))
+    async def similar(
+        request: Request,
+        k: Annotated[int, Query(ge=1, le=200)] = 5,
+        images: Annotated[int, Query(ge=1, le=200)] = 10,
+        split: Split | None = None,
+    ) -> SimilarAnswer:
+        """The images of the run that share an image's k strongest features: a PNG, JPEG or DICOM file as the body, or
+        as `image` of a multipart body."""
+        return await desk.work(desk.similar, await image_bytes(request, desk.limits), k, images, split)
 
     @router.post(
         "/name", response_model=answers.NameAnswer, openapi_extra=_body({"group_a": [_FILE], "group_b": [_FILE]})

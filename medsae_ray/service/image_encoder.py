@@ -3,6 +3,7 @@
 Legend: T tokens of the image (1 unless it has patches), D embedding dimension, M features.
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from PIL import Image
 
 from medsae_ray.core.encoders.embedding import Embedder
+from medsae_ray.core.images.reader import Reading
+from medsae_ray.core.retrieval.similar import Query, Similar
 from medsae_ray.core.sae.activations import load_artifact_sae, tokens_encoded
 from medsae_ray.core.sae.sparse import sparse_rows
-from medsae_ray.errors import ImageError
+from medsae_ray.errors import ImageError, RecipeError
 from medsae_ray.finished import Finished
 
 
@@ -57,3 +60,13 @@ class ImageEncoder:
         if not np.isfinite(x_1TD).all():
             raise ImageError("not_finite", "the encoder's output for this image is not a number")
         return x_1TD
+
+
+def file_query(run: Finished, library: Similar, path: str) -> Query:
+    """Encode an image file as the run's images were. RecipeError if there is none, ImageError if it is unusable."""
+    if not Path(path).is_file():
+        raise RecipeError(f"{path!r} is neither an image of this run, by its id, nor a file")
+    encoder = ImageEncoder(run)
+    reading = Reading.of(run.recipe.what.images, encoder.side)
+    active = encoder.active(reading.decoded(Path(path).read_bytes()))
+    return library.of_activations(Path(path).name, active.feature, active.value)

@@ -164,6 +164,38 @@ class QueryAnswer(BaseModel):
     atlas: str
 
 
+class FingerprintFeature(Shown):
+    """One of the k strongest features of the image, with its strongest name."""
+
+    name: str | None
+    name_source: str | None
+    definition: str | None
+    verdict: str | None
+    detection_auroc: float | None
+
+
+class SimilarImage(BaseModel):
+    """`similarity` is the cosine on the k features, or 1 / (1 + |difference|) of a single one; `features` are those
+    that both images have."""
+
+    image_id: str
+    split: str
+    similarity: float
+    features: list[Shown]
+
+
+class SimilarAnswer(BaseModel):
+    """One image of each patient, the most similar first; `reason` says why there are none."""
+
+    image: str
+    k: int
+    features: list[FingerprintFeature]
+    images: list[SimilarImage]
+    reason: str | None
+    sae: str
+    atlas: str
+
+
 class Spent(BaseModel):
     """Tokens that the engine took."""
 

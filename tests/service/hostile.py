@@ -14,7 +14,16 @@ from PIL import Image
 
 BOUNDARY = "b0undary"
 PATHS = [
-    *("/v1/encode", "/v1/name", "/v1/detect", "/v1/features", "/v1/features/1", "/v1/query", "/v1/health/ready"),
+    *(
+        "/v1/encode",
+        "/v1/name",
+        "/v1/detect",
+        "/v1/features",
+        "/v1/features/1",
+        "/v1/query",
+        "/v1/similar",
+        "/v1/health/ready",
+    ),
     *("/v1/chat/completions", "/v1/chat/completions", "/v1/models"),
     *("/docs", "/openapi.json", "/../../etc/passwd", "/v1/features/..%2f..%2fetc%2fpasswd", "/v1//encode", "/%00"),
 ]

@@ -112,6 +112,34 @@ def test_a_query_that_is_too_much_is_refused(client: TestClient, asked: dict[str
     assert answer.status_code == 422 and answer.json()["error"]["where"] == f"query.{where}"
 
 
+def test_similar_images_of_the_run_or_of_an_upload(small: Small, client: TestClient) -> None:
+    held, uris = stored(small), uri_of(small)
+    image_id = next(image_id for image_id, (features, _) in held.items() if len(features) >= 2)
+    of_run = client.get("/v1/similar", params={"image_id": image_id, "k": 2}).json()
+    assert of_run == medsae_ray.similar(small.recipe, small.root, image_id, k=2)
+    data = (small.images / uris[image_id]).read_bytes()
+    uploaded = client.post("/v1/similar?k=2&images=1", content=data, headers=PNG).json()
+    by_file = medsae_ray.similar(small.recipe, small.root, small.images / uris[image_id], k=2, images=1)
+    if str(small.images / uris[image_id]) != image_id:
+        assert by_file["images"] == uploaded["images"] and by_file["features"] == uploaded["features"]
+    assert [row["feature"] for row in uploaded["features"]] == [row["feature"] for row in of_run["features"]]
+    assert uploaded["images"][0]["similarity"] == pytest.approx(1, abs=1e-6)
+    for row in of_run["images"]:
+        active = dict(zip(*held[row["image_id"]], strict=True))
+        assert row["features"] and all(f["activation"] == pytest.approx(active[f["feature"]]) for f in row["features"])
+    many = client.get("/v1/similar", params={"image_id": image_id, "k": 200}).json()
+    assert many["images"] == [] and "k is 200" in many["reason"]
+
+
+def test_a_search_for_similar_images_that_is_too_much_is_refused(client: TestClient) -> None:
+    assert client.get("/v1/similar", params={"image_id": "none"}).status_code == 404
+    for asked, where in (({"k": 0}, "k"), ({"k": 201}, "k"), ({"images": 201}, "images"), ({"split": "x"}, "split")):
+        answer = client.get("/v1/similar", params={"image_id": "x"} | asked)
+        assert answer.status_code == 422 and answer.json()["error"]["where"] == f"query.{where}"
+        assert client.post("/v1/similar", params=asked, content=b"", headers=PNG).status_code == 422
+    assert client.post("/v1/similar", content=b"no image", headers=PNG).status_code == 415
+
+
 @pytest.mark.parametrize("path", ["/v1/name", "/v1/detect"])
 def test_without_a_model_its_routes_say_so(client: TestClient, path: str) -> None:
     answer = client.post(path, files={"images": b"x"})

@@ -50,3 +50,40 @@ class QueryAnswer(TypedDict):
     sae: str
     """The names of the artifacts that answered."""
     atlas: str
+
+
+class NamedFeature(ActiveFeature):
+    """A feature of an image's fingerprint, with its strongest name."""
+
+    name: str | None
+    name_source: str | None
+    definition: str | None
+    verdict: str | None
+    detection_auroc: float | None
+
+
+class SimilarImage(TypedDict):
+    """An image that shares features with the one asked for."""
+
+    image_id: str
+    split: str
+    similarity: float
+    """The cosine on the fingerprint's features; of a single one 1 / (1 + |difference|)."""
+    features: list[ActiveFeature]
+    """The features that both have, with the found image's activations."""
+
+
+class SimilarAnswer(TypedDict):
+    """The images that share an image's strongest features, the most similar first."""
+
+    image: str
+    k: int
+    features: list[NamedFeature]
+    """The image's fingerprint, its strongest feature first."""
+    images: list[SimilarImage]
+    """The images, one of each patient and none of the image's own."""
+    reason: str | None
+    """The reason why there are no images."""
+    sae: str
+    """The names of the artifacts that answered."""
+    atlas: str

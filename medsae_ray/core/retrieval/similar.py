@@ -1,0 +1,126 @@
+"""The images of a run that share an image's strongest features, found part by part: no process holds all activations.
+
+Legend: N images, F features, G images of a part.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from scipy import sparse
+
+from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.columns import activation_matrix, column
+from medsae_ray.core.retrieval.answer import ActiveFeature, NamedFeature, SimilarAnswer, SimilarImage
+from medsae_ray.core.retrieval.fingerprints import Fingerprints, discriminating
+from medsae_ray.core.retrieval.nearest import Nearest
+from medsae_ray.core.retrieval.neighbours import too_few
+from medsae_ray.core.retrieval.search import Rows, search
+
+NAMED = ("name", "name_source", "definition", "verdict", "detection_auroc")
+
+
+@dataclass(frozen=True)
+class Query:
+    """An image that similar ones are searched for."""
+
+    image: str
+    """Its id in the run, or what the caller calls it."""
+    z_1F: sparse.csr_array
+    row: int | None
+    """Its row in the manifest, whose patient is left out; None for an image from elsewhere."""
+
+
+class Similar:
+    """The images of a finished run, their patients and its features' names."""
+
+    def __init__(self, artifacts: Mapping[str, Artifact]) -> None:
+        self._artifacts = artifacts
+        table = artifacts["manifest"].table(["image_id", "patient_id", "split", "shard"])
+        self._image_N, self._split_N, self._shard_N = (column(table, name) for name in ("image_id", "split", "shard"))
+        self._group_N = np.unique(column(table, "patient_id").astype(str), return_inverse=True)[1]
+        atlas = artifacts["atlas"].table(["feature", "n_images", "n_active", *NAMED]).sort_by("feature")
+        self._weight_F = discriminating(column(atlas, "n_active"), int(column(atlas, "n_images").max(initial=1)))
+        self._named: list[dict[str, Any]] = atlas.select(["feature", *NAMED]).to_pylist()
+
+    def of_run(self, image_id: str) -> Query | None:
+        """Return the query of an image of the run; None if it has none of that id."""
+        (rows,) = np.nonzero(self._image_N == image_id)
+        if not len(rows):
+            return None
+        row = int(rows[0])
+        shard = int(self._shard_N[row])
+        at = int(np.flatnonzero(np.flatnonzero(self._shard_N == shard) == row)[0])
+        return Query(image_id, self._part(shard)[[at]], row)
+
+    def of_activations(self, image: str, features: list[int], values: list[float]) -> Query:
+        """Return the query of an image from elsewhere, by its active features."""
+        z = sparse.csr_array(
+            (np.array(values, dtype=np.float32), np.array(features, dtype=np.int64), [0, len(features)]),
+            shape=(1, len(self._named)),
+        )
+        return Query(image, z, None)
+
+    def ask(self, query: Query, k: int = 5, images: int = 10, split: str | None = None) -> SimilarAnswer:
+        """Return the images that share the query's k strongest features, one of each patient, the most similar first.
+
+        The answer has no images but a `reason` if the query has fewer than k active features, or nobody shares them.
+        """
+        active = int(((query.z_1F.data > 0) & (self._weight_F[query.z_1F.indices] > 0)).sum())
+        group = -1 if query.row is None else int(self._group_N[query.row])
+        prints = Fingerprints.strongest(query.z_1F, self._weight_F, np.array([group]), [k])
+        features = [int(f) for f in prints.coordinate_QK[0] if f >= 0]
+        reason = too_few(active, k)
+        found = [] if reason else self._search(prints, features, images, split)
+        if not reason and not found:
+            reason = "no image of another patient shares one of these features"
+        return {
+            "image": query.image,
+            "k": k,
+            "features": [self._feature(f, float(v)) for f, v in zip(features, prints.value_QK[0], strict=False)],
+            "images": found,
+            "reason": reason,
+            "sae": self._artifacts["sae"].name,
+            "atlas": self._artifacts["atlas"].name,
+        }
+
+    def _search(self, prints: Fingerprints, features: list[int], images: int, split: str | None) -> list[SimilarImage]:
+        nearest = Nearest.empty(1, images)
+        for shard in self._shards():
+            row_G = np.flatnonzero(self._shard_N == shard)
+            wanted_G = np.ones(len(row_G), dtype=bool) if split is None else self._split_N[row_G] == split
+            if wanted_G.any():
+                block = Rows(row_G[wanted_G], self._group_N[row_G[wanted_G]])
+                search(prints, self._part(shard)[wanted_G], self._weight_F, block, nearest, silent=False)
+        rows = [int(row) for row in nearest.row_LP[0] if row >= 0]
+        shared = self._shared(rows, features)
+        return [
+            {
+                "image_id": str(self._image_N[row]),
+                "split": str(self._split_N[row]),
+                "similarity": float(similarity),
+                "features": shared[row],
+            }
+            for row, similarity in zip(rows, nearest.similarity_LP[0], strict=False)
+        ]
+
+    def _shared(self, rows: list[int], features: list[int]) -> dict[int, list[ActiveFeature]]:
+        """Return which of the features each found image shares; their parts are read again."""
+        found: dict[int, list[ActiveFeature]] = {}
+        for shard in sorted({int(self._shard_N[row]) for row in rows}):
+            z_GF, row_G = self._part(shard), np.flatnonzero(self._shard_N == shard)
+            for row in (row for row in rows if self._shard_N[row] == shard):
+                value_F = z_GF[[int(np.flatnonzero(row_G == row)[0])]].toarray()[0]
+                found[row] = [{"feature": f, "activation": float(value_F[f])} for f in features if value_F[f] > 0]
+        return found
+
+    def _feature(self, feature: int, activation: float) -> NamedFeature:
+        return cast(NamedFeature, self._named[feature] | {"activation": activation})
+
+    def _shards(self) -> list[int]:
+        return [part.shard for part in self._artifacts["activations"].parts]
+
+    def _part(self, shard: int) -> sparse.csr_array:
+        table = self._artifacts["activations"].part(shard, ["feature", "value"])
+        return activation_matrix(table, len(self._named))
