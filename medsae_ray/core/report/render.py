@@ -9,6 +9,7 @@ from markupsafe import Markup
 from medsae_ray.core.analysis.findings import absent_name
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.naming import verdict
+from medsae_ray.core.probing.shares import serves
 from medsae_ray.core.report import (
     charts,
     grouped,
@@ -54,6 +55,7 @@ def render_report(data: ReportData, cards: int = 24) -> str:
             if data.naming
             else None,
             recovery=recovery.recovery_section(data.recovery) if data.recovery else None,
+            serves=serves(data.recovery.rows) if data.recovery else {},
             entropy=entropy,
             verdict=view.entropy_verdict(entropy[0], entropy[1], data.entropy.labels),
             panels=view.panels(data),

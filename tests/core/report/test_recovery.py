@@ -55,6 +55,17 @@ def test_the_section_says_what_ten_features_carry_beside_its_controls() -> None:
     assert 'href="#def-recovery"' in page and 'id="def-recovery"' in page and 'href="#recovery"' in page
 
 
+def test_a_card_says_which_targets_its_feature_serves() -> None:
+    data = full()
+    shown = {finding.feature for finding in data.findings}
+    rows = [
+        row("features", 2, 0.8, columns=sorted(shown)[:2]),
+        row("features", 2, 0.8, target="a<b", columns=[min(shown)]),
+    ]
+    page = render_report(replace(data, recovery=RecoveryReport(figures(CURVES), rows)))
+    assert page.count(">Serves</a>: Edema, a&lt;b</p>") == 1 and page.count(">Serves</a>: Edema</p>") == 1
+
+
 def test_the_table_has_a_row_for_each_target_with_its_strongest_features() -> None:
     section = recovery_section(RecoveryReport(figures(CURVES), ROWS))
     (target,) = section.targets
