@@ -65,7 +65,8 @@ def coherence_specificity(
     """
     if top < 2:
         raise ArtifactError(f"top is {top}; a coherence needs pairs of images, so 2 or more")
-    y_NL, group_N = coherence.checked_labels(y_NL, z_NF.shape[0]), np.asarray(group_N)
+    z_NF, group_N = unit_values(z_NF), np.asarray(group_N)
+    y_NL = coherence.checked_labels(y_NL, z_NF.shape[0])
     if group_N.shape != (len(y_NL),):
         raise ArtifactError(f"groups of shape {group_N.shape} were given for {len(y_NL)} rows, each needs one")
     rows = np.flatnonzero(coherence.judged(y_NL))
