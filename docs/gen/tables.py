@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from medsae_ray import errors as all_errors
-from medsae_ray.core.artifacts import schema
+from medsae_ray.core.artifacts import schema, schema_retrieval
 from medsae_ray.core.artifacts.warnings import CODES
 from medsae_ray.core.naming import ledger, verdict
 
@@ -28,6 +28,7 @@ NOTES = {
     "atlas": "With 14 labels.",
 }
 ELSEWHERE: dict[str, Callable[[], pa.Schema]] = {
+    "retrieval": schema_retrieval.retrieval,
     "scores": verdict.scores,
     "answers": ledger.answers_schema,
     "replies": ledger.replies,

@@ -23,7 +23,7 @@ from medsae_ray.core.artifacts.name_metrics import (
     SourceMetrics,
     VocabularyNamesMetrics,
 )
-from medsae_ray.core.artifacts.retrieval_metrics import RetrievalMetrics
+from medsae_ray.core.artifacts.retrieval_metrics import RetrievalMetrics, RetrievalSummary
 from medsae_ray.core.naming.engine import Usage, total
 from medsae_ray.core.report.data import OverlapSummary
 from medsae_ray.outputs.summary_types import (
@@ -62,11 +62,22 @@ def summarise(run: Run, report: str) -> Summary:
         "sae": SaeFigures(r2=sae["r2"], fvu=sae["fvu"], l0=sae["l0"], dead=sae["dead"]),
         "entropy": _entropy(metrics["entropy"]),
         "findings": findings_of(metrics, run.artifact("probes").table().to_pylist(), tests),
-        "retrieval": metrics_of(run.artifact("retrieval"), RetrievalMetrics),
+        "retrieval": _retrieval(run),
         **(_of_datasets(run) if what.datasets else OfDatasets()),
         **(_of_vocabulary(run) if what.vocabulary else OfVocabulary()),
         **(_of_naming(run) if what.naming else OfNaming()),
         "report": report,
+    }
+
+
+def _retrieval(run: Run) -> RetrievalSummary:
+    found = metrics_of(run.artifact("retrieval"), RetrievalMetrics)
+    return {
+        "references": found["references"],
+        "candidates": found["candidates"],
+        "patients": found["patients"],
+        "always_active": found["always_active"],
+        "methods": found["methods"],
     }
 
 

@@ -7,7 +7,7 @@ from typing import NotRequired, TypedDict
 
 from medsae_ray.core.artifacts.metrics import Area, DuplicatesMetrics, ReplicationMetrics, SaeFigures
 from medsae_ray.core.artifacts.name_metrics import NameFigures, Sight, UsageFigures, VocabularyNamesMetrics
-from medsae_ray.core.artifacts.retrieval_metrics import RetrievalMetrics
+from medsae_ray.core.artifacts.retrieval_metrics import RetrievalSummary
 from medsae_ray.core.report.data import OverlapSummary
 
 
@@ -195,6 +195,6 @@ class Summary(OfDatasets, OfVocabulary, OfNaming):
     entropy: EntropySummary
     findings: dict[str, LabelFinding]
     """By label."""
-    retrieval: RetrievalMetrics
+    retrieval: RetrievalSummary
     report: str
     """Name of the report's file, below the root."""

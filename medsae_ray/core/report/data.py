@@ -13,6 +13,7 @@ from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.analysis.findings import Finding
 from medsae_ray.core.analysis.patch_maps import Pair, PatchMap
 from medsae_ray.core.artifacts.metrics import PairCounts, ReplicatedFinding
+from medsae_ray.core.artifacts.retrieval_metrics import RetrievalMetrics
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.verdict import PaperCount
@@ -174,5 +175,7 @@ class ReportData:
     """The names; None for a run without a vision-language model."""
     replication: ReplicationReport | None = None
     """The replication; None for a run over one dataset."""
+    retrieval: RetrievalMetrics | None = None
+    """The test of similar images."""
     patches: Patches | None = None
     """The patches; None for an SAE on whole images."""

@@ -11,6 +11,7 @@ from medsae_ray.core.artifacts import schema
 from medsae_ray.core.naming import verdict
 from medsae_ray.core.report import charts, grouped, heatmap, name_tests, names, overlay, text, view
 from medsae_ray.core.report.data import ReportData
+from medsae_ray.core.report.retrieval import retrieval_section as section
 
 
 def render_report(data: ReportData, cards: int = 24) -> str:
@@ -42,6 +43,7 @@ def render_report(data: ReportData, cards: int = 24) -> str:
             names=names.names_section(data.naming, labels, data.findings, view.shown_absences(data))
             if data.naming
             else None,
+            retrieval=section(data.retrieval, data.thumbnail) if data.retrieval else None,
             entropy=entropy,
             verdict=view.entropy_verdict(entropy[0], entropy[1], data.entropy.labels),
             panels=view.panels(data),
