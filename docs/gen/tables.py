@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from medsae_ray import errors as all_errors
-from medsae_ray.core.artifacts import monosemanticity, recovery_schema, schema
+from medsae_ray.core.artifacts import monosemanticity, recovery_schema, schema, schema_retrieval
 from medsae_ray.core.artifacts.warnings import CODES
 from medsae_ray.core.naming import ledger, verdict
 
@@ -30,6 +30,7 @@ NOTES = {
 ELSEWHERE: dict[str, Callable[[], pa.Schema]] = {
     "recovery": recovery_schema.recovery,
     "monosemanticity": monosemanticity.rows,
+    "retrieval": schema_retrieval.retrieval,
     "scores": verdict.scores,
     "answers": ledger.answers_schema,
     "replies": ledger.replies,

@@ -33,7 +33,8 @@ def similar_tables(answer: SimilarAnswer) -> list[str | Table]:
         texts = (row["name"] or "–", row["name_source"] or "–", row["verdict"] or "–")
         features.add_row(*map(escape, texts), str(row["feature"]), number(row["activation"]))
     if answer["reason"]:
-        return [*([features, ""] if answer["features"] else []), f"no similar images: {answer['reason']}"]
+        said = f"no similar images: {answer['reason']}"
+        return [features, "", said] if answer["features"] else [said]
     images = plain_table("image", "patients", "shared feature: activation", right=("similarity",))
     for image in answer["images"]:
         shared = ", ".join(f"{f['feature']}: {f['activation']:.2f}" for f in image["features"])

@@ -28,6 +28,7 @@ from medsae_ray.core.artifacts.metrics import (
 )
 from medsae_ray.core.artifacts.monosemanticity import MonosemanticityMetrics
 from medsae_ray.core.artifacts.recovery_metrics import RecoveryMetrics
+from medsae_ray.core.artifacts.retrieval_metrics import RetrievalMetrics
 from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.encoders.hub import is_id
@@ -85,6 +86,7 @@ def report_data(run: Run) -> ReportData:
         copies=metrics["copies"],
         warnings=run.warnings,
         naming=naming_report(run) if what.naming else None,
+        retrieval=metrics_of(run.artifact("retrieval"), RetrievalMetrics),
         replication=_replication(run) if what.datasets else None,
         monosemanticity=metrics_of(run.artifact("monosemanticity"), MonosemanticityMetrics),
         monosemanticity_of={

@@ -12,7 +12,7 @@ def retrieval_line(summary: Summary) -> str:
     scored = [row for row in found["methods"] if row["precision_10"] is not None]
     fingerprints = [row for row in scored if row["method"] == "sparse"]
     if not fingerprints:
-        return f"{head}: no label precision, see the reasons in the artifact retrieval"
+        return f"{head}: no label precision, see `lacking` in the artifact retrieval"
     five = min(fingerprints, key=lambda row: abs((row["k"] or 0) - 5))
     beside = {row["method"]: row for row in scored if row["k"] in (None, five["k"])}
     said = [f"{five['k']} features {number(five['precision_10'])}"]

@@ -25,7 +25,7 @@ from medsae_ray.core.artifacts.name_metrics import (
     VocabularyNamesMetrics,
 )
 from medsae_ray.core.artifacts.recovery_metrics import RecoveryMetrics
-from medsae_ray.core.artifacts.retrieval_metrics import RetrievalMetrics
+from medsae_ray.core.artifacts.retrieval_metrics import RetrievalMetrics, RetrievalSummary
 from medsae_ray.core.naming.engine import Usage, total
 from medsae_ray.core.report.data import OverlapSummary
 from medsae_ray.outputs.summary_types import (
@@ -66,11 +66,22 @@ def summarise(run: Run, report: str) -> Summary:
         "monosemanticity": metrics_of(run.artifact("monosemanticity"), MonosemanticityMetrics),
         "findings": findings_of(metrics, run.artifact("probes").table().to_pylist(), tests),
         "recovery": metrics_of(run.artifact("recovery"), RecoveryMetrics),
-        "retrieval": metrics_of(run.artifact("retrieval"), RetrievalMetrics),
+        "retrieval": _retrieval(run),
         **(_of_datasets(run) if what.datasets else OfDatasets()),
         **(_of_vocabulary(run) if what.vocabulary else OfVocabulary()),
         **(_of_naming(run) if what.naming else OfNaming()),
         "report": report,
+    }
+
+
+def _retrieval(run: Run) -> RetrievalSummary:
+    found = metrics_of(run.artifact("retrieval"), RetrievalMetrics)
+    return {
+        "references": found["references"],
+        "candidates": found["candidates"],
+        "patients": found["patients"],
+        "always_active": found["always_active"],
+        "methods": found["methods"],
     }
 
 

@@ -9,7 +9,7 @@ from medsae_ray.core.artifacts.metrics import Area, DuplicatesMetrics, Replicati
 from medsae_ray.core.artifacts.monosemanticity import MonosemanticityMetrics
 from medsae_ray.core.artifacts.name_metrics import NameFigures, Sight, UsageFigures, VocabularyNamesMetrics
 from medsae_ray.core.artifacts.recovery_metrics import RecoveryMetrics
-from medsae_ray.core.artifacts.retrieval_metrics import RetrievalMetrics
+from medsae_ray.core.artifacts.retrieval_metrics import RetrievalSummary
 from medsae_ray.core.report.data import OverlapSummary
 
 
@@ -202,6 +202,6 @@ class Summary(OfDatasets, OfVocabulary, OfNaming):
     """By label."""
     recovery: RecoveryMetrics
     """What few features keep of all dimensions."""
-    retrieval: RetrievalMetrics
+    retrieval: RetrievalSummary
     report: str
     """Name of the report's file, below the root."""

@@ -13,16 +13,18 @@ from medsae_ray.core.artifacts import schema_retrieval
 from medsae_ray.core.artifacts.artifact import Draft
 from medsae_ray.core.artifacts.columns import readable
 from medsae_ray.core.artifacts.metrics import ManifestMetrics, SaeMetrics, metrics_of
-from medsae_ray.core.artifacts.retrieval_metrics import RetrievalFigures, RetrievalMetrics
+from medsae_ray.core.artifacts.retrieval_metrics import RetrievalExample, RetrievalFigures, RetrievalMetrics
 from medsae_ray.core.retrieval.fingerprints import Fingerprints, discriminating, rarity
 from medsae_ray.core.retrieval.nearest import Nearest
-from medsae_ray.core.retrieval.quality import Judge, prevalence, resamples
+from medsae_ray.core.retrieval.quality import FEW, Judge, prevalence, resamples
 from medsae_ray.core.retrieval.work import Block, Counts, CountWork, SearchWork, Shelves, drawn, random_rows
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.features import features_parents, group_sums, labels_of
 
 METHODS = ("sparse", "rarity", "dense")
+EXAMPLES = 4
+"""The references whose nearest images the report shows."""
 
 
 def _retrieval(run: Run, draft: Draft) -> Made:
@@ -49,6 +51,7 @@ def _retrieval(run: Run, draft: Draft) -> Made:
         patients=len(np.unique(group_N[candidate_N])),
         always_active=int((counts.active_F >= max(counts.images, 1)).sum()),
         methods=means_of(rows),
+        examples=_examples(labels.image_N, prints["sparse"], found, references.row_G),
     )
     return Made([draft.writer(table.schema).write(0, table, table.num_rows)], metrics)
 
@@ -95,6 +98,28 @@ def _rows(
     for method in ("whole", "random"):
         rows += judge.rows(method, None, found[method], every, labels)
     return rows
+
+
+def _examples(
+    image_N: np.ndarray, prints: Fingerprints, found: dict[str, Nearest], reference_R: np.ndarray
+) -> list[RetrievalExample]:
+    """The first references, by their ids, that have a fingerprint of the size nearest to five."""
+    size = min(range(len(prints.sizes)), key=lambda s: abs(prints.sizes[s] - FEW))
+    able = np.flatnonzero(prints.has_QS[:, size])
+    able = able[np.argsort(image_N[reference_R[able]].astype(str), kind="stable")][:EXAMPLES]
+
+    def ids(row_P: np.ndarray) -> list[str]:
+        return [str(image_N[row]) for row in row_P[:FEW] if row >= 0]
+
+    return [
+        RetrievalExample(
+            image_id=str(image_N[reference_R[reference]]),
+            k=prints.sizes[size],
+            sparse=ids(found["sparse"].row_LP[reference * len(prints.sizes) + size]),
+            whole=ids(found["whole"].row_LP[reference]),
+        )
+        for reference in able
+    ]
 
 
 def means_of(rows: list[dict[str, Any]]) -> list[RetrievalFigures]:

@@ -72,7 +72,7 @@ def test_precision_and_cosine_are_those_of_neighbours(tmp_path: Path) -> None:
     assert of_label["precision_10"] > of_label["chance"] + 0.1
     random = rows["random", None, "l0"]
     assert random["precision_10_low"] - 0.1 < random["chance"] < random["precision_10_high"] + 0.1
-    assert "0 references" in rows["sparse", 50, None]["reason"] and rows["sparse", 50, None]["cosine"] is None
+    assert "0 references" in rows["sparse", 50, None]["lacking"] and rows["sparse", 50, None]["cosine"] is None
 
 
 def test_the_table_does_not_depend_on_shards(tmp_path: Path) -> None:
@@ -87,10 +87,10 @@ def test_without_labels_or_other_patients_there_are_reasons(tmp_path: Path) -> N
     bare = Cohort(plain.patient_N, np.empty((120, 0)), plain.x_ND, rng.random((120, 6)).astype(np.float32), plain.ok_N)
     table = made_of(tmp_path / "bare", bare).table().to_pylist()
     assert {row["label"] for row in table} == {None}
-    assert all(row["reason"] for row in table if row["method"] in ("sparse", "rarity")), "all are always active"
+    assert all(row["lacking"] for row in table if row["method"] in ("sparse", "rarity")), "all are always active"
     one = Cohort(np.array(["p"] * 120), np.full((120, 1), np.nan), plain.x_ND, plain.z_NM, plain.ok_N)
     table = made_of(tmp_path / "one", one).table().to_pylist()
-    assert table and all(row["reason"] and row["cosine"] is row["precision_10"] is None for row in table)
+    assert table and all(row["lacking"] and row["cosine"] is row["precision_10"] is None for row in table)
 
 
 def test_average_precision_is_scikit_learns_where_all_relevant_images_are_in_the_list() -> None:

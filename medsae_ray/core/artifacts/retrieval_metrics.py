@@ -19,8 +19,19 @@ class RetrievalFigures(TypedDict):
     """The labels that have a figure."""
 
 
-class RetrievalMetrics(TypedDict):
-    """Stage `retrieval`: how alike the images are that a search finds."""
+class RetrievalExample(TypedDict):
+    """An image and its five nearest, by ids."""
+
+    image_id: str
+    k: int
+    sparse: list[str]
+    """By its k strongest features."""
+    whole: list[str]
+    """By the cosine of whole embeddings."""
+
+
+class RetrievalSummary(TypedDict):
+    """How alike the images are that a search finds."""
 
     references: int
     """The images that were searched for, one of each test patient."""
@@ -31,3 +42,9 @@ class RetrievalMetrics(TypedDict):
     always_active: int
     """The features that are active on every image, and so in no fingerprint."""
     methods: list[RetrievalFigures]
+
+
+class RetrievalMetrics(RetrievalSummary):
+    """Stage `retrieval`."""
+
+    examples: list[RetrievalExample]

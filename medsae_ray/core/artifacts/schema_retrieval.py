@@ -11,7 +11,7 @@ def retrieval() -> pa.Schema:
     `method` is "sparse", "rarity", "dense" (fingerprints of `k` coordinates), "whole" (the cosine of embeddings) or
     "random". Means over `references`, those with the label; `left_out` had no fingerprint of k coordinates. `cosine`
     is of whole embeddings with the five nearest images, precision and average precision count images with the label
-    among the first five and ten. `chance` is the label's prevalence. Without figures the row has a `reason`.
+    among the first five and ten. `chance` is the label's prevalence. Without figures `lacking` says what is missing.
     """
     figures = [pa.field(f"{figure}{end}", pa.float64()) for figure in FIGURES for end in ("", "_low", "_high")]
     return pa.schema(
@@ -23,6 +23,6 @@ def retrieval() -> pa.Schema:
             pa.field("left_out", pa.int64(), nullable=False),
             pa.field("chance", pa.float64()),
             *figures,
-            pa.field("reason", pa.string()),
+            pa.field("lacking", pa.string()),
         ]
     )

@@ -14,6 +14,7 @@ from medsae_ray.core.analysis.findings import Finding
 from medsae_ray.core.analysis.patch_maps import Pair, PatchMap
 from medsae_ray.core.artifacts.metrics import PairCounts, ReplicatedFinding
 from medsae_ray.core.artifacts.monosemanticity import MonosemanticityMetrics
+from medsae_ray.core.artifacts.retrieval_metrics import RetrievalMetrics
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.verdict import PaperCount
@@ -182,5 +183,7 @@ class ReportData:
     """The figures of monosemanticity, of features, raw dimensions and an untrained SAE."""
     monosemanticity_of: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     """The rows of stage `monosemanticity` by feature; none without `monosemanticity`."""
+    retrieval: RetrievalMetrics | None = None
+    """The test of similar images."""
     patches: Patches | None = None
     """The patches; None for an SAE on whole images."""

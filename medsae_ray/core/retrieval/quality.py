@@ -64,9 +64,9 @@ class Judge(NamedTuple):
 
     def _row(self, chosen_R: np.ndarray, figures: dict[str, Floats]) -> dict[str, Any]:
         row: dict[str, Any] = {f"{figure}{end}": None for figure in FIGURES for end in ("", "_low", "_high")}
-        row |= {"references": int(chosen_R.sum()), "reason": None}
+        row |= {"references": int(chosen_R.sum()), "lacking": None}
         if row["references"] < LEAST:
-            return row | {"reason": f"{row['references']} references, {LEAST} are needed"}
+            return row | {"lacking": f"{row['references']} references, {LEAST} are needed"}
         for name, value_R in figures.items():
             row |= {
                 f"{name}{end}": value
@@ -74,7 +74,7 @@ class Judge(NamedTuple):
             }
         if all(row[name] is None for name in figures):
             few = self.others < FEW
-            return row | {"reason": f"{self.others} other patients" if few else "no found image has a known label"}
+            return row | {"lacking": f"{self.others} other patients" if few else "no found image has a known label"}
         return row
 
     def _mean(self, value_R: Floats, chosen_R: np.ndarray) -> tuple[float | None, float | None, float | None]:

@@ -80,7 +80,12 @@ class Counts(NamedTuple):
 
     def plus(self, other: "Counts") -> "Counts":
         """Add the counts of other images."""
-        return Counts(*(mine + theirs for mine, theirs in zip(self, other, strict=True)))
+        return Counts(
+            self.active_F + other.active_F,
+            self.images + other.images,
+            self.training_F + other.training_F,
+            self.training_images + other.training_images,
+        )
 
 
 @dataclass(frozen=True)
