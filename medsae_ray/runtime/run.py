@@ -34,6 +34,8 @@ from medsae_ray.signals import rearm
 T = TypeVar("T")
 REASONS = 3
 """The most reasons of rows that are not ok in a printed line."""
+NOUNS = {"organs": "files", "monosemanticity": "units", "scores": "names", "sweep": "SAEs"}
+"""The rows of stages that have none for images."""
 PATIENCE_S = 5
 """The seconds that a stopped run waits for its branches."""
 FEW_IMAGES = 1000
@@ -311,7 +313,7 @@ def _tick(record: Record, seconds: float) -> str:
 
 def _noun(stage: str) -> str:
     """Return the kind of a stage's rows that may be not ok."""
-    return "files" if stage == "organs" else "images"
+    return NOUNS.get(stage, "images")
 
 
 def _rows(receipts: Iterable[Receipt]) -> tuple[int, int]:

@@ -71,8 +71,12 @@ def retrieval_section(found: RetrievalMetrics, thumbnail: Callable[[str], bytes 
 
 
 def precision_chart(rows: Sequence[RetrievalFigures]) -> Markup | None:
-    """Draw the precision at ten over sizes of fingerprints, with lines for whole embeddings and random images."""
-    known = [row for row in rows if row["precision_10"] is not None]
+    """Draw the precision at ten over sizes of fingerprints, with lines for whole embeddings and random images.
+
+    A point over fewer labels than the others is left out, as it cannot be compared with them.
+    """
+    labels = max((row["labels"] for row in rows), default=0)
+    known = [row for row in rows if row["precision_10"] is not None and row["labels"] == labels]
     sizes = sorted({row["k"] for row in known if row["k"] is not None})
     if not sizes:
         return None
