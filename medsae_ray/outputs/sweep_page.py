@@ -3,17 +3,13 @@
 import pyarrow as pa
 from rich.markup import escape
 
-from medsae_ray.core.report.sweep import render_sweep
+from medsae_ray.core.report.sweep import RANKED, render_sweep
 from medsae_ray.outputs.console import sweep_table
 from medsae_ray.outputs.pages import page_id, publish
 from medsae_ray.runtime.run import Run
 from medsae_ray.stages.sweep import SWEEP
 
 PAGE = "sweep.html"
-
-
-RANKED = ("monosemanticity", "needed", "at_ten", "rank", "chosen")
-"""What stage `ranking` adds to a row."""
 
 
 def publish_sweep(run: Run, table: pa.Table, left_out: int, ranking: pa.Table | None = None) -> None:

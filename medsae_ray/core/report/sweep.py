@@ -7,10 +7,16 @@ from medsae_ray.core.report.pareto import Point, legend, pareto_plot, shade
 from medsae_ray.core.report.render import environment, style
 from medsae_ray.core.sae.ranking import settings_text
 
+RANKED = ("monosemanticity", "needed", "at_ten", "rank", "chosen")
+"""What stage `ranking` adds to a row; None without it."""
+
 
 def render_sweep(title: str, rows: Sequence[dict[str, Any]], left_out: int) -> str:
     """Render the rows of a `sweep` table, in their order; `left_out` counts combinations that no SAE can have."""
-    shown = [row | {"number": i + 1, "said": settings_text(row["settings"])} for i, row in enumerate(rows)]
+    shown = [
+        dict.fromkeys(RANKED) | row | {"number": i + 1, "said": settings_text(row["settings"])}
+        for i, row in enumerate(rows)
+    ]
     there = [row for row in shown if row["reason"] is None]
     points = [Point(row["number"], row["said"], row["l0"], row["fvu"], row["dead"], row["pareto"]) for row in there]
     return (
