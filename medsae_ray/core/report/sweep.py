@@ -13,10 +13,8 @@ RANKED = ("monosemanticity", "needed", "at_ten", "rank", "chosen")
 
 def render_sweep(title: str, rows: Sequence[dict[str, Any]], left_out: int) -> str:
     """Render the rows of a `sweep` table, in their order; `left_out` counts combinations that no SAE can have."""
-    shown = [
-        dict.fromkeys(RANKED) | row | {"number": i + 1, "said": settings_text(row["settings"])}
-        for i, row in enumerate(rows)
-    ]
+    unranked: dict[str, Any] = dict.fromkeys(RANKED)
+    shown = [unranked | row | {"number": i, "said": settings_text(row["settings"])} for i, row in enumerate(rows, 1)]
     there = [row for row in shown if row["reason"] is None]
     points = [Point(row["number"], row["said"], row["l0"], row["fvu"], row["dead"], row["pareto"]) for row in there]
     return (
