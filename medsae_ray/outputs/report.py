@@ -132,8 +132,9 @@ def _provenance(run: Run) -> dict[str, str]:
     record = run.artifact("atlas").record
     artifacts = {row.name: row.artifact for row in run.rows}
     versions = " ".join(f"{name} {version}" for name, version in record.run["packages"].items())
-    kind = f"{what.sae.architecture} as in the code of {what.sae.compat}" if what.sae.compat else what.sae.architecture
     config = metrics_of(run.artifact("sae"), SaeMetrics)["config"]
+    kind = config["architecture"] + (f" as in the code of {config['compat']}" if config["compat"] else "")
+    kind += " chosen by a sweep" if what.chooses else ""
     sizes = f", k {config['k']}" if config["k"] else ""
     sae = (
         f"{kind}, {config['width']:,} features{sizes}, {config['epochs']:,} epochs in batches of "

@@ -51,6 +51,7 @@ def test_a_run_takes_the_sae_that_ranks_best(chosen: tuple[Path, dict[str, Any]]
     assert rows[0]["rank"] == min(row["rank"] for row in rows if row["near_front"])
     assert only(root, "activations").record.parents["sae"] == rows[0]["artifact"]
     assert rows[0]["artifact"] in (root / "sweep.html").read_text()
+    assert "batch_topk chosen by a sweep" in (root / "report.html").read_text()
 
 
 def test_held_out_figures_are_then_of_patients_that_chose_nothing(chosen: tuple[Path, dict[str, Any]]) -> None:
