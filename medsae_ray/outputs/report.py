@@ -143,7 +143,7 @@ def _provenance(run: Run) -> dict[str, str]:
     return {
         "dataset": ", ".join(source.name for source in what.sources),
         "encoder": encoder_name(run.recipe),
-        "sae": sae,
+        "autoencoder": sae,
         **artifacts,
         "versions": versions,
         "created": record.run["end"],
