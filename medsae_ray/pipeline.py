@@ -26,7 +26,7 @@ from medsae_ray.outputs.console import (
     warnings_block,
 )
 from medsae_ray.outputs.pages import named, page_id, publish
-from medsae_ray.outputs.recovery_line import recovery_line
+from medsae_ray.outputs.recovery import recovery_line
 from medsae_ray.outputs.report import report_data
 from medsae_ray.outputs.retrieval import retrieval_line
 from medsae_ray.outputs.summary import summarise

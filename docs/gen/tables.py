@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from medsae_ray import errors as all_errors
-from medsae_ray.core.artifacts import monosemanticity, recovery_schema, schema, schema_retrieval
+from medsae_ray.core.artifacts import monosemanticity, recovery, retrieval, schema
 from medsae_ray.core.artifacts.warnings import CODES
 from medsae_ray.core.naming import ledger, verdict
 
@@ -28,9 +28,9 @@ NOTES = {
     "atlas": "With 14 labels.",
 }
 ELSEWHERE: dict[str, Callable[[], pa.Schema]] = {
-    "recovery": recovery_schema.recovery,
+    "recovery": recovery.rows,
     "monosemanticity": monosemanticity.rows,
-    "retrieval": schema_retrieval.retrieval,
+    "retrieval": retrieval.rows,
     "scores": verdict.scores,
     "answers": ledger.answers_schema,
     "replies": ledger.replies,

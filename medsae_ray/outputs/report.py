@@ -27,8 +27,8 @@ from medsae_ray.core.artifacts.metrics import (
     metrics_of,
 )
 from medsae_ray.core.artifacts.monosemanticity import MonosemanticityMetrics
-from medsae_ray.core.artifacts.recovery_metrics import RecoveryMetrics
-from medsae_ray.core.artifacts.retrieval_metrics import RetrievalMetrics
+from medsae_ray.core.artifacts.recovery import RecoveryMetrics
+from medsae_ray.core.artifacts.retrieval import RetrievalMetrics
 from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.encoders.hub import is_id

@@ -1,6 +1,6 @@
 """What a run prints of retrieval."""
 
-from medsae_ray.core.artifacts.retrieval_metrics import RetrievalFigures
+from medsae_ray.core.artifacts.retrieval import RetrievalFigures
 from medsae_ray.outputs.console import number
 from medsae_ray.outputs.summary_types import Summary
 

@@ -24,8 +24,8 @@ from medsae_ray.core.artifacts.name_metrics import (
     SourceMetrics,
     VocabularyNamesMetrics,
 )
-from medsae_ray.core.artifacts.recovery_metrics import RecoveryMetrics
-from medsae_ray.core.artifacts.retrieval_metrics import RetrievalMetrics, RetrievalSummary
+from medsae_ray.core.artifacts.recovery import RecoveryMetrics
+from medsae_ray.core.artifacts.retrieval import RetrievalMetrics, RetrievalSummary
 from medsae_ray.core.naming.engine import Usage, total
 from medsae_ray.core.report.data import OverlapSummary
 from medsae_ray.outputs.summary_types import (

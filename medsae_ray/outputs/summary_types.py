@@ -8,8 +8,8 @@ from typing import NotRequired, TypedDict
 from medsae_ray.core.artifacts.metrics import Area, DuplicatesMetrics, ReplicationMetrics, SaeFigures
 from medsae_ray.core.artifacts.monosemanticity import MonosemanticityMetrics
 from medsae_ray.core.artifacts.name_metrics import NameFigures, Sight, UsageFigures, VocabularyNamesMetrics
-from medsae_ray.core.artifacts.recovery_metrics import RecoveryMetrics
-from medsae_ray.core.artifacts.retrieval_metrics import RetrievalSummary
+from medsae_ray.core.artifacts.recovery import RecoveryMetrics
+from medsae_ray.core.artifacts.retrieval import RetrievalSummary
 from medsae_ray.core.report.data import OverlapSummary
 
 

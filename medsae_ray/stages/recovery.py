@@ -13,11 +13,11 @@ import ray
 
 from medsae_ray.cluster.demands import task_demand
 from medsae_ray.core.analysis.probes import ProbeWork, gathered, probe_rows
-from medsae_ray.core.artifacts import recovery_schema
 from medsae_ray.core.artifacts.artifact import Draft
 from medsae_ray.core.artifacts.columns import column
 from medsae_ray.core.artifacts.metrics import ManifestMetrics, SaeMetrics, metrics_of
-from medsae_ray.core.artifacts.recovery_metrics import RecoveryMetrics
+from medsae_ray.core.artifacts.recovery import RecoveryMetrics
+from medsae_ray.core.artifacts.recovery import rows as recovery_rows
 from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.probing import probed
 from medsae_ray.core.probing.curves import STRENGTHS, Rules
@@ -56,7 +56,7 @@ def _compute(tries: Tries, piece: str, compute: Callable[..., Any], table: Table
 def _recovery(run: Run, draft: Draft) -> Made:
     inputs = _inputs(run, draft)
     rows = list(_rows(run, inputs))
-    table = pa.Table.from_pylist(rows, schema=recovery_schema.recovery())
+    table = pa.Table.from_pylist(rows, schema=recovery_rows())
     return Made([draft.writer(table.schema).write(0, table, table.num_rows)], _metrics(inputs, table.to_pylist()))
 
 

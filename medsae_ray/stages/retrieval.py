@@ -9,11 +9,11 @@ from scipy import sparse
 
 from medsae_ray.cluster.demands import task_demand
 from medsae_ray.core.analysis.partial_sums import Labels
-from medsae_ray.core.artifacts import schema_retrieval
 from medsae_ray.core.artifacts.artifact import Draft
 from medsae_ray.core.artifacts.columns import readable
 from medsae_ray.core.artifacts.metrics import ManifestMetrics, SaeMetrics, metrics_of
-from medsae_ray.core.artifacts.retrieval_metrics import RetrievalExample, RetrievalFigures, RetrievalMetrics
+from medsae_ray.core.artifacts.retrieval import RetrievalExample, RetrievalFigures, RetrievalMetrics
+from medsae_ray.core.artifacts.retrieval import rows as retrieval_rows
 from medsae_ray.core.retrieval.fingerprints import Fingerprints, discriminating, rarity
 from medsae_ray.core.retrieval.nearest import Nearest
 from medsae_ray.core.retrieval.quality import FEW, Judge, prevalence, resamples
@@ -44,7 +44,7 @@ def _retrieval(run: Run, draft: Draft) -> Made:
     names = metrics_of(draft.parents["manifest"], ManifestMetrics)["labels"]
     judge = _judge(run, labels, candidate_N, group_N, references.row_G)
     rows = _rows(judge, prints, found, names)
-    table = pa.Table.from_pylist(rows, schema=schema_retrieval.retrieval())
+    table = pa.Table.from_pylist(rows, schema=retrieval_rows())
     metrics = RetrievalMetrics(
         references=len(references.row_G),
         candidates=int(candidate_N.sum()),

@@ -9,7 +9,7 @@ import pytest
 
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.artifacts.artifact import Artifact
-from medsae_ray.core.artifacts.recovery_metrics import RecoveryMetrics
+from medsae_ray.core.artifacts.recovery import RecoveryMetrics
 from medsae_ray.core.probing import probed
 from medsae_ray.pipeline import run_stage
 from tests.support.small import onnx_encoder, recipe_data, table_dataset

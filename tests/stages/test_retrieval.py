@@ -11,7 +11,7 @@ from medsae_ray.config import parse_recipe
 from medsae_ray.core.analysis.partial_sums import Labels
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.columns import readable
-from medsae_ray.core.artifacts.retrieval_metrics import RetrievalMetrics
+from medsae_ray.core.artifacts.retrieval import RetrievalMetrics
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.retrieval.quality import average_precision
 from medsae_ray.metrics import neighbours

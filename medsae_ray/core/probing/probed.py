@@ -11,7 +11,7 @@ import numpy as np
 from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.analysis.values import Ints
 from medsae_ray.core.artifacts.columns import nan_to_null
-from medsae_ray.core.artifacts.recovery_metrics import CurvePoint
+from medsae_ray.core.artifacts.recovery import CurvePoint
 from medsae_ray.core.probing.curves import (
     SPACE_OF,
     Fitted,
@@ -31,7 +31,7 @@ from medsae_ray.core.probing.targets import Target
 Rankings = Mapping[str, Ranked | None] | None
 """What `rankings` returned of a target; None if it cannot be fitted."""
 Row = dict[str, Any]
-"""A row of `recovery_schema.recovery`."""
+"""A row of `artifacts.recovery.rows`."""
 _DEAD = {"sae": "no feature that varies over the training patients", "raw": "no dimension that varies over them"}
 
 

@@ -14,7 +14,7 @@ from medsae_ray.core.analysis.findings import Finding
 from medsae_ray.core.analysis.patch_maps import Pair, PatchMap
 from medsae_ray.core.artifacts.metrics import PairCounts, ReplicatedFinding
 from medsae_ray.core.artifacts.monosemanticity import MonosemanticityMetrics
-from medsae_ray.core.artifacts.retrieval_metrics import RetrievalMetrics
+from medsae_ray.core.artifacts.retrieval import RetrievalMetrics
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.naming.engine import Usage
 from medsae_ray.core.naming.verdict import PaperCount

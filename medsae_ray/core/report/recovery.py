@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from medsae_ray.core.artifacts.recovery_metrics import CurvePoint, RecoveryMetrics
+from medsae_ray.core.artifacts.recovery import CurvePoint, RecoveryMetrics
 from medsae_ray.core.probing.shares import headed_by
 from medsae_ray.core.report.charts import join, line, linear, svg, text, ticks
 from medsae_ray.core.report.text import real

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
-from medsae_ray.core.artifacts.retrieval_metrics import RetrievalFigures, RetrievalMetrics
+from medsae_ray.core.artifacts.retrieval import RetrievalFigures, RetrievalMetrics
 from medsae_ray.core.report.charts import join, line, linear, svg, text, ticks
 from medsae_ray.core.report.text import count, real
 from medsae_ray.core.report.thumbnails import data_url

@@ -13,7 +13,7 @@ import numpy as np
 
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifacts.columns import nan_to_null
-from medsae_ray.core.artifacts.schema_retrieval import FIGURES
+from medsae_ray.core.artifacts.retrieval import FIGURES
 from medsae_ray.core.retrieval.nearest import Nearest
 
 PLACES, FEW = 10, 5

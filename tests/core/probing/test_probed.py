@@ -4,7 +4,7 @@ import pytest
 from scipy import sparse
 
 from medsae_ray.core.analysis.probes import ProbeRows
-from medsae_ray.core.artifacts.recovery_schema import recovery
+from medsae_ray.core.artifacts.recovery import rows as recovery
 from medsae_ray.core.probing import probed
 from medsae_ray.core.probing.curves import Rules
 from medsae_ray.core.probing.shares import headed_by

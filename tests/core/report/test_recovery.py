@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from medsae_ray.core.artifacts.recovery_metrics import CurvePoint, RecoveryMetrics
+from medsae_ray.core.artifacts.recovery import CurvePoint, RecoveryMetrics
 from medsae_ray.core.report.recovery import RecoveryReport, recovery_plot, recovery_section
 from medsae_ray.core.report.render import render_report
-from medsae_ray.outputs.recovery_line import recovery_line
+from medsae_ray.outputs.recovery import recovery_line
 from tests.core.report.sample import full
 
 

@@ -4,7 +4,7 @@ import io
 
 from PIL import Image
 
-from medsae_ray.core.artifacts.retrieval_metrics import RetrievalFigures, RetrievalMetrics
+from medsae_ray.core.artifacts.retrieval import RetrievalFigures, RetrievalMetrics
 from medsae_ray.core.report.render import environment
 from medsae_ray.core.report.retrieval import precision_chart, retrieval_section
 

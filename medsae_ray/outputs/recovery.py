@@ -1,6 +1,6 @@
 """The line of a run's end on what few features keep."""
 
-from medsae_ray.core.artifacts.recovery_metrics import CurvePoint, RecoveryMetrics
+from medsae_ray.core.artifacts.recovery import CurvePoint, RecoveryMetrics
 from medsae_ray.core.probing.shares import headed_by
 from medsae_ray.outputs.console import number
 
