@@ -98,9 +98,9 @@ def similar(
 
     `image` is an id of the run, whose own patient is left out, or else a PNG, JPEG or DICOM file, which is encoded as
     the run's images were. Features that are active on every image do not count. An image's `similarity` is the cosine
-    on the k features, or 1 / (1 + |difference|) of a single one. Without images, `reason` says why. Raises RecipeError
-    for an image that is neither and for counts that are not from 1 to 1000, ImageError for a file that cannot be used,
-    or ArtifactError if the run is not finished.
+    on the k features, or 1 / (1 + |difference|) of a single one. `reason` says why there are no images, or why k is
+    smaller. Raises RecipeError for an image that is neither and for counts that are not from 1 to 1000, ImageError for
+    a file that cannot be used, or ArtifactError if the run is not finished.
     """
     from medsae_ray.core.retrieval.similar import Similar
     from medsae_ray.finished import open_run

@@ -32,11 +32,12 @@ def similar_tables(answer: SimilarAnswer) -> list[str | Table]:
     for row in answer["features"]:
         texts = (row["name"] or "–", row["name_source"] or "–", row["verdict"] or "–")
         features.add_row(*map(escape, texts), str(row["feature"]), number(row["activation"]))
-    if answer["reason"]:
+    if not answer["images"]:
         said = f"no similar images: {answer['reason']}"
         return [features, "", said] if answer["features"] else [said]
     images = plain_table("image", "patients", "shared feature: activation", right=("similarity",))
     for image in answer["images"]:
         shared = ", ".join(f"{f['feature']}: {f['activation']:.2f}" for f in image["features"])
         images.add_row(escape(image["image_id"]), image["split"], shared, number(image["similarity"], 3))
-    return [f"the {answer['k']} strongest features of the image", features, "", images]
+    said = answer["reason"] or f"the {answer['k']} strongest features of the image"
+    return [said, features, "", images]

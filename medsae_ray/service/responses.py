@@ -185,7 +185,7 @@ class SimilarImage(BaseModel):
 
 
 class SimilarAnswer(BaseModel):
-    """One image of each patient, the most similar first; `reason` says why there are none."""
+    """One image of each patient, the most similar first; `reason` says why there are none, or why k is smaller."""
 
     image: str
     k: int

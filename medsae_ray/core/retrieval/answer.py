@@ -83,7 +83,7 @@ class SimilarAnswer(TypedDict):
     images: list[SimilarImage]
     """The images, one of each patient and none of the image's own."""
     reason: str | None
-    """The reason why there are no images."""
+    """The reason why there are no images, or why k is smaller than asked for."""
     sae: str
     """The names of the artifacts that answered."""
     atlas: str

@@ -22,7 +22,7 @@ class _Pair(NamedTuple):
 
 
 class Neighbours(_Pair):
-    """The rows and their similarities, and the reason if there are none."""
+    """The rows and their similarities, and the reason if there are none, or k is smaller than asked for."""
 
     reason: str | None = None
 
@@ -34,10 +34,10 @@ def neighbours(z_NF: Any, row: int, k: int, group_N: Sequence[Any] | np.ndarray,
     group each row is. Features that are active (above 0) on all rows are left out, as are the rows of `row`'s own
     group. With k = 1 the similarity is 1 / (1 + |difference|). Similarities are rounded to nine decimals; of equal ones
     the first row ranks first. This is SAIL's fingerprint retrieval (github.com/pwesp/sail), but for a row with fewer
-    than k active features, which SAIL gives a fingerprint with features that are not active.
+    than k active features: SAIL adds features that are not active, here those that are there are all.
 
-    Returns (rows, similarities), which are empty if there are none; `.reason` then says why. Raises ValueError for
-    NaN, for other shapes, and for counts that are not whole numbers.
+    Returns (rows, similarities), which are empty if there are none; `.reason` says why, or that k is smaller. Raises
+    ValueError for NaN, for other shapes, and for counts that are not whole numbers.
     """
     z = matrix(z_NF)
     group = codes(group_N)
@@ -46,24 +46,28 @@ def neighbours(z_NF: Any, row: int, k: int, group_N: Sequence[Any] | np.ndarray,
     row, k, n = _whole("row", row, 0, z.shape[0] - 1), _whole("k", k, 1), _whole("n", n, 1)
     active_F = np.bincount(z.indices[z.data > 0], minlength=z.shape[1])
     weight_F = discriminating(active_F, z.shape[0])
+    k, reason = usable(int(((z[[row]].data > 0) & (weight_F[z[[row]].indices] > 0)).sum()), k)
+    if not k:
+        return _none(str(reason))
     prints = Fingerprints.strongest(z[[row]], weight_F, group[[row]], [k])
-    if reason := too_few(int(((z[[row]].data > 0) & (weight_F[z[[row]].indices] > 0)).sum()), k):
-        return _none(reason)
     if (group == group[row]).all():
         return _none("all rows are of one group")
     nearest = Nearest.empty(1, n)
     search(prints, z, weight_F, Rows(np.arange(z.shape[0]), group), nearest)
     found = nearest.row_LP[0] >= 0
-    return Neighbours(nearest.row_LP[0][found], nearest.similarity_LP[0][found])
+    answer = Neighbours(nearest.row_LP[0][found], nearest.similarity_LP[0][found])
+    answer.reason = reason
+    return answer
 
 
-def too_few(active: int, k: int) -> str | None:
-    """Return why an image has no fingerprint of size k, or None if it has one. `active` counts its active features."""
+def usable(active: int, k: int) -> tuple[int, str | None]:
+    """Return the size of the fingerprint of an image with `active` features, at most k, and why it is below k."""
     if active >= k:
-        return None
+        return k, None
     if not active:
-        return "the image has no active feature but those that are active on every image"
-    return f"the image has {active} active features besides those that are active on every image, and k is {k}"
+        return 0, "the image has no active feature but those that are active on every image"
+    besides = f"the image has {active} active features besides those that are active on every image"
+    return active, f"{besides}, so k is {active} and not {k}"
 
 
 def matrix(z_NF: Any) -> sparse.csr_array:

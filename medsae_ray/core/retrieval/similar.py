@@ -15,7 +15,7 @@ from medsae_ray.core.artifacts.columns import activation_matrix, column
 from medsae_ray.core.retrieval.answer import ActiveFeature, NamedFeature, SimilarAnswer, SimilarImage
 from medsae_ray.core.retrieval.fingerprints import Fingerprints, discriminating
 from medsae_ray.core.retrieval.nearest import Nearest
-from medsae_ray.core.retrieval.neighbours import too_few
+from medsae_ray.core.retrieval.neighbours import usable
 from medsae_ray.core.retrieval.search import Rows, search
 
 NAMED = ("name", "name_source", "definition", "verdict", "detection_auroc")
@@ -65,19 +65,20 @@ class Similar:
     def ask(self, query: Query, k: int = 5, images: int = 10, split: str | None = None) -> SimilarAnswer:
         """Return the images that share the query's k strongest features, one of each patient, the most similar first.
 
-        The answer has no images but a `reason` if the query has fewer than k active features, or nobody shares them.
+        A query with fewer than k active features is searched for by all of them, and `reason` says so. It also says why
+        there are no images: no feature is active, or nobody shares them.
         """
         active = int(((query.z_1F.data > 0) & (self._weight_F[query.z_1F.indices] > 0)).sum())
         group = -1 if query.row is None else int(self._group_N[query.row])
-        prints = Fingerprints.strongest(query.z_1F, self._weight_F, np.array([group]), [k])
+        size, reason = usable(active, k)
+        prints = Fingerprints.strongest(query.z_1F, self._weight_F, np.array([group]), [max(size, 1)])
         features = [int(f) for f in prints.coordinate_QK[0] if f >= 0]
-        reason = too_few(active, k)
-        found = [] if reason else self._search(prints, features, images, split)
-        if not reason and not found:
+        found = self._search(prints, features, images, split) if size else []
+        if size and not found:
             reason = "no image of another patient shares one of these features"
         return {
             "image": query.image,
-            "k": k,
+            "k": size,
             "features": [self._feature(f, float(v)) for f, v in zip(features, prints.value_QK[0], strict=False)],
             "images": found,
             "reason": reason,

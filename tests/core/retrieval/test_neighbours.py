@@ -83,9 +83,11 @@ def test_they_are_those_of_a_plain_search(made: tuple[np.ndarray, np.ndarray, in
     z, group, row, k, n = made
     found = neighbours(sparse.csr_array(z), row, k, group, n)
     active = ((z[row] > 0) & ~(z > 0).all(0)).sum()
-    if active < k or (group == group[row]).all():
+    if not active or (group == group[row]).all():
         assert found.reason and not len(found.rows) and not len(found.cosines)
         return
+    assert (found.reason is None) == (active >= k)
+    k = min(k, active)
     np.testing.assert_allclose(found.cosines, plainly(z, row, k, group, n), atol=1e-9)
     assert len(set(group[found.rows])) == len(found.rows) and group[row] not in group[found.rows]
 
@@ -94,7 +96,9 @@ def test_a_feature_that_is_active_on_every_row_is_in_no_fingerprint() -> None:
     rows, cosines = neighbours(Z, 0, 2, GROUPS, 3)
     assert rows.tolist() == [1, 2, 3]
     np.testing.assert_allclose(cosines, [1, 0.8, 0], atol=1e-9)
-    assert "has 2 active features" in str(neighbours(Z, 0, 3, GROUPS).reason)
+    more = neighbours(Z, 0, 3, GROUPS, 3)
+    assert "has 2 active features" in str(more.reason) and "k is 2 and not 3" in str(more.reason)
+    assert more.rows.tolist() == [1, 2, 3]
 
 
 def test_one_feature_is_compared_by_its_difference() -> None:

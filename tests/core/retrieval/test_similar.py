@@ -65,11 +65,11 @@ def test_what_has_no_answer_says_why(tmp_path: Path) -> None:
     library = Similar(artifacts(tmp_path, made))
     assert library.of_run("no such image") is None
     said = []
-    for image, k in (("i00000", 1), ("i00000", 2), ("i00001", 1)):
+    for image, k in (("i00000", 1), ("i00001", 1)):
         query = library.of_run(image)
         assert query is not None
         answer = library.ask(query, k)
         assert answer["images"] == []
         said.append(str(answer["reason"]))
     assert "no image of another patient shares" in said[0]
-    assert "has 1 active features" in said[1] and "no active feature" in said[2]
+    assert "no active feature" in said[1]
