@@ -1,4 +1,4 @@
-"""What a person reads of a sweep: a table on the terminal, and sweep.html."""
+"""The output of a sweep: a table on the terminal, and sweep.html."""
 
 import pyarrow as pa
 from rich.markup import escape
@@ -13,7 +13,7 @@ PAGE = "sweep.html"
 
 
 RANKED = ("monosemanticity", "needed", "at_ten", "rank", "chosen")
-"""What stage `ranking` adds to a row."""
+"""The columns that stage `ranking` adds to a row."""
 
 
 def publish_sweep(run: Run, table: pa.Table, left_out: int, ranking: pa.Table | None = None) -> None:
