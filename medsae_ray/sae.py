@@ -157,7 +157,7 @@ def _real(values: Any, what: str) -> "Tensor":
             raise ValueError(f"{what} are rows of different lengths ({error})") from error
         if array.dtype.kind not in "fiu":
             raise ValueError(f"{what} are {array.dtype} {list(array.shape)}; real numbers are wanted")
-        with np.errstate(over="ignore"):  # what is too large becomes Inf, which is refused below
+        with np.errstate(over="ignore"):  # too large a value becomes Inf, which is refused below
             values = torch.as_tensor(array.astype(np.float32))
     if values.dtype == torch.bool or values.is_complex():
         raise ValueError(f"{what} are {values.dtype} {list(values.shape)}; real numbers are wanted")

@@ -85,7 +85,7 @@ class Sae(Model):
         if width is not None and (self.settings().get("k") or 0) > width:
             raise ValueError(f"k is {self.k}, more than the {width} features of width")
         defaults = {name: field.default for name, field in type(self).model_fields.items()}
-        # Recipes may keep a k and an l1 for both kinds of architecture; the rest is written for one kind on purpose.
+        # Recipes may keep a k and an l1 for both kinds of architecture; all other keys are meant for one kind.
         for name in sorted(SOME - USED[self.architecture] - {"k", "l1", *REVIVING}):
             if getattr(self, name) != defaults[name]:
                 raise ValueError(f"{name} has no effect on architecture {self.architecture}; leave it out")

@@ -59,7 +59,7 @@ def leading_comment(file: Path) -> str:
 
 def _parsed(text: str, file: Path | str) -> Any:
     """Parse a text; None if it is empty."""
-    yaml = YAML(typ="safe", pure=True)  # the other parser, in C, is of YAML 1.1
+    yaml = YAML(typ="safe", pure=True)  # the C parser reads YAML 1.1
     if older := re.search(r"^%YAML(?!\s+1\.2\s).*", text, re.MULTILINE):
         raise RecipeError(f"{file} says {older[0].strip()!r}, and a recipe is YAML 1.2; remove that line")
     node = yaml.compose(text)
@@ -94,7 +94,7 @@ def _refuse_second_keys(root: Node, file: Path | str, constructor: SafeConstruct
         node = todo.pop()
         if id(node) in seen or isinstance(node, ScalarNode):
             continue
-        seen.add(id(node))  # an anchor's node is in several places
+        seen.add(id(node))  # an anchor's node occurs in several places
         if not isinstance(node, MappingNode):
             todo += node.value
             continue
