@@ -1,4 +1,4 @@
-"""Images like those of archives: enlarged phantom radiographs with a detector's noise, in the usual formats."""
+"""Images like those of archives: enlarged phantom radiographs with detector noise, in the usual formats."""
 
 import io
 import os

@@ -1,19 +1,19 @@
-"""The embedding of an archive compared with its halves in one run: decoding alone and the encoder alone.
+"""The embedding of an archive compared in one run with its halves, decoding alone and the encoder alone.
 
     python benchmarks/archive_throughput.py --images 20000 --json result.json
 
 Images of 1024 pixels in twelve formats (benchmarks/archive_images.py), in a mixed order.
 
-With an encoder on a GPU the two halves of a run share no resource. Here both are CPU work, so each is given cores of
-its own: what decodes is bound to --decode-cores and what encodes to --encode-cores, alone as well as together. A half
-alone is the bare loop over its own function in a process of its own, without Ray. The driver, Ray's processes and the
-kernel are bound to nothing and take from both.
+With an encoder on a GPU the two halves of a run share no resource. Here both are CPU work, so each has its own cores:
+decoding is bound to --decode-cores and encoding to --encode-cores, alone as well as together. A half alone is the bare
+loop over its own function in a process of its own, without Ray. The driver, Ray's processes and the kernel are bound to
+nothing and take from both.
 
 | figure | is |
 |---|---|
 | decode, encode | images per second of each half alone: mean of a measurement before and one after the whole |
-| beside | of both at the same time, knowing nothing of each other: what the cores take from each other in any case |
-| whole | of the stage on Ray Data, from the part with which a tenth of the images is there to the last |
+| beside | of both at the same time, independent of each other: the cores' mutual slowdown in any case |
+| whole | of the stage on Ray Data, from the part that completes a tenth of the images to the last |
 | ratio | whole / min(decode, encode) |
 | driver | proportional set size of the driver (PSS), MB, at --flat-from images, and the largest after that |
 | store | largest use of Ray's object store, and bytes that it spilled to disk |

@@ -1,4 +1,4 @@
-"""Throughput of decoding images to an encoder's grid, on one thread, with and without reduce_jpeg.
+"""The throughput of decoding images to an encoder's grid, on one thread, with and without reduce_jpeg.
 
 python benchmarks/decode_throughput.py --images 40
 """

@@ -1,14 +1,14 @@
-"""Images per second of the embedding stage on Ray Data, against a plain loop over the same shards in one process.
+"""The images per second of the embedding stage on Ray Data, and of a plain loop over the same shards in one process.
 
     python benchmarks/embedding_throughput.py --json result.json
 
 Both run the same EmbedWork, write the same parts, and give the encoder the same number of threads. They take turns in
-one process, so that a machine which slows down slows both. Start-up (workers, weights, first shard) is left out: the
-clock runs from the moment a run's first part is written to its last, and counts the images of all parts but the first.
-Parts are timed, not receipts: Ray hands over a receipt only when the next one is there, which would flatter it.
-What Ray decodes while its encoder still loads is also counted: with an encoder about as cheap as decoding, take so many
-images that this is a small part of them.
-Without --weights, "medclip-vit" gets random weights in MedCLIP's own geometry, which cost what the real ones do.
+one process, so a machine that slows down slows both. Start-up (workers, weights, first shard) is left out: the clock
+runs from a run's first written part to its last, and counts the images of all parts but the first. Parts are timed, not
+receipts: Ray hands over a receipt only when the next one exists, which would flatter it.
+Images that Ray decodes while its encoder still loads count too: if an encoder is about as cheap as decoding, take so
+many images that these are a small part.
+Without --weights, "medclip-vit" gets random weights in MedCLIP's own geometry, which cost as much as the real ones.
 """
 
 import argparse

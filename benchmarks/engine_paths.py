@@ -1,8 +1,9 @@
 """The engine's path through Ray Serve compared with plain `vllm.LLM.chat`, on the same requests in turn.
 
-Phantom films, and about each the questions of a run: the names of all planted concepts with and without definition, and
-the trivial name. Both run image-major with the prefix cache; then Serve once more without reading it, which costs what
-feature-major order without a cache costs. Prints JSON. Usage: python benchmarks/engine_paths.py [--images 60]
+The requests are phantom films with the questions of a run: the names of all planted concepts with and without
+definition, and the trivial name. Both run image-major with the prefix cache; then Serve runs once more without reading
+it, which costs as much as feature-major order without a cache. Prints JSON. Usage: python benchmarks/engine_paths.py
+[--images 60]
 """
 
 import argparse

@@ -3,8 +3,8 @@
     python benchmarks/fuzz_service.py                                  a small run of its own, on a cluster of its own
     python benchmarks/fuzz_service.py --url http://127.0.0.1:8000 --pid PID    a service that runs already
 
-The token is read from MEDSAE_TOKEN. Exit status 1 if there was a 5xx, an answer in another shape, or a request that
-hung, or if the resident memory grew by more than a tenth.
+The token is read from MEDSAE_TOKEN. Exit status 1 if there was a 5xx, an answer in another form or a request that hung,
+or if the resident memory grew by more than a tenth.
 """
 
 import argparse

@@ -2,19 +2,20 @@
 
     python benchmarks/heat_maps.py --root runs/patches [--json out.json]
 
-Runs the recipe phantom-patches (what is there is taken as it is). For each finding, images of test patients that have
-it, one a patient; a hit is an image on which the peak of a map is a patch of the finding's place (exact) or a neighbour
-of one (near). The place is where the film changes if the finding is taken out. The controls say what a hit is worth:
+Runs the recipe phantom-patches, or takes its existing artifacts. Each finding is tested on images of test patients with
+it, one a patient. A hit is an image on which the peak of a map is a patch of the finding's place (exact) or a neighbour
+of one (near). The place is the part of the film that changes if the finding is removed. The controls are the
+baselines of a hit:
 
-feature     the finding's best feature by correlation on discovery patients; silent on an image is a miss
+feature     the finding's best feature by correlation on discovery patients; inactive on an image is a miss
 mass        not a hit, but the share of the best feature's activation that lies on hits, over images on which it is
-            active: what the tint shows; `cell` is what an even map has
+            active: the tint's figure; an even map has that of `cell`
 dimension   the encoder's dimension with the best correlation, along its sign: the same maps without an SAE
-others      all other features that are active on the image, their mean
+others      the mean over all other features that are active on the image
 cell        a random patch: the share of patches that are hits
 fixed       one patch for all images: the one that is most often a hit on discovery patients
 pointed     the feature that points best on discovery patients, of those with half the best correlation or more: places
-            chose it, so it says what is in the SAE and not what labels find
+            chose it, so it measures the SAE and not the choice by labels
 
 Legend: N images, T patches of an image in reading order, D encoder dimensions, M features.
 """

@@ -4,8 +4,8 @@
     python benchmarks/hospitals.py --root runs/hospitals --seeds 1001 1002 1003 --without-names
 
 A finding is found if its best feature has an AUROC of 0.90 or more on test patients. Its name is right if the
-vision-language model calls that feature by it and the name is verified. A verified name of a planted finding that the
-feature has no correlation of 0.3 with is false. Beside it: the best raw dimension, and linear probes.
+vision-language model calls that feature by it and the name is verified. A verified name of a planted finding is false
+if its correlation with the feature is below 0.3. The best raw dimension and linear probes are the baselines.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Hostile files through manifest and embeddings: counts, time and memory.
+"""The counts, time and memory of hostile files in the stages manifest and embeddings.
 
 python benchmarks/hostile_files.py --files 500 --seed 1
 """

@@ -1,7 +1,7 @@
-"""Precision of queries in words for an encoder without a text half: the first images of a phantom run.
+"""The precision of queries in words for an encoder without a text half: the first images of a phantom run.
 
-For every planted finding its name, the name's words in another form, and the same in other words, are the query; images
-of detection patients are retrieved, one of each patient.
+The queries are, for every planted finding, its name, the name's words in another form, and the same in other words;
+images of detection patients are retrieved, one of each patient.
 Usage: python benchmarks/lexical_queries.py ROOT [--recipe phantom] [--images 10]
 """
 

@@ -1,9 +1,9 @@
-"""Time and memory of making a manifest of CheXpert's labels: no image is read.
+"""The time and memory of making a manifest of CheXpert's labels, for which no image is read.
 
     python benchmarks/manifest_time.py labels.parquet
 
 `labels.parquet` has a row per image of CheXpert's training set: patient_id, study_id, view, Sex, Age, Frontal/Lateral,
-AP/PA and the 14 labels. It is written as the train.csv that Stanford publishes, and the manifest is made of that.
+AP/PA and the 14 labels. It is written as the train.csv that Stanford publishes, from which the manifest is made.
 """
 
 import json

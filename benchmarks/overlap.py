@@ -1,7 +1,7 @@
-"""The time of naming and analysis side by side and one after the other, each long enough to measure.
+"""The time of naming and analysis in parallel and one after the other, each long enough to measure.
 
 A phantom run whose features are tested with so many label permutations that the analysis takes about as long as naming.
-Everything before is made once. Then it is finished twice: as a run does it, and branch by branch. Prints JSON.
+Its earlier stages run once. Then it is finished twice: as a run does it, and branch by branch. Prints JSON.
 Usage: python benchmarks/overlap.py [--patients 3000] [--permutations 10000]
 """
 

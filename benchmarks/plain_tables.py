@@ -1,11 +1,11 @@
-"""Time of `medsae run` through Ray on tables of paths and labels alone, compared with the encoder's.
+"""The time of `medsae run` through Ray on tables of paths and labels alone, compared with the encoder's.
 
     python benchmarks/plain_tables.py --folder runs/plain [--nih FOLDER --encoders FOLDER]
 
-Tables of 40, 400 and 4,000 phantoms, and of as many radiographs as FOLDER has (labels.csv, mobilenetv2_035.onnx). The
-recipe says the columns, the encoder and its weights; nothing of the SAE, of splits or of patients. "Encoder": reading
-and embedding all images in one process with as many threads. "Ray": an empty cluster's start and its first task.
-"Beyond": the run without these two.
+The tables have 40, 400 and 4,000 phantoms, and as many radiographs as FOLDER has (labels.csv, mobilenetv2_035.onnx).
+The recipe states the columns, the encoder and its weights, but no SAE, splits or patients. "Encoder" is reading and
+embedding all images in one process with as many threads, "Ray" an empty cluster's start and its first task, and
+"Beyond" the run without these two.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""How good is the SAE that `what.sweep: {choose: true}` takes, on test patients that had no part in the choice?
+"""The quality of the SAE chosen by `what.sweep: {choose: true}`, on test patients without part in the choice.
 
     python benchmarks/sae_choice.py phantom --seeds 2001 2002 --root runs/hospitals
     python benchmarks/sae_choice.py my-recipe.yaml --root runs/mine
 
-All SAEs of the default grid are measured on the test patients as stage `ranking` measures them on naming patients. For
-the chosen one: its FVU over the least FVU of an SAE whose L0 is at most 5 % higher, and its share of the dense probes'
-AUROC above chance at ten features, over the best SAE's. The middle of the grid, which is the SAE without a sweep, is
-given too.
+All SAEs of the default grid are measured on the test patients as stage `ranking` measures them on naming patients. The
+figures of the chosen one are its FVU over the least FVU of an SAE whose L0 is at most 5 % higher, and its share of the
+dense probes' AUROC above chance at ten features, over the best SAE's. The same is given for the middle of the grid, the
+SAE without a sweep.
 """
 
 import argparse

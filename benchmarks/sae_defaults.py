@@ -4,12 +4,12 @@
     python benchmarks/sae_defaults.py --cache FOLDER --json result.json [--tables NAME ...] [--seed 0] [--k 8]
     python benchmarks/sae_defaults.py --cache FOLDER --json result.json --chosen
 
-Each table is shared out by patient into training (60 %), held-out (20 %) and test rows, as a run does it. A grid of
-widths, batches, steps and learning rates is tried at the same k, or with `--chosen` what a recipe that gives k alone
-gets. Figures: FVU and L0 on held-out rows; FVU with the threshold put where held-out L0 is k; L0 on training rows;
-share of features active on no training row; mean over labels of the AUROC of the feature with the largest |r|, chosen
-on training and held-out rows, and of a ridge probe on the code, on test rows; seconds of one core. Finished fits are
-kept in the file and not made again.
+Each table is split by patient into training (60 %), held-out (20 %) and test rows, as in a run. A grid of widths,
+batches, steps and learning rates is tried at the same k, or with `--chosen` the settings that a recipe with k alone
+gets. Figures: FVU and L0 on held-out rows; FVU with the threshold at which held-out L0 is k; L0 on training rows; share
+of features active on no training row; mean over labels of the AUROC on test rows of the feature with the largest |r|,
+chosen on training and held-out rows, and of a ridge probe on the code; seconds of one core. Finished fits are kept in
+the file and not repeated.
 """
 
 import argparse

@@ -1,16 +1,16 @@
-"""The time of one training step of ours by parts, and its products compared with the device's peak.
+"""The time of one training step of ours by parts, and its matrix products compared with the device's peak.
 
 Run by `sae_throughput.py --parts`, or by itself: python benchmarks/sae_parts.py JOB ROWS.npy THREADS, with a job of
 sae_peers.py as JSON. Needs torch and numpy alone. Prints JSON:
 
-ms                   of the parts below, each timed with the device brought to rest before and after
+ms                   of the parts below, each timed with the device idle before and after
   rows, encode       the batch is gathered; h = x W_enc + b
-  selection          which entries are kept
+  selection          the choice of the entries to keep
   decode             their weighted sum of decoder rows
   losses             the rest of the forward pass
   backward           all gradients
   optimiser          projection, Adam, decoder rows back to unit norm
-step_ms              a whole step without such rests
+step_ms              a whole step without such pauses
 gflop                of matrix products in a step; lists of entries are sums of rows and not counted
 ceiling_gflops       gflop per second of the encoder's product alone, in the same precision: the fastest of ten
 fraction_of_ceiling  gflop / ceiling_gflops / step: the share of a step that its products would need at that speed

@@ -1,8 +1,8 @@
 """One SAE trained by one library, in that library's own environment; for sae_throughput.py and sae_quality.py.
 
-Needs torch and numpy, and of the libraries only the one that is asked for. All get the same rows, normalised before
-(mean 0, E||x||^2 = D), the same number of epochs, batch size, learning rate, warm-up, decay and epochs of silence until
-a feature counts as dead; else each trains as it ships.
+Needs torch and numpy, and only the requested one of the libraries. All get the same rows, normalised before (mean 0,
+E||x||^2 = D), the same number of epochs, batch size, learning rate, warm-up, decay and inactive epochs until a feature
+counts as dead; otherwise each trains by its own defaults.
 """
 
 import math

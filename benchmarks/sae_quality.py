@@ -6,10 +6,10 @@
 
 Writes {architecture: {library: {fvu, l0, dead, recovered}}}: fraction of variance unexplained and mean active features
 on held-out rows, with inference activations; share of features that are active on no training row; share of the known
-atoms that some decoder row has a cosine above 0.9 with, null for rows of one's own. Any float [n, D] array will do.
-All libraries get the same rows, centred and scaled to E||x||^2 = D by the training rows' own figures, and the same
-number of epochs. Where sparsity is a penalty's doing (relu_l1, gated, jumprelu), that is searched for, and FVU
-interpolated, until L0 is k; the other two figures are those of the nearest trial.
+atoms with a cosine above 0.9 to some decoder row, null for --data. Any float [n, D] array will do. All libraries get
+the same rows, centred and scaled to E||x||^2 = D by the training rows' own figures, and the same number of epochs. If a
+penalty sets the sparsity (relu_l1, gated, jumprelu), the penalty is searched for, and FVU interpolated, until L0 is k;
+the other two figures are those of the nearest trial.
 """
 
 import argparse

@@ -2,11 +2,11 @@
 
     python benchmarks/sae_sweep.py --json result.json
 
-One by one is stage `sae` for one after another: a Ray Train worker each, with all cores (`--threads`). The sweep is
-stage `sweep`, with as many workers of one thread each as there are cores. Both run on one Ray cluster and find the
-embeddings made. The grid is cut into blocks with SAEs of all widths, and each block is a sweep and then its SAEs one by
-one, so that a machine which slows down slows both; the sweep pays its start once per block. Rows are sums of 16 of 2048
-random directions, or `--data` (.npy, float32).
+One by one, stage `sae` runs for each SAE in turn: a Ray Train worker with all cores (`--threads`). The sweep is stage
+`sweep`, with a worker of one thread for each core. Both run on one Ray cluster and take existing embeddings. The grid
+is cut into blocks with SAEs of all widths; each block runs as a sweep and then one by one, so a machine that slows down
+slows both, and the sweep pays its start once per block. Rows are sums of 16 of 2048 random directions, or `--data`
+(.npy, float32).
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Tables of embeddings on which the defaults of an SAE are chosen, and others on which they are reported.
+"""The tables of embeddings on which the defaults of an SAE are chosen, and others on which they are reported.
 
     python benchmarks/sae_tables.py --cache FOLDER [--nih FOLDER --encoders FOLDER]
 
-Embeds what each table is made of once, and writes FOLDER/<table>.npz with x_ND, y_NL (0 or 1) and patient_N. Phantoms
+Embeds the images of each table once, and writes FOLDER/<table>.npz with x_ND, y_NL (0 or 1) and patient_N. Phantoms
 need nothing; `--nih` is a folder of radiographs with labels.csv (path, patient_id, findings), `--encoders` has
-mobilenetv2_035.onnx and squeezenet11_cxr.onnx. What is missing is left out.
+mobilenetv2_035.onnx and squeezenet11_cxr.onnx. Tables without their files are left out.
 """
 
 import argparse

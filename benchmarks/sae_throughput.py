@@ -1,15 +1,15 @@
-"""Training steps of this package's SAEs and of other libraries': time on the clock and on the cores, and memory.
+"""The training steps of this package's SAEs and of other libraries': elapsed time, processor time and memory.
 
     make bench-peers
     python benchmarks/sae_throughput.py --json result.json
 
 Writes {architecture: {library: {precision, samples_per_s, core_ms_per_step, peak_mb}}}. Every library is a process in
-its own environment; all get the same rows, batches, threads and precision, and take turns of a few steps, so that a
-machine which slows down slows all. Figures are medians over turns, without the first (compilation, first memory).
-core_ms_per_step is processor time over all threads, which other jobs on a shared machine disturb least. peak_mb is
-what training takes on top of the process with its libraries and rows; on a GPU what torch allocates. No feature is
-dead so early, so no auxiliary loss is in it. relu_l1 has the first steps of each library as it starts by default: half
-of all features active in the others, start_l0 of them in ours. In relu_l1_dense ours starts as the others do, in
+its own environment; all get the same rows, batches, threads and precision, and take turns of a few steps, so a machine
+that slows down slows all. Figures are medians over turns, without the first (compilation, first memory).
+core_ms_per_step is processor time over all threads, which other jobs on a shared machine disturb least. peak_mb is the
+memory of training beyond the process with its libraries and rows; on a GPU the memory that torch allocates. No feature
+is dead so early, so no auxiliary loss is in it. relu_l1 has the first steps of each library from its default start:
+half of all features active in the others, start_l0 of them in ours. In relu_l1_dense ours starts as the others do, in
 relu_l1_sparse all start with k active features, where training ends. relu_l1_run is a training run of --epochs turns
 over rows that are mixtures of known atoms; figures are means over all turns but the last.
 On a GPU box with torch and numpy alone: --device cuda --libraries ours. With --parts the figures of ours get a further

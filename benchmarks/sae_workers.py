@@ -1,7 +1,7 @@
-"""Every architecture trained through Ray Train by one worker, by two, and by two of which one is killed on the way.
+"""Every architecture trained through Ray Train by one worker, by two, and by two of which one is killed midway.
 
-Embeddings of the packaged phantoms are made once. Prints, and writes as JSON, the held-out FVU of each run and by how
-much the latter two differ from the first. Two workers read their rows from files, one worker holds them in memory.
+Embeddings of the packaged phantoms are made once. Prints, and writes as JSON, the held-out FVU of each run and the
+differences of the latter two from the first. Two workers read their rows from files, one worker holds them in memory.
 Usage: python benchmarks/sae_workers.py [--patients 1000] [--epochs 40] [--json result.json]
 """
 

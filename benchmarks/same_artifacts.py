@@ -3,7 +3,7 @@
     python benchmarks/same_artifacts.py BEFORE AFTER
 
 Each recipe runs on a small sample of its dataset, made once by this checkout: phantoms as whole runs without naming,
-all else up to the embeddings. Exit status 1 if anything differs. Logs of training hold seconds and are left out.
+all others up to the embeddings. Exit status 1 if anything differs. Logs of training are left out, as they hold seconds.
 """
 
 import argparse

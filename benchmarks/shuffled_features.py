@@ -2,9 +2,9 @@
 
     python benchmarks/shuffled_features.py RECIPE --root ROOT --seeds 3
 
-RECIPE was run below ROOT with names. For each seed every feature's activations are dealt out anew among the images of
-each split, which leaves its frequency and strengths as they are and takes its meaning away. Naming, detection and
-verdicts are the run's own; all that a name can be verified for now is chance.
+RECIPE was run below ROOT with names. For each seed every feature's activations are shuffled among the images of each
+split, which keeps its frequency and strengths and removes its meaning. Naming, detection and verdicts are the run's
+own; any verified name is now due to chance.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """The cost of drawing a batch from a table in a file, compared with one in memory.
 
-A batch of random rows of a float32 table, in milliseconds (median of 10): from memory; from a file whose pages are in
-memory; from one of which none is, as if the table were endlessly large; and the last without asking the kernel for all
-rows at once. Then the speed of one pass over the file. Linux. Prints JSON.
+The time of a batch of random rows of a float32 table, in milliseconds (median of 10): from memory; from a file whose
+pages are in memory; from one without pages in memory, like an endlessly large table; and from the last without asking
+the kernel for all rows at once. Then the speed of one pass over the file. Linux. Prints JSON.
 Usage: python benchmarks/table_rows.py [--rows 100000] [--d 512] [--batch 4096] [--folder /on/this/disk]
 """
 

@@ -2,10 +2,10 @@
 
     python benchmarks/verdicts.py RECIPE --root ROOT --seeds 0 1 2 3 4 --json result.json
 
-The real stages, one engine and one root for all SAEs, so that they share embeddings and every answer that two of them
-need. `false` counts verified names that the truth contradicts: of phantoms, a name that is a planted finding's although
-the images on which the feature is active do not have that finding more often than the silent ones (AUROC of the truth
-on the same images 0.6 or less); null where there is no such label.
+The stages are the real ones, with one engine and one root for all SAEs, so the SAEs share embeddings and common
+answers. `false` counts verified names that the truth contradicts. For phantoms, such a name is that of a planted
+finding that is no more frequent on images with the feature active than on inactive ones (AUROC of the truth on the same
+images 0.6 or less); null if there is no such label.
 """
 
 import argparse

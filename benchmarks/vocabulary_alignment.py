@@ -1,7 +1,7 @@
 """A comparison of centrings by right names of planted features, and of nulls by names of random directions.
 
-Images and texts are made up: two cones far apart, concepts as directions of a small shared subspace. SAEs are trained
-on the images. Usage: python benchmarks/vocabulary_alignment.py [--seeds 3]
+Images and texts are synthetic: two distant cones, with concepts as directions of a small shared subspace. SAEs are
+trained on the images. Usage: python benchmarks/vocabulary_alignment.py [--seeds 3]
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The few public functions. Each imports what it needs when it is called, so importing the package is light."""
+"""The few public functions. Each imports its needs when called, so importing the package is light."""
 
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from medsae_ray.outputs.summary_types import Summary
 
 MOST = 1000
-"""Features or images that a query may ask for."""
+"""The most features or images that a query may ask for."""
 
 
 def load_recipe(path: str | PathLike[str]) -> "Recipe":
     """Read a recipe: a YAML file, or the name of one that comes with the package ("phantom").
 
-    Raises RecipeError that names every wrong key, what was found and what is allowed.
+    Raises RecipeError that names every wrong key, its value and the allowed ones.
     """
     from medsae_ray.config import load_recipe as load
 
@@ -31,11 +31,11 @@ def load_recipe(path: str | PathLike[str]) -> "Recipe":
 def run(recipe: "Recipe | str | PathLike[str]", root: str | PathLike[str], *, progress: bool = False) -> "Summary":
     """Run a recipe (a Recipe, a YAML file, or the name of a packaged one) below `root`, a path or URI.
 
-    Returns the summary. With `progress` it prints what `medsae run` does: bars in a terminal and in a notebook that has
-    ipywidgets, elsewhere a line now and then.
+    Returns the summary. With `progress` it prints the output of `medsae run`: bars in a terminal and in a notebook that
+    has ipywidgets, elsewhere an occasional line.
 
     Raises RecipeError (DivergedError among them), DatasetError, EncoderError, ArtifactError, ShardError, EngineError or
-    NamingError; what was finished by then stays, and the next run goes on from there.
+    NamingError; finished artifacts stay, and the next run continues from them.
     """
     from medsae_ray.pipeline import run_recipe
 
@@ -49,7 +49,7 @@ def _recipe(recipe: "Recipe | str | PathLike[str]") -> "Recipe":
 
 
 def _console() -> "Console":
-    """Rich shows bars in a notebook by ipywidgets, and nothing of them without."""
+    """Return a console for the progress. Rich needs ipywidgets to show bars in a notebook."""
     from importlib.util import find_spec
 
     from rich.console import Console
@@ -67,13 +67,13 @@ def query(
     images: int = 10,
     split: str | None = None,
 ) -> "QueryAnswer":
-    """The features of a finished run that answer a query in words, and the images that show them most.
+    """Return the features of a finished run that answer a query in words, and the images that show them most.
 
-    `way` of the answer is "text half" if the recipe has what.vocabulary: features by their cosine with the query, which
-    is `score`, and `p`, the chance that a random mixture of features has such a cosine. Else it is "names": features
-    by the words of their names and definitions, `score` is BM25. An image's `score` is 1 where all these features are
-    as strong as they ever are; each patient has one image. `split` is "sae", "naming" or "detection"; None takes all.
-    Raises RecipeError, also for an unknown split and for counts that are not from 1 to 1000, or ArtifactError if the
+    The answer's `way` is "text half" if the recipe has what.vocabulary: features are ranked by their cosine with the
+    query, the `score`, and `p` is the chance that a random mixture of features has such a cosine. Else it is "names":
+    features are ranked by the words of their names and definitions, and `score` is BM25. An image's `score` is 1 if all
+    these features are at their maximum; each patient has one image. `split` is "sae", "naming" or "detection"; None
+    takes all. Raises RecipeError, also for an unknown split and for counts outside 1 to 1000, or ArtifactError if the
     run is not finished.
     """
     from medsae_ray.errors import RecipeError
@@ -128,11 +128,10 @@ def _check(split: str | None, **counts: int) -> None:
 
 
 def load_encoder(kind: str, weights: str | None = None, **options: Any) -> "Encoder":
-    """A frozen encoder: kind is "medclip-vit", "medclip-resnet", "biomedparse", "dinov3", "huggingface" or "onnx".
+    """Load a frozen encoder: kind is "medclip-vit", "medclip-resnet", "biomedparse", "dinov3", "huggingface" or "onnx".
 
     Its `encode(images, batch_size=...)` takes one image or several, as paths, PIL images or arrays, and returns float32
-    [n, D];
-    `embed_tokens(pixels)` gives the patches of images that `preprocess` has made. Raises EncoderError if weights and
+    [n, D]; `embed_tokens(pixels)` returns the patches of images from `preprocess`. Raises EncoderError if weights and
     architecture do not fit.
     """
     from medsae_ray.core.encoders import load_encoder as load
@@ -141,10 +140,10 @@ def load_encoder(kind: str, weights: str | None = None, **options: Any) -> "Enco
 
 
 def load_sae(uri: str | PathLike[str], *, format: str | None = None, device: str = "cpu") -> Sae:
-    """The SAE of a finished `sae` artifact, or with `format` that of another library's checkpoint in the folder `uri`:
+    """Load the SAE of a finished `sae` artifact, or with `format` another library's checkpoint in the folder `uri`:
     "saelens", "dictionary_learning", "sparsify" or "sail".
 
-    Raises ArtifactError if there is none, its files are damaged, or the checkpoint holds what cannot be carried out.
+    Raises ArtifactError if there is none, its files are damaged, or the checkpoint asks for something unsupported.
     """
     from medsae_ray.core.sae.checkpoint import sae_from_bytes
 
@@ -159,7 +158,8 @@ def load_sae(uri: str | PathLike[str], *, format: str | None = None, device: str
 
 
 def open_artifact(uri: str | PathLike[str]) -> "Artifact":
-    """A finished artifact: `.schema`, `.record`, `.table()`, `.part(i)`. Raises ArtifactError if it is not finished."""
+    """Open a finished artifact: `.schema`, `.record`, `.table()`, `.part(i)`. Raises ArtifactError if it is not
+    finished."""
     from medsae_ray.core.artifacts.artifact import open_artifact as open_
 
     return open_(str(uri))

@@ -1,4 +1,4 @@
-"""A finished run, opened for reading: what the service and queries answer from."""
+"""A finished run, opened for reading by the service and by queries."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from medsae_ray.stages.vocabulary_names import listener
 
 @dataclass(frozen=True)
 class Finished:
-    """The artifacts of one recipe up to its atlas, by stage. Cheap to send to another process."""
+    """The artifacts of one recipe up to its atlas, by stage. It is cheap to send to another process."""
 
     recipe: Recipe
     artifacts: dict[str, Artifact]
@@ -33,14 +33,14 @@ class Finished:
 
     @property
     def has_engine(self) -> bool:
-        """Whether the recipe names features with a vision-language model."""
+        """True if the recipe names features with a vision-language model."""
         return self.recipe.what.naming is not None and self.recipe.how.vlm is not None
 
 
 def open_run(recipe: Recipe, root: str) -> Finished:
-    """Open the run of `recipe` below `root` (a path or URI), making nothing.
+    """Open the run of `recipe` below `root` (a path or URI) without making anything.
 
-    Raises ArtifactError that names the first artifact that is not there and the command that makes it.
+    Raises ArtifactError that names the first missing artifact and the command that makes it.
     """
     with Run(recipe, Store(root), STAGES, Console(quiet=True)) as run:
         found: dict[str, Artifact] = {}
@@ -49,12 +49,12 @@ def open_run(recipe: Recipe, root: str) -> Finished:
 
 
 def library_of(run: Finished) -> Library:
-    """What queries to a finished run are asked of. EncoderError if its text half cannot be loaded."""
+    """Return the library that answers queries to a finished run. EncoderError if its text half cannot be loaded."""
     return Library(run.artifacts, listener(run.recipe, run.artifacts))
 
 
 def _collect(run: Run, name: str, found: dict[str, Artifact]) -> None:
-    """Parents are looked at first, so the one that is named is the first that is missing."""
+    """Collect an artifact after its parents, so that an error names the first missing one."""
     for parent in run.stages[name].parents(run.recipe):
         if parent not in found:
             _collect(run, parent, found)

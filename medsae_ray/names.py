@@ -1,4 +1,4 @@
-"""Names: settings that one class hands to another by them, and the known one that is nearest to one that is not."""
+"""Settings that one class passes to another by name, and the known name nearest to an unknown one."""
 
 from collections.abc import Iterable
 from dataclasses import fields
@@ -9,13 +9,13 @@ T = TypeVar("T")
 
 
 def by_name(cls: type[T], source: object, **others: Any) -> T:
-    """A dataclass or named tuple: each field from `others`, or from the attribute of `source` with its name."""
+    """Make a dataclass or named tuple: each field from `others`, or from the attribute of `source` with its name."""
     names = getattr(cls, "_fields", None) or [field.name for field in fields(cls) if field.init]  # type: ignore[arg-type]
     given = {name: getattr(source, name) for name in names if name not in others and hasattr(source, name)}
     return cls(**given, **others)
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.4) -> str | None:
-    """The known name that is most like `word`; None if none is like it."""
+    """Return the known name most similar to `word`; None if none is similar."""
     near = get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return near[0] if near else None

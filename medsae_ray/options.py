@@ -1,7 +1,7 @@
-"""What an option of a recipe may be, said beside its type: Annotated[int, Limits(ge=1)].
+"""The allowed values of a recipe's option, declared with its type: Annotated[int, Limits(ge=1)].
 
-Options are frozen dataclasses beside the code that they steer, and a recipe is put together of them. It reads them
-through pydantic, which core does not import: it asks these marks for a schema, and its schemas are plain dicts.
+Options are frozen dataclasses beside the code that they steer; a recipe is composed of them. It reads them through
+pydantic, which core does not import: pydantic asks these marks for a schema, which is a plain dict.
 """
 
 from collections.abc import Callable
@@ -27,11 +27,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Checked:
-    """What `function` returns for the value. It raises ValueError for one that cannot be."""
+    """A check whose `function` returns the value to use. It raises ValueError for an invalid one."""
 
     function: Callable[[Any], Any]
     before: bool = False
-    """Whether it is given what the recipe holds, whose type is not known yet."""
+    """True to pass the recipe's value, before its type is checked."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         kind = "function-before" if self.before else "function-after"
@@ -48,4 +48,4 @@ def _distinct(names: list[Any]) -> list[Any]:
 Positive = Annotated[int, Limits(ge=1)]
 Seed = Annotated[int, Limits(ge=0, lt=2**31)]
 Distinct = Checked(_distinct)
-"""A list that has nothing twice."""
+"""A check that a list holds nothing twice."""

@@ -1,7 +1,6 @@
 """A trained sparse autoencoder to work with, opened by `medsae_ray.load_sae`.
 
-Legend: N embeddings, D their dimension, M features. torch is imported on first use, so that importing the package is
-light.
+Legend: N embeddings, D their dimension, M features. torch is imported on first use, so importing the package is light.
 """
 
 from os import PathLike
@@ -23,22 +22,22 @@ class SaeInput(NamedTuple):
     """The normalisation of embeddings in training, which is folded into the weights of `Sae`."""
 
     kind: str
-    """The kind: "centre": scale (x - mean), times `there` if there is one; "none": x itself; "l2": x / ||x||. With the
-    last two mean and scale only serve to measure errors."""
+    """The kind: "centre": scale (x - mean), times `there` if there is one; "none": x itself; "l2": x / ||x||. The
+    last two use mean and scale only to measure errors."""
     mean: "Tensor"
     """The mean of the training embeddings [D]."""
     scale: float
     """The scale sqrt(D / E||x - mean||^2) over them."""
     there: "Tensor | None"
-    """The whitening [D, D], which is symmetric; None without."""
+    """The whitening [D, D], which is symmetric; None without whitening."""
 
 
 class Sae:
     """A trained sparse autoencoder on raw (not normalised) embeddings.
 
-    z = activate((x - b_dec) W_enc + b_enc) and x_hat = z W_dec + b_dec, with the weights as float32 tensors on
-    `device`; they are those of an export to SAELens. Two kinds differ: an SAE of unit-norm embeddings (normalisation
-    "l2") takes x / ||x|| for x, and a gated one has `gates` in place of b_enc.
+    z = activate((x - b_dec) W_enc + b_enc) and x_hat = z W_dec + b_dec, with float32 weights on `device`, the same as
+    in an export to SAELens. Two kinds differ: an SAE of unit-norm embeddings (normalisation "l2") takes x / ||x|| for
+    x, and a gated one has `gates` in place of b_enc.
     """
 
     def __init__(self, stored: "StoredSAE", artifact: "Artifact | None" = None) -> None:
@@ -56,7 +55,7 @@ class Sae:
         """Encode embeddings [N, D] as activations float32 [N, M], all >= 0.
 
         A torch tensor gives a tensor on its own device, without gradients; an array or nested lists of real numbers
-        give an array. Raises ValueError for another shape, for NaN and for Inf.
+        give an array. Raises ValueError for another shape, NaN or Inf.
         """
         return self._call(self._stored.sae.encode, x, "embeddings")
 
@@ -86,14 +85,14 @@ class Sae:
 
     @property
     def gates(self) -> "dict[str, Tensor]":
-        """The further tensors that decide the active features: `threshold`, or b_gate, b_mag and r_mag of a gated SAE;
-        each [M] or []."""
+        """The further tensors that decide which features are active: `threshold`, or b_gate, b_mag and r_mag of a
+        gated SAE; each [M] or []."""
         known = ("threshold", "b_gate", "b_mag", "r_mag")
         return {name: self._weights[name] for name in known if name in self._weights}
 
     @property
     def config(self) -> "SAEConfig":
-        """The settings that it was trained with: architecture, width, k, ..."""
+        """The settings of its training: architecture, width, k, ..."""
         return self._stored.config
 
     @property
@@ -104,12 +103,12 @@ class Sae:
 
     @property
     def module(self) -> "SAE":
-        """The torch module, for gradients: its own weights are those of normalised embeddings."""
+        """The torch module, for gradients: its own weights apply to normalised embeddings."""
         return self._stored.sae
 
     @property
     def device(self) -> Any:
-        """The torch.device where it computes."""
+        """The torch.device of its computations."""
         return self.W_enc.device
 
     def to(self, device: Any) -> Self:
@@ -121,8 +120,8 @@ class Sae:
     def save(self, folder: str | PathLike[str], format: str = "saelens", *, overwrite: bool = False) -> list[str]:
         """Write it as the checkpoint of another library: "saelens", "dictionary_learning", "sparsify" or "sail".
 
-        Returns the files' addresses. Raises RecipeError for an unknown format, and ArtifactError for one that cannot
-        hold this SAE, or if `folder` (a path or URI) holds other files; `overwrite` replaces those of the same name.
+        Returns the files' addresses. Raises RecipeError for an unknown format, and ArtifactError if the format cannot
+        hold this SAE or `folder` (a path or URI) holds other files; `overwrite` replaces those of the same name.
         """
         from medsae_ray.core.artifacts.store import Store
         from medsae_ray.core.sae.formats.convert import write_checkpoint
@@ -131,7 +130,7 @@ class Sae:
         return [store.address(name) for name in write_checkpoint(self._at_home(), format, store, overwrite=overwrite)]
 
     def _at_home(self) -> "StoredSAE":
-        """Return the same on the CPU, where files are written from."""
+        """Return the SAE on the CPU, from which files are written."""
         from copy import deepcopy
 
         stored = self._stored
@@ -158,7 +157,7 @@ def _real(values: Any, what: str) -> "Tensor":
             raise ValueError(f"{what} are rows of different lengths ({error})") from error
         if array.dtype.kind not in "fiu":
             raise ValueError(f"{what} are {array.dtype} {list(array.shape)}; real numbers are wanted")
-        with np.errstate(over="ignore"):  # what is too large becomes Inf, which is refused below
+        with np.errstate(over="ignore"):  # too large a value becomes Inf, which is refused below
             values = torch.as_tensor(array.astype(np.float32))
     if values.dtype == torch.bool or values.is_complex():
         raise ValueError(f"{what} are {values.dtype} {list(values.shape)}; real numbers are wanted")

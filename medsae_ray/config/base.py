@@ -1,4 +1,4 @@
-"""What every part of a recipe shares: it is strict and frozen, and its fields are documented one by one.
+"""The common base of a recipe's parts: strict, frozen, with a docstring for each field.
 
 A part is a model, or a dataclass of core beside the code that it steers.
 """
@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 
 def expanded(path: str) -> str:
-    """A path with ~, $NAME and ${NAME} as a shell reads them. ValueError for what is no path on this machine."""
+    """Expand ~, $NAME and ${NAME} in a path as a shell does. ValueError if it is no path on this machine."""
     if os.sep == "/" and re.match(r"[A-Za-z]:[\\/]|\\\\", path):
         raise ValueError("it is a path of Windows; write it as this machine sees it, as in /mnt/c/data")
     if re.search(r"\$\{(?!\w+\})", path):
@@ -49,7 +49,7 @@ def _http(url: str) -> str:
 
 
 HttpUrl = Annotated[str, AfterValidator(expanded), AfterValidator(str.strip), AfterValidator(_http)]
-"""The address of a server, with $NAME and ${NAME} as a shell reads them."""
+"""The address of a server, with $NAME and ${NAME} expanded as by a shell."""
 PathText = Annotated[str, AfterValidator(expanded)]
 """A path or URI; a relative one starts at the recipe's folder."""
 NodeFolder = Annotated[str, AfterValidator(expanded), AfterValidator(_from_the_root)]
@@ -72,17 +72,17 @@ class _FromMapping:
 
 
 PART = _FromMapping()
-"""Marks a dataclass that is a part of a recipe: it is read from a mapping, which pydantic refuses where it is strict.
-Its values are as strict as a model's."""
+"""The mark of a dataclass that is a part of a recipe. It is read from a mapping, which pydantic refuses in strict
+mode, and its values are as strict as a model's."""
 
 
 def by_kind(parts: Iterable[type]) -> Any:
-    """The type of what is one of several dataclasses, told apart by `kind`."""
+    """Return the type of a choice among dataclasses by `kind`."""
     return Annotated[Union[tuple(Annotated[part, PART] for part in parts)], Field(discriminator="kind")]  # noqa: UP007
 
 
 def keys_of(part: Any) -> dict[str, FieldInfo]:
-    """The keys of a part of a recipe, with their types and defaults; none of anything else."""
+    """Return the keys of a part of a recipe, with their types and defaults; none of anything else."""
     if not (isinstance(part, type) and is_dataclass(part)):
         return getattr(part, "model_fields", {})
     hints = get_type_hints(part, include_extras=True)

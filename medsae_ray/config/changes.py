@@ -1,4 +1,4 @@
-"""Single values in place of a recipe's, as the command line gives them: what.sae.k=16."""
+"""The changes of single values of a recipe, given on the command line: what.sae.k=16."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -9,19 +9,19 @@ from medsae_ray.config.yaml_file import read_value
 from medsae_ray.errors import RecipeError
 
 _OF_FILES = ("how.paths", "how.id_key.file")
-"""Keys whose values are paths."""
+"""The keys whose values are paths."""
 
 
 class Change(NamedTuple):
-    """One value."""
+    """The change of one value."""
 
     key: str
-    """Where it stands, with dots between: what.sae.k."""
+    """The keys to the value, joined by dots: what.sae.k."""
     value: Any
 
 
 def read_change(text: str) -> Change:
-    """KEY=VALUE, whose value is YAML. RecipeError for another text."""
+    """Read KEY=VALUE, whose value is YAML. RecipeError for another text."""
     key, divided, value = text.partition("=")
     key = key.strip()
     if not divided or not all(key.split(".")):
@@ -30,9 +30,9 @@ def read_change(text: str) -> Change:
 
 
 def changed(data: Mapping[str, Any], changes: Iterable[Change]) -> dict[str, Any]:
-    """A recipe's data with `changes` in it, in their order; `data` itself stays as it is.
+    """Return a recipe's data with `changes` applied in order; `data` itself stays as it is.
 
-    RecipeError for a key below something that has no keys; keys that no recipe has are the recipe's to refuse.
+    RecipeError for a key below a value without keys; the recipe refuses unknown keys.
     """
     found = dict(data)
     for change in changes:
@@ -55,8 +55,8 @@ def _with(data: Mapping[str, Any], keys: list[str], value: Any, whole: str) -> d
 
 
 def _from_here(value: Any) -> Any:
-    """Relative paths from the working folder: a shell completes them from there, and a packaged recipe's own folder
-    holds no data. What is no file or folder here may be a Hugging Face id, and is left to the recipe."""
+    """Resolve relative paths from the working folder: a shell completes them there, and a packaged recipe's own
+    folder holds no data. A value that is no file or folder here may be a Hugging Face id and stays as it is."""
     if isinstance(value, dict):
         return {key: _from_here(inner) for key, inner in value.items()}
     if not isinstance(value, str) or "://" in value or value[:1] in ("", "/", "~", "$") or value.startswith("builtin:"):

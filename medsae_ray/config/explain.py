@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in one line a user can act on: where, what was found, what is allowed."""
+"""An error of a recipe in one line that a user can act on: its place, the value found, the allowed ones."""
 
 import reprlib
 import types
@@ -13,7 +13,7 @@ _LIMITS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less tha
 
 
 def explain(problem: Any, model: Any) -> str:
-    """One line for one pydantic error: where, what was found, what is allowed."""
+    """Explain one pydantic error in one line: its place, the value found, the allowed ones."""
     place, keys, constraints = _walk(problem["loc"], model)
     where = ".".join(place)
     if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
@@ -32,7 +32,7 @@ def explain(problem: Any, model: Any) -> str:
 
 
 def _walk(loc: tuple[int | str, ...], kind: Any) -> tuple[list[str], list[str], str]:
-    """Follow an error's location through the models: the keys a user wrote, those known there, the allowed range."""
+    """Follow an error's location through the models: the user's keys, the known keys, the allowed range."""
     place: list[str] = []
     keys: list[str] = []
     constraints = ""

@@ -1,4 +1,4 @@
-"""What decides only where and how fast. Nothing here enters an artifact's name."""
+"""The settings of place and speed. None of them enters an artifact's name."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,7 +8,7 @@ from medsae_ray.config.base import HttpUrl, Model, NodeFolder, PathText
 from medsae_ray.options import Positive
 
 GB = 10**9
-"""Bytes of a GB, in every key of a recipe but `kv_cache_gb`."""
+"""The bytes of a GB, in every key of a recipe except `kv_cache_gb`."""
 
 
 def _share_or_whole(gpus: float) -> float:
@@ -61,7 +61,7 @@ class Pool(Model):
 
     @property
     def device(self) -> str:
-        """What torch calls the place where an actor's model is."""
+        """The torch name of an actor's device."""
         return "cuda" if self.gpus else "cpu"
 
     actors: Positive = 1
@@ -78,11 +78,11 @@ class Pool(Model):
     """Images of one shard that are read at once."""
     reader_cpus: Cpus = 0.5
     """CPUs that reading and decoding one shard reserves in Ray. Shards are read ahead of the actors on the CPUs that
-    these leave free, (CPUs - actors * cpus) / reader_cpus at once. At 0.5 two shards share a CPU, so that it is busy
-    while one waits for its bytes or is handed over; take less for a slow network, 1 if an encoder on the CPU is crowded
-    out."""
+    these leave free, (CPUs - actors * cpus) / reader_cpus at once. At 0.5 two shards share a CPU, which stays busy
+    while one waits for its bytes or is handed over; take less for a slow network, 1 if an encoder on the CPU has too
+    little."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
-    """How often a shard whose worker died is tried again."""
+    """Attempts to repeat a shard whose worker died."""
 
 
 class Train(Model):
@@ -98,10 +98,10 @@ class Train(Model):
     checkpoint_epochs: Positive | None = None
     """Epochs between checkpoints, from which a lost worker or a killed run goes on; null makes one every 30 seconds."""
     retries: Annotated[int, Field(ge=0, le=10)] = 2
-    """How often training goes on after a worker died."""
+    """Attempts to continue training after a worker died."""
     memory_gb: Annotated[float, Field(ge=0)] = 4.0
-    """Largest split (4 bytes a number, 10^9 bytes a GB) whose embeddings each worker holds in memory, or on its GPU. A
-    larger one lies in a file on the node's disk, and a worker holds the batch at hand: the same result to the last
+    """Largest split (4 bytes a number, 10^9 bytes a GB) whose embeddings each worker holds in memory, or on its GPU.
+    A larger one lies in a file on the node's disk, of which a worker holds one batch: the same result to the last
     bit. 0 puts every split in a file."""
     scratch: NodeFolder | None = None
     """Folder on every node's own disk for such files, from the root (/); null takes the temporary folder (TMPDIR)."""
@@ -127,8 +127,8 @@ class Vlm(Model):
     replicas: Positive = 1
     """Copies of the engine."""
     max_model_len: Positive | None = None
-    """Tokens of a prompt and its answer; null takes what the model was made for, at most 8192. An image of Gemma 3 is
-    256 tokens."""
+    """Tokens of a prompt and its answer; null takes the model's own limit, at most 8192. An image of Gemma 3 is 256
+    tokens."""
     max_seqs: Positive = 64
     """Requests that the engine works on at once."""
     kv_cache_gb: Annotated[float, Field(gt=0)] = 4.0
@@ -138,31 +138,31 @@ class Vlm(Model):
     eager: bool = False
     """Skip compilation and graph capture: a quicker start, slower answers."""
     model_impl: Literal["auto", "vllm", "transformers"] = "auto"
-    """Whose model code runs. vLLM's own Gemma 3 needs torchvision; "transformers" does not."""
+    """Implementation of the model. vLLM's own Gemma 3 needs torchvision; "transformers" does not."""
     start_timeout_s: Positive = 1800
     """Seconds until an engine that is not ready counts as failed. Large weights have to be downloaded first."""
     idle_s: Annotated[float, Field(ge=0)] = 15.0
-    """Seconds that the engine waits for the next run when the last one has ended, on a cluster that was joined. On a
-    local one it ends with its run."""
+    """Seconds that the engine waits for the next run after the last one has ended, on a cluster that was joined. On
+    a local one it ends with its run."""
     in_flight: Positive = 16
-    """Images per replica whose questions are under way at once; each is held in memory."""
+    """Images per replica whose questions run at once; each is held in memory."""
 
 
 class Cache(Model):
-    """Images of a slow store (s3://, gs://, http://) on each node's own disk. They are read for embeddings, and again
-    for names and for the report: with a cache the store is then only asked whether they have changed. Local images are
-    not kept twice, nor are files above 1 GiB, nor those of a server that tells neither time nor ETag."""
+    """The cache of images of a slow store (s3://, gs://, http://) on each node's own disk. They are read for
+    embeddings, and again for names and for the report: with a cache the store is then only asked for changes. Local
+    images are not cached, nor files above 1 GiB, nor those of a server that states neither time nor ETag."""
 
     folder: NodeFolder
-    """Folder from the root (/), made if it is not there; its files are for their owner alone, as they are patients'
-    images. Runs may share it; delete it when none is under way. Not on a network's disk: it needs file locks."""
+    """Folder from the root (/), made if missing; only the owner can read its files, since they are patients' images.
+    Runs may share it; delete it while none is running. It needs file locks, so not a network's disk."""
     gb: Annotated[float, Field(gt=0)]
-    """Most that it may hold on each node (10^9 bytes a GB); images used longest ago make room."""
+    """Limit on each node (10^9 bytes a GB); the least recently used images make room."""
 
 
 class IdKey(Model):
-    """The key that identifiers are hashed with (what.privacy). Without file and variable each root has a key of its
-    own, in its file id-key: keep it to find a patient again, delete it to make that impossible."""
+    """The key that hashes identifiers (what.privacy). Without file and variable each root has its own key, in its
+    file id-key: keep it to find a patient again, delete it to make that impossible."""
 
     file: PathText | None = None
     """File with the key: 16 bytes or more, better 32 random ones as hex."""
@@ -171,7 +171,7 @@ class IdKey(Model):
 
 
 class How(Model):
-    """All that decides only where and how fast."""
+    """The settings of place and speed."""
 
     paths: Paths = Paths()
     address: str | None = None
@@ -179,10 +179,10 @@ class How(Model):
     cpus: Positive | None = None
     """CPUs of a local cluster; null takes all."""
     engine: Literal["ray", "loop"] = "ray"
-    """Ray, or a plain loop in this process for looking into a stage. Both write the same bytes."""
+    """Ray, or a plain loop in this process to debug a stage. Both write the same bytes."""
     id_key: IdKey = IdKey()
     cache: Cache | None = None
-    """Keeps images of slow stores on the nodes; null reads them from the store each time."""
+    """Cache for images of slow stores on the nodes; null reads them from the store each time."""
     embed: Pool = Pool()
     encode: Pool = Pool()
     train: Train = Train()

@@ -1,4 +1,4 @@
-"""How monosemantic features are measured to be."""
+"""The measurement of monosemantic features."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from medsae_ray.options import Seed
 
 
 class Monosemanticity(Model):
-    """How few concepts a feature stands for, judged by its strongest images."""
+    """The measurement of the concepts that a feature represents, from its strongest images."""
 
     images: Annotated[int, Field(ge=2, le=100)] = 10
     """Strongest images of a feature, of distinct patients, whose labels are compared; a feature with fewer is not

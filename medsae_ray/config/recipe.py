@@ -1,7 +1,7 @@
 """A recipe: a YAML file read into frozen models, split into *what* (hashed) and *how* (never hashed).
 
-What changes the result: dataset, encoder, SAE, seeds. How changes at most the speed: workers, batches, addresses,
-and where files lie (a file's identity is its content, not its path).
+`what` changes the result: dataset, encoder, SAE, seeds. `how` changes at most the speed: workers, batches, addresses,
+and the places of files (a file's identity is its content, not its path).
 """
 
 import re
@@ -24,7 +24,7 @@ _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|builtin:|file:/")
 
 
 class Recipe(Model):
-    """One run."""
+    """The settings of one run."""
 
     name: str
     """Title of the report."""
@@ -63,20 +63,20 @@ class Recipe(Model):
         return self
 
     def paths_of(self, source: Dataset) -> Paths:
-        """Where the files of one of the run's datasets lie."""
+        """Return the paths of the files of one of the run's datasets."""
         return self.how.paths if self.what.dataset else self.how.paths.datasets.get(source.name, Paths())
 
 
 def _purpose(key: str) -> str:
-    """What a path is for, from its field's documentation."""
+    """Return the purpose of a path, from its field's documentation."""
     return (Paths.model_fields[key].description or "").rstrip(".")
 
 
 def load_recipe(path: str | Path, changes: Sequence[Change] = ()) -> Recipe:
     """Read a recipe; `path` is a file or the name of one that comes with the package ("phantom").
 
-    `changes` are single values that go before the file's. Raises RecipeError that names every wrong key, what was found
-    and what is allowed.
+    `changes` are single values that override the file's. Raises RecipeError that names every wrong key, its value and
+    the allowed ones.
     """
     file = find_recipe(str(path))
     said = ", ".join(change.key for change in changes)
@@ -85,7 +85,7 @@ def load_recipe(path: str | Path, changes: Sequence[Change] = ()) -> Recipe:
 
 
 def parse_recipe(data: dict[str, Any], where: str = "recipe") -> Recipe:
-    """A recipe from plain data; raises RecipeError like `load_recipe`."""
+    """Make a recipe from plain data; raises RecipeError like `load_recipe`."""
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
@@ -125,6 +125,6 @@ def _paths(paths: Paths, base: Path, ids: bool) -> Paths:
 
 
 def _absolute(value: str, base: Path, *, may_be_id: bool = False) -> str:
-    """A relative path from `base`; URIs, and Hugging Face ids that are no file or folder there, as they are."""
+    """Resolve a relative path from `base`; keep URIs, and Hugging Face ids that are no file or folder there."""
     is_id = may_be_id and value.count("/") == 1 and value[0] not in "./~" and not (base / value).exists()
     return value if _URI.match(value) or is_id else str((base / value).resolve())

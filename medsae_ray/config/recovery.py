@@ -1,4 +1,4 @@
-"""What linear probes predict, and on how many columns."""
+"""The targets of linear probes and the numbers of columns that they read."""
 
 from typing import Annotated, Literal
 
@@ -14,15 +14,16 @@ Size = Annotated[int, Field(ge=1, le=1000)]
 
 
 class Recovery(Model):
-    """Probes of every label and column of metadata on the n strongest features: what these keep of all dimensions."""
+    """The linear probes of every label and column of metadata on the n strongest features, compared with all
+    dimensions."""
 
     sizes: Annotated[list[Size], Field(min_length=1, max_length=20)] = SIZES
-    """The numbers of features n. One that an SAE or an encoder does not have is lowered to what there is."""
+    """The numbers of features n. One above the columns of an SAE or encoder is lowered to them."""
     thresholds: dict[str, Annotated[list[Threshold], Field(min_length=1)]] = {"age": ["<40", ">=80"]}  # noqa: RUF012
-    """Column of metadata, in any case -> where its numbers are cut: `"<40"` and `">=80"` give a target each. Another
-    column with more than ten distinct numbers is cut at the median of the training patients; any other is a category
-    each against the rest."""
+    """Column of metadata, in any case -> the cuts of its numbers: `"<40"` and `">=80"` give a target each. Another
+    column with more than ten distinct numbers is cut at the median of the training patients; each category of any
+    other is compared with the rest."""
     compat: Literal["sail"] | None = None
     """With `sail` as in SAIL's code: activations are not divided by their deviation, and C is 1."""
     seed: Seed = 0
-    """Of the controls (features drawn by chance, shuffled labels) and of the bootstrap over targets."""
+    """Seed of the controls (features drawn by chance, shuffled labels) and of the bootstrap over targets."""

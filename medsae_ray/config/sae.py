@@ -20,22 +20,22 @@ from medsae_ray.options import Positive, Seed
 
 
 class Sae(Model):
-    """The sparse autoencoder and how it is fitted."""
+    """The sparse autoencoder and its training."""
 
     architecture: Literal["relu_l1", "topk", "batch_topk", "jumprelu", "gated", "matryoshka"] = "batch_topk"
     """ReLU with an L1 penalty (MedSAE), TopK (Gao et al. 2024), BatchTopK (Bussmann et al. 2024), JumpReLU and Gated
     (Rajamanoharan et al. 2024), or Matryoshka-BatchTopK (Bussmann et al. 2025; SAIL)."""
     width: Annotated[int | None, Field(ge=2, le=1_000_000)] = None
-    """Number of features. Null, as `k`, `epochs`, `batch_size` and `lr` may be too: chosen by the number of training
-    images and of the embedding's dimensions."""
+    """Number of features. Null, allowed also for `k`, `epochs`, `batch_size` and `lr`, chooses from the numbers of
+    training images and of the embedding's dimensions."""
     k: Annotated[int | None, Field(ge=1)] = None
     """TopK: active features per image. BatchTopK and Matryoshka: their mean."""
     l1: Annotated[float, Field(ge=0)] = 2.0
     """ReLU, Gated: weight of the L1 penalty, for embeddings scaled to E||x - mean||^2 = d and the squared error summed
     over d. MedSAE does not state its own. On the phantoms (d = 128) 2 leaves 12 to 24 features active per image."""
     l0: Annotated[float, Field(ge=0)] = 1.0
-    """JumpReLU: what one more active feature costs, in the same units; with `target_l0` the weight of
-    (L0 / target_l0 - 1)^2."""
+    """JumpReLU: cost of one more active feature, in the same units; with `target_l0` the weight of (L0 / target_l0 -
+    1)^2."""
     target_l0: Annotated[float, Field(gt=0)] | None = None
     """JumpReLU: mean number of active features per image to steer to."""
     bandwidth: Annotated[float, Field(gt=0, le=10)] = BANDWIDTH
@@ -51,16 +51,17 @@ class Sae(Model):
     auxk: Annotated[float, Field(ge=0)] = AUXK_COEFFICIENT
     """TopK, BatchTopK, Matryoshka: weight of the auxiliary loss that revives dead features; 0 turns it off."""
     resample: bool | None = None
-    """TopK, BatchTopK, Matryoshka: whether features that fired on no image in an epoch start again near badly explained
-    images; compat sail does without. Null: TopK only."""
+    """TopK, BatchTopK, Matryoshka: restart features that were active on no image in an epoch near badly explained
+    images; compat sail does not. Null: TopK only."""
     normalisation: Literal["centre", "none", "l2"] = "centre"
-    """Training mean removed and E||x||^2 = d (MedSAE), embeddings as they are, or each brought to unit norm (SAIL)."""
+    """Scaling of embeddings: centre subtracts the training mean and makes E||x||^2 = d (MedSAE), none keeps them, l2
+    gives each unit norm (SAIL)."""
     whiten: Annotated[float, Field(gt=0, le=1)] | None = None
     """Decorrelate embeddings first: components whose share of the variance is far below this number stay small. Null
-    keeps the covariance as it is, as MedSAE does. Findings that move embeddings little get features of their own."""
+    keeps the covariance, as MedSAE does. Findings that move embeddings little get their own features."""
     init: Literal["random", "scaled", "data"] | None = None
-    """Where features start: random directions; the same, with the encoder's length fitted to the data; or near training
-    embeddings, with such a length. Null: data, or random with compat sail."""
+    """Start of the features: random directions; the same, with the encoder's length fitted to the data; or near
+    training embeddings, with such a length. Null: data, or random with compat sail."""
     start_l0: Annotated[float, Field(gt=0)] | None = START_L0
     """ReLU, JumpReLU, Gated: active features per image at first, at most half of `width`, by a bias for each feature.
     Null starts without biases, half of the features active; with init random this is MedSAE's start."""
@@ -73,8 +74,8 @@ class Sae(Model):
     lr: Annotated[float | None, Field(gt=0, lt=1)] = None
     """Peak learning rate of Adam."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    """Of the large matrix products. auto takes bfloat16 where a measurement finds it faster: results then depend on the
-    machine."""
+    """Precision of the large matrix products. auto takes bfloat16 if a measurement finds it faster: results then
+    depend on the machine."""
     seed: Seed = 0
     """Seed of the weights and of the order of the data."""
 
@@ -84,7 +85,7 @@ class Sae(Model):
         if width is not None and (self.settings().get("k") or 0) > width:
             raise ValueError(f"k is {self.k}, more than the {width} features of width")
         defaults = {name: field.default for name, field in type(self).model_fields.items()}
-        # Recipes may keep a k and an l1 for both kinds of architecture; the rest is written for one kind on purpose.
+        # Recipes may keep a k and an l1 for both kinds of architecture; all other keys are meant for one kind.
         for name in sorted(SOME - USED[self.architecture] - {"k", "l1", *REVIVING}):
             if getattr(self, name) != defaults[name]:
                 raise ValueError(f"{name} has no effect on architecture {self.architecture}; leave it out")
@@ -97,7 +98,7 @@ class Sae(Model):
         return self
 
     def settings(self) -> dict[str, Any]:
-        """What the architecture uses, as the SAE's own configuration calls it; null for what is to be chosen."""
+        """Return the settings that the architecture uses, under the names of SAEConfig; null for those to be chosen."""
         values = self.model_dump()
         values["auxk_coefficient"] = values.pop("auxk")
         if self.levels and self.width is None:

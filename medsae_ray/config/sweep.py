@@ -15,19 +15,19 @@ Changes = dict[str, Any]
 
 
 class Sweep(Model):
-    """Which SAEs to train."""
+    """The SAEs to train."""
 
     grid: Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(default_factory=dict)]
-    """Keys of what.sae, each with the values to try; every combination is an SAE. Where `levels` change, `width` goes
-    with the last of them. Without grid and each: half, once and twice the width and the sparsity of what.sae, or of
-    what it chooses by the number of training rows and of their directions."""
+    """Keys of what.sae, each with the values to try; every combination is an SAE. If `levels` change, `width` is the
+    last of them. Without grid and each: half, once and twice the width and the sparsity of what.sae, or of those
+    chosen from the numbers of training rows and of their directions."""
     each: Annotated[list[Changes], Field(default_factory=list)]
     """Settings that belong together, such as an architecture with its own keys; the grid is applied to each of them."""
     invalid: Literal["refuse", "leave_out"] = "refuse"
-    """What becomes of combinations that no SAE can have, such as a k above the width. They are counted if left out."""
+    """Treatment of combinations that no SAE can have, such as a k above the width. They are counted if left out."""
     choose: bool = False
     """True: medsae run takes the SAE of this sweep that ranks best on patients of the split naming, and its held-out
-    figures are of those of detection alone."""
+    figures come from the split detection alone."""
 
     @property
     def by_data(self) -> bool:
@@ -42,7 +42,7 @@ class Sweep(Model):
         return self
 
     def combinations(self) -> Iterator[Changes]:
-        """What each SAE changes, in the order of the recipe."""
+        """Yield the changes of each SAE, in the order of the recipe."""
         for settings in self.each or [{}]:
             for values in product(*self.grid.values()):
                 changes = settings | dict(zip(self.grid, values, strict=True))
@@ -54,9 +54,9 @@ class Member(NamedTuple):
     """One SAE of a sweep."""
 
     changes: Changes
-    """Where it differs from what.sae, as the recipe has it."""
+    """The differences from what.sae, as the recipe states them."""
     sae: Sae
-    """All its settings."""
+    """The complete settings."""
 
 
 class Members(NamedTuple):
@@ -64,14 +64,14 @@ class Members(NamedTuple):
 
     members: list[Member]
     left_out: int
-    """Combinations that no SAE can have."""
+    """The number of combinations that no SAE can have."""
 
 
 def members_of(sweep: Sweep, base: Sae) -> Members:
-    """The SAEs of `sweep` around the settings `base`; combinations that come to the same SAE count once.
+    """Return the SAEs of `sweep` around the settings `base`; combinations that give the same SAE count once.
 
     ValueError on a wrong key or value, on a combination that no SAE can have unless those are left out, and on a value
-    of the grid that is in no combination that is left.
+    of the grid that remains in no combination.
     """
     fit, problems = [], []
     for changes in sweep.combinations():
@@ -87,7 +87,8 @@ def members_of(sweep: Sweep, base: Sae) -> Members:
 
 
 def _problem(error: ValidationError, changes: Changes, base: Sae, sweep: Sweep) -> str:
-    """Why settings do not go together. ValueError if they are wrong by themselves, or are not to be left out."""
+    """Return the reason why settings do not go together. ValueError if they are invalid alone, or may not be left
+    out."""
     problem = f"{json.dumps(changes)}: " + "; ".join(explain(line, type(base)) for line in error.errors())
     if any(line["loc"] for line in error.errors()):
         raise ValueError(f"sweep: {problem}")

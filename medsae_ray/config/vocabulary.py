@@ -11,21 +11,21 @@ TEMPLATES = ["{}", "{} on a chest radiograph", "a chest radiograph with {}", "ch
 
 
 class Vocabulary(Model):
-    """Each feature gets the term whose text embedding is nearest to its decoder direction, or none."""
+    """The naming of each feature by the term whose text embedding is nearest to its decoder direction, if any."""
 
     terms: Annotated[list[str], Field(min_length=2)] | None = None
     """The terms. Null: those of how.paths.vocabulary, or the packaged ones of chest radiographs."""
     templates: Annotated[list[str], Field(min_length=1)] = TEMPLATES
-    """Sentences with {} where the term goes; a term's embedding is the mean over them."""
+    """Sentences with {} in place of the term; a term's embedding is the mean over them."""
     centring: Literal["text", "both", "none"] = "text"
-    """What is removed before the cosine, for the gap between images and texts: from every text the vocabulary's mean,
+    """Part removed before the cosine, for the gap between images and texts: the vocabulary's mean from every text,
     with `both` also from every feature its part along the mean training image, which a difference of images lacks."""
     q: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """False discovery rate, over all features, up to which the nearest term becomes a name."""
     draws: Positive = 10_000
-    """Random directions that say how near a term may be by chance."""
+    """Random directions that estimate the nearness of a term by chance."""
     seed: Seed = 0
-    """Of these directions."""
+    """Seed of these directions."""
 
     @field_validator("templates")
     @classmethod

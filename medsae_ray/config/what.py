@@ -1,4 +1,4 @@
-"""What decides the result. Everything here is hashed into the names of the artifacts that depend on it."""
+"""The settings that decide the result. All are hashed into the names of the artifacts that depend on them."""
 
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -27,7 +27,7 @@ else:
 
 
 class Split(Model):
-    """Shares of the patients by role, by a salted hash of the patient."""
+    """The shares of the patients by role, by a salted hash of the patient."""
 
     salt: str = "medsae"
     """Another salt gives another split."""
@@ -38,9 +38,10 @@ class Split(Model):
     detection: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Patients on which names and labels are tested."""
     held_out_by: str | None = None
-    """A metadata column (institute) that decides who is tested on, instead of the hash."""
+    """A metadata column (institute) that selects the test patients, instead of the hash."""
     held_out: Annotated[list[str], Field(min_length=1)] | None = None
-    """Its values whose patients are those of detection; all others are shared out as sae is to naming."""
+    """The column's values whose patients are those of detection; all others are divided in the ratio of sae to
+    naming."""
 
     @model_validator(mode="after")
     def _shares_add_up(self) -> Self:
@@ -62,21 +63,22 @@ class Features(Model):
     level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Level of every interval."""
     weights: Literal["images", "patients"] = "images"
-    """What counts once in a correlation: an image, or a patient, whose images then share one weight."""
+    """Unit of weight in a correlation: an image, or a patient, whose images then share one weight."""
     seed: Seed = 0
     """Seed of the permutations."""
 
 
 class Detection(Model):
-    """How a name is tested, on patients of the split `detection`, one image each."""
+    """The test of a name, on patients of the split `detection`, one image each."""
 
     positives: Annotated[int, Field(ge=10, le=1000)] = 50
     """Images on which the feature is active, the same number from each of five bins of its activation."""
     negatives: Annotated[int, Field(ge=10, le=1000)] = 50
-    """Images on which it is silent but others are as strong in all, near neighbours of the positives among them, and
-    ones with equal metadata."""
+    """Images on which the feature is inactive: equally strong in other features, near neighbours of the positives,
+    or with equal metadata."""
     support: Annotated[int, Field(ge=10)] = 30
-    """A feature that is active on fewer detection patients is not tested; it is counted as insufficient_support."""
+    """Least number of detection patients on which a feature is active; one with fewer is not tested but counted as
+    insufficient_support."""
     pool: Annotated[int, Field(ge=20)] = 400
     """Images that all features draw from first, so that one image serves many questions."""
     random_names: Annotated[int, Field(ge=1, le=10)] = 3
@@ -85,39 +87,39 @@ class Detection(Model):
 
 
 class Naming(Model):
-    """How features are named by a vision-language model, from patients of the split `naming`."""
+    """The naming of features by a vision-language model, from patients of the split `naming`."""
 
     positives: Annotated[int, Field(ge=3, le=32)] = 8
     """Images of group A: five eighths among the strongest, the others from the middle of the activation."""
     contrasts: Annotated[int, Field(ge=1, le=32)] = 4
-    """Images of group B: the nearest in the encoder's space on which the feature is silent."""
+    """Images of group B: the nearest in the encoder's space on which the feature is inactive."""
     attempts: Annotated[int, Field(ge=1, le=10)] = 3
-    """Answers asked for until one fits the schema: the first at temperature 0, the others at `temperature`."""
+    """Attempts to get an answer that fits the schema: the first at temperature 0, the others at `temperature`."""
     temperature: Annotated[float, Field(gt=0, le=2)] = 0.7
-    """Of the second and later attempts."""
+    """Temperature of the second and later attempts."""
     max_tokens: Annotated[int, Field(ge=64, le=8192)] = 768
-    """Length of an answer."""
+    """Largest number of tokens of an answer."""
     faint: Annotated[float, Field(ge=0, lt=1)] = 0.25
-    """An image on which a feature has less than this share of its strength (99th percentile of its non-zero
-    activations) is taken neither for active nor for silent, when the feature is named and when the name is tested."""
+    """Share of a feature's strength (99th percentile of its non-zero activations) below which an image counts
+    neither as active nor as inactive, when the feature is named and when the name is tested."""
     image_size: Annotated[int, Field(ge=32, le=4096)] = 896
-    """Longest side, in pixels, of the images that are sent; 896 is what MedGemma takes."""
+    """Longest side, in pixels, of the images that are sent; MedGemma takes 896."""
     seed: Seed = 0
-    """Of the samples and of the later attempts."""
+    """Seed of the samples and of the later attempts."""
     detection: Detection = Detection()
 
 
 class What(Model):
-    """All that decides the result."""
+    """The settings that decide the result."""
 
     dataset: Dataset | None = None
     """The dataset, or `datasets` for several."""
     datasets: Annotated[list[Dataset], Field(min_length=2)] | None = None
-    """Several datasets, each under a name of its own. One SAE learns from all, and what it finds in one is looked for
-    in the others. Patients of two datasets count as different people."""
+    """Several datasets, each under its own name. One SAE learns from all, and findings in one are tested in the
+    others. Patients of two datasets count as different people."""
     labels: dict[str, dict[str, str]] = Field(default_factory=dict)
-    """With several datasets: label -> name of a dataset -> what the label is called there. A label that is not named
-    here stays apart, as dataset/label."""
+    """With several datasets: label -> name of a dataset -> the label's name there. A label that is not listed here
+    stays separate, as dataset/label."""
     images: Annotated[ImageRules, PART] = ImageRules()
     split: Split = Split()
     shard_rows: Annotated[int, Field(ge=1, le=100_000)] = 512
@@ -130,7 +132,7 @@ class What(Model):
     recovery: Recovery = Recovery()
     monosemanticity: Monosemanticity = Monosemanticity()
     naming: Naming | None = None
-    """Leave it out for a run without a vision-language model: features then get their names from labels only."""
+    """Names from a vision-language model; without it features get their names from labels only."""
     vocabulary: Vocabulary | None = None
     """Names from a list of terms, for encoders with a text half (medclip); {} takes the packaged list."""
     privacy: Privacy = Privacy()
@@ -148,7 +150,7 @@ class What(Model):
         return self.sweep is not None and self.sweep.choose
 
     def members(self) -> Members:
-        """The SAEs that the sweep names; none without one, or if they follow from the training rows."""
+        """The SAEs of the sweep; none without one, or if they follow from the training rows."""
         return members_of(self.sweep, self.sae) if self.sweep and not self.sweep.by_data else Members([], 0)
 
     @model_validator(mode="after")
@@ -184,10 +186,10 @@ class What(Model):
 
     @property
     def uncertain(self) -> LabelPolicy | dict[str, LabelPolicy]:
-        """What -1 counts as: in all images, or by dataset."""
+        """The meaning of -1: in all images, or by dataset."""
         return self.dataset.uncertain if self.dataset else {source.name: source.uncertain for source in self.sources}
 
     @property
     def blank(self) -> LabelPolicy | dict[str, LabelPolicy]:
-        """What a missing label counts as: in all images, or by dataset."""
+        """The meaning of a missing label: in all images, or by dataset."""
         return self.dataset.blank if self.dataset else {source.name: source.blank for source in self.sources}

@@ -1,4 +1,4 @@
-"""A recipe's YAML: safe, in UTF-8, with every key once. What is wrong with it is one RecipeError.
+"""A recipe's YAML: safe, in UTF-8, with every key once. Any fault is one RecipeError.
 
 It is YAML 1.2, in which `no`, `off` and `y` are words, as labels may be, 1e-3 is a number, and 010 is ten.
 """
@@ -16,12 +16,12 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from medsae_ray.errors import RecipeError
 
 GUESSED = "# guessed:"
-"""What a drafted recipe marks a value with that has to be confirmed."""
+"""The mark of a value in a drafted recipe that has to be confirmed."""
 _SHAPE = "a recipe is a mapping with name, what and how"
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """The mapping in a file. RecipeError says what is there in its place, and where."""
+    """Read the mapping in a file. RecipeError names anything else and its place."""
     text = _text(file)
     try:
         data = _parsed(text, file)
@@ -38,7 +38,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
 
 
 def read_value(text: str, where: str) -> Any:
-    """One value as a recipe would have it. RecipeError, which says `where` it was given, for what is not YAML."""
+    """Read one value of a recipe. RecipeError, which names its origin `where`, if it is not YAML."""
     try:
         return _parsed(text, where)
     except (YAMLError, RecursionError, ValueError, KeyError) as error:
@@ -47,19 +47,19 @@ def read_value(text: str, where: str) -> Any:
 
 
 def guesses(file: Path) -> int:
-    """How many values of a recipe are marked as guesses still."""
+    """Count the values of a recipe that are still marked as guesses."""
     return sum(GUESSED in line and not line.startswith("#") for line in _text(file).splitlines())
 
 
 def leading_comment(file: Path) -> str:
-    """The comment that a file begins with, in one line."""
+    """Return the comment that begins a file, in one line."""
     lines = takewhile(lambda line: line.startswith("#"), _text(file).splitlines())
     return " ".join(line.lstrip("#").strip() for line in lines)
 
 
 def _parsed(text: str, file: Path | str) -> Any:
-    """What is in a text; None of an empty one."""
-    yaml = YAML(typ="safe", pure=True)  # the other parser, in C, is of YAML 1.1
+    """Parse a text; None if it is empty."""
+    yaml = YAML(typ="safe", pure=True)  # the C parser reads YAML 1.1
     if older := re.search(r"^%YAML(?!\s+1\.2\s).*", text, re.MULTILINE):
         raise RecipeError(f"{file} says {older[0].strip()!r}, and a recipe is YAML 1.2; remove that line")
     node = yaml.compose(text)
@@ -87,14 +87,14 @@ def _text(file: Path) -> str:
 
 
 def _refuse_second_keys(root: Node, file: Path | str, constructor: SafeConstructor) -> None:
-    """YAML takes the last of two equal keys without a word: a run of something else than one reads at the top."""
+    """Refuse equal keys. YAML silently takes the last, while a reader sees the first."""
     todo: list[Node] = [root]
     seen: set[int] = set()
     while todo:
         node = todo.pop()
         if id(node) in seen or isinstance(node, ScalarNode):
             continue
-        seen.add(id(node))  # an anchor's node is in several places
+        seen.add(id(node))  # an anchor's node occurs in several places
         if not isinstance(node, MappingNode):
             todo += node.value
             continue

@@ -1,4 +1,4 @@
-"""What a run prints when it is done."""
+"""The tables and lines at the end of a run."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +24,7 @@ from medsae_ray.runtime.run import StageRow, warning_line
 
 
 def closing_table(rows: list[StageRow]) -> Table:
-    """What was made, how large it is and how long it took."""
+    """Tabulate the artifacts of a run, their size and time."""
     table = plain_table("stage", "artifact", right=("rows", "not ok", "seconds", "rows/s"))
     for row in rows:
         rate = f"{row.rows / row.seconds:,.0f}" if row.seconds and row.rows else "–"
@@ -34,15 +34,14 @@ def closing_table(rows: list[StageRow]) -> Table:
 
 
 def warnings_block(warnings: list[RunWarning]) -> list[str]:
-    """What to know before believing the figures above; nothing if there is nothing to say."""
+    """Return the warnings about the figures above; nothing if there are none."""
     return ["\n".join(["[bold]Before you believe these figures[/]", *map(warning_line, warnings)])] if warnings else []
 
 
 def findings_table(summary: Summary) -> Table:
-    """The best feature of each label, and of its absence where that is notable, with its AUROC on test patients.
+    """Tabulate the best feature of each label, and of its absence where notable, with its AUROC on test patients.
 
-    Beside them what the best raw dimension, the class means, all dimensions and all features reach: what the encoder
-    knows at all.
+    For comparison it shows what the best raw dimension, the class means, all dimensions and all features reach.
     """
     right = ("feature", "Pearson", "AUROC", "interval", "best dim", "means", "all dims", "all features")
     table = plain_table("label", right=right, collapse_padding=True)
@@ -66,7 +65,7 @@ def _auroc(found: DimensionFinding | ProbeSummary | None) -> str:
 
 
 def untested_lines(summary: Summary) -> list[str]:
-    """Labels that the test patients cannot measure, and why; nothing if there is none."""
+    """Name the labels that the test patients cannot measure, with the reason; nothing if there is none."""
     said = []
     for label, found in summary["findings"].items():
         unit = found if found["positives"] is not None else found["absence"] or found
@@ -76,7 +75,7 @@ def untested_lines(summary: Summary) -> list[str]:
 
 
 def apart_table(summary: Summary) -> list[Table]:
-    """AUROC in each dataset beside that of all together, in a run over several."""
+    """Tabulate the AUROC in each dataset and in all together."""
     rows = [row for label, found in summary["findings"].items() for row in _apart(label, found)]
     datasets = sorted({name for _, unit in rows for name in unit["by_dataset"]})
     table = plain_table("AUROC by dataset", right=("all", *datasets))
@@ -101,12 +100,12 @@ def _area(area: Area) -> str:
 
 
 def replications(summary: Summary) -> list[str | Table]:
-    """What a run over several datasets has besides."""
+    """Return the further output of a run over several datasets."""
     return [*apart_table(summary), replication_table(summary), duplicates_line(summary)]
 
 
 def replication_table(summary: Summary) -> Table:
-    """For each label and dataset the best feature there, its correlation in all datasets, and whether it replicates."""
+    """Tabulate for each label and dataset the best feature, its correlation in all datasets, and the verdict."""
     found = summary["replication"]
     table = plain_table("label", "chosen in", right=("feature", *(f"Pearson in {name}" for name in found["datasets"])))
     table.add_column("verdict")
@@ -118,7 +117,7 @@ def replication_table(summary: Summary) -> Table:
 
 
 def duplicates_line(summary: Summary) -> str:
-    """Near-duplicate images of two datasets."""
+    """Count near-duplicate images of two datasets."""
     found = summary["duplicates"]
     counts = ", ".join(f"{pair} {count:,}" for pair, count in found["pairs"].items())
     return f"near-duplicate images: {counts}; {found['in_different_splits']:,} of these pairs in different splits"
@@ -130,7 +129,7 @@ def _pearson(found: Correlation) -> str:
 
 
 def names_table(summary: Summary) -> Table:
-    """What the vision-language model called the best feature of each label, and how that name did on test patients."""
+    """Tabulate the model's names for the best feature of each label, with their test on test patients."""
     table = plain_table("label", "name of its feature", "verdict", right=("detection AUROC", "interval", "ceiling"))
     for label, found in summary["findings"].items():
         table.add_row(escape(label), *_named(found), number(found["ceiling"]))
@@ -146,7 +145,7 @@ def _named(unit: FeatureFinding) -> tuple[str, str, str, str]:
 
 
 def vocabulary_line(summary: Summary) -> str:
-    """What came of a vocabulary."""
+    """Count the names from a vocabulary."""
     found = summary["vocabulary_names"]
     tested = ", ".join(f"{found[kind]} {kind}" for kind in ("verified", "rejected") if kind in found)
     named = (
@@ -156,7 +155,7 @@ def vocabulary_line(summary: Summary) -> str:
 
 
 def naming_lines(summary: Summary) -> str:
-    """Counts of names, what chance would verify, and what running both branches at once saved."""
+    """Count the names, those that chance would verify, and the time saved by running both branches at once."""
     names, vlm, beside = summary["names"], summary["vlm"], summary["overlap"]
     of_names, of_features = (
         ("verified", "rejected", "untested"),
@@ -195,7 +194,8 @@ def _as_the_paper_counts(paper: PaperFigures) -> str:
 
 
 def sweep_table(rows: list[dict[str, Any]]) -> Table:
-    """The SAEs of a sweep, by Pareto fronts of L0 and FVU; the chosen one marked, one that failed with its reason."""
+    """Tabulate a sweep's SAEs, by Pareto fronts of L0 and FVU; the chosen one is marked, a failed one has its
+    reason."""
     measures = ("front", "L0", "FVU", "R2", "R2 (SAIL)", "cosine", "dead", "C x S", "needed", "at ten", "rank")
     table = plain_table("settings", right=measures)
     for row in rows:
@@ -212,7 +212,7 @@ def sweep_table(rows: list[dict[str, Any]]) -> Table:
 
 
 def headline(summary: Summary) -> str:
-    """The paper's figures in two lines."""
+    """Return the paper's figures in two lines."""
     sae, entropy = summary["sae"], summary["entropy"]
     quality = f"held-out R2 {number(sae['r2'], 3)}, L0 {number(sae['l0'], 1)}, dead features {sae['dead']:.1%}"
     if entropy["sae"] is None:
@@ -224,7 +224,7 @@ def headline(summary: Summary) -> str:
 
 
 def monosemantic_table(summary: Summary) -> Table:
-    """Means over the ten best units of each kind, each with what chance gives; for entropy lower is better."""
+    """Tabulate the means over the ten best units of each kind, with those of chance; for entropy lower is better."""
     found = summary["monosemanticity"]["spaces"]
     measures = ("score", "similarity", "purity", "entropy")
     table = plain_table(
@@ -242,7 +242,7 @@ def _beside_chance(figures: MeasureFigures) -> str:
 
 
 def plain_table(*left: str, right: tuple[str, ...], collapse_padding: bool = False) -> Table:
-    """A table without lines, whose columns `right` are numbers."""
+    """Make a table without lines, whose columns `right` are numbers."""
     table = Table(*left, box=None, header_style="bold", collapse_padding=collapse_padding)
     for column in right:
         table.add_column(column, justify="right")
@@ -254,5 +254,5 @@ def _interval(low: float | None, high: float | None) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number as a table shows it; a dash where there is none."""
+    """Format a number for a table; a dash for None."""
     return "–" if value is None else f"{value:.{digits}f}"

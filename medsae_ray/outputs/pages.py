@@ -1,4 +1,4 @@
-"""What a person reads of a run: kept under a name of the run's own, and as the latest under a plain one.
+"""The pages that people read of a run: kept under a name of the run's own, and as the latest under a plain one.
 
 report-my-recipe-1a2b3c4d.html   this recipe on these data, until the very same run is made again
 report.html                      a copy of whichever run below the root came last
@@ -14,7 +14,7 @@ from medsae_ray.runtime.run import Run
 
 
 def page_id(run: Run, *stages: str) -> str:
-    """The recipe's name as part of a file name, and 8 hex digits of all that decides what the stages made."""
+    """Return the recipe's name as part of a file name, and 8 hex digits of all that decides the stages' results."""
     what = run.recipe.what.model_dump(mode="json", exclude_defaults=True)
     made = [run.artifact(stage).record.fingerprint for stage in stages]
     digest = hashlib.sha256(json.dumps([run.recipe.name, what, made], sort_keys=True).encode()).hexdigest()
@@ -23,13 +23,13 @@ def page_id(run: Run, *stages: str) -> str:
 
 
 def named(page: str, own: str) -> str:
-    """("report.html", "x-1a2b3c4d") -> "report-x-1a2b3c4d.html"."""
+    """Return "report-x-1a2b3c4d.html" for ("report.html", "x-1a2b3c4d")."""
     stem, dot, suffix = page.partition(".")
     return f"{stem}-{own}{dot}{suffix}"
 
 
 def publish(root: Store, own: str, pages: dict[str, bytes]) -> str | None:
-    """Write each page under both of its names. Says why, if that cannot be done: the run is finished all the same."""
+    """Write each page under both of its names. Return the reason if that fails: the run is finished all the same."""
     try:
         for page, data in pages.items():
             root.write(named(page, own), data)

@@ -1,4 +1,4 @@
-"""A plan for a reader."""
+"""The tables of a plan."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +11,7 @@ from medsae_ray.cluster.packing import spelt
 
 
 def plan_tables(plan: dict[str, Any]) -> Iterator[RenderableType]:
-    """What `medsae plan` prints."""
+    """Yield the output of `medsae plan`."""
     table = Table("stage", "artifact", "resources", box=None, header_style="bold")
     for column in ("rows", "questions", "disk", "time"):
         table.add_column(column, justify="right")
@@ -58,7 +58,7 @@ def _lines(plan: dict[str, Any]) -> Iterator[str]:
 
 
 def size(count: float | None) -> str:
-    """Bytes to read; "" for None."""
+    """Format bytes; "" for None."""
     if count is None:
         return ""
     for unit, of in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
@@ -68,7 +68,7 @@ def size(count: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds to read; "" for None."""
+    """Format seconds; "" for None."""
     if seconds is None:
         return ""
     if seconds < 120:

@@ -1,4 +1,4 @@
-"""What a query to a finished run prints."""
+"""The tables of a query to a finished run."""
 
 from rich.markup import escape
 from rich.table import Table
@@ -9,7 +9,7 @@ from medsae_ray.outputs.console import number, plain_table
 
 
 def query_tables(answer: QueryAnswer) -> list[str | Table]:
-    """How the features of a query were found, these, and their images."""
+    """Return the way of a query to its features, these, and their images."""
     by_text = answer["way"] == BY_TEXT
     how = "the encoder's text half; score is a cosine" if by_text else "the words of their names; score is BM25"
     if not answer["features"]:

@@ -1,4 +1,4 @@
-"""What report.html is made of, from the artifacts of a run."""
+"""The data of report.html, from the artifacts of a run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -48,7 +48,7 @@ THUMBNAIL = 128
 
 
 def report_data(run: Run) -> ReportData:
-    """All that the report shows, from the artifacts of this run."""
+    """Return all that the report shows, from the artifacts of this run."""
     manifest, embeddings, features = (run.artifact(n) for n in ("manifest", "embeddings", "features"))
     audit, metrics = metrics_of(manifest, ManifestMetrics)["audit"], metrics_of(features, FeaturesMetrics)
     usable = embeddings.record.rows - sum(embeddings.record.not_ok.values())
@@ -151,7 +151,7 @@ def _provenance(run: Run) -> dict[str, str]:
 
 
 def encoder_name(recipe: Recipe) -> str:
-    """Kind of the encoder, and of one kind for many models the model: its Hugging Face id, or its folder's name."""
+    """Return the encoder's kind, and for a kind of many models the model: its Hugging Face id, or its folder's name."""
     encoder = recipe.what.encoder
     model = recipe.how.paths.weights or encoder.published
     if not (encoder.takes_ids and model):
@@ -180,7 +180,7 @@ def _finding(stored: StoredFinding) -> Finding:
 
 
 def _probes(rows: list[dict[str, Any]]) -> dict[str, dict[str, Auroc]]:
-    """Label -> space -> its probe's AUROC."""
+    """Return label -> space -> its probe's AUROC."""
     found: dict[str, dict[str, Auroc]] = {}
     for row in rows:
         area = Auroc(*(null_to_nan(row[key]) for key in ("auroc", "low", "high", "positives", "negatives")))
@@ -194,7 +194,7 @@ def _recovery(run: Run) -> RecoveryReport:
 
 
 def _labels_of(run: Run) -> Callable[[Sequence[str]], dict[str, Sequence[float]]]:
-    """What the report asks for the labels of its images."""
+    """Return the function that gives the report the labels of its images."""
     manifest, what = run.artifact("manifest"), run.recipe.what
 
     def labels_of(image_ids: Sequence[str]) -> dict[str, Sequence[float]]:

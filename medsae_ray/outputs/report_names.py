@@ -1,4 +1,4 @@
-"""What report.html says of names, from the artifacts of a naming run."""
+"""The names in report.html, from the artifacts of a naming run."""
 
 from dataclasses import fields
 
@@ -19,7 +19,7 @@ from medsae_ray.stages.scores import sources_of
 
 
 def naming_report(run: Run) -> NamingReport:
-    """All that the report shows of names."""
+    """Return all that the report shows of names."""
     names, scores, sources = run.artifact("names"), run.artifact("scores"), sources_of(run.recipe)
     metrics = metrics_of(scores, ScoresMetrics)
     return NamingReport(
@@ -38,7 +38,7 @@ def naming_report(run: Run) -> NamingReport:
 
 
 def answers_of(concept_of: dict[int, Concept], samples: pa.Table, answers: pa.Table) -> dict[int, Answers]:
-    """The answers to each feature's own name on its own test images; NaN where there is none."""
+    """Return the answers to each feature's own name on its own test images; NaN where missing."""
     asked = set(concept_of.values())
     columns = (answers[c].to_pylist() for c in ("image_id", "name", "definition", "p_yes"))
     found = {

@@ -1,4 +1,4 @@
-"""What `medsae show` prints: an artifact, a run's root, or a summary.json."""
+"""The output of `medsae show`: an artifact, a run's root, or a summary.json."""
 
 import json
 from typing import TYPE_CHECKING, Any, cast
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from medsae_ray.outputs.summary_types import Summary
 
 SHOWN = 300
-"""Characters of one metric that are printed."""
+"""The most characters of one metric that are printed."""
 
 
 def shown(path: str) -> list[RenderableType]:
-    """What is at `path`. ArtifactError if it is nothing that a run writes, or a part of it."""
+    """Return the contents of `path`. ArtifactError if it is nothing that a run writes, or a part of it."""
     folder, name = split_uri(path)
     if name and folder.exists(name):
         if name == RECORD:

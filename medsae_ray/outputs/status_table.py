@@ -1,4 +1,4 @@
-"""What `medsae status` prints."""
+"""The tables of `medsae status`."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -14,11 +14,11 @@ from medsae_ray.runtime.status import LOST
 COLOURS = {RUNNING: "cyan", DONE: "green", THERE: "green", FAILED: "red", LOST: "red"}
 NUMBERS = {"fvu": "FVU {:.3f}", "l0": "L0 {:.1f}", "dead": "dead {:.0%}"}
 FULL = 2
-"""Runs that are shown stage by stage, besides those at work; of the others there is one line."""
+"""The runs shown stage by stage, besides running ones; each of the others has one line."""
 
 
 def status_tables(runs: list[dict[str, Any]]) -> list[RenderableType]:
-    """Runs as `statuses` gives them."""
+    """Return the tables of runs from `statuses`."""
     parts: list[RenderableType] = []
     for place, told in enumerate(runs):
         parts.append(_headline(told))

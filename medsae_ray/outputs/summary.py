@@ -1,4 +1,4 @@
-"""summary.json: the run in numbers. Its fields are those of summary_types.py, in the order in which they stand here."""
+"""The run in numbers: summary.json, with the fields of summary_types.py in their order there."""
 
 from dataclasses import asdict
 from datetime import datetime
@@ -50,11 +50,11 @@ from medsae_ray.runtime.run import Run, StageRow
 from medsae_ray.stages.scores import sources_of
 
 NAMING = ("names", "answers")
-"""The branch that runs beside `features`."""
+"""The branch that runs in parallel with `features`."""
 
 
 def summarise(run: Run, report: str) -> Summary:
-    """The summary of a run whose atlas is made; `report` is the file of its report."""
+    """Return the summary of a run whose atlas is made; `report` is the file of its report."""
     metrics, what = metrics_of(run.artifact("features"), FeaturesMetrics), run.recipe.what
     sae, tests = metrics["sae"], NameTests.of(run.artifact("scores")) if what.naming else None
     return {
@@ -98,10 +98,10 @@ def _entropy(of: EntropyOfSpaces) -> EntropySummary:
 
 
 class NameTests(NamedTuple):
-    """What a naming run says of features and labels."""
+    """The tests of names, of features and labels, in a naming run."""
 
     of_feature: dict[int | None, dict[str, Any]]
-    """Rows of the scores of the model's names."""
+    """The rows of the scores of the model's names."""
     ceilings: dict[str, CeilingFigures]
 
     @classmethod
@@ -126,9 +126,9 @@ class NameTests(NamedTuple):
 def findings_of(
     metrics: MeasuredMetrics, probes: list[dict[str, Any]], tests: NameTests | None
 ) -> dict[str, LabelFinding]:
-    """For each label with a correlation: its units of presence and absence, the best dimension, and the probes.
+    """Return for each label with a correlation its units of presence and absence, the best dimension, and the probes.
 
-    The figures of presence stand in the entry itself, as null where no feature goes with the label's presence.
+    The entry itself holds the figures of presence, which are null if no feature correlates with it.
     """
     kinds = (metrics["findings"], metrics["absences"], metrics["raw_findings"], metrics["raw_absences"])
     present, absent, high, low = ({finding["label"]: finding for finding in found} for found in kinds)
@@ -204,7 +204,7 @@ def _of_datasets(run: Run) -> OfDatasets:
 
 
 def _of_vocabulary(run: Run) -> OfVocabulary:
-    """Counts of the vocabulary's names, and in a naming run of what the test said of them."""
+    """Count the vocabulary's names, and in a naming run the results of their test."""
     named = metrics_of(run.artifact("vocabulary_names"), VocabularyNamesMetrics)
     summary = VocabularySummary(abstained=named["abstained"], named=named["named"], terms=named["terms"])
     if run.recipe.what.naming:
@@ -254,7 +254,7 @@ def usage_of(run: Run) -> Usage:
 
 
 def concurrency(rows: list[StageRow]) -> OverlapSummary | None:
-    """Seconds that naming and analysis took side by side, and one after the other; None if one was there already."""
+    """Return the seconds of naming and analysis in parallel, and their sum; None if one was made before."""
     made = [row for row in rows if row.name in ("features", *NAMING) and row.seconds]
     if len(made) < 1 + len(NAMING):
         return None

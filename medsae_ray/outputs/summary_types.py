@@ -1,6 +1,6 @@
-"""What summary.json holds, field by field. A figure that is not defined, as of a label without positives, is None.
+"""The fields of summary.json. An undefined figure, such as that of a label without positives, is None.
 
-What stands in it as a stage has stored it is in core/artifacts/metrics.py.
+Entries that a stage has stored in this form are declared in core/artifacts/metrics.py.
 """
 
 from typing import NotRequired, TypedDict
@@ -14,25 +14,25 @@ from medsae_ray.core.report.data import OverlapSummary
 
 
 class StageSummary(TypedDict):
-    """A stage of the run, in the order in which they were made."""
+    """A stage of the run, in order of making."""
 
     name: str
     artifact: str
     start: str
-    """ISO 8601, as `end`."""
+    """The start in ISO 8601, as `end`."""
     end: str
     rows: int
     not_ok: int
-    """Of these, the ones that could not be used."""
+    """The rows that could not be used."""
     seconds: float
-    """0 if it was there already."""
+    """The time taken; 0 if the artifact existed."""
 
 
 class WarningSummary(TypedDict):
-    """What to know before believing the figures."""
+    """A warning about the figures."""
 
     code: str
-    """For programs: a key of CODES in core/artifacts/warnings.py, which says what it means."""
+    """The key, one of CODES in core/artifacts/warnings.py, which gives its meaning."""
     message: str
     value: float | int | str | None
 
@@ -43,16 +43,16 @@ class EntropySummary(TypedDict):
     sae: float | None
     raw: float | None
     null_mean: float | None
-    """Of the features under permutations of the labels, with its deviation."""
+    """The mean for the features under permutations of the labels; `null_sd` is its deviation."""
     null_sd: float | None
     raw_null_mean: float | None
     raw_null_sd: float | None
     labels: int
-    """That vary."""
+    """The labels that vary."""
 
 
 class UnitFigures(TypedDict):
-    """How well a unit goes with a label: chosen on some patients, its AUROC measured on others."""
+    """The figures of a unit and a label: chosen on some patients, its AUROC measured on others."""
 
     pearson: float | None
     pearson_low: float | None
@@ -61,14 +61,14 @@ class UnitFigures(TypedDict):
     auroc_low: float | None
     auroc_high: float | None
     positives: int | None
-    """Test images with the label, and without it."""
+    """The test images with the label; `negatives` are those without it."""
     negatives: int | None
     by_dataset: NotRequired[dict[str, Area]]
     """With what.datasets."""
 
 
 class NameTest(TypedDict, total=False):
-    """With what.naming: a feature's name, and the test of it."""
+    """A feature's name and its test, with what.naming."""
 
     name: str | None
     verdict: str | None
@@ -79,17 +79,17 @@ class NameTest(TypedDict, total=False):
 
 
 class LabelTest(NameTest, total=False):
-    """With what.naming also how the label itself does as a name."""
+    """The tests of a feature's name and of the label itself as a name."""
 
     ceiling: float | None
-    """AUROC on images that differ in the label."""
+    """The AUROC on images that differ in the label."""
 
 
 class MeasuredFeature(UnitFigures):
     """A feature and a label, or its absence."""
 
     feature: int | None
-    """None where no feature goes with it."""
+    """The feature's number; None if none correlates with it."""
 
 
 class FeatureFinding(MeasuredFeature, NameTest):
@@ -109,13 +109,13 @@ class ProbeSummary(TypedDict):
     low: float | None
     high: float | None
     strength: float | None
-    """Its C; None of the means."""
+    """The regularisation C; None for the class means."""
     patients: int
-    """That it was fitted on."""
+    """The patients that it was fitted on."""
 
 
 class Probes(TypedDict):
-    """What the encoder, and what the SAE, knows of a label at all; None where it cannot be told."""
+    """The information on a label in the encoder and in the SAE; None if it cannot be measured."""
 
     dimensions: ProbeSummary | None
     features: ProbeSummary | None
@@ -124,7 +124,7 @@ class Probes(TypedDict):
 
 
 class LabelFinding(MeasuredFeature, LabelTest):
-    """The best feature of a label, and what it is compared with."""
+    """The best feature of a label, with its comparisons."""
 
     absence: FeatureFinding | None
     """The feature with the most negative correlation; its AUROC is that for the label's absence."""
@@ -139,7 +139,7 @@ class NamesSummary(NameFigures):
 
 
 class TestedNames(TypedDict):
-    """What the test said of names."""
+    """The results of the test of names."""
 
     verified: int
     rejected: int
@@ -153,7 +153,7 @@ class LabelNamesSummary(TestedNames):
 
 
 class VocabularySummary(VocabularyNamesMetrics):
-    """Terms of a vocabulary as names; with what.naming also what the test said of them."""
+    """The terms of a vocabulary as names; with what.naming also the results of their test."""
 
     verified: NotRequired[int]
     rejected: NotRequired[int]
@@ -161,7 +161,7 @@ class VocabularySummary(VocabularyNamesMetrics):
 
 
 class VlmSummary(UsageFigures):
-    """The vision-language model and what it took."""
+    """The vision-language model and its usage."""
 
     model: str
 
@@ -186,11 +186,11 @@ class OfNaming(TypedDict, total=False):
     label_names: LabelNamesSummary
     vlm: VlmSummary
     overlap: OverlapSummary | None
-    """None if one of the two was there already."""
+    """The time in parallel; None if one was made before."""
 
 
 class Summary(OfDatasets, OfVocabulary, OfNaming):
-    """summary.json, and what a run returns."""
+    """The summary of a run: the contents of summary.json."""
 
     recipe: str
     stages: list[StageSummary]
@@ -199,9 +199,9 @@ class Summary(OfDatasets, OfVocabulary, OfNaming):
     entropy: EntropySummary
     monosemanticity: MonosemanticityMetrics
     findings: dict[str, LabelFinding]
-    """By label."""
+    """The findings by label."""
     recovery: RecoveryMetrics
     """What few features keep of all dimensions."""
     retrieval: RetrievalSummary
     report: str
-    """Name of the report's file, below the root."""
+    """The name of the report's file, below the root."""

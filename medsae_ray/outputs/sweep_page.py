@@ -1,4 +1,4 @@
-"""What a person reads of a sweep: a table on the terminal, and sweep.html."""
+"""The output of a sweep: a table on the terminal, and sweep.html."""
 
 import pyarrow as pa
 from rich.markup import escape

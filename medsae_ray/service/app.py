@@ -1,4 +1,4 @@
-"""The routes. Every image is decoded and encoded in a few threads of their own, so that no caller stops the others."""
+"""The routes. A few threads of their own decode and encode every image, so no caller stops the others."""
 
 import asyncio
 import threading
@@ -95,7 +95,7 @@ class Desk:
 
     def query(self, text: str, features: int, images: int, split: str | None) -> QueryAnswer:
         """Answer a query in words; the first one loads all activations. See `Library.ask`."""
-        with self._opening:  # it holds all activations, and perhaps a text encoder: made when it is first asked
+        with self._opening:  # made on first use: it holds all activations, and perhaps a text encoder
             library = self._library
         return library.ask(text, features, images, split)
 
@@ -118,13 +118,13 @@ class Desk:
         return self.engine, naming
 
     def _described(self, active: ActiveFeatures) -> list[dict[str, Any]]:
-        """Strongest first."""
+        """Describe the features, the strongest first."""
         pairs = sorted(zip(active.value, active.feature, strict=True), key=lambda pair: (-pair[0], pair[1]))
         return [self.atlas.name(feature) | {"activation": value} for value, feature in pairs]
 
 
 def make_app(desk: Desk, token: str | None) -> FastAPI:
-    """The ASGI application. `token` is the digest of the token that callers have to send; None asks for none."""
+    """Make the ASGI application. `token` is the digest of the token that callers have to send; None asks for none."""
     security = [Depends(HTTPBearer(auto_error=False))] if token else []
     app = FastAPI(
         title="medsae-ray",
@@ -149,12 +149,12 @@ def _health(desk: Desk) -> APIRouter:
 
     @router.get("/live")
     async def live() -> answers.Live:
-        """The process answers."""
+        """Answer as long as the process runs."""
         return answers.Live(live=True)
 
     @router.get("/ready")
     async def ready() -> answers.Ready:
-        """Encoder and SAE are loaded, and the engine answers if the recipe has one; else 503."""
+        """Answer if encoder and SAE are loaded and the recipe's engine, if any, answers; else 503."""
         if desk.engine:
             await desk.engine.check()
         return answers.Ready(ready=True, engine="ok" if desk.engine else "not configured")
@@ -175,13 +175,13 @@ def _features(desk: Desk) -> APIRouter:
         text: Annotated[str | None, Query(max_length=100)] = None,
         label: Annotated[str | None, Query(max_length=100)] = None,
     ) -> dict[str, Any]:
-        """A page of features; `text` is part of a name or definition, `label` the label correlated with most."""
+        """Return a page of features; `text` is part of a name or definition, `label` the label correlated with most."""
         total, rows = desk.atlas.page(FeatureQuery(page, size, sort, order == "descending", verdict, text, label))
         return {"total": total, "page": page, "size": size, "features": rows}
 
     @router.get("/{feature}", response_model=answers.WholeFeature)
     def feature(feature: Annotated[int, PathPart(ge=0, lt=2**31)]) -> dict[str, Any]:
-        """One feature with its correlations, its histogram and its strongest images."""
+        """Return one feature with its correlations, its histogram and its strongest images."""
         return desk.atlas.one(feature)
 
     return router
@@ -197,8 +197,8 @@ def _query(desk: Desk) -> APIRouter:
         images: Annotated[int, Query(ge=0, le=200)] = 10,
         split: Split | None = None,
     ) -> QueryAnswer:
-        """The features nearest to a text, and the images that show them most: by the encoder's text half if the run
-        has one, else by the words of names and definitions."""
+        """Return the features nearest to a text, and the images that show them most: by the encoder's text half if
+        the run has one, else by the words of names and definitions."""
         return await desk.work(desk.query, text, features, images, split)
 
     return router
@@ -211,8 +211,8 @@ def _images(desk: Desk) -> APIRouter:
     async def encode(
         request: Request, top: Annotated[int, Query(ge=1, le=200)] = 10, named: bool = True
     ) -> dict[str, Any]:
-        """The strongest features of an image, by default those with a name: a PNG, JPEG or DICOM file as the body, or
-        as `image` of a multipart body."""
+        """Return the strongest features of an image, by default those with a name: a PNG, JPEG or DICOM file as the
+        body, or as `image` of a multipart body."""
         data = await image_bytes(request, desk.limits)
         return await desk.work(desk.encode, data, top, named)
 
@@ -241,7 +241,7 @@ def _images(desk: Desk) -> APIRouter:
         "/name", response_model=answers.NameAnswer, openapi_extra=_body({"group_a": [_FILE], "group_b": [_FILE]})
     )
     async def name(request: Request) -> dict[str, Any]:
-        """What the images of group A show and those of group B do not."""
+        """Name the concept that the images of group A show and those of group B do not."""
         engine, rules = desk.vlm()
         form = await read_form(request, desk.limits, files=("group_a", "group_b"))
         a, b = form.files["group_a"], form.files["group_b"]
@@ -255,7 +255,7 @@ def _images(desk: Desk) -> APIRouter:
 
     @router.post("/detect", response_model=answers.DetectAnswer, openapi_extra=_body(parts, optional=("definitions",)))
     async def detect(request: Request) -> dict[str, Any]:
-        """Whether each name is visible in each image: the engine's probability of yes."""
+        """Return the engine's probability of yes that each name is visible in each image."""
         engine, rules = desk.vlm()
         form = await read_form(request, desk.limits, ("images",), ("names", "definitions"))
         files, most = form.files["images"], desk.limits.images
@@ -272,13 +272,13 @@ def _chat(desk: Desk) -> APIRouter:
 
     @router.get("/models", response_model=answers.Models)
     async def models() -> dict[str, Any]:
-        """The names of the engine's model; all mean the same one."""
+        """List the names of the engine's model; all mean the same one."""
         cards = [{"id": name, "object": "model", "created": 0, "owned_by": "medsae-ray"} for name in desk.models()]
         return {"object": "list", "data": cards}
 
     @router.post("/chat/completions")
     async def completions(request: ChatRequest) -> dict[str, Any]:
-        """OpenAI's chat API without streaming. Images come as data: URLs; no other is read."""
+        """Answer as OpenAI's chat API does, without streaming. Images come as data: URLs; no other is read."""
         engine, rules = desk.vlm()
         chat.check(request, desk.models(), rules, desk.limits)
 
@@ -292,7 +292,8 @@ def _chat(desk: Desk) -> APIRouter:
 
 
 def _body(parts: dict[str, Any], optional: tuple[str, ...] = (), raw: bool = False) -> dict[str, Any]:
-    """The OpenAPI description of a body that the route reads itself; a list stands for a part that may be repeated."""
+    """Return the OpenAPI description of a body that the route reads itself; a list marks a part that may be
+    repeated."""
     properties = {
         name: {"type": "array", "items": part[0], "minItems": 1} if isinstance(part, list) else part
         for name, part in parts.items()

@@ -29,7 +29,7 @@ NUMBERS = ["n_active", "frequency", "mean_active", "max", "entropy", "best_label
 
 
 class Query(NamedTuple):
-    """Which features, in which order."""
+    """A choice of features, and their order."""
 
     page: int = 1
     size: int = 50
@@ -37,7 +37,7 @@ class Query(NamedTuple):
     descending: bool = False
     verdict: Verdict | None = None
     text: str | None = None
-    """Part of a name or definition, in any case."""
+    """A part of a name or definition, in any case."""
     label: str | None = None
     """The dataset's label that a feature correlates with most."""
 
@@ -51,7 +51,7 @@ class Atlas:
         self._row_of = {feature: row for row, feature in enumerate(self._table["feature"].to_pylist())}
 
     def page(self, query: Query) -> tuple[int, list[dict[str, Any]]]:
-        """How many features fit, and those of the page. What has no value comes last."""
+        """Count the features that fit, and return those of the page. Features without the sorting value come last."""
         table = self._table.select(["feature", *NAME, *NUMBERS, "detection_accuracy"])
         for condition in self._conditions(query):
             table = table.filter(condition)
@@ -62,7 +62,7 @@ class Atlas:
         return table.num_rows, [with_null(row) for row in table.take(rows).to_pylist()]
 
     def one(self, feature: int) -> dict[str, Any]:
-        """Everything that the atlas says of a feature. Problem if there is none of that number."""
+        """Return everything in the atlas on a feature. Problem if there is none of that number."""
         if feature not in self._row_of:
             raise Problem(404, "not_found", f"there is no feature {feature}; they are 0 to {len(self._row_of) - 1}")
         row: dict[str, Any] = self._table.slice(self._row_of[feature], 1).to_pylist()[0]
@@ -74,7 +74,7 @@ class Atlas:
         }
 
     def name(self, feature: int) -> dict[str, Any]:
-        """A feature's number, name and test."""
+        """Return a feature's number, name and test."""
         return with_null(self._table.select(["feature", *NAME]).slice(self._row_of[feature], 1).to_pylist()[0])
 
     def _conditions(self, query: Query) -> Iterator[pc.Expression]:

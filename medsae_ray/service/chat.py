@@ -1,6 +1,6 @@
-"""OpenAI's chat API on the run's engine: which requests are passed on, and what becomes of their images.
+"""OpenAI's chat API on the run's engine: the accepted requests, and the treatment of their images.
 
-Only what is named here reaches the engine. Images come inside the request; each is decoded within the service's bounds
+Only the fields named here reach the engine. Images come inside the request; each is decoded within the service's bounds
 and sent on as the batch run would send it, small and grey.
 """
 
@@ -20,19 +20,19 @@ from medsae_ray.service.errors import Problem
 from medsae_ray.service.limits import RequestLimits
 
 PASSED = {"messages", "temperature", "top_p", "seed", "stop", "logprobs", "top_logprobs", "response_format", "n"}
-"""What of a request reaches the engine; the rest means nothing to it, or is said in another way."""
+"""The fields of a request that reach the engine; it ignores the others or gets them in another form."""
 DEEPEST = 36
-"""Levels of JSON in a request, of which a schema may have 32."""
+"""The most levels of JSON in a request, of which a schema may have 32."""
 _CONTROL = re.compile(r"</?\|?\w+\|?>")
-"""What a chat template or tokenizer takes for more than text: <end_of_turn>, <|im_start|>, </s>."""
+"""The texts that a chat template or tokenizer may take for control tokens: <end_of_turn>, <|im_start|>, </s>."""
 
 
 Draw = Callable[[bytes, str], bytes]
-"""An uploaded image and where it stands in the request -> the picture for the engine. Raises Problem."""
+"""A function (uploaded image, its place in the request) -> the picture for the engine. Raises Problem."""
 
 
 def check(request: ChatRequest, models: tuple[str, ...], naming: Naming, limits: RequestLimits) -> None:
-    """Problem for what is not answered here, before any image is decoded."""
+    """Raise Problem for an unsupported request, before any image is decoded."""
     if request.stream:
         raise Problem(400, "no_streaming", "answers are not streamed: leave out stream, or send false", "body.stream")
     if request.model not in models:
@@ -62,13 +62,13 @@ def _check_form(form: ResponseFormat | None, limits: RequestLimits) -> None:
 
 
 def draw_images(request: ChatRequest, draw: Draw) -> None:
-    """Put the engine's own picture in the place of every image."""
+    """Replace every image by the engine's own picture."""
     for where, image in _images(request):
         image.url = DATA + base64.b64encode(draw(image_of(image.url, where), where)).decode()
 
 
 async def answer(engine: Engine, request: ChatRequest, limits: RequestLimits) -> dict[str, Any]:
-    """The engine's reply, in OpenAI's form. Problem if it refuses."""
+    """Return the engine's reply, in OpenAI's form. Problem if it refuses."""
     body = request.model_dump(exclude_none=True, by_alias=True, include=PASSED)
     tokens = request.max_completion_tokens or request.max_tokens or limits.tokens // 4
     status, reply = await engine.chat(body | {"model": engine.identity, "max_tokens": tokens})
@@ -99,7 +99,7 @@ def not_unicode(value: Any, where: str = "body", depth: int = DEEPEST) -> str | 
 
 
 def encodable(text: str) -> bool:
-    """Whether UTF-8 can carry a text."""
+    """Return True if UTF-8 can encode a text."""
     try:
         text.encode()
     except UnicodeEncodeError:

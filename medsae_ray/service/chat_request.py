@@ -1,7 +1,7 @@
 """The form of a request of OpenAI's chat API.
 
-Clients send many fields by habit: null, defaults, and a reply's message as it came. Those are taken where they change
-nothing. What would change the answer, and is not listed here, is refused by name.
+Clients send many fields by habit: null, defaults, and a reply's message as it came. Those are accepted if they change
+nothing. Any other field that would change the answer is refused by name.
 """
 
 from typing import Annotated, Any, Literal
@@ -16,7 +16,7 @@ Label = Annotated[str, Field(max_length=300)]
 
 
 class _Strict(BaseModel):
-    """Unknown fields are refused by name, but null says nothing, whatever it stands for."""
+    """The base of the request's parts: unknown fields are refused by name, and null counts as absent."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -37,7 +37,7 @@ class ImageUrl(_Strict):
     """An image inside the request."""
 
     url: str
-    """data:image/png;base64,... or data:image/jpeg;base64,...; nothing is fetched."""
+    """The image as data:image/png;base64,... or data:image/jpeg;base64,...; nothing is fetched."""
     detail: Literal["auto", "low", "high"] = "auto"
     """Accepted for compatibility and ignored: images are always sent at the run's size."""
 
@@ -53,12 +53,12 @@ ContentPart = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
 def _system(role: Any) -> Any:
-    """OpenAI's newer word for the same."""
+    """Replace OpenAI's newer word "developer" by "system"."""
     return "system" if role == "developer" else role
 
 
 class Message(_Strict):
-    """A message, perhaps one that a reply brought, which is sent back as it came."""
+    """A message, perhaps one from a reply, which clients send back as it came."""
 
     role: Annotated[
         Literal["system", "user", "assistant"],
@@ -66,20 +66,20 @@ class Message(_Strict):
     ]
     content: str | Annotated[list[ContentPart], Field(min_length=1, max_length=64)]
     name: Annotated[Label | None, Field(exclude=True)] = None
-    """Not passed on; the models here know no names of speakers."""
+    """A field not passed on; the models here know no names of speakers."""
     refusal: Annotated[Literal[""] | None, Field(exclude=True)] = None
     annotations: Annotated[Empty | None, Field(exclude=True)] = None
     audio: Annotated[None, Field(exclude=True)] = None
     function_call: Annotated[None, Field(exclude=True)] = None
     tool_calls: Annotated[Empty | None, Field(exclude=True)] = None
     reasoning: Annotated[str | None, Field(exclude=True)] = None
-    """Not passed on, as chat templates leave out what was thought in former turns."""
+    """A field not passed on, as chat templates leave out the reasoning of former turns."""
     reasoning_content: Annotated[str | None, Field(exclude=True)] = None
 
     @model_validator(mode="before")
     @classmethod
     def _empty_answer(cls, data: Any) -> Any:
-        """A reply without text comes with null for its content or without one, and gateways add empty fields."""
+        """Accept a reply without text: its content is null or missing, and gateways add empty fields."""
         if not isinstance(data, dict) or data.get("role") != "assistant":
             return data
         said = {key: value for key, value in data.items() if key == "content" or value not in ([], {})}
@@ -93,7 +93,7 @@ class JsonSchema(_Strict):
     schema_: Annotated[dict[str, Any], Field(alias="schema")]
     strict: bool | None = None
     description: Annotated[Label | None, Field(exclude=True)] = None
-    """Not passed on."""
+    """A field not passed on."""
 
 
 class ResponseFormat(_Strict):
@@ -104,7 +104,7 @@ class ResponseFormat(_Strict):
 
 
 class ChatRequest(_Strict):
-    """What of OpenAI's chat API is taken. `model` is one of `/v1/models`."""
+    """The supported part of OpenAI's chat API. `model` is one of `/v1/models`."""
 
     model: Label
     messages: Annotated[list[Message], Field(min_length=1, max_length=64)]
@@ -119,7 +119,7 @@ class ChatRequest(_Strict):
     response_format: ResponseFormat | None = None
     n: Literal[1] = 1
     stream: bool | None = None
-    """False: an answer comes whole."""
+    """False: the answer comes whole."""
     # None of what follows is passed on: it may only have the value that changes nothing.
     user: Label | None = None
     safety_identifier: Label | None = None

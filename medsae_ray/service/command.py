@@ -28,7 +28,7 @@ from medsae_ray.service.wire import CALLBACK
 
 SHORTEST_TOKEN = 16
 EVERY_S = 2.0
-"""Seconds between two looks at the engine while nothing else happens."""
+"""The seconds between two checks of the engine while nothing else happens."""
 
 
 def serve_run(recipe: Recipe, root: str, host: str, port: int, token_variable: str, console: Console) -> None:
@@ -72,7 +72,7 @@ def _say(shown: Status, text: str) -> None:
 
 
 def token_of(variable: str, needed: bool) -> str | None:
-    """The token in an environment variable. RecipeError if it is needed and not there, or easily guessed."""
+    """Return the token in an environment variable. RecipeError if it is needed and missing, or easily guessed."""
     token = os.environ.get(variable)
     if not token:
         if needed:
@@ -89,7 +89,7 @@ def token_of(variable: str, needed: bool) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is reached from its own machine only. Names other than localhost count as not."""
+    """Return True if an address is reached from its own machine only. Names other than localhost count as False."""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"
@@ -97,7 +97,7 @@ def is_loopback(host: str) -> bool:
 
 @contextlib.contextmanager
 def http(host: str, port: int, limits: RequestLimits) -> Iterator[None]:
-    """Serve's HTTP proxy for the length of the block; one that runs already has to be at the same address.
+    """Run Serve's HTTP proxy for the length of the block; a running one has to be at the same address.
 
     After the block Serve ends, if one of ours has started it and nobody has an application on it.
     """
@@ -137,7 +137,7 @@ def _check_proxy(host: str, port: int) -> None:
 
 
 def wait(meanwhile: Callable[[], None] = _nothing) -> None:
-    """Until Ctrl-C or SIGTERM. `meanwhile` is called now and then, and ends the wait by an error."""
+    """Wait until Ctrl-C or SIGTERM. `meanwhile` is called now and then; its error ends the wait."""
     stop = threading.Event()
     before = {kind: signal.signal(kind, lambda *_: stop.set()) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:

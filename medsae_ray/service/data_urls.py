@@ -8,14 +8,14 @@ from urllib.parse import unquote_to_bytes
 from medsae_ray.service.errors import Problem
 
 DATA = "data:image/png;base64,"
-"""How images are sent on."""
+"""The prefix of images sent on."""
 _HEAD = re.compile(r"data:image/(png|x-png|jpeg|jpg|pjpeg)(;[\w.+-]+=[^;,]{0,100}){0,4};base64,", re.IGNORECASE)
 _OTHERS = bytes.maketrans(b"-_", b"+/")
-"""The alphabet that is safe in addresses, and the usual one."""
+"""The URL-safe alphabet of base64, and the usual one."""
 
 
 def image_of(url: str, where: str) -> bytes:
-    """The bytes in a data: URL of a PNG or JPEG image. `where` is the part of the request that holds it.
+    """Return the bytes in a data: URL of a PNG or JPEG image. `where` is the part of the request that holds it.
 
     Line ends and a missing end of base64 are allowed, as is its alphabet for addresses. Problem for anything else.
     """

@@ -28,7 +28,7 @@ from medsae_ray.service.limits import RequestLimits
 
 APPLICATION = "medsae-service"
 CPUS = 0.1
-"""It waits for callers most of the time, and has to fit beside an engine on a small machine."""
+"""The CPUs of the replica, which mostly waits for callers and has to fit beside an engine on a small machine."""
 START_S = 180.0
 
 
@@ -44,12 +44,12 @@ class Service:
 
 
 def link_of(recipe: Recipe, limits: RequestLimits) -> Link:
-    """The way to the recipe's engine. Nothing is asked of it yet."""
+    """Make the link to the recipe's engine, which is not called yet."""
     vlm = vlm_of(recipe)
     identity, patience_s, url = identity_of(recipe), limits.engine_s, vlm.url
 
     def find() -> Engine:
-        if url:  # its own patience is short here: the caller is told to retry instead
+        if url:  # a short wait of its own: the caller is told to retry
             return OpenAiEngine(url, vlm.model, vlm.key_variable, patience_s, patience_s)
         return HandleEngine(identity, serve.get_app_handle(ENGINE))
 
@@ -57,8 +57,8 @@ def link_of(recipe: Recipe, limits: RequestLimits) -> Link:
 
 
 def application(run: Finished, token: str | None, limits: RequestLimits | None = None) -> serve.Application:
-    """What `serve.run` and `serve deploy` take. The replica refuses what is too much for it before Serve does, so
-    Serve's own queue is only the second line."""
+    """Return the application for `serve.run` and `serve deploy`. The replica refuses an overload before Serve does,
+    so Serve's own queue is only the second line."""
     limits = limits or RequestLimits()
     deployment: Any = serve.deployment(
         num_replicas=1,
@@ -74,21 +74,21 @@ def application(run: Finished, token: str | None, limits: RequestLimits | None =
 
 
 def _gpus(recipe: Recipe) -> float:
-    """One replica holds both models."""
+    """Return the GPUs of a replica, which holds both models."""
     return max(recipe.how.embed.gpus, recipe.how.encode.gpus)
 
 
 def check_service(recipe: Recipe, engine: bool) -> None:
-    """RecipeError if the cluster has no room for the replica, beside the recipe's engine if that is still to start."""
+    """Raise RecipeError if the cluster has no room for the replica, with `engine` beside an engine yet to start."""
     phase = service_phase(recipe, CPUS, _gpus(recipe), engine)
     check_placeable([phase], cluster_capacity(), lambda text: None)
 
 
 @contextlib.contextmanager
 def deployed(run: Finished, token: str | None, limits: RequestLimits | None = None) -> Iterator[None]:
-    """The service for the length of the block, on the cluster and the HTTP proxy that are there.
+    """Run the service for the length of the block, on the existing cluster and HTTP proxy.
 
-    MedsaeError if the cluster has such a service already. One that is left of a process that was killed is replaced.
+    MedsaeError if the cluster has such a service already. One that a killed process left behind is replaced.
     """
     check_service(run.recipe, engine=False)
     with held(APPLICATION, f"medsae serve {run.recipe.name}", wait=True, alone=True) as hold:

@@ -1,4 +1,4 @@
-"""The engine as online requests reach it: ahead of batch work, and never waited for longer than a caller waits."""
+"""The engine for online requests: ahead of batch work, and with no longer wait than the caller's."""
 
 import asyncio
 import time
@@ -15,15 +15,15 @@ from medsae_ray.service.errors import Problem
 T = TypeVar("T")
 
 READY_S = 5.0
-"""How long the engine may take to say that it is there,"""
+"""The seconds in which the engine has to say that it is ready."""
 FRESH_S = 2.0
-"""and how long that is believed."""
+"""The seconds for which that answer is believed."""
 
 
 class Link:
     """An `Engine` that asks at priority ONLINE. A full, slow or lost one is a Problem at once, and the caller retries.
 
-    `find` gives the engine when it is first needed.
+    `find` returns the engine when it is first needed.
     """
 
     def __init__(self, find: Callable[[], Engine], identity: str, patience_s: float, retry_s: int) -> None:
@@ -32,19 +32,19 @@ class Link:
         self._well = -FRESH_S
 
     async def ask(self, image: bytes, questions: list[str], priority: int = ONLINE) -> ImageAnswers:
-        """As `Engine.ask`, ahead of batch work. Problem if there is no answer in time."""
+        """Ask as `Engine.ask`, ahead of batch work. Problem if there is no answer in time."""
         return await self._within(self.patience_s, lambda engine: engine.ask(image, questions, priority))
 
     async def write(self, writing: Writing, priority: int = ONLINE) -> Wrote:
-        """As `Engine.write`, ahead of batch work. Problem if there is no answer in time."""
+        """Write as `Engine.write`, ahead of batch work. Problem if there is no answer in time."""
         return await self._within(self.patience_s, lambda engine: engine.write(writing, priority))
 
     async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """As `Engine.chat`, whose own priority is ONLINE. Problem if there is no answer in time."""
+        """Chat as `Engine.chat`, whose own priority is ONLINE. Problem if there is no answer in time."""
         return await self._within(self.patience_s, lambda engine: engine.chat(body))
 
     async def check(self) -> None:
-        """Problem unless the engine answers, or did a moment ago."""
+        """Raise Problem unless the engine answers, or did a moment ago."""
         if time.monotonic() - self._well > FRESH_S:
             await self._within(READY_S, lambda engine: engine.check())
             self._well = time.monotonic()
@@ -79,13 +79,13 @@ class Link:
 
 
 def _is_lost(error: RayTaskError) -> bool:
-    """Whether what the replica raised is the end of the engine, and not a fault of the request."""
+    """Return True if the replica's error is the end of the engine, and not a fault of the request."""
     cause = error.cause
-    if type(cause) is RayError:  # Ray's stand-in for what cannot be pickled
+    if type(cause) is RayError:  # Ray's substitute for an error that cannot be pickled
         return "EngineDead" in str(cause)
     return isinstance(cause, EngineError | RayError) or "EngineDead" in type(cause).__name__
 
 
 def _short(error: RayTaskError) -> str:
-    """The name of what was raised, without its text, which may repeat what the caller sent or paths."""
+    """Return the type of the error without its text, which may repeat the caller's input or paths."""
     return f"the engine cannot answer this request ({type(error.cause).__name__})"

@@ -1,4 +1,5 @@
-"""What goes wrong, in one shape: {"error": {"code", "message", "where"?}}. Nothing of a request is ever logged."""
+"""The errors of the service in one form: {"error": {"code", "message", "where"?}}. Nothing of a request is ever
+logged."""
 
 import logging
 import traceback
@@ -19,7 +20,7 @@ _IMAGE_STATUS = {"not_an_image": 415, "too_large": 413}
 
 
 class Problem(Exception):
-    """A request that is not answered: HTTP status, a short stable code, and what the caller can do."""
+    """The refusal of a request: HTTP status, a short stable code, and the caller's remedy."""
 
     def __init__(
         self, status: int, code: str, message: str, where: str | None = None, retry_s: int | None = None
@@ -39,18 +40,19 @@ class Problem(Exception):
 
 
 def of_image(error: ImageError, where: str) -> Problem:
-    """An image that cannot be used: the file is at fault, so the same request fails again."""
+    """Return the Problem of an unusable image: the file is at fault, so the same request fails again."""
     return Problem(_IMAGE_STATUS.get(error.reason, 422), f"image_{error.reason}", str(error), where)
 
 
 def unexpected(error: Exception) -> Problem:
-    """A fault of the service. The log has where it happened, not the values, which may come from an image."""
+    """Return the Problem of a fault of the service. The log has its place, not the values, which may come from an
+    image."""
     logger.error("%s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
     return Problem(500, "internal", "the service failed on this request; its log says where")
 
 
 def install(app: FastAPI) -> None:
-    """Every refusal of the framework in the service's shape."""
+    """Give every refusal of the framework the service's form."""
 
     async def refused(request: Request, error: Any) -> JSONResponse:
         code = _CODES.get(error.status_code, f"http_{error.status_code}")
@@ -59,7 +61,7 @@ def install(app: FastAPI) -> None:
         return response
 
     async def invalid(request: Request, error: Any) -> JSONResponse:
-        first = max(error.errors(), key=lambda one: len(one["loc"]))  # of what may be text or a list, the list's
+        first = max(error.errors(), key=lambda one: len(one["loc"]))  # where text or a list may stand, the list's error
         where = ".".join(str(step) for step in first["loc"])
         if where == "body" and "json" not in request.headers.get("content-type", "").lower():
             return Problem(415, "wrong_content_type", "Content-Type is application/json").response()

@@ -1,4 +1,4 @@
-"""One image -> active features, with the encoder and the SAE that the run used.
+"""One image -> active features, by the run's encoder and SAE.
 
 Legend: T tokens of the image (1 unless it has patches), D embedding dimension, M features.
 """
@@ -23,12 +23,12 @@ class ActiveFeatures(NamedTuple):
     """The active features of one image, as the run stores them."""
 
     feature: list[int]
-    """Ascending."""
+    """The indices, ascending."""
     value: list[float]
 
 
 class ImageEncoder:
-    """Safe to use from several threads: both models only read."""
+    """The run's encoder and SAE. Several threads may use it, since both models only read."""
 
     def __init__(self, run: Finished) -> None:
         what, how = run.recipe.what, run.recipe.how
@@ -40,22 +40,22 @@ class ImageEncoder:
 
     @property
     def side(self) -> int:
-        """Of the encoder's square input, in pixels."""
+        """The side of the encoder's square input, in pixels."""
         return self._embedder.encoder.preprocess.size
 
     def embed(self, image: Image.Image) -> np.ndarray:
-        """float32 [1, D], of patches their mean. Raises ImageError if the encoder makes no numbers of it."""
+        """Embed an image as float32 [1, D], the mean over patches. Raises ImageError if the embedding is not finite."""
         return np.asarray(self._tokens(image).mean(1))
 
     @torch.no_grad()
     def active(self, image: Image.Image) -> ActiveFeatures:
-        """Raises ImageError as `embed` does."""
+        """Return the active features of an image. Raises ImageError as `embed` does."""
         _, z_TM = tokens_encoded(self._sae, self._tokens(image), self._device)
         row = sparse_rows(z_TM.amax(0, keepdim=True))
         return ActiveFeatures(row.indices.tolist(), row.values.tolist())
 
     def _tokens(self, image: Image.Image) -> np.ndarray:
-        """float32 [1, T, D]."""
+        """Embed the tokens of an image as float32 [1, T, D]."""
         x_1TD = self._embedder.embed(self._embedder.encoder.preprocess(image)[None])
         if not np.isfinite(x_1TD).all():
             raise ImageError("not_finite", "the encoder's output for this image is not a number")

@@ -1,4 +1,4 @@
-"""What stands before every route: who asks, how much, how slowly, and how many at once."""
+"""The checks before every route: the caller, the amount, the speed, and the number of requests at once."""
 
 import asyncio
 import contextlib
@@ -25,12 +25,12 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def digest(token: str) -> str:
-    """What the service knows of its token."""
+    """Return the service's record of its token, a SHA-256 digest."""
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 class Guard:
-    """ASGI middleware. `token` is the token's digest; without one, only names of the loopback are answered, so that
+    """The ASGI middleware. `token` is the token's digest; without one, only names of the loopback are answered, so
     no web page reaches the service by pointing its own name at this machine."""
 
     def __init__(self, app: ASGIApp, token: str | None, limits: RequestLimits) -> None:
@@ -43,7 +43,7 @@ class Guard:
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})
         started, head = False, scope["method"] == "HEAD"
-        if head:  # what GET answers, without its body
+        if head:  # GET's answer without its body
             scope = {**scope, "method": "GET"}
 
         async def sending(message: Message) -> None:
@@ -84,7 +84,7 @@ class Guard:
 
     @contextlib.contextmanager
     def _place(self, method: str) -> Iterator[None]:
-        """One of the places for requests with a body, held until the answer is sent."""
+        """Hold one of the places for requests with a body until the answer is sent."""
         if method in ("GET", "HEAD", "OPTIONS"):
             yield
             return
@@ -98,7 +98,7 @@ class Guard:
 
 
 class _Body:
-    """A body that is refused while it arrives: once it is too long, or takes too long."""
+    """A body that is refused on arrival, once it is too long or takes too long."""
 
     def __init__(self, receive: Receive, limits: RequestLimits) -> None:
         self.next, self.limits = receive, limits

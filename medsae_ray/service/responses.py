@@ -1,4 +1,4 @@
-"""What the routes answer, as it stands in the OpenAPI description."""
+"""The answers of the routes, as in the OpenAPI description."""
 
 from pydantic import BaseModel
 
@@ -7,7 +7,7 @@ class Error(BaseModel):
     """A reason why a request is not answered."""
 
     code: str
-    """Short and stable."""
+    """The code, short and stable."""
     message: str
     where: str | None = None
     """The part of the request that is at fault."""
@@ -30,7 +30,7 @@ class Ready(BaseModel):
 
     ready: bool
     engine: str
-    """"ok", or "not configured" where the recipe names no vision-language model."""
+    """The engine's state: "ok", or "not configured" if the recipe names no vision-language model."""
 
 
 class NamedFeature(BaseModel):
@@ -53,8 +53,8 @@ class ActiveFeature(NamedFeature):
 
 
 class Encoded(BaseModel):
-    """An image's strongest features. `active` counts all, `named` those with a name; width and height are those that
-    the image was decoded at."""
+    """An image's strongest features. `active` counts all, `named` those with a name; width and height are those of
+    the decoded image."""
 
     width: int
     height: int
@@ -125,7 +125,7 @@ class WholeFeature(Feature):
 
 class Match(BaseModel):
     """A feature that answers a query. `score` is a cosine, and `p` the chance that a random mixture of features has
-    such a one; with `way` "names" it is BM25, and `p` null."""
+    such a cosine; with `way` "names" it is BM25, and `p` null."""
 
     feature: int
     score: float
@@ -145,7 +145,7 @@ class Shown(BaseModel):
 
 
 class FoundImage(BaseModel):
-    """`score` is 1 where all matching features are as strong as they ever are."""
+    """An image that answers a query. `score` is 1 if all matching features are at their maximum."""
 
     image_id: str
     split: str
@@ -154,7 +154,7 @@ class FoundImage(BaseModel):
 
 
 class QueryAnswer(BaseModel):
-    """`way` says how the features were found: by "text half" or by "names"."""
+    """The answer to a query. `way` is the method of the search: "text half" or "names"."""
 
     query: str
     way: str
@@ -197,7 +197,7 @@ class SimilarAnswer(BaseModel):
 
 
 class Spent(BaseModel):
-    """Tokens that the engine took."""
+    """The tokens that the engine used."""
 
     requests: int
     prompt_tokens: int
@@ -206,7 +206,7 @@ class Spent(BaseModel):
 
 
 class Name(BaseModel):
-    """What group A shows and group B does not, by the naming schema."""
+    """The concept that group A shows and group B does not, by the naming schema."""
 
     per_image: list[str]
     shared_in_a: list[str]
@@ -223,7 +223,8 @@ class Name(BaseModel):
 
 
 class NameAnswer(BaseModel):
-    """`status` is "named", "abstained", or "failed" if no attempt fitted the schema; `problem` then says why."""
+    """The answer to a naming request. `status` is "named", "abstained", or "failed" if no attempt fitted the schema;
+    `problem` then gives the reason."""
 
     status: str
     name: Name | None
@@ -234,7 +235,8 @@ class NameAnswer(BaseModel):
 
 
 class Detected(BaseModel):
-    """`p_yes` is P(yes) / (P(yes) + P(no)), `mass` the denominator; both null if the question failed."""
+    """The answer to one question. `p_yes` is P(yes) / (P(yes) + P(no)), `mass` the denominator; both null if it
+    failed."""
 
     image: int
     name: str
@@ -261,7 +263,7 @@ class Model(BaseModel):
 
 
 class Models(BaseModel):
-    """In OpenAI's form."""
+    """The models in OpenAI's form."""
 
     object: str
     data: list[Model]

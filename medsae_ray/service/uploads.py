@@ -1,4 +1,4 @@
-"""Request bodies -> images and texts. Images come as bytes; nothing that a caller sends is taken for a path or URL."""
+"""Request bodies -> images and texts. Images come as bytes; no input is taken for a path or URL."""
 
 from dataclasses import dataclass, replace
 
@@ -16,25 +16,25 @@ from medsae_ray.service.limits import RequestLimits
 
 RAW = ("image/png", "image/jpeg", "application/dicom")
 _ALIASES = ("image/jpg", "image/pjpeg", "image/x-png")
-"""What clients call the same things; the bytes say what they are in any case."""
+"""The clients' other names of these types; only the bytes decide in any case."""
 FORM = "multipart/form-data"
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 
 @dataclass(frozen=True)
 class Uploads:
-    """How uploaded images are decoded: as the run decodes its own, within the service's bounds."""
+    """The decoding of uploaded images: as the run decodes its own, within the service's bounds."""
 
     reading: Reading
 
     @classmethod
     def of(cls, rules: ImageRules, limits: RequestLimits, side: int | None = None) -> "Uploads":
-        """`rules` are the recipe's; `side` as `Reading.of` takes it."""
+        """Make it from the recipe's `rules`; `side` is that of `Reading.of`."""
         reading = Reading.of(rules, side)
         return cls(replace(reading, max_pixels=min(reading.max_pixels, limits.pixels)))
 
     def image(self, data: bytes, where: str) -> Image.Image:
-        """Mode L or RGB. Problem for anything but a whole PNG, JPEG or DICOM file."""
+        """Decode an image in mode L or RGB. Problem for anything but a whole PNG, JPEG or DICOM file."""
         if data and not (data.startswith(_MAGIC) or looks_like_dicom(data)):
             raise Problem(415, "image_not_an_image", "only PNG, JPEG and DICOM images are read", where)
         try:
@@ -54,18 +54,18 @@ class Multipart:
 
 
 class _InMemory(MultiPartParser):
-    """Patients' images are not written to a temporary file. The body is bounded already."""
+    """A parser that writes no patients' images to a temporary file. The body is bounded already."""
 
     spool_max_size = 2**40
     ended = False
-    """Whether the boundary came that ends the body."""
+    """True once the boundary that ends the body has come."""
 
     def on_end(self) -> None:
         self.ended = True
 
 
 async def image_bytes(request: Request, limits: RequestLimits) -> bytes:
-    """The one image of a request: its body, or the part `image` of a multipart body."""
+    """Return the one image of a request: its body, or the part `image` of a multipart body."""
     kind = _kind(request)
     if kind in (*RAW, *_ALIASES):
         return await request.body()
@@ -78,7 +78,7 @@ async def image_bytes(request: Request, limits: RequestLimits) -> bytes:
 async def read_form(
     request: Request, limits: RequestLimits, files: tuple[str, ...] = (), texts: tuple[str, ...] = ()
 ) -> Multipart:
-    """A multipart body with these fields and no others. Problem for anything else."""
+    """Read a multipart body with these fields and no others. Problem for anything else."""
     if _kind(request) != FORM:
         raise Problem(415, "wrong_content_type", f"Content-Type is {FORM}")
     form = Multipart({name: [] for name in files}, {name: [] for name in texts})

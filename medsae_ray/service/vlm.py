@@ -16,11 +16,11 @@ from medsae_ray.service.limits import RequestLimits
 
 _ANGLE = re.compile(r"[<>]")
 AT_ONCE = 4
-"""Images of one request that are with the engine at the same time."""
+"""The most images of one request that are with the engine at once."""
 
 
 def check_groups(n_a: int, n_b: int, naming: Naming) -> None:
-    """Both groups have images, and no more of them than the engine was started for."""
+    """Raise Problem unless both groups have images, and no more than the engine was started for."""
     for n, most, where in ((n_a, naming.positives, "group_a"), (n_b, naming.contrasts, "group_b")):
         if not 1 <= n <= most:
             raise Problem(422, "invalid", f"{n} images were sent, 1 to {most} are taken", where)
@@ -49,7 +49,7 @@ Asking = tuple[str, str | None]
 
 
 def concepts(names: list[str], definitions: list[str], limits: RequestLimits) -> list[Asking]:
-    """Names with their definitions, which come for all names or for none."""
+    """Return the names with their definitions, which come for all names or for none."""
     if not 1 <= len(names) <= limits.names:
         raise Problem(422, "invalid", f"{len(names)} names were sent, 1 to {limits.names} are taken", "names")
     if definitions and len(definitions) != len(names):
@@ -64,7 +64,7 @@ def concepts(names: list[str], definitions: list[str], limits: RequestLimits) ->
 
 
 def _line(text: str, where: str, limits: RequestLimits) -> str:
-    """One line without what a chat template could take for a control token."""
+    """Make one line. Problem for text that a chat template could take for a control token."""
     if len(text) > limits.text:
         raise Problem(422, "invalid", f"{len(text)} characters, {limits.text} are allowed", where)
     if _ANGLE.search(text):
@@ -73,7 +73,7 @@ def _line(text: str, where: str, limits: RequestLimits) -> str:
 
 
 async def detect(engine: Engine, images: list[bytes], asked: list[Asking]) -> dict[str, Any]:
-    """Every question about every image; all about one image go together."""
+    """Ask every question about every image; all about one image go together."""
     places = asyncio.Semaphore(AT_ONCE)
 
     async def about(image: bytes) -> ImageAnswers:

@@ -1,20 +1,20 @@
-"""Closes connections on which no request comes to be: uvicorn itself waits for the end of a header for ever.
+"""The closing of connections whose header never ends: uvicorn itself waits for it for ever.
 
-Ray Serve's proxy starts uvicorn without asking for its protocol, but calls a function of ours before (`CALLBACK`), so
-that is where the protocol is exchanged.
+Ray Serve's proxy starts uvicorn with its default protocol, but first calls a function of ours (`CALLBACK`), which
+replaces the protocol.
 """
 
 import asyncio
 from typing import Any
 
 HEADER_S = 15.0
-"""Seconds from a connection's first moment, or from the first byte of a further request, to the end of its header."""
+"""The seconds from a connection's start, or from the first byte of a further request, to the end of its header."""
 CALLBACK = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "medsae_ray.service.wire.bound_headers"}
-"""Environment of the proxy that makes Ray Serve call `bound_headers` in it."""
+"""The environment of the proxy that makes Ray Serve call `bound_headers` in it."""
 
 
 def bounded(protocol: type[asyncio.Protocol], seconds: float = HEADER_S) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol (either of its two) with a bound on the time that a header may take.
+    """Return uvicorn's HTTP protocol (either of its two) with a bound on the time of a header.
 
     A body has bounds of its own (middleware.py), and an idle connection uvicorn's.
     """
@@ -28,7 +28,7 @@ def bounded(protocol: type[asyncio.Protocol], seconds: float = HEADER_S) -> type
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            if self.cycle is not None and not self.cycle.response_complete:  # a header has come to its end
+            if self.cycle is not None and not self.cycle.response_complete:  # a header is complete
                 self._stop_timer()
             else:
                 self._expect_header()
@@ -38,7 +38,7 @@ def bounded(protocol: type[asyncio.Protocol], seconds: float = HEADER_S) -> type
             super().connection_lost(exc)
 
         def _expect_header(self) -> None:
-            """From now on, unless that began before: single bytes do not begin it anew."""
+            """Start the header's time unless it runs already: single bytes do not restart it."""
             if self.header_timer is None:
                 self.header_timer = self.loop.call_later(seconds, self.transport.close)
 
@@ -51,7 +51,7 @@ def bounded(protocol: type[asyncio.Protocol], seconds: float = HEADER_S) -> type
 
 
 def bound_headers() -> list[Any]:
-    """Exchange the protocol that uvicorn will choose in this process. Returns no middleware, which Serve asks for."""
+    """Replace the protocol that uvicorn will choose in this process. Returns no middleware, which Serve asks for."""
     from uvicorn.protocols.http import auto
 
     if auto.AutoHTTPProtocol.__name__ != "Bounded":

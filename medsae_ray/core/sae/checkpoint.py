@@ -1,6 +1,6 @@
 """A trained sparse autoencoder as two files: weights.safetensors and config.json.
 
-The weights hold the normalisation too (`mean`, `scale`, `there`), so that the pair encodes raw embeddings by itself.
+The weights include the normalisation (`mean`, `scale`, `there`), so the pair encodes raw embeddings by itself.
 """
 
 import json
@@ -40,8 +40,8 @@ UNSAID: dict[str, Any] = {
     "precision": "float32",
     "seed": 0,
 }
-"""What stands for settings of training that a stored SAE does not tell, as that of another library: its weights need
-them no more."""
+"""The stand-ins for training settings that a stored SAE, such as another library's, does not state: its weights no
+longer need them."""
 
 
 def sae_to_bytes(sae: SAE, config: SAEConfig, provenance: dict[str, Any]) -> tuple[bytes, bytes]:
@@ -59,7 +59,8 @@ def sae_to_bytes(sae: SAE, config: SAEConfig, provenance: dict[str, Any]) -> tup
 
 
 def sae_from_bytes(weights: bytes, config: bytes, where: str = "SAE checkpoint") -> StoredSAE:
-    """Invert `sae_to_bytes`. Raises ArtifactError that names the missing, foreign, misshapen or not finite part."""
+    """Invert `sae_to_bytes`. Raises ArtifactError that names the part that is missing, foreign, misshapen or not
+    finite."""
     document = _document(config, where)
     try:
         settings = SAEConfig.from_dict(UNSAID | document["config"])

@@ -1,4 +1,4 @@
-"""Which settings of a sparse autoencoder go together."""
+"""The rules by which settings of a sparse autoencoder go together."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -20,11 +20,11 @@ USED: dict[str, frozenset[str]] = {
 SOME = frozenset.union(*USED.values())
 
 BANDWIDTH, START_L0, AUXK_COEFFICIENT = 0.05, 64.0, 1 / 32
-"""Of settings that only some architectures have: what a recipe without them means, and what the configuration of an
-SAE of another architecture holds all the same, as each is stored whole."""
+"""The defaults of settings that only some architectures have. The configuration of an SAE of another architecture
+holds them too, since each is stored whole."""
 
 CHOSEN = frozenset({"width", "k", "epochs", "batch_size", "lr"})
-"""What is chosen by the training rows where a recipe does not say it."""
+"""The settings that are chosen from the training rows if a recipe does not give them."""
 
 NEEDED = {
     "relu_l1": {"l1"},
@@ -56,12 +56,12 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("dead_after_epochs", 1, 1 << 31),
     ("seed", 0, (1 << 31) - 1),
 )
-"""(field, lowest, highest); a whole-number bound means that the field is a whole number."""
+"""The ranges (field, lowest, highest); a whole-number bound means that the field is a whole number."""
 _OPTIONAL = ("k", "l1", "l0", "target_l0", "auxk", "whiten", "patience", "start_l0")
 
 
 def check(values: Mapping[str, Any], choices: Mapping[str, tuple[Any, ...]], defaults: Mapping[str, Any]) -> None:
-    """RecipeError for settings that are out of range or do not go together."""
+    """Raise RecipeError for settings that are out of range or do not go together."""
     for name, known in choices.items():
         _check_choice(name, values[name], known)
     _check_used(values, defaults)
@@ -77,8 +77,8 @@ def check(values: Mapping[str, Any], choices: Mapping[str, tuple[Any, ...]], def
 
 
 def check_together(values: Mapping[str, Any], chosen: frozenset[str] = frozenset()) -> None:
-    """RecipeError for settings, each in its range, that no SAE can have together. Those not given are not in use; of
-    `chosen` those that are None will be chosen to go with the others."""
+    """Raise RecipeError for settings, each in its range, that no SAE can have together. Missing ones are not in use;
+    those of `chosen` that are None will be chosen to fit the others."""
     if values["architecture"] == "matryoshka":
         _check_levels(values)
         _check_selection(values, chosen)
