@@ -56,7 +56,7 @@ def test_precision_and_cosine_are_those_of_neighbours(tmp_path: Path) -> None:
     x = made.x_ND / np.linalg.norm(made.x_ND, axis=1, keepdims=True)
     for row in np.flatnonzero(labels.test_N):
         others = neighbours(made.z_NM[pool], int(np.flatnonzero(pool == row)[0]), K, made.patient_N[pool], 10)
-        if not len(others.rows):
+        if others.reason is not None:  # fewer than K active features, which this table leaves out
             continue
         asked += 1
         cosines.append((x[pool[others.rows[:5]]] @ x[row]).mean())
