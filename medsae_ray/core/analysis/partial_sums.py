@@ -26,10 +26,8 @@ from medsae_ray.core.analysis.values import UnitValues
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.columns import activation_matrix, column
 from medsae_ray.core.artifacts.layout import Layout, embedding_matrix
+from medsae_ray.core.artifacts.work import shard_groups
 from medsae_ray.core.datasets.rows import Policy, label_matrix
-
-GROUP = 16
-"""The shards per partial sum: fixed, so that the order of additions does not depend on the cluster."""
 
 
 @dataclass(frozen=True)
@@ -202,8 +200,7 @@ class FeatureWork:
 
     def groups(self) -> list[list[int]]:
         """Split the shards into groups of at most `GROUP`, in shard order."""
-        shards = [part.shard for part in self.embeddings.parts]
-        return [shards[start : start + GROUP] for start in range(0, len(shards), GROUP)]
+        return shard_groups(part.shard for part in self.embeddings.parts)
 
     def compute(self, shards: Sequence[int]) -> GroupSums:
         """Compute the partial sums of a group, whose shards are read once."""

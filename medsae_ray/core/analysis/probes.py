@@ -19,11 +19,12 @@ import pyarrow as pa
 from scipy import optimize, sparse, special
 
 from medsae_ray.core.analysis.auroc import Auroc, auroc
-from medsae_ray.core.analysis.partial_sums import GROUP, Labels
+from medsae_ray.core.analysis.partial_sums import Labels
 from medsae_ray.core.analysis.values import Bools, Floats, UnitValues
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.columns import activation_matrix
 from medsae_ray.core.artifacts.layout import embedding_matrix
+from medsae_ray.core.artifacts.work import shard_groups
 from medsae_ray.core.datasets.splits import uniform_hash
 
 MOST = 20_000
@@ -67,8 +68,7 @@ class ProbeWork:
 
     def groups(self) -> list[list[int]]:
         """Split the shards into groups of the same size as for the features' statistics."""
-        shards = [part.shard for part in self.embeddings.parts]
-        return [shards[start : start + GROUP] for start in range(0, len(shards), GROUP)]
+        return shard_groups(part.shard for part in self.embeddings.parts)
 
     def compute(self, shards: Sequence[int]) -> ProbeRows:
         """Read the chosen rows of a group."""

@@ -19,11 +19,12 @@ from scipy import sparse
 
 from medsae_ray.core.analysis.comoments import Comoments
 from medsae_ray.core.analysis.entropy import null_comoments, shuffles
-from medsae_ray.core.analysis.partial_sums import GROUP, Labels
+from medsae_ray.core.analysis.partial_sums import Labels
 from medsae_ray.core.analysis.values import Bools, Ints, UnitValues
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.columns import activation_matrix
 from medsae_ray.core.artifacts.layout import token_matrix
+from medsae_ray.core.artifacts.work import shard_groups
 from medsae_ray.core.monosemanticity.coherence import judged
 from medsae_ray.core.monosemanticity.similarity import PairSums
 from medsae_ray.core.monosemanticity.strongest import Strongest
@@ -112,8 +113,7 @@ class MonosemanticityWork:
 
     def groups(self) -> list[list[int]]:
         """Split the shards into groups of the same size as for the features' statistics."""
-        shards = [part.shard for part in self.embeddings.parts]
-        return [shards[start : start + GROUP] for start in range(0, len(shards), GROUP)]
+        return shard_groups(part.shard for part in self.embeddings.parts)
 
     def compute(self, shards: Sequence[int]) -> Sums:
         """Compute the sums of a group, with one shard in memory at a time."""

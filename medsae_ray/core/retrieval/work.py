@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
-from medsae_ray.core.analysis.partial_sums import GROUP
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.columns import activation_matrix
 from medsae_ray.core.artifacts.layout import embedding_matrix
+from medsae_ray.core.artifacts.work import shard_groups
 from medsae_ray.core.retrieval.dense import cosines, search_dense, search_whole
 from medsae_ray.core.retrieval.fingerprints import Fingerprints
 from medsae_ray.core.retrieval.nearest import Found, Nearest
@@ -35,8 +35,7 @@ class Shelves:
 
     def groups(self) -> list[list[int]]:
         """Split the shards into groups of at most `GROUP`, in shard order."""
-        shards = [part.shard for part in self.embeddings.parts]
-        return [shards[start : start + GROUP] for start in range(0, len(shards), GROUP)]
+        return shard_groups(part.shard for part in self.embeddings.parts)
 
     def blocks(self, shards: Sequence[int], wanted_N: np.ndarray) -> Iterator["Block"]:
         """Yield the wanted images that have an embedding, a few shards at a time."""

@@ -13,10 +13,8 @@ import pyarrow.compute as pc
 from scipy import sparse
 
 from medsae_ray.core.artifacts.columns import activation_matrix, column
+from medsae_ray.core.artifacts.work import shard_groups
 from medsae_ray.core.sae.activations import EncodeWork
-
-GROUP = 16
-"""The shards of a group."""
 
 
 class Codes(NamedTuple):
@@ -50,8 +48,7 @@ class CodesWork:
 
     def groups(self) -> list[list[int]]:
         """Split the shards into groups of one size, in shard order."""
-        shards = list(self.encode.rows)
-        return [shards[start : start + GROUP] for start in range(0, len(shards), GROUP)]
+        return shard_groups(self.encode.rows)
 
     def compute(self, shards: Sequence[int]) -> Codes:
         """Encode the chosen images of a group; those without an embedding are left out."""

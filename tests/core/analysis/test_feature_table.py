@@ -12,7 +12,8 @@ from sklearn.metrics import roc_auc_score
 from medsae_ray.config import parse_recipe
 from medsae_ray.core.analysis.entropy import one_dataset, shuffles
 from medsae_ray.core.analysis.feature_table import gather_tests, to_json
-from medsae_ray.core.analysis.partial_sums import GROUP, Sums
+from medsae_ray.core.analysis.partial_sums import Sums
+from medsae_ray.core.artifacts.work import GROUP
 from medsae_ray.core.naming.label_names import label_names
 from medsae_ray.pipeline import run_recipe
 from tests.core.made import Cohort, both_evidence, cohort, feature_work, representatives, with_split

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medsae_ray.core.analysis.partial_sums import GROUP, GroupSums, Labels, one_readable
+from medsae_ray.core.analysis.partial_sums import GroupSums, Labels, one_readable
 from medsae_ray.core.artifacts.columns import activation_matrix, readable
+from medsae_ray.core.artifacts.work import GROUP
 from tests.core.made import activations_table, cohort, feature_work, known_labels, merged, representatives
 
 MADE = cohort()
