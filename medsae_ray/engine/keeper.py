@@ -9,13 +9,14 @@ import json
 import logging
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import ray
 from ray import serve
 
 from medsae_ray.cluster.ray_private import HEAD, kv_get, kv_put
-from medsae_ray.engine.leases import ABSENT, WAIT, Answer, Lease, LeaseBook
+from medsae_ray.engine.leases import ABSENT, WAIT, Answer, FoundApplication, Lease, LeaseBook
 from medsae_ray.engine.serve_status import end_serve, found, quiet
 
 NAME, NAMESPACE = "medsae-keeper", "medsae"
@@ -38,11 +39,8 @@ class Keeper:
 
     def ask(self, lease: Lease) -> Answer:
         """Take or renew a lease and return what its holder does now; WAIT while the keeper itself is ending."""
-        seen = found(lease.thing)
-        with self._changing():
-            if self.closed:
-                return Answer(WAIT)
-            return self.book.ask(lease, seen)
+        with self._looking_at(lease.thing) as seen:
+            return Answer(WAIT) if self.closed else self.book.ask(lease, seen)
 
     def deployed(self, thing: str, holder: str) -> None:
         """Note that the deployment which `holder` was told to make has been made, or has failed."""
@@ -69,8 +67,7 @@ class Keeper:
 
     def stop(self, thing: str, force: bool) -> str:
         """End an application now; return why not, or "". With `force` its holders lose their leases."""
-        seen = found(thing)
-        with self._changing():
+        with self._looking_at(thing) as seen:
             why = self.book.stop(thing, seen, force)
         self.wake.set()
         return why
@@ -84,7 +81,18 @@ class Keeper:
             return {"status": seen.status, "ours": ours, "about": about, **self.book.left(thing)}
 
     @contextlib.contextmanager
-    def _changing(self) -> Any:
+    def _looking_at(self, thing: str) -> Iterator[FoundApplication]:
+        """Hold the lock, with a thing's status that is older than no deployment: Serve is asked without the lock, so
+        somebody may have deployed the thing in the meantime."""
+        while True:
+            before, seen = self.book.changes, found(thing)
+            with self._changing():
+                if self.book.changes == before:
+                    yield seen
+                    return
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
         with self.lock:
             before = json.dumps(self.book.ours)
             yield

@@ -85,6 +85,9 @@ class LeaseBook:
         # The holder of a thing of an earlier book is not known yet, so it gets the time of one lease.
         self.idle = {thing: Idle(clock() + LEASE_S, about.get("idle_s", 0.0)) for thing, about in self.ours.items()}
         self.deploying: dict[str, str] = {}
+        self.changes = 0
+        """The number of deployments made and of things gone: a status that was read before one of them is out of
+        date."""
         self.ending: set[str] = set()
         self.revoked: dict[str, tuple[str, float]] = {}
 
@@ -136,6 +139,7 @@ class LeaseBook:
         """Note that the deployment which `holder` was told to make has been made, or has failed."""
         if self.deploying.get(thing) == holder:
             del self.deploying[thing]
+            self.changes += 1
 
     def renew(self, lease: Lease) -> str:
         """Renew a lease; return why its holder has to give the thing up, or ""."""
@@ -197,6 +201,7 @@ class LeaseBook:
 
     def gone(self, thing: str) -> None:
         """Forget a thing that has ended, or was never ours to end."""
+        self.changes += 1
         self.ending.discard(thing)
         self.ours.pop(thing, None)
         self.idle.pop(thing, None)
