@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -220,6 +221,14 @@ def defined(dotted: str) -> bool:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_no_page_names_a_machine(page: Path) -> None:
     assert not re.search(r"/work/|/root/|/home/|/tmp/(?!ray/)", page.read_text())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_no_page_says_the_same_twice(page: Path) -> None:
+    """As after a merge that kept both sides."""
+    words = re.sub(r"```.*?```", "", page.read_text(), flags=re.S).split()
+    runs = Counter(" ".join(words[at : at + 12]) for at in range(len(words) - 12))
+    assert [run for run, times in runs.items() if times > 1 and "|" not in run] == []
 
 
 def test_the_two_first_pages_stay_short() -> None:
