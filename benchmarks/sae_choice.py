@@ -49,17 +49,17 @@ def measured(recipe: Recipe, root: str) -> dict[str, Any]:
         labels = Labels.of(manifest.table(), what.uncertain, what.blank, readable(embeddings))
         middle = settings_of(Sae(), embeddings, manifest)
         rows_N = (labels.discovery_one_N & labels.training_N) | labels.test_N
-        tested = Chosen(embeddings, labels, rows_N)
-        dense_L = tested.dense()
+        tested = Chosen.of(recipe, embeddings, manifest, labels, rows_N)
+        dense_T = tested.dense()
         saes = [open_artifact(run.root.child(row["artifact"]).uri) for row in ranking]
-        found = [tested.measure(sae, dense_L, 1) for sae in saes]
+        found = [tested.measure(sae, dense_T, 1) for sae in saes]
     at = next((i for i, sae in enumerate(saes) if sae.record.what == middle), None)
-    labels_tested = int((~np.isnan(dense_L)).sum())
+    targets_tested = int((~np.isnan(dense_T)).sum())
     return {
         "saes": len(found),
         "test patients": int(labels.test_N.sum()),
-        "labels": labels_tested,
-        "dense AUROC": float(np.nanmean(dense_L)) if labels_tested else None,
+        "targets": targets_tested,
+        "dense AUROC": float(np.nanmean(dense_T)) if targets_tested else None,
         "chosen": {"settings": json.loads(ranking[0]["settings"]), **compared(found, 0)},
         "middle": None if at is None else {"settings": json.loads(ranking[at]["settings"]), **compared(found, at)},
     }

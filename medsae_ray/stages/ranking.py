@@ -12,9 +12,10 @@ import pyarrow as pa
 import ray
 
 from medsae_ray.cluster.demands import task_demand
+from medsae_ray.config import Recipe
 from medsae_ray.core.analysis.partial_sums import Labels
 from medsae_ray.core.analysis.probes import probe_rows
-from medsae_ray.core.analysis.values import UnitValues
+from medsae_ray.core.analysis.values import Bools, UnitValues
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, open_artifact
 from medsae_ray.core.artifacts.columns import nan_to_null, readable
@@ -28,6 +29,7 @@ from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.runtime.tries import COMPUTING, Tries
 from medsae_ray.stages.features import labels_of
+from medsae_ray.stages.targets import targets_in
 
 
 class Measured(NamedTuple):
@@ -40,7 +42,7 @@ class Measured(NamedTuple):
     @property
     def figures(self) -> Figures:
         """The figures that decide."""
-        return Figures(self.l0, self.fvu, self.worth.monosemanticity, self.worth.needed)
+        return Figures(self.l0, self.fvu, *self.worth)
 
 
 @dataclass(frozen=True)
@@ -49,37 +51,55 @@ class Chosen:
 
     embeddings: Artifact
     labels: Labels
-    rows_N: np.ndarray
-    """True for these images."""
+    row_n: np.ndarray
+    """Their rows in the manifest, ascending."""
+    target_nT: np.ndarray
+    """What probes are to tell of them: labels and metadata."""
+
+    @classmethod
+    def of(cls, recipe: Recipe, embeddings: Artifact, manifest: Artifact, labels: Labels, rows_N: Bools) -> "Chosen":
+        """Take the rows that are True. The patients that trained the SAEs decide which targets there are."""
+        row_n = np.flatnonzero(rows_N)
+        targets = targets_in(recipe, manifest, labels, row_n, labels.training_N[row_n])
+        y_nT = np.array([target.y_N for target in targets]).reshape(len(targets), len(row_n)).T
+        return cls(embeddings, labels, row_n, y_nT)
 
     def dense(self) -> np.ndarray:
-        """Return the AUROC [L] of probes on all dimensions of the encoder."""
+        """Return the AUROC [T] of probes on all dimensions of the encoder."""
         shards = [part.shard for part in self.embeddings.parts]
-        fit, other = self._patients(np.flatnonzero(self.rows_N), np.concatenate([*map(self._raw, shards)]))
+        fit, other = self._patients(self.row_n, np.concatenate([*map(self._raw, shards)]))
         return dense_areas(fit, other)
 
-    def measure(self, sae: Artifact, dense_L: np.ndarray, tokens: int) -> Measured:
+    def measure(self, sae: Artifact, dense_T: np.ndarray, tokens: int) -> Measured:
         """Measure one SAE."""
         width = metrics_of(sae, SaeMetrics)["config"]["width"]
-        work = CodesWork(EncodeWork(self.embeddings, sae), width, self.labels.shard_N, self.rows_N)
+        work = CodesWork(EncodeWork(self.embeddings, sae), width, self.labels.shard_N, self._rows())
         codes = Codes.joined([work.compute(shards) for shards in work.groups()])
         other = ~self.labels.training_N[codes.row_n]
         error, norm = codes.sq_error_n[other].sum(), codes.sq_norm_n[other].sum()
         l0 = float(codes.active_n[other].mean()) / tokens
         fit, naming = self._patients(codes.row_n, codes.z_nF)
-        return Measured(l0, float(error / norm), worth(fit, naming, dense_L))
+        return Measured(l0, float(error / norm), worth(fit, naming, dense_T))
 
     def _raw(self, shard: int) -> np.ndarray:
         rows = np.flatnonzero(self.labels.shard_N == shard)
         values, ok = embedding_matrix(self.embeddings.part(shard))
-        return np.asarray(values[self.rows_N[rows[ok]]])
+        return np.asarray(values[self._rows()[rows[ok]]])
+
+    def _rows(self) -> Bools:
+        rows_N = np.zeros(len(self.labels.shard_N), bool)
+        rows_N[self.row_n] = True
+        return rows_N
 
     def _patients(self, row_n: np.ndarray, x_nK: UnitValues) -> tuple[Patients, Patients]:
         """Return the patients that probes are fitted on, and the others."""
-        fit = self.labels.training_N[row_n]
+        fit, y_nL, target_nT = self.labels.training_N[row_n], self.labels.y_NL[row_n], self._targets(row_n)
         sets = np.flatnonzero(fit), np.flatnonzero(~fit)
-        one, other = (Patients(x_nK[chosen], self.labels.y_NL[row_n[chosen]]) for chosen in sets)
+        one, other = (Patients(x_nK[chosen], y_nL[chosen], target_nT[chosen]) for chosen in sets)
         return one, other
+
+    def _targets(self, row_n: np.ndarray) -> np.ndarray:
+        return self.target_nT[np.searchsorted(self.row_n, row_n)]
 
 
 @ray.remote(num_cpus=1, max_retries=-1)
@@ -89,21 +109,20 @@ def _dense(tries: Tries, chosen: Chosen) -> np.ndarray:
 
 
 @ray.remote(num_cpus=1, max_retries=-1)
-def _measure(tries: Tries, chosen: Chosen, sae: Artifact, dense_L: np.ndarray, tokens: int) -> Measured:
+def _measure(tries: Tries, chosen: Chosen, sae: Artifact, dense_T: np.ndarray, tokens: int) -> Measured:
     tries.begin(sae.name, COMPUTING)
-    return chosen.measure(sae, dense_L, tokens)
+    return chosen.measure(sae, dense_T, tokens)
 
 
 def _make(run: Run, draft: Draft) -> Made:
     embeddings = draft.parents["embeddings"]
     labels = labels_of(run, draft)
     kept = labels.discovery_one_N & probe_rows(labels) & readable(embeddings)
+    chosen = Chosen.of(run.recipe, embeddings, draft.parents["manifest"], labels, kept)
     rows = [row for row in draft.parents["sweep"].table().to_pylist() if row["artifact"]]
     saes = [open_artifact(run.root.child(row["artifact"]).uri) for row in rows]
     tokens = Layout.of(embeddings.schema).tokens
-    found = list(
-        run.track(_measured(run, Chosen(embeddings, labels, kept), saes, tokens), "ranking", len(saes), "SAEs")
-    )
+    found = list(run.track(_measured(run, chosen, saes, tokens), "ranking", len(saes), "SAEs"))
     table = pa.Table.from_pylist(_ranked(rows, found), schema=schema.ranking())
     metrics = RankingMetrics(saes=len(rows), near=sum(table["near_front"].to_pylist()), patients=int(kept.sum()))
     return Made([draft.writer(table.schema).write(0, table, table.num_rows)], metrics)
@@ -111,8 +130,8 @@ def _make(run: Run, draft: Draft) -> Made:
 
 def _measured(run: Run, chosen: Chosen, saes: list[Artifact], tokens: int) -> Iterator[Measured]:
     if run.recipe.how.engine == "loop":
-        dense_L = chosen.dense()
-        yield from (chosen.measure(sae, dense_L, tokens) for sae in saes)
+        dense_T = chosen.dense()
+        yield from (chosen.measure(sae, dense_T, tokens) for sae in saes)
         return
     run.connect()
     shared = ray.put(chosen)
@@ -139,12 +158,12 @@ def _ranked(rows: list[dict[str, Any]], found: list[Measured]) -> list[dict[str,
 
 def _what(run: Run) -> dict[str, Any]:
     what = run.recipe.what
-    return {"uncertain": what.uncertain, "blank": what.blank}
+    return {"uncertain": what.uncertain, "blank": what.blank, "thresholds": what.recovery.thresholds}
 
 
 RANKING = Stage(
     "ranking",
-    1,
+    2,
     lambda recipe: ("embeddings", "manifest", "sweep"),
     _what,
     _make,

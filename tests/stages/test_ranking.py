@@ -139,8 +139,8 @@ def test_few_features_that_carry_a_label_are_worth_more_than_many() -> None:
     spread = np.abs(rng.normal(size=(600, 24)) + 0.5 * y_NL @ rng.choice([-1, 1], size=(2, 24)))
     found = []
     for z_NF in (one, spread):
-        fit, other = (Patients(z_NF[rows], y_NL[rows]) for rows in (slice(0, 400), slice(400, 600)))
-        dense = dense_areas(Patients(one[:400], y_NL[:400]), Patients(one[400:], y_NL[400:]))
+        fit, other = (Patients(z_NF[rows], y_NL[rows], y_NL[rows]) for rows in (slice(0, 400), slice(400, 600)))
+        dense = dense_areas(*(Patients(one[rows], y_NL[rows], y_NL[rows]) for rows in (slice(0, 400), slice(400, 600))))
         found.append(worth(fit, other, dense))
     assert dense == pytest.approx([1, 1])
     assert found[0].needed == 1 and found[0].at_ten == pytest.approx(1)

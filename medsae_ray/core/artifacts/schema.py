@@ -172,8 +172,8 @@ def ranking() -> pa.Schema:
     """One row per trained SAE of a sweep, the chosen one first, then by the mean of its two ranks.
 
     Figures are of patients of the split naming, one image each. `monosemanticity` is the mean C x S of the ten best
-    features, `needed` the mean number of features that labels need for 50 to 100 % of a dense probe's AUROC above
-    chance, and `at_ten` the share that ten have; null if no label says it. `near_front`: the FVU is at most 1.05 times
+    features, `needed` the mean number of features that targets need for 50 to 100 % of a dense probe's AUROC above
+    chance, and `at_ten` the share that ten have; null if no target says it. `near_front`: the FVU is at most 1.02 times
     the least of SAEs whose L0 is no higher, or by at most 5 %.
     """
     measures = ("l0", "fvu", "monosemanticity", "needed", "at_ten", "rank")

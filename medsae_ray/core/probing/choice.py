@@ -3,7 +3,7 @@
 Probes are fitted on the patients that the SAEs were trained on, with SAIL's penalty (C = 1) and no other, so nothing is
 chosen here; they are measured on the patients of the split naming.
 
-Legend: N images, L labels, F features.
+Legend: N images, L labels, T targets (labels and metadata), F features.
 """
 
 from collections.abc import Sequence
@@ -32,54 +32,57 @@ class Patients(NamedTuple):
 
     x_NK: UnitValues
     y_NL: Floats
+    """Their labels, by which features are monosemantic."""
+    target_NT: Floats
+    """What probes are to tell of them."""
 
 
 def dense_areas(fit: Patients, other: Patients) -> Floats:
-    """Return the AUROC [L] of probes on all columns; NaN for a label with too few patients of a class, or one that the
+    """Return the AUROC [T] of probes on all columns; NaN for a target with too few patients of a class, or one that the
     probe does not tell: the interval of its AUROC holds 0.5."""
-    return np.array([_dense(_task(fit, other, label), other, label) for label in range(fit.y_NL.shape[1])])
+    return np.array([_dense(_task(fit, other, at), other, at) for at in range(fit.target_NT.shape[1])])
 
 
-def _task(fit: Patients, other: Patients, label: int) -> Task:
+def _task(fit: Patients, other: Patients, at: int) -> Task:
     spaces = {"sae": fit.x_NK}, {"sae": other.x_NK}
-    return Task.of(str(label), spaces[0], fit.y_NL[:, label], spaces[1], other.y_NL[:, label])
+    return Task.of(str(at), spaces[0], fit.target_NT[:, at], spaces[1], other.target_NT[:, at])
 
 
-def _dense(task: Task, other: Patients, label: int) -> float:
+def _dense(task: Task, other: Patients, at: int) -> float:
     if too_few(task.y_fit, "training") or too_few(task.y_judge, "naming"):
         return float("nan")
     if (found := ranked(task, "sae", RULES)) is None:
         return float("nan")
-    area = auroc(found.linear.scores(other.x_NK), other.y_NL[:, label])
+    area = auroc(found.linear.scores(other.x_NK), other.target_NT[:, at])
     return area.auc if area.low > 0.5 else float("nan")
 
 
-def areas_by_size(fit: Patients, other: Patients, label: int) -> dict[int, float]:
+def areas_by_size(fit: Patients, other: Patients, at: int) -> dict[int, float]:
     """Return number of features -> AUROC of a probe on the strongest of so many, for each size that there is."""
-    task = _task(fit, other, label)
+    task = _task(fit, other, at)
     found = ranked(task, "sae", RULES)
     probes: list[Fitted] = list(curve(task, "features", found.order_P, RULES)) if found else []
-    areas = measured(probes, {"sae": other.x_NK}, other.y_NL[:, label], 0.95)
+    areas = measured(probes, {"sae": other.x_NK}, other.target_NT[:, at], 0.95)
     return {len(one.columns_P): area.auc for one, area in zip(probes, areas, strict=True) if one.columns_P is not None}
 
 
 class Worth(NamedTuple):
-    """What features are worth on the patients of a choice; NaN where no label says it."""
+    """What features are worth on the patients of a choice; NaN where no target says it."""
 
     monosemanticity: float
     """The mean C x S of the ten best features."""
     needed: float
-    """The mean over labels and `SHARES` of the number of features that reach the share; one that is never reached
+    """The mean over targets and `SHARES` of the number of features that reach the share; one that is never reached
     counts as the largest number."""
     at_ten: float
     """The mean share of the dense probe's AUROC above chance that at most ten features have."""
 
 
-def worth(fit: Patients, other: Patients, dense_L: Floats) -> Worth:
-    """Measure the features of an SAE; `dense_L` are AUROCs of probes on all dimensions of the encoder."""
-    labels = [label for label, dense in enumerate(dense_L) if dense > DENSE]
-    curves = [areas_by_size(fit, other, label) for label in labels]
-    kept = [({n: _above(a, dense_L[k]) for n, a in found.items()}) for k, found in zip(labels, curves, strict=True)]
+def worth(fit: Patients, other: Patients, dense_T: Floats) -> Worth:
+    """Measure the features of an SAE; `dense_T` are AUROCs of probes on all dimensions of the encoder."""
+    told = [at for at, dense in enumerate(dense_T) if dense > DENSE]
+    curves = [areas_by_size(fit, other, at) for at in told]
+    kept = [({n: _above(a, dense_T[at]) for n, a in found.items()}) for at, found in zip(told, curves, strict=True)]
     needed = [_needed(found, share) for found in kept for share in SHARES]
     at_ten = [max((found[n] for n in found if n <= TOP), default=0.0) for found in kept]
     return Worth(monosemanticity(other), _mean(needed), _mean(at_ten))

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medsae_ray.config import Sae
-from medsae_ray.core.sae.choice import NEAR, Figures, best, mean_ranks, near_front
+from medsae_ray.core.sae.choice import NEAR, WORSE, Figures, best, mean_ranks, near_front
 from medsae_ray.core.sae.defaults import Spread, choose
 from medsae_ray.core.sae.grid import default_grid
 
 NAN = math.nan
 SHARE = st.floats(0.01, 1.0)
-FIGURES = st.builds(Figures, st.floats(0.5, 100), SHARE, SHARE | st.just(NAN), st.floats(1, 100) | st.just(NAN))
+COUNT, RECOVERY = st.floats(1, 100), st.floats(-0.2, 1.2)
+FIGURES = st.builds(Figures, st.floats(0.5, 100), SHARE, *(known | st.just(NAN) for known in (SHARE, COUNT, RECOVERY)))
 LEVELS = [8, 32, 128]
 KINDS = [
     {},
@@ -49,7 +50,7 @@ def test_the_middle_of_the_grid_is_what_one_sae_would_be() -> None:
 
 
 def test_ranks_are_shared_by_ties_and_the_unknown_ranks_last() -> None:
-    found = [Figures(1, 1, 0.9, 5), Figures(1, 1, 0.5, NAN), Figures(1, 1, 0.5, 2)]
+    found = [Figures(1, 1, 0.9, 5, 1), Figures(1, 1, 0.5, NAN, 1), Figures(1, 1, 0.5, 2, 1)]
     assert mean_ranks(found).tolist() == [(1 + 2) / 2, (2.5 + 3) / 2, (2.5 + 1) / 2]
 
 
@@ -57,11 +58,11 @@ def test_ranks_are_shared_by_ties_and_the_unknown_ranks_last() -> None:
 def test_what_is_chosen_is_near_the_front(found: list[Figures]) -> None:
     place = best(found)
     assert near_front(found)[place]
-    assert found[place].fvu <= NEAR * min(f.fvu for f in found if f.l0 <= NEAR * found[place].l0)
+    assert found[place].fvu <= WORSE * min(f.fvu for f in found if f.l0 <= NEAR * found[place].l0)
 
 
 def test_an_l0_that_is_lower_by_chance_excuses_no_worse_reconstruction() -> None:
-    assert near_front([Figures(8.00, 0.019, 0.9, 1), Figures(8.05, 0.015, 0.5, 5)]).tolist() == [False, True]
+    assert near_front([Figures(8.00, 0.019, 0.9, 1, 1), Figures(8.05, 0.015, 0.5, 5, 1)]).tolist() == [False, True]
 
 
 @given(st.lists(FIGURES, min_size=1, max_size=5, unique_by=lambda f: f.l0))
@@ -71,10 +72,16 @@ def test_the_order_of_a_sweep_does_not_decide(found: list[Figures]) -> None:
 
 
 def test_without_labels_the_knee_of_the_front_is_taken() -> None:
-    found = [Figures(l0, fvu, NAN, NAN) for l0, fvu in [(2, 0.9), (4, 0.3), (64, 0.25), (8, 0.6)]]
+    found = [Figures(l0, fvu, NAN, NAN, NAN) for l0, fvu in [(2, 0.9), (4, 0.3), (64, 0.25), (8, 0.6)]]
     assert best(found) == 1
 
 
 def test_with_labels_the_ranks_decide_among_those_near_the_front() -> None:
-    found = [Figures(4, 0.3, 0.4, 20), Figures(8, 0.2, 0.8, 5), Figures(8, 0.4, 0.9, 1)]
+    found = [Figures(4, 0.3, 0.4, 20, 0.9), Figures(8, 0.2, 0.8, 5, 0.9), Figures(8, 0.4, 0.9, 1, 0.9)]
     assert best(found) == 1, "the third explains half as much as the second with as many active features"
+
+
+def test_ranks_do_not_excuse_ten_features_that_carry_less() -> None:
+    found = [Figures(4, 0.3, 0.9, 2, 0.7), Figures(8, 0.2, 0.4, 20, 0.9)]
+    assert best(found) == 1
+    assert best([one._replace(at_ten=-one.at_ten) for one in found]) == 0
