@@ -18,6 +18,7 @@ from medsae_ray.config.how import How, Paths
 from medsae_ray.config.what import What
 from medsae_ray.config.yaml_file import read_yaml
 from medsae_ray.core.datasets import Dataset
+from medsae_ray.core.encoders.torch_encoder import TorchOptions
 from medsae_ray.errors import RecipeError
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|builtin:|file:/")
@@ -45,6 +46,10 @@ class Recipe(Model):
             raise ValueError(f"encoder {encoder.kind} needs how.paths.weights, {encoder.needs}")
         if self.what.naming and not self.how.vlm:
             raise ValueError("what.naming needs how.vlm, the vision-language model that gives and tests the names")
+        if self.what.recovery.random_weights is not None and not isinstance(encoder, TorchOptions):
+            raise ValueError(
+                f"what.recovery.random_weights draws the weights of an encoder in torch, and {encoder.kind} is none"
+            )
         return self
 
     @model_validator(mode="after")
@@ -56,6 +61,8 @@ class Recipe(Model):
             return self
         if not encoder.has_text:
             raise ValueError(f"what.vocabulary needs an encoder with a text half (medclip), {encoder.kind} has none")
+        if getattr(encoder, "random_weights", None) is not None:
+            raise ValueError("what.vocabulary needs the trained encoder; leave out what.encoder.random_weights")
         if (paths.weights or "").startswith("builtin:"):
             raise ValueError(f"what.vocabulary needs weights with a text half, {paths.weights} has none")
         if vocabulary.terms and paths.vocabulary:

@@ -25,5 +25,8 @@ class Recovery(Model):
     other is compared with the rest."""
     compat: Literal["sail"] | None = None
     """With `sail` as in SAIL's code: activations are not divided by their deviation, and C is 1."""
+    random_weights: Seed | None = None
+    """Seed of an encoder with weights drawn anew, SAIL's control: probes are fitted on its dimensions too. All images
+    are embedded a second time."""
     seed: Seed = 0
     """Seed of the controls (features drawn by chance, shuffled labels) and of the bootstrap over targets."""

@@ -1,6 +1,7 @@
 """The line of a run's end on what few features keep."""
 
 from medsae_ray.core.artifacts.recovery import CurvePoint, RecoveryMetrics
+from medsae_ray.core.probing.curves import RANDOM
 from medsae_ray.core.probing.shares import headed_by
 from medsae_ray.outputs.console import number
 
@@ -13,7 +14,12 @@ def recovery_line(found: RecoveryMetrics) -> str:
         above = f"above {number(found['dense_above'], 1)}"
         return f"recovery: no target of {found['targets']} that all dimensions tell with an AUROC {above} has features"
     many = f"{n} feature carries" if n == 1 else f"{n} features carry"
-    controls = (("random", "random features"), ("shuffled", "shuffled labels"), ("dimensions", "raw dimensions"))
+    controls = (
+        ("random", "random features"),
+        ("shuffled", "shuffled labels"),
+        ("dimensions", "raw dimensions"),
+        (RANDOM, "random weights"),
+    )
     beside = [f"{words} {_above(points[kind])}" for kind, words in controls if kind in points]
     strongest = points["features"]
     said = f"{many} {_above(strongest)}{_interval(strongest)} of what all dimensions carry above chance"

@@ -58,7 +58,8 @@ def things_of(run: Run, to_make: list[str]) -> Iterator[Thing]:
 
 def _of_stage(run: Run, stage: str, demand: Demand) -> Iterator[Thing]:
     recipe, paths = run.recipe, run.recipe.how.paths
-    reads = stage in ("organs", "embeddings", "fingerprints") and demand.what == "readers"
+    embeds = stage in ("embeddings", "random_embeddings")
+    reads = (embeds or stage in ("organs", "fingerprints")) and demand.what == "readers"
     for source in recipe.what.sources if reads else ():
         if source.library and (stage != "organs" or source.kind == "totalsegmentator"):
             yield Thing(MODULE, source.library, f"dataset {source.name} ({source.kind})", demand.unit)
@@ -66,7 +67,7 @@ def _of_stage(run: Run, stage: str, demand: Demand) -> Iterator[Thing]:
             yield from _images(run, source, demand.unit)
     if reads and recipe.how.cache:
         yield Thing(FOLDER, recipe.how.cache.folder, "how.cache.folder", demand.unit)
-    if stage == "embeddings" and demand.what == "actors":
+    if embeds and demand.what == "actors":
         encoder = recipe.what.encoder
         if encoder.library:
             yield Thing(MODULE, encoder.library, f"encoder {encoder.kind}", demand.unit)

@@ -161,7 +161,7 @@ def bytes_of(stage: str, recipe: Recipe, images: int | None, root: Store, record
     """Estimate the bytes on the root's disk; None if unknown. A number takes 4 bytes, an active feature 8."""
     if images is None:
         return None
-    if stage == "embeddings" and (numbers := _numbers(recipe, root, records)):
+    if stage in ("embeddings", "random_embeddings") and (numbers := _numbers(recipe, root, records)):
         return images * numbers * 4
     active = recipe.what.sae.settings().get("k")
     if stage == "activations" and active and not recipe.what.encoder.patches:

@@ -19,6 +19,7 @@ DOING = {
     "organs": "reading every mask for the organs of each slice",
     "manifest": "reading the dataset, checking labels and patients, splitting patients",
     "embeddings": "embedding every image with the encoder",
+    "random_embeddings": "embedding every image with random weights, a control",
     "sae": "training the sparse autoencoder on the embeddings",
     "activations": "computing the active features of each image",
     "features": "correlating every feature with every label",

@@ -1,13 +1,16 @@
-"""Stage `embeddings`: the encoder mapped over shards of images."""
+"""Stage `embeddings`: the encoder mapped over shards of images. `random_embeddings`: the same with random weights."""
 
 from dataclasses import asdict, replace
 from typing import Any
 
 from medsae_ray.cluster.demands import pool_demands
+from medsae_ray.config import Recipe
 from medsae_ray.core.artifacts.artifact import Draft, part_schema, total
 from medsae_ray.core.artifacts.layout import Layout
 from medsae_ray.core.artifacts.metrics import EmbeddingsMetrics
+from medsae_ray.core.encoders.base import EncoderOptions
 from medsae_ray.core.encoders.embedding import EmbedWork
+from medsae_ray.core.encoders.torch_encoder import TorchOptions
 from medsae_ray.core.images.decode import Preprocess
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.runtime.made import Made
@@ -17,10 +20,17 @@ from medsae_ray.stages.first_images import FirstImages, refuse_none
 from medsae_ray.stages.manifest import image_store
 
 
-def _embed_what(run: Run) -> dict[str, Any]:
-    what, encoder = run.recipe.what, run.recipe.what.encoder
+def _embed_what(run: Run, encoder: EncoderOptions | None = None) -> dict[str, Any]:
+    encoder = encoder or run.recipe.what.encoder
     digest = encoder.content_hash(encoder.locate(encoder.local(_weights(run))))
-    return {"encoder": encoder.identity(), "weights": digest, "images": asdict(what.images)}
+    return {"encoder": encoder.identity(), "weights": digest, "images": asdict(run.recipe.what.images)}
+
+
+def _random(recipe: Recipe) -> EncoderOptions:
+    """Return the recipe's encoder with weights drawn anew."""
+    encoder = recipe.what.encoder
+    assert isinstance(encoder, TorchOptions), "a recipe is checked for it"
+    return replace(encoder, random_weights=recipe.what.recovery.random_weights)
 
 
 def _weights(run: Run) -> str:
@@ -33,12 +43,12 @@ def preprocess_of(run: Run) -> Preprocess:
     return encoder.preprocess(encoder.local(_weights(run)))
 
 
-def _embed(run: Run, draft: Draft) -> Made:
+def _embed(run: Run, draft: Draft, encoder: EncoderOptions | None = None) -> Made:
     what, how = run.recipe.what, run.recipe.how
     work = EmbedWork(
         manifest=draft.parents["manifest"],
         images=image_store(run),
-        encoder=what.encoder,
+        encoder=encoder or what.encoder,
         weights=_weights(run),
         reading=Reading.of(what.images, preprocess_of(run).size),
         device=how.embed.device,
@@ -62,4 +72,13 @@ EMBEDDINGS = Stage(
     _embed,
     warnings=of_embeddings,
     demands=lambda recipe: pool_demands("embeddings", recipe.how.embed, "how.embed"),
+)
+RANDOM_EMBEDDINGS = Stage(
+    "random_embeddings",
+    1,
+    lambda recipe: ("manifest",),
+    lambda run: _embed_what(run, _random(run.recipe)),
+    lambda run, draft: _embed(run, draft, _random(run.recipe)),
+    demands=lambda recipe: pool_demands("random_embeddings", recipe.how.embed, "how.embed"),
+    lacks=lambda recipe: None if recipe.what.recovery.random_weights is not None else "what.recovery.random_weights",
 )

@@ -12,22 +12,23 @@ import pyarrow as pa
 import ray
 
 from medsae_ray.cluster.demands import task_demand
+from medsae_ray.config import Recipe
 from medsae_ray.core.analysis.probes import ProbeWork, gathered, probe_rows
 from medsae_ray.core.artifacts.artifact import Draft
-from medsae_ray.core.artifacts.columns import column
-from medsae_ray.core.artifacts.metrics import ManifestMetrics, SaeMetrics, metrics_of
+from medsae_ray.core.artifacts.metrics import SaeMetrics, metrics_of
 from medsae_ray.core.artifacts.recovery import RecoveryMetrics
 from medsae_ray.core.artifacts.recovery import rows as recovery_rows
-from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.probing import probed
 from medsae_ray.core.probing.curves import STRENGTHS, Rules
 from medsae_ray.core.probing.shares import DENSE, recovery
-from medsae_ray.core.probing.spaces import FIT, JUDGE, TEST, Table
-from medsae_ray.core.probing.targets import Target, targets_of
+from medsae_ray.core.probing.spaces import FIT, JUDGE, TEST, DimensionsWork, Table
+from medsae_ray.core.probing.targets import Target
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.runtime.tries import COMPUTING, Tries
+from medsae_ray.stages.embeddings import RANDOM_EMBEDDINGS
 from medsae_ray.stages.features import features_parents, group_sums, labels_of
+from medsae_ray.stages.targets import targets_in
 
 T = TypeVar("T")
 Computed = Callable[[str, Callable[..., Any], Sequence[tuple[Any, ...]]], Iterator[Any]]
@@ -67,15 +68,17 @@ def _inputs(run: Run, draft: Draft) -> Inputs:
     work = ProbeWork(embeddings, activations, labels.shard_N, probe_rows(labels), width)
     sample = gathered(list(run.track(group_sums(run, work), draft.stage, len(work.groups()), "groups")))
     role_n = np.where(labels.test_N, TEST, np.where(labels.training_N, FIT, JUDGE))[sample.row_n]
-    what, names = run.recipe.what, metrics_of(manifest, ManifestMetrics)["labels"]
-    known = [name for name in manifest.schema.names if name.startswith(METADATA)]
-    stored = manifest.table(known).take(pa.array(sample.row_n)) if known else None
-    columns = {name.removeprefix(METADATA): column(stored, name).tolist() for name in known}
-    targets = targets_of(names, labels.y_NL[sample.row_n], columns, role_n == FIT, what.recovery.thresholds)
+    what = run.recipe.what
+    targets = targets_in(run.recipe, manifest, labels, sample.row_n, role_n == FIT)
     rules = Rules(sorted(set(what.recovery.sizes)), seed=what.recovery.seed)
     if what.recovery.compat == "sail":
         rules = Rules(rules.sizes, scaled=False, strengths=STRENGTHS[-1:], seed=rules.seed)
-    return Inputs(Table.of(sample, role_n, rules.most), targets, rules, what.features.level)
+    random_nD = None
+    if random := draft.parents.get(RANDOM_EMBEDDINGS.name):
+        chosen_N = np.isin(np.arange(len(labels.shard_N)), sample.row_n)
+        dimensions = DimensionsWork(random, labels.shard_N, chosen_N)
+        random_nD = np.concatenate(list(group_sums(run, dimensions)))
+    return Inputs(Table.of(sample, role_n, rules.most, random_nD), targets, rules, what.features.level)
 
 
 def _rows(run: Run, inputs: Inputs) -> Iterator[probed.Row]:
@@ -147,8 +150,14 @@ def _metrics(inputs: Inputs, rows: list[probed.Row]) -> RecoveryMetrics:
 
 def _what(run: Run) -> dict[str, Any]:
     what = run.recipe.what
-    rules = what.recovery.model_dump() | {"sizes": sorted(set(what.recovery.sizes))}
+    rules = what.recovery.model_dump(exclude={"random_weights"}) | {"sizes": sorted(set(what.recovery.sizes))}
     return rules | {"level": what.features.level, "uncertain": what.uncertain, "blank": what.blank}
 
 
-RECOVERY = Stage("recovery", 1, features_parents, _what, _recovery, demands=lambda recipe: (task_demand("recovery"),))
+def _parents(recipe: Recipe) -> tuple[str, ...]:
+    """Return the parents of `features`, and the control if the recipe asks for it."""
+    control = () if recipe.what.recovery.random_weights is None else (RANDOM_EMBEDDINGS.name,)
+    return (*features_parents(recipe), *control)
+
+
+RECOVERY = Stage("recovery", 1, _parents, _what, _recovery, demands=lambda recipe: (task_demand("recovery"),))

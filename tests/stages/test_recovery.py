@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from medsae_ray.config import parse_recipe
-from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.artifact import Artifact, open_artifact
 from medsae_ray.core.artifacts.recovery import RecoveryMetrics
 from medsae_ray.core.probing import probed
+from medsae_ray.errors import RecipeError
 from medsae_ray.pipeline import run_stage
 from tests.support.small import onnx_encoder, recipe_data, table_dataset
 from tests.support.typed import fits
@@ -166,3 +167,23 @@ def test_a_threshold_is_a_sign_and_a_number() -> None:
     with pytest.raises(RecipeError, match="thresholds"):
         parse_recipe(wanted)
     assert np.all(np.diff(parse_recipe(recipe(Path("t"), Path("e"))).what.recovery.sizes) != 0)
+
+
+def test_an_encoder_with_random_weights_stands_beside_the_trained_one(
+    data: tuple[Path, Path], tmp_path: Path, root: Path
+) -> None:
+    found = recipe(data[0], data[1], random_weights=1)
+    found["what"]["encoder"], found["how"]["paths"]["weights"] = {"kind": "medclip-vit"}, "builtin:phantom-encoder"
+    rows, figures = made(found, tmp_path)
+    of_bright = {(row["kind"], row["n"]): row for row in rows if row["target"] == "bright"}
+    assert {("random_weights", n) for n in (None, 1, 3, 10)} < set(of_bright)
+    assert of_bright["random_weights", 10]["columns"] != of_bright["dimensions", 10]["columns"]
+    assert "random_weights" in {point["kind"] for point in figures["curves"]}
+    trained, control = (next(tmp_path.glob(f"{name}-*")).name for name in ("embeddings", "random_embeddings"))
+    first, other = (open_artifact(str(tmp_path / name)).table().drop(["x"]) for name in (trained, control))
+    assert first.equals(other)
+
+
+def test_a_fixed_graph_has_no_random_weights(data: tuple[Path, Path]) -> None:
+    with pytest.raises(RecipeError, match="random_weights draws the weights of an encoder in torch, and onnx is none"):
+        parse_recipe(recipe(*data, random_weights=1))

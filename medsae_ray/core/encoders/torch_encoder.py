@@ -9,13 +9,13 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 
 from medsae_ray.core.encoders.base import Encoder, EncoderOptions, Tokens
 from medsae_ray.errors import EncoderError
-from medsae_ray.options import Limits
+from medsae_ray.options import Limits, Seed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,9 +54,14 @@ class PixelNormalisation:
 class TorchOptions(EncoderOptions):
     """The options of every encoder that runs in torch."""
 
+    later: ClassVar[frozenset[str]] = frozenset({"random_weights"})
+
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of weights and activations. Embeddings are stored as float32 either way; those of bfloat16 have a
     cosine of at least 0.9995 with those of float32 (trained weights, and random ones of their size)."""
+    random_weights: Seed | None = None
+    """Seed of weights drawn anew: a control without anything learned, as SAIL has for BiomedParse. Every tensor gets
+    numbers from the normal distribution of its own mean and deviation, so activations keep about their scale."""
 
 
 class TorchEncoder(Encoder):
@@ -77,9 +82,12 @@ class TorchEncoder(Encoder):
         if threads is not None:
             torch.set_num_threads(threads)
         self.kind, self.device, self._dtype = options.kind, device, getattr(torch, precision)
+        self._random_weights = options.random_weights
 
     def _ready(self, tower: "nn.Module") -> None:
-        """Prepare `tower` for running: evaluation mode, the device, the precision."""
+        """Prepare `tower` for running: its weights, evaluation mode, the device, the precision."""
+        if self._random_weights is not None:
+            draw_weights(tower, self._random_weights)
         tower.eval().requires_grad_(False).to(self.device, self._dtype)
 
     @abstractmethod
@@ -119,6 +127,18 @@ def _inference() -> Iterator[None]:
     # TF32 would cost the convolutions three digits on a recent GPU.
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         yield
+
+
+def draw_weights(tower: "nn.Module", seed: int) -> None:
+    """Replace every parameter by numbers from the normal distribution of its own mean and deviation. Buffers stay."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for _, weights in sorted(tower.named_parameters()):
+            spread = weights.float().std(correction=0)
+            drawn = torch.randn(weights.shape, generator=generator) * spread + weights.float().mean()
+            weights.copy_(drawn)
 
 
 def map_tokens(x_NCHW: "Tensor", function: "Callable[[Tensor], Tensor]") -> "tuple[Tensor, Grid]":

@@ -29,6 +29,8 @@ FEWEST = 10
 """The patients with the target, and without it, that a fit and a test need."""
 HEAD = 10
 """The strongest columns by which orders are compared."""
+RANDOM = "random_weights"
+"""The space, and the kind, of an encoder with random weights."""
 SPACE_OF = {
     "features": "sae",
     "group": "sae",
@@ -36,13 +38,15 @@ SPACE_OF = {
     "shuffled": "sae",
     "dimensions": "raw",
     "components": "components",
+    RANDOM: RANDOM,
 }
 """Kind of probe -> the columns it is on. `features`: in the target's own order; `group`: in SAIL's, one for the group;
 `random`: features drawn by chance; `shuffled`: labels permuted, then all as for `features`; `dimensions` of the
-encoder; `components`: its principal ones."""
+encoder; `components`: its principal ones; `random_weights`: the dimensions of the encoder with random weights."""
 
 Spaces = Mapping[str, UnitValues]
-"""Space -> values x_NK of the same patients: "raw" dimensions, "sae" features, principal "components"."""
+"""Space -> values x_NK of the same patients: "raw" dimensions, "sae" features, principal "components", and with them
+perhaps those of "random_weights"."""
 
 
 @dataclass(frozen=True)
@@ -187,8 +191,8 @@ def fitted(task: Task, found: Mapping[str, Ranked | None], group_P: Ints, rules:
     `found` is what `rankings` returned, and `group_P` the order of features in the target's group.
     """
     probes, patients = list[Fitted](), len(task.y_fit)
-    for kind in ("dimensions", "features"):
-        if whole := found[SPACE_OF[kind]]:
+    for kind in ("dimensions", "features", RANDOM):
+        if whole := found.get(SPACE_OF[kind]):
             probes.append(Fitted(kind, None, whole.linear, whole.strength, patients))
             probes += curve(task, kind, whole.order_P, rules)
     if components := task.fit["components"].shape[1]:
@@ -204,7 +208,7 @@ def fitted(task: Task, found: Mapping[str, Ranked | None], group_P: Ints, rules:
 def rankings(task: Task, rules: Rules) -> dict[str, Ranked | None]:
     """Rank the columns of a target: what `fitted` takes."""
     shuffled = task.shuffled(rules.seed)
-    of = {"sae": ranked(task, "sae", rules), "raw": ranked(task, "raw", rules)}
+    of = {space: ranked(task, space, rules) for space in ("sae", "raw", RANDOM) if space in task.fit}
     return of | {"shuffled": ranked(shuffled, "sae", rules)}
 
 

@@ -18,6 +18,7 @@ KINDS = {
     "components": "principal components",
     "random": "random features",
     "shuffled": "shuffled labels",
+    "random_weights": "dimensions of random weights",
 }
 """The kinds of probes in the order of the legend."""
 FEW = 3
