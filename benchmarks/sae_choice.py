@@ -1,12 +1,12 @@
 """The quality of the SAE chosen by `what.sweep: {choose: true}`, on test patients without part in the choice.
 
     python benchmarks/sae_choice.py phantom --seeds 2001 2002 --root runs/hospitals
-    python benchmarks/sae_choice.py my-recipe.yaml --root runs/mine
+    python benchmarks/sae_choice.py my-recipe.yaml --root runs/mine --salts a b c
 
 All SAEs of the default grid are measured on the test patients as stage `ranking` measures them on naming patients. The
 figures of the chosen one are its FVU over the least FVU of an SAE whose L0 is at most 5 % higher, and its share of the
 dense probes' AUROC above chance at ten features, over the best SAE's. The same is given for the middle of the grid, the
-SAE without a sweep.
+SAE without a sweep. A small dataset is split anew for each salt, as one split of it says little.
 """
 
 import argparse
@@ -31,11 +31,14 @@ from medsae_ray.stages.ranking import Chosen, Measured
 from medsae_ray.stages.sae import settings_of
 
 
-def with_choice(recipe: Recipe, seed: int | None) -> Recipe:
-    """The recipe with the default SAE, the default grid and a choice; phantoms of another seed if one is given."""
+def with_choice(recipe: Recipe, seed: int | None, salt: str | None) -> Recipe:
+    """The recipe with the default SAE, default grid and a choice; with other phantoms, or another split, if a seed or
+    salt is given."""
     changed: dict[str, Any] = {"sae": Sae(), "sweep": Sweep(grid={}, each=[], choose=True), "naming": None}
     if seed is not None:
         changed["dataset"] = replace(hospitals(recipe)[0], seed=seed)
+    if salt is not None:
+        changed["split"] = recipe.what.split.model_copy(update={"salt": salt})
     how = recipe.how.model_copy(update={"engine": "loop"})
     return recipe.model_copy(update={"what": recipe.what.model_copy(update=changed), "how": how})
 
@@ -61,6 +64,10 @@ def measured(recipe: Recipe, root: str) -> dict[str, Any]:
         "targets": targets_tested,
         "dense AUROC": float(np.nanmean(dense_T)) if targets_tested else None,
         "chosen": {"settings": json.loads(ranking[0]["settings"]), **compared(found, 0)},
+        "at ten": [
+            {"settings": json.loads(row["settings"]), "at ten": one.worth.at_ten}
+            for row, one in zip(ranking, found, strict=True)
+        ],
         "middle": None if at is None else {"settings": json.loads(ranking[at]["settings"]), **compared(found, at)},
     }
 
@@ -88,11 +95,12 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="*", help="of phantom hospitals, each in a folder of its own")
+    parser.add_argument("--salts", nargs="*", help="of splits, each in a folder of its own")
     chosen = parser.parse_args()
-    for seed in chosen.seeds or [None]:
-        root = chosen.root / str(seed) if seed is not None else chosen.root
-        found = measured(with_choice(load_recipe(chosen.recipe), seed), str(root))
-        print(json.dumps({"recipe": chosen.recipe, "seed": seed} | found), flush=True)
+    for seed, salt in [*((seed, None) for seed in chosen.seeds or []), *((None, salt) for salt in chosen.salts or [])]:
+        recipe = with_choice(load_recipe(chosen.recipe), seed, salt)
+        found = measured(recipe, str(chosen.root / str(salt if seed is None else seed)))
+        print(json.dumps({"recipe": chosen.recipe, "seed": seed, "salt": salt} | found), flush=True)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ def test_a_node_is_lost_in_every_stage(ward: Ward, recipe: Path, undisturbed: di
     ward.lose_a_node(job, "MapWorker", lambda: bucket.parts(run, "embeddings") >= 2, "embeddings")
     ward.lose_a_node(job, "RayTrainWorker", lambda: bucket.has(run, "sae", "/state-"), "sae, after a checkpoint")
     ward.lose_a_node(job, "_group", lambda: bucket.has(run, "activations", "record.json"), "features")
+    ward.lose_a_node(job, "_compute", lambda: bucket.has(run, "features", "record.json"), "recovery")
     job.succeeds()
     ward.say("the run ended")
     assert bucket.checksums(run) == undisturbed and not bucket.written_twice(run)
