@@ -18,6 +18,9 @@ from medsae_ray.core.sae.rules import (
 from medsae_ray.errors import RecipeError
 from medsae_ray.options import Positive, Seed
 
+RESTARTS = "restarts"
+"""The one setting that is no part of an SAE's configuration: the SAE that is kept has the seed of its training."""
+
 
 class Sae(Model):
     """The sparse autoencoder and its training."""
@@ -78,6 +81,9 @@ class Sae(Model):
     depend on the machine."""
     seed: Seed = 0
     """Seed of the weights and of the order of the data."""
+    restarts: Annotated[int, Field(ge=1, le=100)] = 1
+    """Trainings, from `seed` and the next ones, of which the SAE of least held-out FVU is kept. With more than one, R2,
+    L0 and entropy are of the split detection alone, as the split naming chose."""
 
     @model_validator(mode="after")
     def _settings_go_together(self) -> Self:
@@ -101,6 +107,8 @@ class Sae(Model):
         """Return the settings that the architecture uses, under the names of SAEConfig; null for those to be chosen."""
         values = self.model_dump()
         values["auxk_coefficient"] = values.pop("auxk")
+        if self.restarts == 1:
+            del values[RESTARTS]  # newer than existing artifacts
         if self.levels and self.width is None:
             values["width"] = self.levels[-1]
         return {name: value for name, value in values.items() if name not in SOME - USED[self.architecture]}

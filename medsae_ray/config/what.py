@@ -149,6 +149,11 @@ class What(Model):
         """True if a sweep chooses the SAE of the run."""
         return self.sweep is not None and self.sweep.choose
 
+    @property
+    def selects(self) -> bool:
+        """True if figures of the split naming chose the SAE of the run, among those of a sweep or of restarts."""
+        return self.chooses or self.sae.restarts > 1
+
     def members(self) -> Members:
         """The SAEs of the sweep; none without one, or if they follow from the training rows."""
         return members_of(self.sweep, self.sae) if self.sweep and not self.sweep.by_data else Members([], 0)

@@ -135,6 +135,7 @@ def _provenance(run: Run) -> dict[str, str]:
     config = metrics_of(run.artifact("sae"), SaeMetrics)["config"]
     kind = config["architecture"] + (f" as in the code of {config['compat']}" if config["compat"] else "")
     kind += " chosen by a sweep" if what.chooses else ""
+    kind += f" of seed {config['seed']}, the best of {what.sae.restarts} trainings" if what.sae.restarts > 1 else ""
     sizes = f", k {config['k']}" if config["k"] else ""
     sae = (
         f"{kind}, {config['width']:,} features{sizes}, {config['epochs']:,} epochs in batches of "

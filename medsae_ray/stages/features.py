@@ -93,7 +93,7 @@ def labels_of(run: Run, draft: Draft) -> Labels:
     usable = readable(draft.parents["embeddings"])
     labels = Labels.of(draft.parents["manifest"].table(), what.uncertain, what.blank, usable)
     labels = replace(labels, by_patient=what.features.weights == "patients")
-    return labels.after_choice() if what.chooses else labels
+    return labels.after_choice() if what.selects else labels
 
 
 def measure(run: Run, draft: Draft, labels: Labels, step: str) -> Measured:
@@ -181,7 +181,7 @@ def features_what(run: Run) -> dict[str, Any]:
     """Return the settings that the statistics depend on, as part of an artifact's identity."""
     what = run.recipe.what
     weights = {"weights"} if what.features.weights == "images" else set()  # newer than existing artifacts
-    chosen = {"held_out": "detection"} if what.chooses else {}
+    chosen = {"held_out": "detection"} if what.selects else {}
     return what.features.model_dump(exclude=weights) | {"uncertain": what.uncertain, "blank": what.blank} | chosen
 
 

@@ -24,6 +24,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 
 from medsae_ray.cluster.demands import train_demand
 from medsae_ray.config import Sae, Train
+from medsae_ray.config.sae import RESTARTS
 from medsae_ray.core.artifacts.artifact import Artifact, Draft, Record, sha256
 from medsae_ray.core.artifacts.columns import readable
 from medsae_ray.core.artifacts.layout import Layout
@@ -35,9 +36,9 @@ from medsae_ray.core.sae.checkpoint import sae_to_bytes
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.defaults import SAMPLE, Spread, check_fits, choose, open_settings, spread
 from medsae_ray.core.sae.distributed import Ranks
-from medsae_ray.core.sae.fit import fit
 from medsae_ray.core.sae.ranking import winner
-from medsae_ray.core.sae.training import Ending, EpochLog
+from medsae_ray.core.sae.restarts import Restarts
+from medsae_ray.core.sae.training import EpochLog
 from medsae_ray.core.sae.training_table import EmbeddingTable
 from medsae_ray.errors import ArtifactError, DatasetError, MedsaeError
 from medsae_ray.runtime.made import Made
@@ -78,6 +79,13 @@ class Job(NamedTuple):
     how: Train
     provenance: dict[str, Any]
     attempts: Store
+    restarts: int = 1
+    """The trainings, from as many seeds."""
+
+    @property
+    def epochs(self) -> int:
+        """The most epochs of all trainings."""
+        return self.config.epochs * self.restarts
 
     @property
     def threads(self) -> int:
@@ -118,21 +126,21 @@ def train_here(
     torch.set_num_threads(job.threads)
     ranks = Ranks(fit_with.get("rank", 0), fit_with.get("world", 1))
     pace = Pace(job.how.checkpoint_epochs, ranks, "cuda" if job.how.gpus else "cpu")
-    log: list[dict[str, float]] = list(resume["log"]) if resume else []
+    restarts = Restarts(job.config, job.restarts, lambda sae, config: sae_to_bytes(sae, config, job.provenance))
 
-    def on_epoch(entry: EpochLog, state: Callable[[], dict[str, Any]]) -> None:
-        log.append(entry._asdict())
+    def report(entry: EpochLog, state: Callable[[], dict[str, Any]]) -> None:
         tell(entry)
         if pace.due(entry.epoch):
-            save(entry.epoch, lambda: {"fit": state(), "log": log})
+            save(entry.epoch, state)
 
-    ended: list[Ending] = []
-    state = resume["fit"] if resume else None
     with ExitStack() as held:
-        tables = rows or [held.enter_context(_table(job, split)) for split in SPLITS]
-        sae = fit(job.config, *tables, resume=state, on_epoch=on_epoch, on_end=ended.append, **fit_with)
-    weights, config = sae_to_bytes(sae, job.config, job.provenance)
-    return Fitted(weights, config, log, ended[0]._asdict(), resume["fit"]["epoch"] if resume else 0)
+        train, heldout = rows or [held.enter_context(_table(job, split)) for split in SPLITS]
+        kept = restarts.fit(train, heldout, resume, report, **fit_with)
+    return Fitted(*kept, _epochs_before(job, resume))
+
+
+def _epochs_before(job: Job, resume: dict[str, Any] | None) -> int:
+    return resume.get("start", 0) * job.config.epochs + resume["fit"]["epoch"] if resume else 0
 
 
 def worker(settings: dict[str, Any]) -> None:
@@ -144,7 +152,7 @@ def worker(settings: dict[str, Any]) -> None:
     rank = context.get_world_rank()
     settings["group"].join(rank)
     chosen = broadcast_from_rank_zero({"file": newest(job.attempts) if rank == 0 else None})["file"]
-    save = saver(job.attempts, attempt, job.config.epochs) if rank == 0 else lambda epoch, state: None
+    save = saver(job.attempts, attempt, job.epochs) if rank == 0 else lambda epoch, state: None
     tell = teller(settings["progress"]) if rank == 0 else lambda entry: None
     place = {"rank": rank, "world": context.get_world_size(), "wrap": prepare_model}
     fitted = train_here(job, place, read_state(job.attempts, chosen), save, tell=tell)
@@ -178,7 +186,7 @@ def _train_on_ray(run: Run, job: Job) -> Fitted:
                 callbacks=[Judge(group, how.retries)],  # type: ignore[list-item]
             ),
         )
-        bar = held.enter_context(run.bar("sae", job.config.epochs, "epochs"))
+        bar = held.enter_context(run.bar("sae", job.epochs, "epochs"))
         try:
             with watched(f"medsae-{attempt}", bar):
                 _fit(trainer)
@@ -188,7 +196,8 @@ def _train_on_ray(run: Run, job: Job) -> Fitted:
             raise ours or MedsaeError(f"training failed: {error}") from None
         fitted = _result(job.attempts, attempt)
         # Reads are a second apart, so the last epoch may have been missed.
-        show(bar, EpochLog(**fitted.log[-1]))  # type: ignore[arg-type]
+        last = EpochLog(**fitted.log[-1])  # type: ignore[arg-type]
+        show(bar, last if job.restarts == 1 else last._replace(epoch=job.epochs))
     job.attempts.delete_folder(attempt)
     return fitted
 
@@ -216,9 +225,11 @@ def _fit(trainer: TorchTrainer) -> Any:
 def job_of(draft: Draft, how: Train) -> Job:
     """Return the training of the SAE of the artifact `draft`."""
     embeddings, manifest = draft.parents["embeddings"], draft.parents["manifest"]
-    config = SAEConfig.from_dict(draft.what | {"d_in": Layout.of(embeddings.schema).dim})
+    settings = draft.what | {"d_in": Layout.of(embeddings.schema).dim}
+    restarts = settings.pop(RESTARTS, 1)
+    config = SAEConfig.from_dict(settings)
     provenance = {"encoder": embeddings.record.what, "embeddings": embeddings.record.fingerprint}
-    return Job(config, embeddings, manifest, how, provenance, draft.store.child(ATTEMPTS))
+    return Job(config, embeddings, manifest, how, provenance, draft.store.child(ATTEMPTS), restarts)
 
 
 def training_rows(embeddings: Artifact, manifest: Artifact) -> int:
@@ -267,7 +278,7 @@ def _make(run: Run, draft: Draft) -> Made:
         check_fits(rows, draft.what, job.how.workers)
         fitted = _train_on_ray(run, job)
     else:
-        with run.bar("sae", job.config.epochs, "epochs") as bar:
+        with run.bar("sae", job.epochs, "epochs") as bar:
             fitted = train_here(job, {}, None, lambda epoch, state: None, tell=lambda entry: show(bar, entry))
     return made_of(draft, fitted, job.config)
 

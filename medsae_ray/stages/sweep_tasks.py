@@ -45,7 +45,7 @@ class Task(NamedTuple):
     @property
     def cost(self) -> int:
         """Grows with the time that it takes."""
-        return self.job.config.width * self.job.config.epochs
+        return self.job.config.width * self.job.epochs
 
 
 Ended = Iterator[tuple[Task, Failure | None]]
@@ -137,7 +137,7 @@ def _train(
     attempt = f"attempt-{uuid.uuid4().hex[:12]}"
     fit_with = {"normalisation": normalisation, "wrap": lambda sae: sae.to("cuda" if job.how.gpus else "cpu")}
     rows = _tensor(x_ND), _tensor(heldout_ND)
-    save = saver(job.attempts, attempt, job.config.epochs)
+    save = saver(job.attempts, attempt, job.epochs)
     try:
         fitted = train_here(job, fit_with, newest_state(job.attempts), save, rows)
     except DivergedError as error:
