@@ -41,7 +41,7 @@ from medsae_ray.stages.activations import ACTIVATIONS
 from medsae_ray.stages.answers import ANSWERS, LABEL_ANSWERS
 from medsae_ray.stages.atlas import ATLAS
 from medsae_ray.stages.duplicates import DUPLICATES, FINGERPRINTS
-from medsae_ray.stages.embeddings import EMBEDDINGS, RANDOM_EMBEDDINGS
+from medsae_ray.stages.embeddings import EMBEDDINGS, RANDOM_EMBEDDINGS, SECOND_EMBEDDINGS
 from medsae_ray.stages.features import FEATURES
 from medsae_ray.stages.images import IMAGES
 from medsae_ray.stages.label_names import LABEL_NAMES
@@ -63,20 +63,8 @@ from medsae_ray.stages.vocabulary_names import VOCABULARY_ANSWERS, VOCABULARY_NA
 SEVERAL = (DATASET_FEATURES, REPLICATION, FINGERPRINTS, DUPLICATES)
 """The stages that only a run over several datasets has."""
 _STAGES = (
-    *(
-        IMAGES,
-        ORGANS,
-        MANIFEST,
-        EMBEDDINGS,
-        RANDOM_EMBEDDINGS,
-        SAE,
-        ACTIVATIONS,
-        FEATURES,
-        PROBES,
-        RECOVERY,
-        MONOSEMANTICITY,
-        RETRIEVAL,
-    ),
+    *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, RANDOM_EMBEDDINGS, SECOND_EMBEDDINGS, SAE, ACTIVATIONS),
+    *(FEATURES, PROBES, RECOVERY, MONOSEMANTICITY, RETRIEVAL),
     *(LABEL_NAMES, VOCABULARY_NAMES, SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
     SWEEP,
     RANKING,

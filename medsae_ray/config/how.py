@@ -41,6 +41,8 @@ class Paths(Model):
     """Folder that image paths start at; the table's own folder if not given."""
     weights: PathText | None = None
     """The encoder's weights: a file, builtin:phantom-encoder, or, as the kind wants, a Hugging Face id or folder."""
+    second_weights: PathText | None = None
+    """The weights of what.monosemanticity.encoder, as `weights`."""
     vocabulary: PathText | None = None
     """File with the terms of what.vocabulary, one a line; # begins a comment."""
     tokenizer: PathText | None = None
@@ -50,7 +52,7 @@ class Paths(Model):
 
     @model_validator(mode="after")
     def _one_level(self) -> Self:
-        beside = ("weights", "vocabulary", "tokenizer", "datasets")
+        beside = ("weights", "second_weights", "vocabulary", "tokenizer", "datasets")
         if any(getattr(paths, key) for paths in self.datasets.values() for key in beside):
             raise ValueError("how.paths.datasets holds a dataset's files; `weights` belong beside it")
         return self

@@ -46,6 +46,11 @@ class Recipe(Model):
             raise ValueError(f"encoder {encoder.kind} needs how.paths.weights, {encoder.needs}")
         if self.what.naming and not self.how.vlm:
             raise ValueError("what.naming needs how.vlm, the vision-language model that gives and tests the names")
+        second = self.what.monosemanticity.encoder
+        if second and second.needs and not self.how.paths.second_weights:
+            raise ValueError(f"what.monosemanticity.encoder needs how.paths.second_weights, {second.needs}")
+        if self.how.paths.second_weights and not second:
+            raise ValueError("how.paths.second_weights is for what.monosemanticity.encoder, which this recipe lacks")
         if self.what.recovery.random_weights is not None and not isinstance(encoder, TorchOptions):
             raise ValueError(
                 f"what.recovery.random_weights draws the weights of an encoder in torch, and {encoder.kind} is none"
@@ -119,15 +124,16 @@ def packaged_recipes() -> dict[str, Path]:
 def _absolute_paths(recipe: Recipe, base: Path) -> Recipe:
     file = recipe.how.id_key.file
     id_key = recipe.how.id_key.model_copy(update={"file": file and _absolute(file, base)})
-    paths = _paths(recipe.how.paths, base, ids=recipe.what.encoder.takes_ids)
+    second = recipe.what.monosemanticity.encoder
+    takes = {"weights": recipe.what.encoder.takes_ids, "second_weights": bool(second and second.takes_ids)}
+    paths = _paths(recipe.how.paths, base, {"tokenizer", *(key for key, ids in takes.items() if ids)})
     return recipe.model_copy(update={"how": recipe.how.model_copy(update={"paths": paths, "id_key": id_key})})
 
 
-def _paths(paths: Paths, base: Path, ids: bool) -> Paths:
+def _paths(paths: Paths, base: Path, id_keys: set[str]) -> Paths:
     given = paths.model_dump(exclude_none=True, exclude={"datasets"})
-    id_keys = ("weights", "tokenizer") if ids else ("tokenizer",)
     found = {key: _absolute(value, base, may_be_id=key in id_keys) for key, value in given.items()}
-    datasets = {name: _paths(inner, base, ids) for name, inner in paths.datasets.items()}
+    datasets = {name: _paths(inner, base, id_keys) for name, inner in paths.datasets.items()}
     return paths.model_copy(update={**found, "datasets": datasets})
 
 

@@ -58,7 +58,7 @@ def things_of(run: Run, to_make: list[str]) -> Iterator[Thing]:
 
 def _of_stage(run: Run, stage: str, demand: Demand) -> Iterator[Thing]:
     recipe, paths = run.recipe, run.recipe.how.paths
-    embeds = stage in ("embeddings", "random_embeddings")
+    embeds = stage in ("embeddings", "random_embeddings", "second_embeddings")
     reads = (embeds or stage in ("organs", "fingerprints")) and demand.what == "readers"
     for source in recipe.what.sources if reads else ():
         if source.library and (stage != "organs" or source.kind == "totalsegmentator"):
@@ -68,13 +68,15 @@ def _of_stage(run: Run, stage: str, demand: Demand) -> Iterator[Thing]:
     if reads and recipe.how.cache:
         yield Thing(FOLDER, recipe.how.cache.folder, "how.cache.folder", demand.unit)
     if embeds and demand.what == "actors":
-        encoder = recipe.what.encoder
+        second = recipe.what.monosemanticity.encoder if stage == "second_embeddings" else None
+        encoder, key = (second, "second_weights") if second else (recipe.what.encoder, "weights")
         if encoder.library:
             yield Thing(MODULE, encoder.library, f"encoder {encoder.kind}", demand.unit)
-        weights = paths.weights or encoder.published
+        given = getattr(paths, key)
+        weights = given or encoder.published
         if weights and not weights.startswith(("builtin:", "http:", "https:")):
             kind = MODEL if encoder.takes_ids and is_id(weights) else FILE
-            said = "how.paths.weights" if paths.weights else f"encoder {encoder.kind}"
+            said = f"how.paths.{key}" if given else f"encoder {encoder.kind}"
             yield Thing(kind, weights, said, demand.unit)
     if stage in ("sae", "sweep") and recipe.how.train.scratch:
         yield Thing(FOLDER, recipe.how.train.scratch, "how.train.scratch", demand.unit)

@@ -20,6 +20,7 @@ DOING = {
     "manifest": "reading the dataset, checking labels and patients, splitting patients",
     "embeddings": "embedding every image with the encoder",
     "random_embeddings": "embedding every image with random weights, a control",
+    "second_embeddings": "embedding every image with another encoder, a judge",
     "sae": "training the sparse autoencoder on the embeddings",
     "activations": "computing the active features of each image",
     "features": "correlating every feature with every label",

@@ -1,7 +1,12 @@
-"""Stage `embeddings`: the encoder mapped over shards of images. `random_embeddings`: the same with random weights."""
+"""Stage `embeddings`: the encoder mapped over shards of images.
 
+`random_embeddings` are those of the same encoder with random weights, a control, and `second_embeddings` those of
+another encoder, a judge.
+"""
+
+from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from medsae_ray.cluster.demands import pool_demands
 from medsae_ray.config import Recipe
@@ -20,37 +25,66 @@ from medsae_ray.stages.first_images import FirstImages, refuse_none
 from medsae_ray.stages.manifest import image_store
 
 
-def _embed_what(run: Run, encoder: EncoderOptions | None = None) -> dict[str, Any]:
-    encoder = encoder or run.recipe.what.encoder
-    digest = encoder.content_hash(encoder.locate(encoder.local(_weights(run))))
-    return {"encoder": encoder.identity(), "weights": digest, "images": asdict(run.recipe.what.images)}
+class Source(NamedTuple):
+    """An encoder and its weights."""
+
+    encoder: EncoderOptions
+    weights: str
+    """As pinned: a file, a folder, a URI, or one commit of a Hugging Face id."""
+
+    @classmethod
+    def of(cls, encoder: EncoderOptions, weights: str | None) -> Self:
+        """Pin the weights."""
+        return cls(encoder, encoder.pinned(weights))
+
+    def preprocess(self) -> Preprocess:
+        """Return the encoder's preprocessing."""
+        return self.encoder.preprocess(self.encoder.local(self.weights))
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides the embedding of an image."""
+        digest = self.encoder.content_hash(self.encoder.locate(self.encoder.local(self.weights)))
+        return {"encoder": self.encoder.identity(), "weights": digest}
 
 
-def _random(recipe: Recipe) -> EncoderOptions:
+Which = Callable[[Recipe], Source]
+
+
+def _own(recipe: Recipe) -> Source:
+    return Source.of(recipe.what.encoder, recipe.how.paths.weights)
+
+
+def _random(recipe: Recipe) -> Source:
     """Return the recipe's encoder with weights drawn anew."""
-    encoder = recipe.what.encoder
-    assert isinstance(encoder, TorchOptions), "a recipe is checked for it"
-    return replace(encoder, random_weights=recipe.what.recovery.random_weights)
+    own = _own(recipe)
+    assert isinstance(own.encoder, TorchOptions), "a recipe is checked for it"
+    return own._replace(encoder=replace(own.encoder, random_weights=recipe.what.recovery.random_weights))
 
 
-def _weights(run: Run) -> str:
-    return run.recipe.what.encoder.pinned(run.recipe.how.paths.weights)
+def _second(recipe: Recipe) -> Source:
+    """Return the encoder that judges how alike images are."""
+    encoder = recipe.what.monosemanticity.encoder
+    assert encoder is not None, "the stage lacks it otherwise"
+    return Source.of(encoder, recipe.how.paths.second_weights)
 
 
 def preprocess_of(run: Run) -> Preprocess:
     """Return the preprocessing of the run's encoder."""
-    encoder = run.recipe.what.encoder
-    return encoder.preprocess(encoder.local(_weights(run)))
+    return _own(run.recipe).preprocess()
 
 
-def _embed(run: Run, draft: Draft, encoder: EncoderOptions | None = None) -> Made:
-    what, how = run.recipe.what, run.recipe.how
+def _what(run: Run, which: Which) -> dict[str, Any]:
+    return {**which(run.recipe).identity(), "images": asdict(run.recipe.what.images)}
+
+
+def _embed(run: Run, draft: Draft, which: Which) -> Made:
+    what, how, source = run.recipe.what, run.recipe.how, which(run.recipe)
     work = EmbedWork(
         manifest=draft.parents["manifest"],
         images=image_store(run),
-        encoder=encoder or what.encoder,
-        weights=_weights(run),
-        reading=Reading.of(what.images, preprocess_of(run).size),
+        encoder=source.encoder,
+        weights=source.weights,
+        reading=Reading.of(what.images, source.preprocess().size),
         device=how.embed.device,
         threads=how.embed.threads,
         batch_size=how.embed.batch_size,
@@ -61,15 +95,15 @@ def _embed(run: Run, draft: Draft, encoder: EncoderOptions | None = None) -> Mad
     made = refuse_none(run.map(work, draft, None, how.embed, first.look))
     dim = Layout.of(part_schema(draft.store, made.files[0])).dim
     notes = EmbeddingsMetrics(notes=total(receipt.noted for receipt in made.files))
-    return replace(made, metrics={**notes, **what.encoder.notes(work.weights, dim)})
+    return replace(made, metrics={**notes, **source.encoder.notes(work.weights, dim)})
 
 
 EMBEDDINGS = Stage(
     "embeddings",
     4,
     lambda recipe: ("manifest",),
-    _embed_what,
-    _embed,
+    lambda run: _what(run, _own),
+    lambda run, draft: _embed(run, draft, _own),
     warnings=of_embeddings,
     demands=lambda recipe: pool_demands("embeddings", recipe.how.embed, "how.embed"),
 )
@@ -77,8 +111,17 @@ RANDOM_EMBEDDINGS = Stage(
     "random_embeddings",
     1,
     lambda recipe: ("manifest",),
-    lambda run: _embed_what(run, _random(run.recipe)),
-    lambda run, draft: _embed(run, draft, _random(run.recipe)),
+    lambda run: _what(run, _random),
+    lambda run, draft: _embed(run, draft, _random),
     demands=lambda recipe: pool_demands("random_embeddings", recipe.how.embed, "how.embed"),
     lacks=lambda recipe: None if recipe.what.recovery.random_weights is not None else "what.recovery.random_weights",
+)
+SECOND_EMBEDDINGS = Stage(
+    "second_embeddings",
+    1,
+    lambda recipe: ("manifest",),
+    lambda run: _what(run, _second),
+    lambda run, draft: _embed(run, draft, _second),
+    demands=lambda recipe: pool_demands("second_embeddings", recipe.how.embed, "how.embed"),
+    lacks=lambda recipe: None if recipe.what.monosemanticity.encoder else "what.monosemanticity.encoder",
 )

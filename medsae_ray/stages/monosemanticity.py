@@ -6,6 +6,7 @@ import pyarrow as pa
 import torch
 
 from medsae_ray.cluster.demands import task_demand
+from medsae_ray.config import Recipe
 from medsae_ray.core.artifacts.artifact import Draft
 from medsae_ray.core.artifacts.columns import nan_to_null, readable
 from medsae_ray.core.artifacts.metrics import ManifestMetrics, metrics_of
@@ -18,6 +19,7 @@ from medsae_ray.core.sae.model import SAE
 from medsae_ray.core.sae.untrained import untrained
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
+from medsae_ray.stages.embeddings import SECOND_EMBEDDINGS
 from medsae_ray.stages.features import features_parents, features_what, group_sums, labels_of
 from medsae_ray.stages.sae_table import sample_rows
 
@@ -46,6 +48,7 @@ def _make(run: Run, draft: Draft) -> Made:
         images=rules.images,
         permutations=features.permutations,
         seed=features.seed,
+        judge=draft.parents.get(SECOND_EMBEDDINGS.name),
     )
     total: Sums | None = None
     for sums in run.track(group_sums(run, work), draft.stage, len(work.groups()), "groups"):
@@ -64,6 +67,8 @@ def _make(run: Run, draft: Draft) -> Made:
         similarity_null=nan_to_null(found["sae"].similarity_null),
         spaces={space: measured.figures for space, measured in found.items()},
     )
+    if rules.encoder:
+        metrics["similarity_by"] = rules.encoder.kind
     table = pa.concat_tables(measured.table for measured in found.values())
     return Made([draft.writer(table.schema).write(0, table, table.num_rows)], metrics)
 
@@ -71,13 +76,19 @@ def _make(run: Run, draft: Draft) -> Made:
 def _what(run: Run) -> dict[str, Any]:
     named = ("permutations", "seed", "weights", "uncertain", "blank", "held_out")
     shared = {key: value for key, value in features_what(run).items() if key in named}
-    return {"features": shared, **run.recipe.what.monosemanticity.model_dump()}
+    return {"features": shared, **run.recipe.what.monosemanticity.model_dump(exclude={"encoder"})}
+
+
+def _parents(recipe: Recipe) -> tuple[str, ...]:
+    """Return the parents of `features`, and the judge's embeddings if the recipe has one."""
+    judge = (SECOND_EMBEDDINGS.name,) if recipe.what.monosemanticity.encoder else ()
+    return (*features_parents(recipe), *judge)
 
 
 MONOSEMANTICITY = Stage(
     "monosemanticity",
     1,
-    features_parents,
+    _parents,
     _what,
     _make,
     demands=lambda recipe: (task_demand("monosemanticity"),),

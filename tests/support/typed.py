@@ -16,7 +16,8 @@ def records_fit(root: Path) -> set[str]:
     """AssertionError if figures in a record below a root are not of their stage's type; returns the stages."""
     found = set()
     for record in records_of(Store(str(root))).values():
-        words = ["answers"] if record.stage.endswith("answers") else record.stage.split("_")
+        kinds = ("answers", "embeddings")
+        words = next(([kind] for kind in kinds if record.stage.endswith(kind)), record.stage.split("_"))
         if record.metrics:
             fits(record.metrics, TYPES[f"{''.join(map(str.title, words))}Metrics"], record.name)
         found.add(record.stage)

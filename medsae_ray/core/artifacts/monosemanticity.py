@@ -1,6 +1,6 @@
 """What stage `monosemanticity` stores: the schema of its rows, and the figures of its record."""
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import pyarrow as pa
 
@@ -75,5 +75,7 @@ class MonosemanticityMetrics(TypedDict):
     coherence_null_sd: float | None
     similarity_null: float | None
     """The similarity of images drawn at random: the mean cosine of all pairs."""
+    similarity_by: NotRequired[str]
+    """The kind of another encoder whose embeddings tell how alike images are; without it they are the run's own."""
     spaces: dict[str, SpaceFigures]
     """"sae", "raw" and "untrained"."""

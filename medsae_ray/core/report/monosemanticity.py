@@ -64,6 +64,8 @@ class Section(NamedTuple):
     coherence_null: float | None
     coherence_null_sd: float | None
     similarity_null: float | None
+    similarity_by: str | None
+    """The kind of another encoder that tells how alike images are; None for the run's own."""
     columns: Mapping[str, str]
     measures: list[Measure]
 
@@ -76,6 +78,7 @@ def section(metrics: MonosemanticityMetrics) -> Section:
         coherence_null=metrics["coherence_null"],
         coherence_null_sd=metrics["coherence_null_sd"],
         similarity_null=metrics["similarity_null"],
+        similarity_by=metrics.get("similarity_by"),
         columns=COLUMNS,
         measures=list(_measures(metrics)),
     )
