@@ -23,6 +23,8 @@ NAME, NAMESPACE = "medsae-keeper", "medsae"
 OURS = b"medsae-deployed"
 """The key of the cluster's store with the things deployed for holders, which outlives the keeper."""
 TICK_S = 0.5
+FIRST_CALL_S = 60.0
+"""The seconds within which a new keeper's first call arrives, on a node however busy."""
 
 logger = logging.getLogger(__name__)
 
@@ -33,28 +35,30 @@ class Keeper:
     def __init__(self) -> None:
         self.book = LeaseBook(time.monotonic, json.loads(kv_get(OURS) or b"{}"))
         self.lock, self.wake = threading.Lock(), threading.Event()
+        self.calls, self.idle_from = 0, time.monotonic() + FIRST_CALL_S
+        """The calls being answered, and the time from which an empty book ends the keeper."""
         self.closed = False
         """True if Serve, and then this actor, are about to end: callers ask again, perhaps the next keeper."""
         threading.Thread(target=self._watch, daemon=True).start()
 
     def ask(self, lease: Lease) -> Answer:
         """Take or renew a lease and return what its holder does now; WAIT while the keeper itself is ending."""
-        with self._looking_at(lease.thing) as seen:
+        with self._call(), self._looking_at(lease.thing) as seen:
             return Answer(WAIT) if self.closed else self.book.ask(lease, seen)
 
     def deployed(self, thing: str, holder: str) -> None:
         """Note that the deployment which `holder` was told to make has been made, or has failed."""
-        with self.lock:
+        with self._call(), self.lock:
             self.book.deployed(thing, holder)
 
     def renew(self, lease: Lease) -> str:
         """Renew a lease; return why its holder has to give the application up, or ""."""
-        with self.lock:
+        with self._call(), self.lock:
             return self.book.renew(lease)
 
     def release(self, thing: str, holder: str, wait: bool) -> None:
         """End a lease, and with `wait` return when the thing has ended too, if nobody else holds it."""
-        with self.lock:
+        with self._call(), self.lock:
             self.book.release(thing, holder)
         self.wake.set()
         while wait and self._ends(thing):
@@ -67,18 +71,30 @@ class Keeper:
 
     def stop(self, thing: str, force: bool) -> str:
         """End an application now; return why not, or "". With `force` its holders lose their leases."""
-        with self._looking_at(thing) as seen:
+        with self._call(), self._looking_at(thing) as seen:
             why = self.book.stop(thing, seen, force)
         self.wake.set()
         return why
 
     def report(self, thing: str) -> dict[str, Any]:
         """Return the figures that `medsae engine status` shows."""
-        seen = found(thing)
+        with self._call():
+            seen = found(thing)
         with self.lock:
             ours = self.book.is_ours(thing, seen)
             about = self.book.ours.get(thing, {}) if ours else {}
             return {"status": seen.status, "ours": ours, "about": about, **self.book.left(thing)}
+
+    @contextlib.contextmanager
+    def _call(self) -> Iterator[None]:
+        """Keep the keeper from ending until a call is answered: asking Serve may take longer than a tick."""
+        with self.lock:
+            self.calls += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.calls, self.idle_from = self.calls - 1, 0.0
 
     @contextlib.contextmanager
     def _looking_at(self, thing: str) -> Iterator[FoundApplication]:
@@ -119,7 +135,7 @@ class Keeper:
             with self._changing():
                 self.book.gone(thing)
         with self.lock:
-            self.closed = self.book.empty()
+            self.closed = self.book.empty() and not self.calls and time.monotonic() >= self.idle_from
         if self.closed:
             end_serve()
             ray.kill(ray.get_runtime_context().current_actor)
