@@ -1,5 +1,6 @@
 """The keeper asks Serve without its lock, and Serve may be slow: what it does meanwhile, and with an old answer."""
 
+import threading
 import time
 
 import pytest
@@ -13,12 +14,12 @@ A, B = (Lease("engine", who, who) for who in "ab")
 
 @pytest.fixture(autouse=True)
 def ended(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the keeper ended. Its thread ends with Serve, as the actor would."""
+    """What the keeper ended. Its thread then does nothing more, as the actor would."""
     ended: list[str] = []
 
     def end() -> None:
         ended.append("serve")
-        raise SystemExit
+        threading.Event().wait()
 
     monkeypatch.setattr(module, "kv_get", lambda key: None)
     monkeypatch.setattr(module, "kv_put", lambda key, value: None)
