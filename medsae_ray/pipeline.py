@@ -26,6 +26,7 @@ from medsae_ray.outputs.console import (
     warnings_block,
 )
 from medsae_ray.outputs.pages import named, page_id, publish
+from medsae_ray.outputs.rankings import rankings_table
 from medsae_ray.outputs.recovery import recovery_line
 from medsae_ray.outputs.report import report_data
 from medsae_ray.outputs.retrieval import retrieval_line
@@ -51,6 +52,7 @@ from medsae_ray.stages.names import NAMES
 from medsae_ray.stages.organs import ORGANS
 from medsae_ray.stages.probes import PROBES
 from medsae_ray.stages.ranking import RANKING
+from medsae_ray.stages.rankings import RANKINGS
 from medsae_ray.stages.recovery import RECOVERY
 from medsae_ray.stages.replication import DATASET_FEATURES, REPLICATION
 from medsae_ray.stages.retrieval import RETRIEVAL
@@ -66,13 +68,14 @@ _STAGES = (
     *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, RANDOM_EMBEDDINGS, SECOND_EMBEDDINGS, SAE, ACTIVATIONS),
     *(FEATURES, PROBES, RECOVERY, MONOSEMANTICITY, RETRIEVAL),
     *(LABEL_NAMES, VOCABULARY_NAMES, SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
+    RANKINGS,
     SWEEP,
     RANKING,
     *SEVERAL,
 )
 ANALYSES = ("probes", "recovery", "monosemanticity", "retrieval")
 """The stages of every run, besides `features`, that measure what features are worth."""
-OF_NAMING = (SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES)
+OF_NAMING = (SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, RANKINGS)
 """The stages that need the vision-language model, themselves or by a parent."""
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _STAGES}
 
@@ -80,7 +83,13 @@ STAGES: dict[str, Stage] = {stage.name: stage for stage in _STAGES}
 def goals_of(recipe: Recipe) -> tuple[str, ...]:
     """Return the goals of a whole run, for which all other stages are made."""
     several = ("replication", "duplicates") if recipe.what.datasets else ()
-    return ("features", *(("answers",) if recipe.what.naming else ()), *ANALYSES, "atlas", *several)
+    naming = ("answers", *judged(recipe)) if recipe.what.naming else ()
+    return ("features", *naming, *ANALYSES, "atlas", *several)
+
+
+def judged(recipe: Recipe) -> tuple[str, ...]:
+    """Return the stage that ranks names, if the recipe asks for it."""
+    return () if RANKINGS.lacks(recipe) else (RANKINGS.name,)
 
 
 def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine: Engine | None = None) -> Summary:
@@ -98,15 +107,17 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine
         if recipe.what.vocabulary and run.committed("vocabulary_names") is None:
             text_half(recipe)  # a missing part is reported now, not after the images are embedded
         ready(run, *goals_of(recipe))
-        check(run, "atlas")
+        check(run, "atlas", *judged(recipe))
         if recipe.what.naming:
             run.together("features", "answers")
-        for name in ("features", *ANALYSES, "atlas"):
+        for name in ("features", *ANALYSES, "atlas", *judged(recipe)):
             run.artifact(name)
         if recipe.what.datasets:
             run.artifact("replication")
             run.artifact("duplicates")
-        own = page_id(run, "atlas", *ANALYSES, *(stage.name for stage in SEVERAL if recipe.what.datasets))
+        own = page_id(
+            run, "atlas", *ANALYSES, *judged(recipe), *(stage.name for stage in SEVERAL if recipe.what.datasets)
+        )
         if recipe.what.chooses:
             _publish_sweep(run)
         summary = summarise(run, named("report.html", own))
@@ -115,11 +126,12 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine
         naming = (naming_lines(summary),) if recipe.what.naming else ()
         if recipe.what.naming and summary["findings"]:
             naming = (names_table(summary), *naming)
+        judged_too = (rankings_table(summary["rankings"]),) if "rankings" in summary else ()
         several = replications(summary) if recipe.what.datasets else []
         words = (vocabulary_line(summary),) if recipe.what.vocabulary else ()
         found = (findings_table(summary), *untested_lines(summary)) if summary["findings"] else ()
         measures = (recovery_line(summary["recovery"]), monosemantic_table(summary), retrieval_line(summary))
-        parts = (*found, headline(summary), *measures, *several, *naming, *words, closing_table(run.rows))
+        parts = (*found, headline(summary), *measures, *several, *naming, *judged_too, *words, closing_table(run.rows))
         for part in (*parts, *warnings_block(run.warnings)):
             run.console.print(part, end="\n\n")
         if unwritten:

@@ -2,6 +2,7 @@
 
 from medsae_ray.config.changes import Change, read_change
 from medsae_ray.config.how import GB, How, Paths, Pool, Train, Vlm
+from medsae_ray.config.judge import Judge
 from medsae_ray.config.recipe import Recipe, find_recipe, load_recipe, packaged_recipes, parse_recipe
 from medsae_ray.config.sae import Sae
 from medsae_ray.config.sweep import Member, Members, Sweep
@@ -19,6 +20,7 @@ __all__ = [
     "Detection",
     "Features",
     "How",
+    "Judge",
     "Member",
     "Members",
     "Naming",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from medsae_ray.config.base import PART, Model, by_kind
+from medsae_ray.config.judge import Judge
 from medsae_ray.config.monosemanticity import Monosemanticity
 from medsae_ray.config.privacy import Privacy
 from medsae_ray.config.recovery import Recovery
@@ -107,6 +108,8 @@ class Naming(Model):
     seed: Seed = 0
     """Seed of the samples and of the later attempts."""
     detection: Detection = Detection()
+    judge: Judge | None = None
+    """SAIL's naming and ranking, beside the names and tests above; {} ranks on images alone."""
 
 
 class What(Model):

@@ -17,6 +17,7 @@ import torch
 from vllm.v1.attention.backends import cpu_attn
 from vllm.v1.worker.cpu_worker import CPUWorker
 
+from medsae_ray.engine.rewindable import RewindableGenerator
 from medsae_ray.engine.vllm_options import Segment, segments
 
 
@@ -72,7 +73,8 @@ class ImageAwareWorker(CPUWorker):
     """The worker named in the engine's arguments; vLLM makes one in each of its own processes."""
 
     def init_device(self) -> None:
-        """Install the builder before vLLM sets up the device; the process ends when its parent does."""
+        """Install builder and generator before vLLM sets up the device; the process ends when its parent does."""
         end_with_parent()
+        torch.Generator = RewindableGenerator  # type: ignore[misc]
         cpu_attn.CPUAttentionBackend.get_builder_cls = staticmethod(lambda: ImageAwareBuilder)  # type: ignore[method-assign]
         super().init_device()  # type: ignore[no-untyped-call]

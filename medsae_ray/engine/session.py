@@ -13,6 +13,7 @@ from medsae_ray.cluster.demands import hosted
 from medsae_ray.cluster.joining import cluster_address
 from medsae_ray.cluster.waiting import waiting
 from medsae_ray.config import Naming, Recipe, Vlm
+from medsae_ray.core.naming.distinct_images import SHOWN
 from medsae_ray.core.naming.engine import Engine, EngineSettings, model_identity
 from medsae_ray.core.naming.model_limits import LONGEST, limits_of
 from medsae_ray.core.naming.openai_api import OpenAiEngine
@@ -47,6 +48,11 @@ def naming_of(recipe: Recipe) -> Naming:
     return recipe.what.naming
 
 
+def most_images(naming: Naming) -> int:
+    """Return the most images of one request."""
+    return max(naming.positives + naming.contrasts, SHOWN if naming.judge else 0)
+
+
 def settings_of(recipe: Recipe) -> EngineSettings:
     """Translate the recipe's keys of the engine to the engine's own settings.
 
@@ -58,7 +64,7 @@ def settings_of(recipe: Recipe) -> EngineSettings:
         vlm,
         model=model_of(vlm),
         max_model_len=length_of(recipe),
-        max_images=naming.positives + naming.contrasts,
+        max_images=most_images(naming),
         max_ongoing=2 * vlm.in_flight,
         metrics=bool(cluster_address(recipe.how)),
     )
@@ -75,7 +81,7 @@ def length_of(recipe: Recipe) -> int | None:
             f"its config.json: set {limits.longest} or less, or leave it out"
         )
     length = vlm.max_model_len or (limits.length and min(limits.length, LONGEST))
-    images = naming.positives + naming.contrasts
+    images = most_images(naming)
     if limits.per_image and images * limits.per_image >= (length or LONGEST):
         raise RecipeError(
             f"what.naming shows the model {images} images of {limits.per_image} tokens each, and {vlm.model} has room "

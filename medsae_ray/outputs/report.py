@@ -27,6 +27,7 @@ from medsae_ray.core.artifacts.metrics import (
     metrics_of,
 )
 from medsae_ray.core.artifacts.monosemanticity import MonosemanticityMetrics
+from medsae_ray.core.artifacts.rankings import RankingsMetrics
 from medsae_ray.core.artifacts.recovery import RecoveryMetrics
 from medsae_ray.core.artifacts.retrieval import RetrievalMetrics
 from medsae_ray.core.artifacts.schema import SPLITS
@@ -87,6 +88,7 @@ def report_data(run: Run) -> ReportData:
         warnings=run.warnings,
         naming=naming_report(run) if what.naming else None,
         retrieval=metrics_of(run.artifact("retrieval"), RetrievalMetrics),
+        rankings=metrics_of(run.artifact("rankings"), RankingsMetrics) if what.naming and what.naming.judge else None,
         replication=_replication(run) if what.datasets else None,
         monosemanticity=metrics_of(run.artifact("monosemanticity"), MonosemanticityMetrics),
         monosemanticity_of={

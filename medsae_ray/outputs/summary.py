@@ -24,6 +24,7 @@ from medsae_ray.core.artifacts.name_metrics import (
     SourceMetrics,
     VocabularyNamesMetrics,
 )
+from medsae_ray.core.artifacts.rankings import RankingsMetrics
 from medsae_ray.core.artifacts.recovery import RecoveryMetrics
 from medsae_ray.core.artifacts.retrieval import RetrievalMetrics, RetrievalSummary
 from medsae_ray.core.naming.engine import Usage, total
@@ -70,6 +71,7 @@ def summarise(run: Run, report: str) -> Summary:
         **(_of_datasets(run) if what.datasets else OfDatasets()),
         **(_of_vocabulary(run) if what.vocabulary else OfVocabulary()),
         **(_of_naming(run) if what.naming else OfNaming()),
+        **(_of_judge(run) if what.naming and what.naming.judge else OfNaming()),
         "report": report,
     }
 
@@ -243,6 +245,10 @@ def _of_naming(run: Run) -> OfNaming:
         "vlm": {**usage_of(run).stored(), "model": run.artifact("names").record.what["model"]},
         "overlap": concurrency(run.rows),
     }
+
+
+def _of_judge(run: Run) -> OfNaming:
+    return {"rankings": metrics_of(run.artifact("rankings"), RankingsMetrics)}
 
 
 def usage_of(run: Run) -> Usage:

@@ -8,6 +8,7 @@ from typing import NotRequired, TypedDict
 from medsae_ray.core.artifacts.metrics import Area, DuplicatesMetrics, ReplicationMetrics, SaeFigures
 from medsae_ray.core.artifacts.monosemanticity import MonosemanticityMetrics
 from medsae_ray.core.artifacts.name_metrics import NameFigures, Sight, UsageFigures, VocabularyNamesMetrics
+from medsae_ray.core.artifacts.rankings import RankingsMetrics
 from medsae_ray.core.artifacts.recovery import RecoveryMetrics
 from medsae_ray.core.artifacts.retrieval import RetrievalSummary
 from medsae_ray.core.report.data import OverlapSummary
@@ -187,6 +188,8 @@ class OfNaming(TypedDict, total=False):
     vlm: VlmSummary
     overlap: OverlapSummary | None
     """The time in parallel; None if one was made before."""
+    rankings: RankingsMetrics
+    """With what.naming.judge."""
 
 
 class Summary(OfDatasets, OfVocabulary, OfNaming):

@@ -7,6 +7,7 @@ from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.metrics import ManifestMetrics, metrics_of
 from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.errors import DatasetError, MedsaeError, RecipeError
+from medsae_ray.preflight.judge_columns import column_problems
 from medsae_ray.runtime.run import Run
 
 ROLES = dict(zip(SPLITS, ("train the SAE", "name features", "test"), strict=True))
@@ -22,6 +23,7 @@ def check(run: Run, *stages: str) -> None:
         return
     manifest = run.artifact("manifest")
     problems = [*_of_splits(run.recipe, manifest), *_of_training(run.recipe, manifest, needed)]
+    problems += column_problems(run.recipe, manifest) if "rankings" in needed else []
     if problems:
         lines = [str(problem) for problem in problems]
         said = lines[0] if len(lines) == 1 else "\n  ".join([f"{len(lines)} problems:", *lines])

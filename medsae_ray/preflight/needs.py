@@ -6,10 +6,10 @@ from medsae_ray.cluster.demands import Demand, Phase, hosted, unit_of
 from medsae_ray.config import Recipe
 from medsae_ray.runtime.run import Stage
 
-ASKING = ("names", "answers", "label_answers", "vocabulary_answers")
+ASKING = ("names", "answers", "label_answers", "vocabulary_answers", "rankings")
 """The stages that use the engine. Once it has started it stays for the rest of the run."""
 BESIDE_ENGINE = (
-    *("features", "probes", "recovery", "monosemanticity", "retrieval"),
+    *("features", "probes", "recovery", "monosemanticity", "retrieval", "rankings"),
     *("dataset_features", "fingerprints"),
 )
 """The stages that compute on the cluster while a whole run holds its engine."""

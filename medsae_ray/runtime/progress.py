@@ -36,6 +36,7 @@ DOING = {
     "label_answers": "testing the labels' names on other patients",
     "vocabulary_answers": "testing the vocabulary's names on other patients",
     "scores": "scoring the answers",
+    "rankings": "naming features from five images, and ranking each name among five",
     "atlas": "joining the names and figures of each feature",
     "sweep": "training the SAEs of the sweep",
     "ranking": "comparing the SAEs of the sweep on other patients",

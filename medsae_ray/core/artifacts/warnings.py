@@ -49,6 +49,9 @@ CODES: dict[str, str] = {
     "images.",
     "no_ceiling": "The model's ceiling is unknown, as no label could be asked for. Names are verified against controls "
     "alone; labels would add a ceiling.",
+    "rankings_unjudged": "The ranks of names among five say nothing of the names: the model ranks labels that are "
+    "there no better than chance, or cannot be tried, or its rankings cannot be read. Use a model that follows "
+    "instructions.",
     "no_mass": "The model answers many questions with neither yes nor no; P(yes) + P(no) below 0.1 counts as no "
     "answer. Its prompt template may be wrong, or it may not follow instructions.",
 }

@@ -40,7 +40,7 @@ class Name:
 
 def parse_name(text: str, n_a: int) -> Name:
     """Return the name in a reply about a group A of `n_a` images. Raises NamingError with the schema's violation."""
-    reply = _object(text)
+    reply = json_object(text)
     _check_keys(set(reply))
     name = Name(
         name=_text(reply, "name"),
@@ -63,7 +63,8 @@ def parse_name(text: str, n_a: int) -> Name:
     return name
 
 
-def _object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
+    """Return the JSON object of a reply. Raises NamingError if it is none, or a key comes twice."""
     try:
         reply = json.loads(text, object_pairs_hook=_distinct)
     except (ValueError, RecursionError) as error:
@@ -89,10 +90,11 @@ def _check_keys(found: set[str]) -> None:
 
 
 def _text(reply: dict[str, Any], key: str) -> str:
-    return _line(reply[key], key)
+    return checked_line(reply[key], key)
 
 
-def _line(value: object, where: str) -> str:
+def checked_line(value: object, where: str) -> str:
+    """Return a text of a reply on one line. Raises NamingError for another type, or a control token."""
     if not isinstance(value, str):
         raise NamingError(f"{where!r} holds a {type(value).__name__}, text is needed")
     if token := _TOKEN.search(value):
@@ -107,7 +109,7 @@ def _texts(reply: dict[str, Any], key: str, least: int, most: int) -> tuple[str,
     if not least <= len(values) <= most:
         wanted = f"{least}" if least == most else f"{least} to {most}"
         raise NamingError(f"{key!r} has {len(values)} entries, {wanted} are needed")
-    return tuple(_line(value, key) for value in values)
+    return tuple(checked_line(value, key) for value in values)
 
 
 def _choice(reply: dict[str, Any], key: str, choices: tuple[str, ...]) -> str:

@@ -14,6 +14,7 @@ from medsae_ray.core.analysis.findings import Finding
 from medsae_ray.core.analysis.patch_maps import Pair, PatchMap
 from medsae_ray.core.artifacts.metrics import PairCounts, ReplicatedFinding
 from medsae_ray.core.artifacts.monosemanticity import MonosemanticityMetrics
+from medsae_ray.core.artifacts.rankings import RankingsMetrics
 from medsae_ray.core.artifacts.retrieval import RetrievalMetrics
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.naming.engine import Usage
@@ -185,5 +186,7 @@ class ReportData:
     """The rows of stage `monosemanticity` by feature; none without `monosemanticity`."""
     retrieval: RetrievalMetrics | None = None
     """The test of similar images."""
+    rankings: RankingsMetrics | None = None
+    """The ranks of names among five; None without what.naming.judge."""
     patches: Patches | None = None
     """The patches; None for an SAE on whole images."""

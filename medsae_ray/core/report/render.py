@@ -23,6 +23,7 @@ from medsae_ray.core.report import (
     view,
 )
 from medsae_ray.core.report.data import ReportData
+from medsae_ray.core.report.rankings import rankings_section
 from medsae_ray.core.report.retrieval import retrieval_section as section
 
 
@@ -58,6 +59,7 @@ def render_report(data: ReportData, cards: int = 24) -> str:
             recovery=recovery.recovery_section(data.recovery) if data.recovery else None,
             serves=serves(data.recovery.rows) if data.recovery else {},
             retrieval=section(data.retrieval, data.thumbnail) if data.retrieval else None,
+            rankings=rankings_section(data.rankings) if data.rankings else None,
             entropy=entropy,
             verdict=view.entropy_verdict(entropy[0], entropy[1], data.entropy.labels),
             panels=view.panels(data),
