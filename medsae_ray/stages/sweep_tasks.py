@@ -1,8 +1,8 @@
 """The training of a sweep's SAEs: one Ray task each, or one after another in this process.
 
 The embeddings lie once in each node's object store, where every task reads them without a copy, and their normalisation
-is fitted once. As many tasks run at once as the cluster has room for. On CPUs a worker goes on to the next task without a
-new start; on GPUs every task has a process of its own, because one that has used CUDA keeps its first device. A worker
+is fitted once. As many tasks run at once as the cluster has room for. On CPUs a worker goes on to the next task without
+a new start; on GPUs each task has a process of its own, because one that has used CUDA keeps its first device. A worker
 that dies takes along only the SAE that it was training, which another one takes up from its newest checkpoint.
 """
 
