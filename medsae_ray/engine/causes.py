@@ -23,6 +23,21 @@ CAUSES = {
     "how.vlm.max_model_len",
     r"out of memory|OutOfMemory|MemoryError|Cannot allocate memory|less than desired": "out of memory: lower "
     "how.vlm.gpu_memory, how.vlm.kv_cache_gb or how.vlm.max_seqs, or raise how.vlm.gpus",
+    r"has the vLLM for [CG]PUs": "the vLLM that is installed and how.vlm.gpus do not go together",
+    r"does not support float16": "the model's numbers overflow float16: set how.vlm.dtype: bfloat16, or float32 "
+    "on a GPU without bfloat16",
+    r"Bfloat16 is only supported": "this GPU is too old for bfloat16: set how.vlm.dtype: float32 (float16 for a model "
+    "that is no Gemma), or use a GPU of compute capability 8.0 or more",
+    r"driver (on your system )?is too old|driver version is insufficient|forward compatibility was attempted": "the "
+    "GPU's driver is too old for this torch: nvidia-smi on the node shows the newest CUDA that it knows; update the "
+    "driver",
+    r"no kernel image is available": "this torch or vLLM has no code for so old or so new a GPU: use another type "
+    "of GPU",
+    r"NCCL error|nccl(System|Internal|Unhandled|Remote|Invalid)": "the GPUs of a replica cannot reach each other: give "
+    "the container more shared memory (/dev/shm), or set how.vlm.gpus: 1 for a model that fits on one; with "
+    "NCCL_DEBUG=INFO the replica's log says more",
+    r"No CUDA GPUs are available|NVML|libcuda\.so": "the node shows the engine no GPU: see that nvidia-smi works "
+    "there, and that its container was started with GPUs",
     r"max_model_len|max_position_embeddings|At most \d+ image": "the model does not allow these limits: lower "
     "how.vlm.max_model_len, or what.naming.positives and what.naming.contrasts",
 }

@@ -13,6 +13,8 @@ from medsae_ray.cluster.demands import engine_bundles
 from medsae_ray.cluster.ray_private import kv_put
 from medsae_ray.core.naming.engine import EngineSettings
 from medsae_ray.core.naming.model_limits import LONGEST, limits_of
+from medsae_ray.engine.vllm_build import misfit
+from medsae_ray.errors import EngineError
 
 PHASE = b"medsae-engine-phase"
 """The key under which a starting replica publishes its phase; it cannot be called before it has started."""
@@ -20,6 +22,8 @@ GIB = 2**30
 """The number of bytes in the unit of vLLM's cache on a CPU; all other keys of a recipe are in GB (config/how.py)."""
 CPU_BLOCK = 32
 """The tokens in a block of the key-value cache: the minimum for vLLM's attention on a CPU."""
+GPU_BATCH = 8192
+"""The tokens of a step on a GPU. vLLM's own 2048 below 70 GiB of memory cut a prompt of 12 images into several."""
 
 
 def report(phase: str) -> None:
@@ -28,7 +32,10 @@ def report(phase: str) -> None:
 
 
 async def start_server(settings: EngineSettings, identity: str) -> tuple[Any, Any]:
-    """Start Ray Serve LLM's server with the model loaded, and return it with its vLLM engine."""
+    """Start Ray Serve LLM's server with the model loaded, and return it with its vLLM engine. Raises EngineError if the
+    node's vLLM cannot work with so many GPUs."""
+    if problem := misfit(settings.gpus):
+        raise EngineError(f"how.vlm.gpus is {settings.gpus}: the engine's node {problem}")
     from ray.serve.llm import LLMConfig
     from ray.serve.llm.deployment import LLMServer
 
@@ -75,7 +82,9 @@ def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
         "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
     }
     if settings.gpus:
-        arguments |= {"gpu_memory_utilization": settings.gpu_memory}
+        # vLLM refuses fewer tokens than requests.
+        batch = max(GPU_BATCH, settings.max_seqs)
+        arguments |= {"gpu_memory_utilization": settings.gpu_memory, "max_num_batched_tokens": batch}
         return arguments | ({} if settings.model_impl == "auto" else {"model_impl": settings.model_impl})
     return arguments | {
         "model_impl": "transformers" if settings.model_impl == "auto" else settings.model_impl,

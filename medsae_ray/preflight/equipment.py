@@ -21,6 +21,7 @@ from medsae_ray.core.artifacts.store import split_uri
 from medsae_ray.core.datasets import Dataset
 from medsae_ray.core.encoders.hub import is_id, snapshot
 from medsae_ray.engine.session import BUILTIN, model_of, vlm_of
+from medsae_ray.engine.vllm_build import misfit
 from medsae_ray.errors import one_line
 from medsae_ray.preflight.needs import ASKING
 from medsae_ray.runtime.run import Run
@@ -30,7 +31,7 @@ ANSWER_S = 30.0
 """The seconds within which all nodes together have to answer."""
 STORE_S = 3.0
 """The seconds that a node retries a store that does not answer."""
-MODULE, FILE, FOLDER, MODEL = "module", "file", "folder", "model"
+MODULE, FILE, FOLDER, MODEL, BUILD = "module", "file", "folder", "model", "build"
 MISSING = "does not have it"
 
 
@@ -38,7 +39,8 @@ class Thing(NamedTuple):
     """A thing that nodes need."""
 
     kind: str
-    """The kind: MODULE, FILE (also a folder or an object of a store), FOLDER (made if missing) or MODEL (an id)."""
+    """The kind: MODULE, FILE (also a folder or an object of a store), FOLDER (made if missing), MODEL (an id) or BUILD
+    (the GPUs that vLLM is to use)."""
     name: str
     said: str
     """The recipe's request for it."""
@@ -91,6 +93,7 @@ def _images(run: Run, source: Dataset, unit: Unit) -> Iterator[Thing]:
 def _of_engine(run: Run, demand: Demand) -> Iterator[Thing]:
     vlm = vlm_of(run.recipe)
     yield Thing(MODULE, "vllm", "how.vlm", demand.unit)
+    yield Thing(BUILD, str(vlm.gpus), "how.vlm.gpus", demand.unit)
     model = model_of(vlm)
     if vlm.model in BUILTIN:
         return
@@ -184,4 +187,8 @@ def _model(name: str) -> str:
     return ""
 
 
-_LOOKS = {MODULE: _module, FILE: _file, FOLDER: _folder, MODEL: _model}
+def _build(gpus: str) -> str:
+    return misfit(int(gpus))
+
+
+_LOOKS = {MODULE: _module, FILE: _file, FOLDER: _folder, MODEL: _model, BUILD: _build}

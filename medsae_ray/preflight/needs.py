@@ -40,7 +40,8 @@ def service_phase(recipe: Recipe, cpus: float, gpus: float, engine: bool) -> Pha
     return Phase(
         "the service and the engine" if beside else "the service",
         (own, *beside),
-        "To serve, set how.embed.gpus: 0 and how.encode.gpus: 0, which changes no artifact's name, or use more GPUs",
+        "Serve with how.embed.gpus: 0 and how.encode.gpus: 0 (--set how.embed.gpus=0 --set how.encode.gpus=0), which "
+        "encodes on the CPU and changes no artifact's name, or use more GPUs",
     )
 
 

@@ -13,6 +13,7 @@ from rich.status import Status
 
 from medsae_ray.cluster.joining import cluster
 from medsae_ray.cluster.ray_private import serve_address
+from medsae_ray.cluster.waiting import waiting
 from medsae_ray.config import Recipe
 from medsae_ray.engine.client import start_engine
 from medsae_ray.engine.holding import held
@@ -21,7 +22,7 @@ from medsae_ray.engine.serve_status import controller_id, details, start_serve, 
 from medsae_ray.engine.session import identity_of, settings_of
 from medsae_ray.errors import MedsaeError, RecipeError
 from medsae_ray.finished import open_run
-from medsae_ray.service.deployment import check_service, deployed
+from medsae_ray.service.deployment import check_service, deployed, phase_of
 from medsae_ray.service.limits import RequestLimits
 from medsae_ray.service.middleware import digest
 from medsae_ray.service.wire import CALLBACK
@@ -46,6 +47,8 @@ def serve_run(recipe: Recipe, root: str, host: str, port: int, token_variable: s
     with cluster(recipe.how), contextlib.ExitStack() as engine:
         check_service(recipe, hosted is not None and status_of(ENGINE)[0] in (ABSENT, DEPLOY_FAILED))
         engine.enter_context(http(host, port, limits))
+        start = engine.enter_context(contextlib.ExitStack())
+        start.enter_context(waiting(console.print, phase_of(recipe, hosted is not None).demands))
         if hosted:
             with console.status("engine") as shown:
                 started = start_engine(
@@ -58,6 +61,7 @@ def serve_run(recipe: Recipe, root: str, host: str, port: int, token_variable: s
                 )
                 meanwhile = engine.enter_context(started).keep_up
         with deployed(run, token and digest(token), limits):
+            start.close()
             place = f"[{host}]" if ":" in host else host
             console.print(f"serving {run.atlas.name} at http://{place}:{port}/docs; Ctrl-C stops it", highlight=False)
             wait(meanwhile)

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from ray import serve
 
 from medsae_ray.cluster.capacity import cluster_capacity
+from medsae_ray.cluster.demands import Phase
 from medsae_ray.cluster.joining import own_error
 from medsae_ray.cluster.placing import check_placeable
 from medsae_ray.cluster.ray_private import deploy
@@ -80,8 +81,12 @@ def _gpus(recipe: Recipe) -> float:
 
 def check_service(recipe: Recipe, engine: bool) -> None:
     """Raise RecipeError if the cluster has no room for the replica, with `engine` beside an engine yet to start."""
-    phase = service_phase(recipe, CPUS, _gpus(recipe), engine)
-    check_placeable([phase], cluster_capacity(), lambda text: None)
+    check_placeable([phase_of(recipe, engine)], cluster_capacity(), lambda text: None)
+
+
+def phase_of(recipe: Recipe, engine: bool) -> Phase:
+    """Return what the service holds at once, with `engine` beside an engine yet to start."""
+    return service_phase(recipe, CPUS, _gpus(recipe), engine)
 
 
 @contextlib.contextmanager

@@ -30,12 +30,13 @@ class ActiveFeatures(NamedTuple):
 class ImageEncoder:
     """The run's encoder and SAE. Several threads may use it, since both models only read."""
 
-    def __init__(self, run: Finished) -> None:
+    def __init__(self, run: Finished, on_cpu: bool = False) -> None:
+        """Load both models onto the recipe's devices, or onto the CPU."""
         what, how = run.recipe.what, run.recipe.how
+        embeds, self._device = ("cpu", "cpu") if on_cpu else (how.embed.device, how.encode.device)
         weights = what.encoder.local(what.encoder.pinned(how.paths.weights))
-        encoder = what.encoder.load(weights, device=how.embed.device, threads=how.embed.threads)
+        encoder = what.encoder.load(weights, device=embeds, threads=how.embed.threads)
         self._embedder = Embedder.of(encoder, what.encoder.patches)
-        self._device = how.encode.device
         self._sae = load_artifact_sae(run.sae).to(self._device).eval()
 
     @property
@@ -66,7 +67,7 @@ def file_query(run: Finished, library: Similar, path: str) -> Query:
     """Encode an image file as the run's images were. RecipeError if there is none, ImageError if it is unusable."""
     if not Path(path).is_file():
         raise RecipeError(f"{path!r} is neither an image of this run, by its id, nor a file")
-    encoder = ImageEncoder(run)
+    encoder = ImageEncoder(run, on_cpu=True)  # one image, and a driver may have no GPU
     reading = Reading.of(run.recipe.what.images, encoder.side)
     active = encoder.active(reading.decoded(Path(path).read_bytes()))
     return library.of_activations(Path(path).name, active.feature, active.value)

@@ -1,15 +1,15 @@
 """The training of a sweep's SAEs: one Ray task each, or one after another in this process.
 
 The embeddings lie once in each node's object store, where every task reads them without a copy, and their normalisation
-is fitted once. As many tasks run at once as the cluster has room for, and a worker goes on to the next task without a
-new start. A worker that dies takes along only the SAE that it was training, which another one takes up from its newest
-checkpoint.
+is fitted once. As many tasks run at once as the cluster has room for. On CPUs a worker goes on to the next task without
+a new start; on GPUs each task has a process of its own, because one that has used CUDA keeps its first device. A worker
+that dies takes along only the SAE that it was training, which another one takes up from its newest checkpoint.
 """
 
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,14 +71,13 @@ def _on_ray(run: Run, tasks: list[Task]) -> Ended:
     run.connect()
     job = tasks[0].job
     how = job.how
-    # What is lost with a node is made again, also the rows and what was fitted to them; `tries` ends what ends workers.
-    remote = ray.remote(num_cpus=how.cpus, max_retries=-1)
     running: dict[Any, Task] = {}
     with Tries(how.retries).kept() as tries:
-        rows = [remote(_rows).remote(tries, job, split) for split in SPLITS]
+        rows = [remote(_rows, how.cpus).remote(tries, job, split) for split in SPLITS]
         kinds = {task.kind for task in tasks}
-        fitted = {kind: remote(_normalisation).remote(tries, rows[0], kind, job.threads) for kind in kinds}
-        train: Any = remote(_train).options(num_gpus=how.gpus)
+        fit = remote(_normalisation, how.cpus)
+        fitted = {kind: fit.remote(tries, rows[0], kind, job.threads) for kind in kinds}
+        train = remote(_train, how.cpus, how.gpus)
         try:
             ray.get(list(fitted.values()))  # what is wrong with the rows is no fault of an SAE
             running = {train.remote(task, *rows, fitted[task.kind], tries): task for task in tasks}
@@ -90,6 +89,15 @@ def _on_ray(run: Run, tasks: list[Task]) -> Ended:
         finally:
             for left in running:
                 ray.cancel(left, force=True)
+
+
+def remote(function: Callable[..., Any], cpus: float, gpus: float = 0.0) -> Any:
+    """Return a function as a Ray task of so many CPUs and GPUs.
+
+    What is lost with a node is made again, also the rows and what was fitted to them; `tries` ends what ends workers.
+    Ray gives each task of a GPU a new process only if it learns of the GPU here, and not in `options`.
+    """
+    return ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=-1)(function)
 
 
 def _outcome(ended: Any) -> Failure | None:

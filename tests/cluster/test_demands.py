@@ -213,7 +213,7 @@ def test_a_service_that_does_not_fit_beside_its_engine_says_how_it_would() -> No
         update={"how": recipe.how.model_copy(update={"embed": recipe.how.embed.model_copy(update={"gpus": 1.0})})}
     )
     there = nodes({"CPU": 8, "GPU": 1})
-    with pytest.raises(RecipeError, match=r"how\.embed\.gpus: 0 and how\.encode\.gpus: 0, which changes no artifact"):
+    with pytest.raises(RecipeError, match=r"--set how\.embed\.gpus=0 --set how\.encode\.gpus=0\), which encodes"):
         check_placeable([service_phase(recipe, 0.1, 1.0, engine=True)], there, lambda text: None, no_growth)
     check_placeable([service_phase(recipe, 0.1, 0.0, engine=True)], there, lambda text: None, no_growth)
     check_placeable([service_phase(recipe, 0.1, 1.0, engine=False)], there, lambda text: None, no_growth)

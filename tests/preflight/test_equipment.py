@@ -10,7 +10,7 @@ from medsae_ray.config import Recipe, load_recipe, parse_recipe
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.errors import RecipeError
 from medsae_ray.pipeline import STAGES, run_stage
-from medsae_ray.preflight.equipment import FILE, FOLDER, MODEL, MODULE, look, things_of
+from medsae_ray.preflight.equipment import BUILD, FILE, FOLDER, MODEL, MODULE, look, things_of
 from medsae_ray.runtime.run import Run
 from tests.support.small import recipe_data, table_dataset
 
@@ -46,7 +46,7 @@ def test_medical_files_ask_for_their_reader(tmp_path: Path, name: str, package: 
 
 def test_an_engine_asks_for_vllm_and_its_model(tmp_path: Path) -> None:
     recipe = load_recipe("phantom")
-    assert asked(recipe, tmp_path, "names") == {(MODULE, "vllm", "how.vlm")}
+    assert asked(recipe, tmp_path, "names") == {(MODULE, "vllm", "how.vlm"), (BUILD, "0", "how.vlm.gpus")}
     assert recipe.how.vlm
     vlm = recipe.how.vlm.model_copy(update={"model": "google/medgemma-4b-it", "revision": "main"})
     other = recipe.model_copy(update={"how": recipe.how.model_copy(update={"vlm": vlm})})

@@ -215,19 +215,31 @@ def _chosen(path: Path, model: "ModelProto", name: str | None) -> "ModelProto":
 def _open(path: Path, part: "ModelProto | None", device: str, threads: int | None) -> Any:
     import onnxruntime as ort
 
-    if _PROVIDERS[device] not in ort.get_available_providers():
+    wanted = _PROVIDERS[device]
+    if wanted not in ort.get_available_providers():
         raise EncoderError(
             f"device is {device!r}, but this onnxruntime has only {', '.join(ort.get_available_providers())}"
         )
+    if device == "cuda":
+        import torch  # noqa: F401  # it brings CUDA and cuDNN, which onnxruntime finds once they are loaded
+
+        ort.preload_dlls()
     options = ort.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
     options.add_session_config_entry(_FOLDER, str(path.parent))
     try:
         source = path if part is None else part.SerializeToString()
-        return ort.InferenceSession(source, options, providers=[_PROVIDERS[device]])
+        session = ort.InferenceSession(source, options, providers=[wanted])
     except Exception as error:  # onnxruntime has a class of exception for each way a model can be wrong
         raise EncoderError(f"weights {path}: onnxruntime cannot load it ({type(error).__name__}: {error})") from error
+    # That a build has a provider does not say that its libraries load; onnxruntime then takes the CPU and only logs it.
+    if session.get_providers()[0] != wanted:
+        raise EncoderError(
+            f"device is {device!r}, but onnxruntime fell back to {session.get_providers()[0]}: the libraries of CUDA "
+            "or cuDNN do not load. Install an onnxruntime-gpu for the CUDA of the installed torch"
+        )
+    return session
 
 
 def _per_channel(name: str, value: float | Sequence[float], found: Taken) -> np.ndarray:

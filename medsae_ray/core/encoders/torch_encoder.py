@@ -6,9 +6,9 @@ stays light. Legend: N images, S side, C channels of the model's input, D embedd
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
@@ -81,6 +81,10 @@ class TorchEncoder(Encoder):
             raise EncoderError(f'precision is {precision!r}; it may be "float32" or "bfloat16"')
         if threads is not None:
             torch.set_num_threads(threads)
+        if device == "cuda":
+            # TF32 would cost the convolutions three digits. Set for the process and for good: another thread would undo
+            # a switch around each batch in the middle of it.
+            torch.backends.cudnn.allow_tf32 = False
         self.kind, self.device, self._dtype = options.kind, device, getattr(torch, precision)
         self._random_weights = options.random_weights
 
@@ -99,11 +103,15 @@ class TorchEncoder(Encoder):
         """Embed normalised images as ([N, T, D], (rows, columns))."""
 
     def _forward(self, pixels: np.ndarray) -> np.ndarray:
-        with _inference():
+        import torch
+
+        with torch.inference_mode():
             return self._embedding(self._values(pixels)).float().cpu().numpy()
 
     def _forward_tokens(self, pixels: np.ndarray) -> Tokens:
-        with _inference():
+        import torch
+
+        with torch.inference_mode():
             x_NTD, grid = self._tokens(self._values(pixels))
             return Tokens(x_NTD.float().cpu().numpy(), grid)
 
@@ -111,22 +119,22 @@ class TorchEncoder(Encoder):
         """Normalise uint8 [N, S, S] or [N, S, S, 3] to [N, C, S, S]."""
         import torch
 
+        # From pinned memory the copy to a GPU does not wait for the work before it.
+        x = torch.tensor(pixels, pin_memory=self.device == "cuda").to(self.device, non_blocking=True)
+        x_NHWC = x.reshape(*pixels.shape[:3], -1)
+        mean, std = self._mean_std
+        x_NCHW = (x_NHWC.permute(0, 3, 1, 2).float() / self.normalisation.divisor - mean) / std
+        return x_NCHW.expand(-1, self.channels, -1, -1).to(self._dtype).contiguous()
+
+    @cached_property
+    def _mean_std(self) -> "tuple[Tensor, Tensor]":
+        """Mean and standard deviation on the device, [1 or C, 1, 1] each."""
+        import torch
+
         def column(values: float | Sequence[float]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.float32, device=self.device).reshape(-1, 1, 1)
 
-        x_NHWC = torch.tensor(pixels).to(self.device).reshape(*pixels.shape[:3], -1)
-        x_NCHW = x_NHWC.permute(0, 3, 1, 2).float() / self.normalisation.divisor
-        x_NCHW = (x_NCHW - column(self.normalisation.mean)) / column(self.normalisation.std)
-        return x_NCHW.expand(-1, self.channels, -1, -1).to(self._dtype).contiguous()
-
-
-@contextmanager
-def _inference() -> Iterator[None]:
-    import torch
-
-    # TF32 would cost the convolutions three digits on a recent GPU.
-    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        yield
+        return column(self.normalisation.mean), column(self.normalisation.std)
 
 
 def draw_weights(tower: "nn.Module", seed: int) -> None:
