@@ -150,8 +150,7 @@ def _metrics(inputs: Inputs, rows: list[probed.Row]) -> RecoveryMetrics:
 
 def _what(run: Run) -> dict[str, Any]:
     what = run.recipe.what
-    rules = what.recovery.model_dump(exclude={"random_weights"}) | {"sizes": sorted(set(what.recovery.sizes))}
-    return rules | {"level": what.features.level, "uncertain": what.uncertain, "blank": what.blank}
+    return what.recovery.rules() | {"level": what.features.level, "uncertain": what.uncertain, "blank": what.blank}
 
 
 def _parents(recipe: Recipe) -> tuple[str, ...]:

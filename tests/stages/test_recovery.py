@@ -187,3 +187,21 @@ def test_an_encoder_with_random_weights_stands_beside_the_trained_one(
 def test_a_fixed_graph_has_no_random_weights(data: tuple[Path, Path]) -> None:
     with pytest.raises(RecipeError, match="random_weights draws the weights of an encoder in torch, and onnx is none"):
         parse_recipe(recipe(*data, random_weights=1))
+
+
+def test_labels_in_groups_of_their_own_share_no_order(data: tuple[Path, Path], root: Path) -> None:
+    rows, _ = made(recipe(*data, groups={"sides": ["left"], "tones": ["bright"]}), root)
+    assert {row["target"]: row["group"] for row in rows} == {"left": "sides", "bright": "tones", "view=PA": "view"}
+    plain, _ = made(recipe(*data), root)
+    orders = [
+        {row["target"]: row["columns"] for row in found if row["kind"] == "group" and row["n"] == 10}
+        for found in (rows, plain)
+    ]
+    assert orders[0]["left"] != orders[0]["bright"] and orders[1]["left"] == orders[1]["bright"]
+
+
+def test_a_group_has_labels_that_there_are_and_each_once(data: tuple[Path, Path], root: Path) -> None:
+    with pytest.raises(RecipeError, match=r"what\.recovery\.groups names 'up', which is no label"):
+        made(recipe(*data, groups={"sides": ["left", "up"]}), root)
+    with pytest.raises(RecipeError, match="label 'left' is in more than one group"):
+        parse_recipe(recipe(*data, groups={"sides": ["left"], "tones": ["left"]}))

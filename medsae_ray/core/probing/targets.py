@@ -13,6 +13,7 @@ import operator
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,7 @@ from medsae_ray.core.analysis.columns import PATIENTS_PER_CATEGORY
 from medsae_ray.core.analysis.values import Bools, Floats
 
 LABELS = "labels"
-"""The group of all labels; a column of metadata is a group of its own."""
+"""The group of all labels without one; a column of metadata is a group of its own."""
 CATEGORIES = 10
 """The most distinct numbers of a column that count as categories."""
 FREQUENT = 20
@@ -50,9 +51,14 @@ def targets_of(
     columns: Mapping[str, Sequence[str | None]],
     fit_N: Bools,
     thresholds: Mapping[str, Sequence[str]],
+    groups: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> list[Target]:
-    """Return the labels, then the columns of metadata by name. `thresholds`: column, in any case -> "<40", ">=80"."""
-    found = [Target(label, LABELS, y_N) for label, y_N in zip(labels, y_NL.T, strict=True)]
+    """Return the labels, then the columns of metadata by name.
+
+    `thresholds`: column, in any case -> "<40", ">=80". `groups`: group -> its labels; other labels are one group.
+    """
+    group_of = {label: group for group, own in groups.items() for label in own}
+    found = [Target(label, group_of.get(label, LABELS), y_N) for label, y_N in zip(labels, y_NL.T, strict=True)]
     cuts = {name.casefold(): list(dict.fromkeys(rules)) for name, rules in thresholds.items()}
     for name in sorted(columns):
         texts = [None if _unknown(value) else str(value).strip() for value in columns[name]]
