@@ -18,11 +18,11 @@ def outcome(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout[-8000:] + done.stderr[-2000:]
 
 
-@pytest.mark.parametrize("names", [("devices", "saes"), ("encoders",)])
+@pytest.mark.parametrize("names", [("devices", "saes", "sections"), ("encoders",)])
 def test_everything_runs_on_a_pretended_gpu(names: tuple[str, ...]) -> None:
     status, said = outcome(*(str(FOLDER / f"{name}.py") for name in names))
     assert status == 0 and "skipped" not in said, said
 
 
 def test_every_file_of_the_folder_is_run() -> None:
-    assert {path.stem for path in FOLDER.glob("*.py")} == {"devices", "saes", "encoders"}
+    assert {path.stem for path in FOLDER.glob("*.py")} == {"devices", "saes", "sections", "encoders"}
