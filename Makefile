@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 RUN ?= runs/phantom
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: demo test test-ray test-rest test-cluster check docs setup bench-peers clean
+.PHONY: demo test test-ray test-rest test-cluster test-gpu check docs setup bench-peers clean
 
 demo: $(VENV)/.cpu
 	$(BIN)/medsae run phantom --root $(RUN)
@@ -16,14 +16,27 @@ test: check
 # Side by side, as what needs Ray waits a lot.
 test-ray test-rest: export OMP_NUM_THREADS := 1
 test-ray: $(VENV)/.dev
-	$(BIN)/python -m pytest tests -m "ray and not cluster"
+	$(BIN)/python -m pytest tests -m "ray and not cluster and not gpu"
 test-rest: $(VENV)/.dev
-	$(BIN)/python -m pytest tests -m "not ray and not cluster"
+	$(BIN)/python -m pytest tests -m "not ray and not cluster and not gpu"
 
 # Four Ray nodes on a local S3 server, which lose each other in turn, jobs that share an engine, and refusals: half an hour
 # or more.
 test-cluster: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/on_nodes -s
+
+# All that needs a GPU, checks and benchmarks, as a page in benchmarks/gpu. Without a GPU it says what it could not check,
+# and makes no environment.
+test-gpu:
+	@$(PYTHON) benchmarks/gpu_check.py --look; found=$$?; \
+	if [ $$found = 3 ]; then exit 0; elif [ $$found != 0 ]; then exit $$found; fi; \
+	$(MAKE) --no-print-directory .gpu/.done && .gpu/bin/python benchmarks/gpu_check.py
+
+.gpu/.done: pyproject.toml
+	test -x .gpu/bin/python || $(PYTHON) -m venv .gpu
+	.gpu/bin/pip install -q --disable-pip-version-check torch==2.13.0
+	.gpu/bin/pip install -q --disable-pip-version-check -e ".[gpu,dev]"
+	touch $@
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

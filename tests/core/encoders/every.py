@@ -16,7 +16,6 @@ from medsae_ray.core.phantom import patient
 from medsae_ray.core.phantom.render import render
 from tests.core.encoders.small_models import NAMES, saved, stirred
 from tests.support.released import save_focalnet
-from tests.support.small import SIZE, onnx_encoder
 
 
 class Made(NamedTuple):
@@ -55,13 +54,19 @@ def _hub(name: str) -> Callable[[Path], Made]:
     return lambda folder: Made(kind, str(saved(folder / name, name)), options)
 
 
+def _onnx(folder: Path) -> Made:
+    from tests.support.small import SIZE, onnx_encoder  # it needs pydantic, and no other encoder here does
+
+    return Made("onnx", str(onnx_encoder(folder / "e.onnx")), {"size": SIZE})
+
+
 MAKERS: dict[str, Callable[[Path], Made]] = {
     "phantom": lambda folder: Made("medclip-vit", "builtin:phantom-encoder", {}),
     "medclip-vit": _swin,
     "medclip-resnet": _resnet,
     "biomedparse": _focal,
     **{name: _hub(name) for name in NAMES},
-    "onnx": lambda folder: Made("onnx", str(onnx_encoder(folder / "e.onnx")), {"size": SIZE}),
+    "onnx": _onnx,
 }
 
 
