@@ -9,7 +9,7 @@ from torch import Tensor
 from medsae_ray.core.sae.auxk import WithAuxK
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.normalise import Normalisation
-from medsae_ray.core.sae.select import largest, smallest_kept
+from medsae_ray.core.sae.select import keeping, largest, smallest_kept
 from medsae_ray.core.sae.sparse_support import Pairs
 
 _MOMENTUM = 0.01
@@ -60,12 +60,7 @@ class BatchTopK(WithAuxK):
         n = k * len(h_BM) * self.ranks.world
         found = largest(h_BM, n)
         floor = smallest_kept(found.values_A, n, self.ranks)
-        keep = found.values_A >= floor
-        if h_BM.device.type == "cuda":
-            # A list whose length depends on values makes a GPU wait, so the others become 0.
-            found = found._replace(values_A=found.values_A * keep)
-        else:
-            found = type(found)(*(part[keep] for part in found))
+        found = keeping(found, found.values_A >= floor)
         return Pairs(*found, (len(h_BM), h_BM.shape[1])), floor
 
     def track(self, floor: Tensor) -> None:

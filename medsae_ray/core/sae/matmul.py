@@ -24,11 +24,16 @@ def product(a: Tensor, b: Tensor, low: Dtype = None) -> Tensor:
     return (a.to(low) @ b.to(low)).to(a.dtype)
 
 
-def product_into(out: Tensor, a: Tensor, b: Tensor, bias: Tensor, low: Dtype = None) -> Tensor:
-    """Return a b + bias, in the memory of `out` if that saves time."""
+def uses_memory(device: torch.device, low: Dtype) -> bool:
+    """Whether `product_into` writes into memory that it is given."""
+    return low is None or device.type != "cuda"
+
+
+def product_into(out: Tensor | None, a: Tensor, b: Tensor, bias: Tensor, low: Dtype = None) -> Tensor:
+    """Return a b + bias, in the memory of `out` if that saves time; see `uses_memory`."""
     if low is None:
         return torch.addmm(bias, a, b, out=out)
-    if a.device.type == "cuda":
+    if out is None or not uses_memory(a.device, low):
         return product(a, b, low).add_(bias)
     b = b.to(low)
     for rows, part in zip(out.split(_ROWS), a.to(low).split(_ROWS), strict=True):

@@ -23,6 +23,8 @@ class Matryoshka(BatchTopK):
         super().__init__(config, normalisation)
         assert config.levels is not None
         self.levels = config.levels
+        self.edges: Tensor
+        self.register_buffer("edges", torch.tensor(config.levels), persistent=False)
 
     def support(self, h_BM: Tensor) -> Pairs:
         """Select the entries of BatchTopK, each in the row of the first level that has its feature."""
@@ -37,8 +39,7 @@ class Matryoshka(BatchTopK):
 
     def _level(self, pairs: Pairs) -> Tensor:
         """Return the first level that has an entry's feature [A]."""
-        edges = torch.tensor(self.levels, device=pairs.columns_A.device)
-        return torch.bucketize(pairs.columns_A, edges, right=True)
+        return torch.bucketize(pairs.columns_A, self.edges, right=True)
 
 
 class MatryoshkaPerLevel(BatchTopK):

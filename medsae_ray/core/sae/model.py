@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.distributed import Ranks
-from medsae_ray.core.sae.matmul import Dtype, product_into
+from medsae_ray.core.sae.matmul import Dtype, product_into, uses_memory
 from medsae_ray.core.sae.normalise import Normalisation, Normaliser
 from medsae_ray.core.sae.sparse_support import AffineEncoder, Support
 
@@ -176,7 +176,9 @@ class SAE(Normaliser, ABC):
 
     def _h(self, x_BD: Tensor) -> Tensor:
         shape = (len(x_BD), self.width)
-        if self.scratch is None or self.scratch.shape != shape or self.scratch.dtype != x_BD.dtype:
+        if not uses_memory(x_BD.device, self.low):
+            self.scratch = None
+        elif self.scratch is None or self.scratch.shape != shape or self.scratch.dtype != x_BD.dtype:
             self.scratch = torch.empty(shape, dtype=x_BD.dtype, device=x_BD.device)
         return product_into(self.scratch, x_BD, self.W_enc, self._bias(), self.low).detach()
 

@@ -17,7 +17,7 @@ from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.matryoshka import MatryoshkaPerLevel
 from medsae_ray.core.sae.model import Dead
 from medsae_ray.core.sae.normalise import Normalisation
-from medsae_ray.core.sae.select import largest, smallest_kept
+from medsae_ray.core.sae.select import fixed_lengths, keeping, largest, smallest_kept
 from medsae_ray.core.sae.sparse_support import Pairs, Support
 
 
@@ -49,11 +49,10 @@ class Sail(MatryoshkaPerLevel):
         n = k * len(h_BM) * self.ranks.world
         found = largest(h_BM, n, positive=False)
         floor = smallest_kept(found.values_A, n, self.ranks, positive=False)
-        keep = found.values_A >= floor
-        kept_A = found.values_A[keep]
-        positive_A = torch.cat([kept_A[kept_A > 0], kept_A.new_tensor([torch.inf])])
-        smallest = self.ranks.least(positive_A.amin())
-        return Pairs(found.rows_A[keep], found.columns_A[keep], kept_A, (len(h_BM), h_BM.shape[1])), smallest
+        found = keeping(found, found.values_A >= floor)
+        positive_A = torch.where(found.values_A > 0, found.values_A, torch.inf)
+        smallest = self.ranks.least(torch.cat([positive_A, positive_A.new_full((1,), torch.inf)]).amin())
+        return Pairs(*found, (len(h_BM), h_BM.shape[1])), smallest
 
     def track(self, floor: Tensor) -> None:
         """Add `floor` [] to the mean over all batches that is the threshold; an infinite one does not count."""
@@ -63,8 +62,9 @@ class Sail(MatryoshkaPerLevel):
         self.threshold.copy_(torch.where(counts, moved, self.threshold))
 
     def code(self, h_S: Tensor, support: Support) -> Tensor:
-        """Return h unchanged: in training the threshold is not subtracted."""
-        return h_S
+        """Return h unchanged: in training the threshold is not subtracted. With `fixed_lengths` h is 0 where it was not
+        kept, and gets no gradient there."""
+        return h_S * (h_S.detach() != 0) if fixed_lengths(h_S.device) else h_S
 
     def objective(self, mse: Tensor, sparsity: Tensor, auxk: Tensor) -> Tensor:
         """Return mse: there is no other loss."""

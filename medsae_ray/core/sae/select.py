@@ -30,6 +30,11 @@ class Largest(NamedTuple):
     values_A: Tensor
 
 
+def fixed_lengths(device: torch.device) -> bool:
+    """Whether the length of a list must not depend on values: a GPU would have to wait until it is known."""
+    return device.type == "cuda"
+
+
 def row_top(h_BM: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return (values, columns) [B, k] of the k largest entries of every row, in no order."""
     rows, width = h_BM.shape
@@ -45,7 +50,7 @@ def row_top(h_BM: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def largest(h_BM: Tensor, n: int, positive: bool = True) -> Largest:
     """Return entries among which are the n largest, or the n largest positive ones (or all positive ones)."""
     width = h_BM.shape[1]
-    if h_BM.device.type == "cuda":
+    if fixed_lengths(h_BM.device):
         return flat_top(h_BM, n)
     if width % _GROUP or n * _GROUP >= h_BM.numel():
         floor = _bound(h_BM, n, positive)
@@ -59,6 +64,13 @@ def largest(h_BM: Tensor, n: int, positive: bool = True) -> Largest:
     which, place = (found >= floor).nonzero(as_tuple=True)
     columns_A = place * (width // _GROUP) + groups[which]
     return Largest(rows[which], columns_A, found[which, place])
+
+
+def keeping(found: Largest, keep_A: Tensor) -> Largest:
+    """Return the entries to keep. With `fixed_lengths` the others stay, as 0."""
+    if fixed_lengths(keep_A.device):
+        return found._replace(values_A=found.values_A * keep_A)
+    return Largest(*(part[keep_A] for part in found))
 
 
 def flat_top(h_BM: Tensor, n: int) -> Largest:
@@ -91,7 +103,7 @@ def smallest_kept(values_A: Tensor, n: int, ranks: Ranks, positive: bool = True)
 def support_above(h_BM: Tensor, floor: Tensor | float) -> Support:
     """Select the entries above a floor, [M] or one for all: as a list if they are few, found a block of rows at a time.
     Their number is not read from a GPU, which would have to wait."""
-    if h_BM.device.type == "cuda":
+    if fixed_lengths(h_BM.device):
         return Everything(len(h_BM))
     found: list[Largest] = []
     room = _SPARSE * h_BM.numel()

@@ -104,7 +104,7 @@ class Training:
         self.config, self.sae, self.model = config, sae, model
         self.device = sae.W_dec.device
         self.train = train.on(self.device)
-        self.heldout_ND = heldout.on(self.device).x_ND[sae.ranks.rank :: sae.ranks.world]
+        self.heldout_ND = heldout.share(sae.ranks.rank, sae.ranks.world, self.device)
         self.steps = len(train.x_ND) // config.batch_size
         fused = self.device.type in ("cpu", "cuda")
         self.optimiser = torch.optim.Adam(sae.parameters(), lr=config.lr, fused=fused)
@@ -135,8 +135,9 @@ class Training:
         self.model.train()
         if isinstance(self.sae, BatchTopK):
             self.sae.begin_epoch()
-        for step in range(self.steps):
-            losses = self._step(self._rows(order, step), dead_J, self.epoch * self.steps + step)
+        indices = (self._share(order, step) for step in range(self.steps))
+        for step, x_BD in enumerate(self.train.batches(indices, self.device)):
+            losses = self._step(x_BD, dead_J, self.epoch * self.steps + step)
             parts += torch.stack(losses[:4]).detach()
             fired_M |= losses.fired_M
         ranks = self.sae.ranks
@@ -200,11 +201,11 @@ class Training:
         sae.threshold.copy_(value)
         self.train_l0 = above / len(index_N)
 
-    def _rows(self, order: Tensor, step: int) -> Tensor:
-        """Return this rank's share of a global batch, and no other row."""
+    def _share(self, order: Tensor, step: int) -> Tensor:
+        """Return the rows of a global batch that are this rank's."""
         batch = self.config.batch_size
         ranks = self.sae.ranks
-        return self.train.rows(order[step * batch : (step + 1) * batch][ranks.rank :: ranks.world], self.device)
+        return order[step * batch : (step + 1) * batch][ranks.rank :: ranks.world]
 
     def _step(self, x_BD: Tensor, dead_J: Tensor, step: int) -> Losses:
         for group in self.optimiser.param_groups:

@@ -9,16 +9,21 @@ Legend: N rows, B rows of a batch, D embedding dimension.
 import os
 import uuid
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from medsae_ray.errors import ArtifactError
+
+T = TypeVar("T")
+U = TypeVar("U")
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,20 @@ class EmbeddingTable:
         """Move rows in memory to the device for good; those of a file are sent batch by batch."""
         return self if self.file else EmbeddingTable(self.x_ND.to(device))
 
+    def share(self, rank: int, world: int, device: torch.device) -> Tensor:
+        """Return every `world`-th row from `rank` on, and move only these to the device; those of a file stay."""
+        mine_ND = self.x_ND[rank::world]
+        return mine_ND if self.file else mine_ND.to(device)
+
+    def batches(self, indices: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
+        """Yield the `rows` of each index. A GPU does not wait for those of a file: they are read while it works on the
+        batch before, and copied from pinned memory."""
+        if self.file is None or device.type != "cuda":
+            yield from (self.rows(index_B, device) for index_B in indices)
+            return
+        for x_BD in ahead(lambda index_B: self.rows(index_B, CPU).pin_memory(), indices):
+            yield x_BD.to(device, non_blocking=True)
+
     def rows(self, index_B: Tensor, device: torch.device) -> Tensor:
         """Return some rows, in any order, float32 [B, D]."""
         if self.file:
@@ -68,6 +87,18 @@ class EmbeddingTable:
         start = os.fstat(file).st_size - len(self.x_ND) * width
         for row in index_B.tolist():
             os.posix_fadvise(file, start + row * width, width, os.POSIX_FADV_WILLNEED)
+
+
+def ahead(read: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
+    """Yield `read` of each item, in order; the next one is read by a thread while the caller uses the last."""
+    with ThreadPoolExecutor(1, "ahead") as reader:
+        coming: Future[U] | None = None
+        for item in items:
+            last, coming = coming, reader.submit(read, item)
+            if last is not None:
+                yield last.result()
+        if coming is not None:
+            yield coming.result()
 
 
 def write_table(path: Path, blocks: Iterable[np.ndarray], d_in: int) -> int:
