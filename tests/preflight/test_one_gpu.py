@@ -47,6 +47,6 @@ def test_a_service_is_placed_or_told_how_it_would_be(name: str) -> None:
     if name in TWO_GPUS:
         assert found[0].startswith("how.vlm.gpus is 2: ")
     elif asks:
-        assert "{CPU: 0.1, GPU: 1} (how.embed.gpus)" in found[0] and "{CPU: 2, GPU: 1} (how.vlm.gpus)" in found[0]
+        assert "{CPU: 0.1, GPU: 1} (how.embed.gpus)" in found[0] and "{CPU: 4, GPU: 1} (how.vlm.gpus)" in found[0]
         assert "--set how.embed.gpus=0 --set how.encode.gpus=0" in found[0]
         assert problems(on_cpus(recipe), serves=True) == []
