@@ -85,9 +85,7 @@ def test_the_default_run_with_a_vllm_for_gpus_is_refused_before_its_first_stage(
     start = time.monotonic()
     with (
         Run(load_recipe("phantom"), Store(str(tmp_path)), STAGES, Console(quiet=True)) as run,
-        pytest.raises(
-            RecipeError, match=r"how\.vlm\.gpus is 0: this machine has the vLLM for GPUs.* set how"
-        ),
+        pytest.raises(RecipeError, match=r"how\.vlm\.gpus is 0: this machine has the vLLM for GPUs.* set how"),
     ):
         ready(run, "names")
     assert time.monotonic() - start < 20 and list(tmp_path.iterdir()) == []
