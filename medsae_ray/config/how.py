@@ -125,7 +125,7 @@ class Vlm(Model):
     gpus: Annotated[int, Field(ge=0)] = 0
     """GPUs per replica (tensor parallel if more than one, all of one node); 0 runs on the CPU."""
     cpus: Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(_countable)] = 1.0
-    """CPUs that a replica reserves in Ray."""
+    """CPUs that a replica reserves in Ray, and threads that prepare its images: 4 or more for a GPU."""
     replicas: Positive = 1
     """Copies of the engine."""
     max_model_len: Positive | None = None

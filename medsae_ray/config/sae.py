@@ -78,7 +78,7 @@ class Sae(Model):
     """Peak learning rate of Adam."""
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Precision of the large matrix products. auto takes bfloat16 if a measurement finds it faster: results then
-    depend on the machine."""
+    depend on the machine, and on a shared GPU on what else it computes."""
     seed: Seed = 0
     """Seed of the weights and of the order of the data."""
     restarts: Annotated[int, Field(ge=1, le=100)] = 1
