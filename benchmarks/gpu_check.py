@@ -158,7 +158,8 @@ def page(outcomes: list[Outcome], devices: list[str], commit: str) -> str:
     """Write the page in Markdown."""
     count = {status: sum(one.status == status for one in outcomes) for status in (RAN, FAILED, NOT_CHECKED)}
     summary = ", ".join(f"{number} {status}" for status, number in count.items())
-    lines = [f"# Checks and measurements on a GPU, {_today()}", "", "| | |", "|---|---|"]
+    title = "A rehearsal of the checks for a GPU, on a CPU" if REHEARSED else "Checks and measurements on a GPU"
+    lines = [f"# {title}, {_today()}", "", "| | |", "|---|---|"]
     lines += [f"| command | `{_command()}` |", f"| commit | {commit} |", f"| machine | {_machine(devices)} |"]
     lines += [f"| packages | {_packages()} |", f"| sections | {summary} |", ""]
     for one in outcomes:

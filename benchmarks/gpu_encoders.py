@@ -8,12 +8,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gpu_rows import DEVICE, REHEARSED, NotChecked, Row, at_least, at_most, equal
+from gpu_rows import DEVICE, REHEARSED, NotChecked, Row, at_least, at_most, equal, tried
 
 from medsae_ray.core.encoders import Encoder, load_encoder
 
@@ -26,22 +27,29 @@ ALONE = 1e-3
 
 def cosines() -> list[Row]:
     """Embed phantom films with a small encoder of every kind on the GPU and on the CPU."""
-    from tests.core.encoders.every import MAKERS, cosines, radiographs
+    from tests.core.encoders.every import MAKERS
 
     _there()
-    films, checks = radiographs(2 if REHEARSED else 6), []
-    for name in (name for name in MAKERS if name != "onnx"):
-        with tempfile.TemporaryDirectory() as folder:
-            made = MAKERS[name](Path(folder))
-            wanted = made.load().encode(films)
-            encoder = made.load(device=DEVICE)
-            full, half = encoder.encode(films), made.load(device=DEVICE, precision="bfloat16").encode(films)
-            alone = encoder.encode(films, batch_size=1)
-        apart = float(np.abs(alone - full).max() / np.abs(full).max())
-        checks.append(at_least(f"{name}, float32: least cosine with the CPU's", cosines(full, wanted).min(), 0.99999))
-        checks.append(at_least(f"{name}, bfloat16: the same", cosines(half, wanted).min(), PROMISED))
-        checks.append(at_most(f"{name}: an embedding alone and in a batch", apart, ALONE))
-    return checks
+    names = [name for name in MAKERS if name != "onnx"]
+    return [row for name in names for row in tried(name, partial(_compared, name))]
+
+
+def _compared(name: str) -> list[Row]:
+    from tests.core.encoders.every import MAKERS, cosines, radiographs
+
+    films = radiographs(2 if REHEARSED else 6)
+    with tempfile.TemporaryDirectory() as folder:
+        made = MAKERS[name](Path(folder))
+        wanted = made.load().encode(films)
+        encoder = made.load(device=DEVICE)
+        full, half = encoder.encode(films), made.load(device=DEVICE, precision="bfloat16").encode(films)
+        alone = encoder.encode(films, batch_size=1)
+    apart = float(np.abs(alone - full).max() / np.abs(full).max())
+    return [
+        at_least(f"{name}, float32: least cosine with the CPU's", cosines(full, wanted).min(), 0.99999),
+        at_least(f"{name}, bfloat16: the same", cosines(half, wanted).min(), PROMISED),
+        at_most(f"{name}: an embedding alone and in a batch", apart, ALONE),
+    ]
 
 
 def onnx() -> list[Row]:
@@ -78,11 +86,16 @@ def images_per_s() -> list[Row]:
     found = []
     for name, load in _usual():
         for precision in ("float32", "bfloat16"):
-            encoder = load(precision)
-            rate = _rate(encoder, 1 if REHEARSED else 128, 1 if REHEARSED else 10)
-            found.append(Row(f"{name}, {precision}", f"{rate:,.0f} images/s at {encoder.preprocess.size} pixels"))
-            del encoder
+            what = f"{name}, {precision}"
+            found += tried(what, partial(_measured, what, load, precision))
     return found
+
+
+def _measured(what: str, load: Callable[[str], Encoder], precision: str) -> list[Row]:
+    encoder = load(precision)
+    size = encoder.preprocess.size
+    batch, rounds = (1, 1) if REHEARSED else (128 if size <= 512 else 16, 10)
+    return [Row(what, f"{_rate(encoder, batch, rounds):,.0f} images/s of {size} pixels, in batches of {batch}")]
 
 
 def _usual() -> Iterator[tuple[str, Callable[[str], Encoder]]]:

@@ -1,6 +1,8 @@
 """What a section of gpu_check.py finds. Imports nothing, so that the list of sections can be shown by any Python."""
 
 import os
+import traceback
+from collections.abc import Callable
 from typing import NamedTuple
 
 DEVICE = os.environ.get("GPU_CHECK_DEVICE", "cuda")
@@ -35,3 +37,13 @@ def at_least(what: str, found: float, bound: float) -> Row:
 def equal(what: str, found: object, wanted: object) -> Row:
     """Check that two things are the same."""
     return Row(what, str(found), str(wanted), bool(found == wanted))
+
+
+def tried(what: str, call: Callable[[], list[Row]]) -> list[Row]:
+    """Return the rows of one part of a section; an error becomes a row, so that the other parts are still checked."""
+    try:
+        return call()
+    except Exception as error:
+        traceback.print_exc()
+        text = " ".join(str(error).split())[:300].replace("|", "/")
+        return [Row(what, f"{type(error).__name__}: {text}", "no error", False)]

@@ -10,11 +10,12 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_rows import DEVICE, REHEARSED, NotChecked, Row, at_most, equal
+from gpu_rows import DEVICE, REHEARSED, NotChecked, Row, at_most, equal, tried
 from sae_peers import Job, environment, planted
 from torch import Tensor
 
@@ -128,17 +129,22 @@ def training() -> list[Row]:
     """Train each SAE on the GPU and on the CPU, and once more from the middle."""
     device, checks = there(), []
     for name in CONFIGS:
-        for precision, bound in FVU.items():
-            chosen, what = config(name, precision), f"{name}, {precision}"
-            sae, logs, state = fitted(chosen, device)
-            _, wanted, _ = fitted(chosen, torch.device("cpu"))
-            checks.append(at_most(f"{what}: difference of FVU", abs(logs[-1].fvu - wanted[-1].fvu), bound))
-            again, _, _ = fitted(chosen, device, state)
-            apart = max(_apart(again.state_dict()[key].cpu(), value.cpu()) for key, value in _weights(sae).items())
-            checks.append(at_most(f"{what}: weights after a resume", apart, WEIGHTS))
-            if "reset" in name:
-                checks.append(Row(f"{what}: dead share in epoch 1", f"{logs[0].dead_share:.3f}", "above 0"))
-                checks[-1] = checks[-1]._replace(ok=logs[0].dead_share > 0)
+        for precision in FVU:
+            checks += tried(f"{name}, {precision}", partial(_trained, name, precision, device))
+    return checks
+
+
+def _trained(name: str, precision: str, device: torch.device) -> list[Row]:
+    chosen, what = config(name, precision), f"{name}, {precision}"
+    sae, logs, state = fitted(chosen, device)
+    _, wanted, _ = fitted(chosen, torch.device("cpu"))
+    checks = [at_most(f"{what}: difference of FVU", abs(logs[-1].fvu - wanted[-1].fvu), FVU[precision])]
+    again, _, _ = fitted(chosen, device, state)
+    apart = max(_apart(again.state_dict()[key].cpu(), value.cpu()) for key, value in _weights(sae).items())
+    checks.append(at_most(f"{what}: weights after a resume", apart, WEIGHTS))
+    if "reset" in name:
+        dead = logs[0].dead_share
+        checks.append(Row(f"{what}: dead share in epoch 1", f"{dead:.3f}", "above 0", dead > 0))
     return checks
 
 
