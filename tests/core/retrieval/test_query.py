@@ -67,6 +67,37 @@ def test_a_feature_of_absence_is_found_by_its_name_and_by_no_other(tmp_path: Pat
     assert [row["feature"] for row in library.ask("effusion")["features"]] == [0]
 
 
+def test_words_that_negate_leave_images_out(tmp_path: Path) -> None:
+    library = Library(artifacts(tmp_path))
+    for query in (
+        "heart without effusion",
+        "heart, no effusion",
+        "heart free of effusions",
+        "absence of effusion, heart",
+        "normal heart with no effusion",
+    ):
+        answer = library.ask(query)
+        assert [row["feature"] for row in answer["features"]] == [1] and answer["excluded"][0]["feature"] == 0
+        assert [row["image_id"] for row in answer["images"]] == ["i00004"], query
+    only = library.ask("no large heart")
+    assert only["features"] == [] and {row["image_id"] for row in only["images"]} == {"i00000", "i00002", "i00005"}
+    assert {row["score"] for row in only["images"]} == {0.0}
+    shown = [row["image_id"] for row in library.ask("no large heart", images=2)["images"]]
+    assert shown == [row["image_id"] for row in only["images"]][:2]
+
+
+def test_a_negation_that_cannot_be_followed_is_refused(tmp_path: Path) -> None:
+    library = Library(artifacts(tmp_path))
+    for query, why in (("heart, no scoliosis", "no feature stands for 'scoliosis'"), ("not without effusion", "negat")):
+        answer = library.ask(query)
+        assert why in str(answer["refused"]) and answer["images"] == [] == answer["features"]
+
+
+def test_an_unreadable_image_is_no_image_without_something(tmp_path: Path) -> None:
+    found = Library(artifacts(tmp_path, np.array([True, True, True, True, True, False]))).ask("no large heart")
+    assert {row["image_id"] for row in found["images"]} == {"i00000", "i00002"}
+
+
 def test_several_features_are_weighed_by_how_well_they_match(tmp_path: Path) -> None:
     library = Library(artifacts(tmp_path))
     answer = library.ask("fluid and a heart", images=3)
