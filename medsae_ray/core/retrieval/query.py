@@ -8,6 +8,7 @@ the strength of the features, which a cosine ignores. What a query negates is ex
 Legend: F features, J features of an answer, D embedding dimension, K null directions.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final, NamedTuple, cast
@@ -36,6 +37,8 @@ SHOWN = ("name", "name_source", "definition", "verdict", "detection_auroc")
 BY_TEXT: Final = "text half"
 BY_NAMES: Final = "names"
 BY_MODEL: Final = "model"
+NORMAL = frozenset(("normal", "unremarkable", "healthy", "intact"))
+"""The words that turn those beside them into their opposite."""
 EXCLUDED_SHARE = 0.5
 """The share of the best score by which another feature's name says an excluded phrase as well."""
 EXCLUDED_BY_TEXT, EXCLUDED_P = 3, 0.05
@@ -90,6 +93,8 @@ class Library:
         try:
             wish = understood(text)
             excluded = self._excluded(wish, way)
+            if way == BY_NAMES:
+                self._refuse_normal(wish)
             said = wish.wanted if way == BY_TEXT else wish.plain  # a name may be that of an absence
             wanted = [m for m in self.matches(said, features, way) if m.feature not in excluded] if said else []
         except QueryRefused as refused:
@@ -172,6 +177,12 @@ class Library:
                 raise QueryRefused(f"no feature stands for {phrase!r}, so it cannot be excluded")
             found |= dict.fromkeys(features)
         return list(found)
+
+    def _refuse_normal(self, wish: Wish) -> None:
+        """Raise QueryRefused for "normal heart" if no name says "normal": the other word finds large hearts."""
+        for word in sorted(NORMAL & set(re.findall(r"\w+", wish.wanted))):
+            if not any(self._alive_F[feature] for feature in self._names.scores(word)):
+                raise QueryRefused(f"no name says {word!r}, and the words beside it would find its opposite")
 
     def _named_excluded(self, phrase: str) -> list[int]:
         """Return the features whose names say a phrase; if none does, those whose definitions or other names do."""
