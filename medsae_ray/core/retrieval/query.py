@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
-import pyarrow as pa
 
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifacts.artifact import Artifact
@@ -26,12 +25,12 @@ from medsae_ray.core.naming.vocabulary import Texts, embed_terms
 from medsae_ray.core.retrieval.answer import FoundFeature, QueryAnswer, Ranking, Way
 from medsae_ray.core.retrieval.attributes import Condition, conditions, fulfilling
 from medsae_ray.core.retrieval.bm25 import Documents
+from medsae_ray.core.retrieval.name_texts import name_texts
 from medsae_ray.core.retrieval.negation import QueryRefused, Wish, understood
 from medsae_ray.core.retrieval.picker import Picker
 from medsae_ray.core.retrieval.picking import entries
 from medsae_ray.core.retrieval.shelf import Among, Match, Shelf
 
-NAME_TABLES = ("names", "label_names", "vocabulary_names")
 SHOWN = ("name", "name_source", "definition", "verdict", "detection_auroc")
 """The columns of the atlas in an answer."""
 BY_TEXT: Final = "text half"
@@ -231,24 +230,3 @@ class _Asked(NamedTuple):
     split: str | None
     ranking: Ranking
     model: str | None = None
-
-
-def name_texts(artifacts: Mapping[str, Artifact], names_only: bool = False) -> dict[int, str]:
-    """Return each feature's names of all sources, with definitions and alternatives unless `names_only`.
-
-    Names that the test rejected are left out if the feature has another.
-    """
-    rows = pa.concat_tables([artifacts[name].table() for name in NAME_TABLES if name in artifacts])
-    rejected = _rejected(artifacts["scores"].table() if "scores" in artifacts else None)
-    held, fallen = dict[int, list[str]](), dict[int, list[str]]()
-    for row in rows.filter(rows["name"].is_valid()).to_pylist():
-        texts = fallen if (row["feature"], row["source"]) in rejected else held
-        said = [row["name"], *([] if names_only else [row["definition"] or "", *row["alternatives"]])]
-        texts.setdefault(row["feature"], []).extend(said)
-    mark = "; " if names_only else " "  # a mark ends the negation of a name
-    return {feature: mark.join(words) for feature, words in (fallen | held).items()}
-
-
-def _rejected(scores: pa.Table | None) -> set[tuple[int, str]]:
-    rows = scores.select(["feature", "source", "verdict"]).to_pylist() if scores else []
-    return {(row["feature"], row["source"]) for row in rows if row["verdict"] == "rejected"}

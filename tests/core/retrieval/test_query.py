@@ -12,7 +12,8 @@ from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.naming import verdict
 from medsae_ray.core.naming.alignment import Space
 from medsae_ray.core.naming.vocabulary import unit
-from medsae_ray.core.retrieval.query import Library, TextSide, name_texts
+from medsae_ray.core.retrieval.name_texts import name_texts
+from medsae_ray.core.retrieval.query import Library, TextSide
 from tests.core.made import Cohort, activations_table, artifact
 
 PATIENTS = ["p0", "p0", "p1", "p2", "p3", "p4"]
