@@ -13,7 +13,7 @@ import numpy as np
 from medsae_ray.config import load_recipe
 from medsae_ray.core.datasets.phantom import PhantomDataset
 from medsae_ray.core.phantom.cohort import patient
-from medsae_ray.core.retrieval.query import Match, Shelf
+from medsae_ray.core.retrieval.shelf import Match, Shelf
 from medsae_ray.finished import library_of, open_run
 
 OTHER_WORDS = {

@@ -1,7 +1,7 @@
 """The few public functions. Each imports its needs when called, so importing the package is light."""
 
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from medsae_ray.sae import Sae
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from medsae_ray.config import Recipe
     from medsae_ray.core.artifacts.artifact import Artifact
     from medsae_ray.core.encoders.base import Encoder
-    from medsae_ray.core.retrieval.answer import QueryAnswer, SimilarAnswer
+    from medsae_ray.core.retrieval.answer import QueryAnswer, Ranking, SimilarAnswer, Way
     from medsae_ray.outputs.summary_types import Summary
 
 MOST = 1000
@@ -66,6 +66,12 @@ def query(
     features: int = 3,
     images: int = 10,
     split: str | None = None,
+    by: str | None = None,
+    ranking: str = "strength",
+    exactly: bool = False,
+    model: str | None = None,
+    url: str | None = None,
+    key_variable: str | None = None,
 ) -> "QueryAnswer":
     """Return the features of a finished run that answer a query in words, and the images that show them most.
 
@@ -73,16 +79,41 @@ def query(
     query, the `score`, and `p` is the chance that a random mixture of features has such a cosine. Else it is "names":
     features are ranked by the words of their names and definitions, and `score` is BM25. An image's `score` is 1 if all
     these features are at their maximum; each patient has one image. `split` is "sae", "naming" or "detection"; None
-    takes all. Raises RecipeError, also for an unknown split and for counts outside 1 to 1000, or ArtifactError if the
-    run is not finished.
+    takes all. What the query negates is `excluded`: no image has these features. `refused` is the reason if a query is
+    not answered.
+
+    `by` names the way, one of the two or "model": a model picks at most `features` names, or `exactly` so many, from a
+    numbered list. It is the recipe's, or `model` of an OpenAI-compatible server at `url`, whose key is in the
+    environment variable `key_variable`. With `ranking` "cosine" images are compared as in SAIL.
+
+    Raises RecipeError, also for an unknown split and for counts outside 1 to 1000, ArtifactError if the run is not
+    finished, or EngineError if the model cannot be reached.
     """
+    from medsae_ray.core.retrieval.answer import RANKINGS, WAYS
     from medsae_ray.errors import RecipeError
     from medsae_ray.finished import library_of, open_run
 
     _check(split, features=features, images=images)
     if not isinstance(text, str) or not text.strip():
         raise RecipeError(f"the query is {text!r}; words are needed")
-    return library_of(open_run(_recipe(recipe), str(root))).ask(text, features, images, split)
+    if by not in (None, *WAYS) or ranking not in RANKINGS:
+        raise RecipeError(
+            f"by is {by!r}, ranking {ranking!r}; they may be {', '.join(WAYS)}, and {', '.join(RANKINGS)}"
+        )
+    if (url is None) != (model is None) or ((url or exactly) and by != "model"):
+        raise RecipeError("model and url come together, and they and exactly are for by='model'")
+    run = open_run(_recipe(recipe), str(root))
+    library = library_of(run)
+    if by != "model":
+        return library.ask(text, features, images, split, cast("Way | None", by), cast("Ranking", ranking))
+    from medsae_ray.engine.query_model import TextModel, with_model
+
+    own = TextModel(url, model, key_variable) if url and model else None
+    return with_model(
+        run.recipe,
+        own,
+        lambda engine: library.ask_model(engine, text, features, images, split, cast("Ranking", ranking), exactly),
+    )
 
 
 def similar(

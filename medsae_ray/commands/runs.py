@@ -6,6 +6,7 @@ import json
 from medsae_ray.commands.arguments import Commands, Do, add_recipe, console, count, recipe_of
 from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.core.artifacts.store import Store
+from medsae_ray.core.retrieval.answer import RANKINGS, WAYS
 from medsae_ray.runtime.progress import DOING
 
 
@@ -55,6 +56,12 @@ def _query_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--features", type=count, default=3, help="features that the images are found by (3)")
     command.add_argument("--images", type=count, default=10, help="images to show, one of each patient (10)")
     command.add_argument("--split", choices=SPLITS, help="only images of these patients")
+    command.add_argument("--by", choices=WAYS, help="how features are found; else by the text half if there is one")
+    command.add_argument("--ranking", choices=RANKINGS, default="strength", help="order of images; cosine as in SAIL")
+    command.add_argument("--exactly", action="store_true", help="the model picks exactly --features, as in SAIL")
+    command.add_argument("--model", metavar="NAME", help="model that picks; else the recipe's own")
+    command.add_argument("--url", metavar="URL", help="OpenAI-compatible server of --model: http://host:8000/v1")
+    command.add_argument("--key-variable", metavar="NAME", help="environment variable with the server's key")
     command.add_argument("--json", action="store_true", help="the whole answer as JSON")
 
 
@@ -129,8 +136,8 @@ def query(chosen: argparse.Namespace) -> int:
     from medsae_ray.api import query as ask
     from medsae_ray.outputs.query_tables import query_tables
 
-    asked = {"features": chosen.features, "images": chosen.images, "split": chosen.split}
-    answer = ask(recipe, chosen.root, chosen.text, **asked)
+    keys = ("features", "images", "split", "by", "ranking", "exactly", "model", "url", "key_variable")
+    answer = ask(recipe, chosen.root, chosen.text, **{key: getattr(chosen, key) for key in keys})
     if chosen.json:
         print(json.dumps(answer, indent=1, allow_nan=False))
         return 0

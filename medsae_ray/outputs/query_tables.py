@@ -4,16 +4,23 @@ from rich.markup import escape
 from rich.table import Table
 
 from medsae_ray.core.retrieval.answer import QueryAnswer, SimilarAnswer
-from medsae_ray.core.retrieval.query import BY_TEXT
+from medsae_ray.core.retrieval.query import BY_MODEL, BY_NAMES, BY_TEXT
 from medsae_ray.outputs.console import number, plain_table
+
+HOW = {
+    BY_TEXT: "the encoder's text half; score is a cosine",
+    BY_NAMES: "the words of their names; score is BM25",
+    BY_MODEL: "a model's picks; score is a weight",
+}
 
 
 def query_tables(answer: QueryAnswer) -> list[str | Table]:
     """Return the way of a query to its features, these, and their images."""
-    by_text = answer["way"] == BY_TEXT
-    how = "the encoder's text half; score is a cosine" if by_text else "the words of their names; score is BM25"
-    if not answer["features"]:
-        return [f"no feature answers this query, by {how}"]
+    how = HOW[answer["way"]]
+    if answer["refused"]:
+        return [f"this query is not answered: {escape(answer['refused'])}"]
+    if not answer["features"] and not answer["excluded"]:
+        return [f"no feature answers this query, by {how}", *_said(answer)]
     features = plain_table("name", "from", "verdict", right=("feature", "score", "p"))
     for row in answer["features"]:
         p = "–" if row["p"] is None else f"{row['p']:.2g}"
@@ -23,7 +30,21 @@ def query_tables(answer: QueryAnswer) -> list[str | Table]:
     for image in answer["images"]:
         active = ", ".join(f"{f['feature']}: {f['activation']:.2f}" for f in image["features"])
         images.add_row(image["image_id"], image["split"], active, number(image["score"]))
-    return [f"features by {how}", features, "", images]
+    if not answer["features"]:
+        return [*_said(answer), "", images]
+    return [f"features by {how}", features, *_said(answer), "", images]
+
+
+def _said(answer: QueryAnswer) -> list[str | Table]:
+    """Say what the images must not have, what they must be, and what no name says."""
+    out = ", ".join(f"{row['name'] or 'without a name'} ({row['feature']})" for row in answer["excluded"])
+    told = ", ".join(f"{column} {value}" for column, value in answer["conditions"].items())
+    lines = {
+        "inactive on each image": out,
+        "metadata of each image": told,
+        "said by no name": ", ".join(answer["unmet"]),
+    }
+    return [f"{head}: {escape(text)}" for head, text in lines.items() if text]
 
 
 def similar_tables(answer: SimilarAnswer) -> list[str | Table]:

@@ -14,7 +14,7 @@ from fastapi.security import HTTPBearer
 
 from medsae_ray.config import Naming
 from medsae_ray.core.naming.pictures import picture
-from medsae_ray.core.retrieval.answer import QueryAnswer, SimilarAnswer
+from medsae_ray.core.retrieval.answer import QueryAnswer, Ranking, SimilarAnswer, Way
 from medsae_ray.core.retrieval.query import Library
 from medsae_ray.core.retrieval.similar import Similar
 from medsae_ray.errors import ImageError
@@ -93,11 +93,23 @@ class Desk:
     def _library(self) -> Library:
         return library_of(self.run)
 
-    def query(self, text: str, features: int, images: int, split: str | None) -> QueryAnswer:
+    def query(
+        self, text: str, features: int, images: int, split: str | None, by: Way | None, ranking: Ranking
+    ) -> QueryAnswer:
         """Answer a query in words; the first one loads all activations. See `Library.ask`."""
+        return self._opened().ask(text, features, images, split, by, ranking)
+
+    async def query_model(
+        self, text: str, features: int, images: int, split: str | None, ranking: Ranking, exactly: bool
+    ) -> QueryAnswer:
+        """Answer a query by the engine's picks. See `Library.ask_model`. Problem 503 without an engine."""
+        engine, _ = self.vlm()
+        library = await self.work(self._opened)
+        return await library.ask_model(engine, text, features, images, split, ranking, exactly)
+
+    def _opened(self) -> Library:
         with self._opening:  # made on first use: it holds all activations, and perhaps a text encoder
-            library = self._library
-        return library.ask(text, features, images, split)
+            return self._library
 
     def pictures(self, files: list[bytes], where: str, side: int) -> list[bytes]:
         """Decode uploads into the pictures that the engine gets, of at most `side` pixels. Problem names the one at
@@ -196,10 +208,16 @@ def _query(desk: Desk) -> APIRouter:
         features: Annotated[int, Query(ge=1, le=50)] = 3,
         images: Annotated[int, Query(ge=0, le=200)] = 10,
         split: Split | None = None,
+        by: Way | None = None,
+        ranking: Ranking = "strength",
+        exactly: bool = False,
     ) -> QueryAnswer:
         """Return the features nearest to a text, and the images that show them most: by the encoder's text half if
-        the run has one, else by the words of names and definitions."""
-        return await desk.work(desk.query, text, features, images, split)
+        the run has one, else by the words of names and definitions, or as `by` says. With "model" the run's model picks
+        at most `features` names, or `exactly` so many. No image has what the text negates."""
+        if by == "model":
+            return await desk.query_model(text, features, images, split, ranking, exactly)
+        return await desk.work(desk.query, text, features, images, split, by, ranking)
 
     return router
 

@@ -153,13 +153,33 @@ class FoundImage(BaseModel):
     features: list[Shown]
 
 
+class Excluded(BaseModel):
+    """A feature that no found image has, as the query negates it."""
+
+    feature: int
+    name: str | None
+    name_source: str | None
+    definition: str | None
+    verdict: str | None
+    detection_auroc: float | None
+
+
 class QueryAnswer(BaseModel):
-    """The answer to a query. `way` is the method of the search: "text half" or "names"."""
+    """The answer to a query. `way` is the method of the search: "text half", "names" or "model".
+
+    `excluded` are the features of what the query negates, `conditions` the metadata that images have to have, `unmet`
+    the words that no name says, and `refused` the reason if the query is not answered."""
 
     query: str
     way: str
+    ranking: str
     features: list[Match]
+    excluded: list[Excluded]
+    conditions: dict[str, str]
+    unmet: list[str]
+    refused: str | None
     images: list[FoundImage]
+    model: str | None
     sae: str
     atlas: str
 

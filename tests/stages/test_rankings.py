@@ -109,7 +109,7 @@ def ranked(made: Made, place: Path, reply: Reply, **judge: Any) -> Ranked:
         draft = run.draft(stage, made.parents)
         found = stage.make(run, draft)
         fits(found.metrics, RankingsMetrics)
-        assert rankings_section(found.metrics).chart and rankings_table(found.metrics).row_count
+        assert rankings_section(found.metrics).rows and rankings_table(found.metrics).row_count
         return Ranked(draft.commit(found.files, found.metrics, {"start": "", "end": ""}), found.metrics, len(asked))
 
 

@@ -17,7 +17,8 @@ class RankingsSection:
     found: RankingsMetrics
     rows: list[tuple[str, ArmFigures]]
     """Each arm, in words."""
-    chart: Markup
+    chart: Markup | None
+    """The shares; None if there are none."""
     shown: str
     """The metadata that the model was shown, in words; empty without any."""
 
@@ -26,7 +27,8 @@ def rankings_section(found: RankingsMetrics) -> RankingsSection:
     """Build the section."""
     shown = [*found["columns"], *(["the labels annotated as present"] if found["labels_shown"] else [])]
     rows = [(ARM_WORDS[arm], figures) for arm, figures in in_order(found)]
-    return RankingsSection(found, rows, success_chart(rows), ", ".join(shown))
+    chart = success_chart(rows) if any(_marks(figures) for _, figures in rows) else None
+    return RankingsSection(found, rows, chart, ", ".join(shown))
 
 
 def in_order(found: RankingsMetrics) -> list[tuple[str, ArmFigures]]:
@@ -42,10 +44,15 @@ def success_chart(rows: list[tuple[str, ArmFigures]]) -> Markup:
     body = [line("chance" if v == chance else "grid", x(v), 2, x(v), bottom) for v in (0, 0.25, chance, 0.5, 0.75, 1)]
     for place, (arm, figures) in enumerate(rows):
         y = height * (place + 0.5) + 4
-        marks = [mark for mark in (_mark(figures, "sae"), _mark(figures["labels"], "plain")) if mark]
-        body += [text("name end", left - 10, y + 3.5, arm), whisker(marks, x, y, 12)]
+        body += [text("name end", left - 10, y + 3.5, arm), whisker(_marks(figures), x, y, 12)]
     body += [text("tick mid", x(v), bottom + 12, said) for v, said in ((0, "0"), (chance, "chance .4"), (1, "1"))]
     return svg(width, bottom + 18, "rankings", "Share of names of rank 1 or 2 among five, by arm", join(body))
+
+
+def _marks(figures: ArmFigures) -> list[Mark]:
+    """Return the marks of names, unless they say nothing, and of labels."""
+    names = None if figures["doubt"] else _mark(figures, "sae")
+    return [mark for mark in (names, _mark(figures["labels"], "plain")) if mark]
 
 
 def _mark(figures: RankFigures, kind: str) -> Mark | None:

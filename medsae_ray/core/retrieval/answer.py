@@ -1,6 +1,13 @@
 """The answer to a query of a finished run: plain values, as in its JSON."""
 
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, get_args
+
+Way = Literal["text half", "names", "model"]
+"""The ways to find a query's features: by the encoder's text half, by the words of names and definitions, or by a model
+that picks names."""
+Ranking = Literal["strength", "cosine"]
+"""The order of images: by the strength of the features, or by SAIL's cosine."""
+WAYS, RANKINGS = get_args(Way), get_args(Ranking)
 
 
 class FoundFeature(TypedDict):
@@ -8,7 +15,7 @@ class FoundFeature(TypedDict):
 
     feature: int
     score: float
-    """The cosine with the query (way "text half"), or BM25 of the names."""
+    """The cosine with the query (way "text half"), BM25 of the names, or the weight of a pick."""
     p: float | None
     """The chance that a random mixture of features has such a cosine; None for way "names"."""
     name: str | None
@@ -33,20 +40,42 @@ class FoundImage(TypedDict):
     image_id: str
     split: str
     score: float
-    """The score: 1 if all features of the answer are at their largest activation."""
+    """The score: 1 if all features of the answer are at their largest activation, or SAIL's cosine; 0 if the query only
+    excludes."""
     features: list[ActiveFeature]
     """The features that are active on it."""
+
+
+class ExcludedFeature(TypedDict):
+    """A feature that images must not have."""
+
+    feature: int
+    name: str | None
+    name_source: str | None
+    definition: str | None
+    verdict: str | None
+    detection_auroc: float | None
 
 
 class QueryAnswer(TypedDict):
     """The features and images, the best first."""
 
     query: str
-    way: Literal["text half", "names"]
-    """The way that features were found: by the encoder's text half, or by the words of their names."""
+    way: Way
+    ranking: Ranking
     features: list[FoundFeature]
+    excluded: list[ExcludedFeature]
+    """The features of what the query negates; no image has them."""
+    conditions: dict[str, str]
+    """The metadata that the images have to have, as sex or view (way "model")."""
+    unmet: list[str]
+    """The words of the query that no name says, as the model has it."""
+    refused: str | None
+    """The reason why the query is not answered."""
     images: list[FoundImage]
     """The images, one of each patient."""
+    model: str | None
+    """The model that picked."""
     sae: str
     """The names of the artifacts that answered."""
     atlas: str

@@ -2,93 +2,46 @@
 
 This is the language-driven retrieval of SAIL (github.com/pwesp/sail): the query becomes a few features, and images are
 found by these. SAIL lets a language model pick three from the list of names, and compares images by their cosine on the
-three; here features are found by the encoder's own text half, or by the words of their names, and images by the
-strength of the features, which a cosine ignores.
+three; here features are also found by the encoder's own text half, or by the words of their names, and images by
+the strength of the features, which a cosine ignores. What a query negates is excluded (negation.py).
 
-Legend: N images, F features, J features of an answer, D embedding dimension, K null directions.
+Legend: F features, J features of an answer, D embedding dimension, K null directions.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Self, cast
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
-import pyarrow as pa
-from scipy import sparse
 
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifacts.artifact import Artifact
-from medsae_ray.core.artifacts.columns import activation_matrix, column
+from medsae_ray.core.artifacts.columns import column
+from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.naming.alignment import Space, exceedance
+from medsae_ray.core.naming.engine import Engine
 from medsae_ray.core.naming.vocabulary import Texts, embed_terms
-from medsae_ray.core.retrieval.answer import ActiveFeature, FoundFeature, FoundImage, QueryAnswer
+from medsae_ray.core.retrieval.answer import FoundFeature, QueryAnswer, Ranking, Way
+from medsae_ray.core.retrieval.attributes import Condition, conditions, fulfilling
 from medsae_ray.core.retrieval.bm25 import Documents
+from medsae_ray.core.retrieval.name_texts import name_texts
+from medsae_ray.core.retrieval.negation import QueryRefused, Wish, understood
+from medsae_ray.core.retrieval.picker import Picker
+from medsae_ray.core.retrieval.picking import entries
+from medsae_ray.core.retrieval.shelf import Among, Match, Shelf
 
-NAME_TABLES = ("names", "label_names", "vocabulary_names")
 SHOWN = ("name", "name_source", "definition", "verdict", "detection_auroc")
 """The columns of the atlas in an answer."""
 BY_TEXT: Final = "text half"
 BY_NAMES: Final = "names"
-"""The ways to find a query's features: by the encoder's text half, or by the words of names and definitions."""
-
-
-class Match(NamedTuple):
-    """A feature that answers a query."""
-
-    feature: int
-    score: float
-    """The cosine with the query, or BM25 of the names."""
-    p: float | None
-    """The chance that a random mixture of features has such a cosine; None for words."""
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """The images of a run with their activations, in manifest order."""
-
-    image_N: np.ndarray
-    patient_N: np.ndarray
-    split_N: np.ndarray
-    x_NF: sparse.csc_array
-    """The activations, each as a share of its feature's largest."""
-    max_F: Floats
-
-    @classmethod
-    def of(cls, manifest: Artifact, activations: Artifact, width: int) -> Self:
-        """Read ids and splits from the manifest; scale each feature's activations by its maximum over all images."""
-        table = manifest.table(["image_id", "patient_id", "split"])
-        x_NF = activation_matrix(activations.table(["feature", "value"]), width).tocsc()
-        max_F = np.asarray(x_NF.max(axis=0).todense()).ravel().astype(np.float64)
-        shares_NF = x_NF @ sparse.diags_array(1 / np.where(max_F > 0, max_F, 1))
-        ids, patients, splits = (column(table, name) for name in ("image_id", "patient_id", "split"))
-        return cls(ids, patients, splits, sparse.csc_array(shares_NF), max_F)
-
-    def strongest(self, matches: list[Match], n: int, split: str | None = None) -> list[FoundImage]:
-        """Return the `n` images with the highest score, one of each patient; fewer if fewer show any of the features.
-
-        An image's score is the mean of its activations, each as a share of the feature's largest, weighted by the
-        features' match: 1 for an image in which all of them are at their largest.
-        """
-        if not matches:
-            return []
-        features = [match.feature for match in matches]
-        weight_J = np.array([match.score for match in matches])
-        shares_NJ = self.x_NF[:, features].toarray().astype(np.float64)
-        score_N = shares_NJ @ (weight_J / weight_J.sum())
-        if split is not None:
-            score_N = np.where(self.split_N == split, score_N, 0.0)
-        order = np.argsort(-score_N, kind="stable")[: int((score_N > 0).sum())]
-        _, first = np.unique(self.patient_N[order].astype(str), return_index=True)
-        return [self._image(row, score_N[row], features, shares_NJ[row]) for row in order[np.sort(first)[:n]]]
-
-    def _image(self, row: int, score: float, features: list[int], share_J: Floats) -> FoundImage:
-        shown: list[ActiveFeature] = [
-            {"feature": feature, "activation": float(share * self.max_F[feature])}
-            for feature, share in zip(features, share_J, strict=True)
-            if share > 0
-        ]
-        ids: tuple[str, str] = (self.image_N[row], self.split_N[row])
-        return {"image_id": ids[0], "split": ids[1], "score": float(score), "features": shown}
+BY_MODEL: Final = "model"
+NORMAL = frozenset(("normal", "unremarkable", "healthy", "intact"))
+"""The words that turn those beside them into their opposite."""
+EXCLUDED_SHARE = 0.5
+"""The share of the best score by which another feature's name says an excluded phrase as well."""
+EXCLUDED_BY_TEXT, EXCLUDED_P = 3, 0.05
+"""The most features that a text half excludes for a phrase, and the largest p of their cosines."""
 
 
 class TextSide(NamedTuple):
@@ -116,59 +69,164 @@ class Library:
         self._alive_F = np.array([row["n_active"] > 0 for row in self._atlas])
         self.shelf = Shelf.of(artifacts["manifest"], artifacts["activations"], len(self._atlas))
         self._documents = Documents(name_texts(artifacts))
+        self._names = Documents(name_texts(artifacts, names_only=True))
+        self.picker = Picker(entries(self._atlas))
 
-    def ask(self, text: str, features: int = 3, images: int = 10, split: str | None = None) -> QueryAnswer:
+    def ask(
+        self,
+        text: str,
+        features: int = 3,
+        images: int = 10,
+        split: str | None = None,
+        by: Way | None = None,
+        ranking: Ranking = "strength",
+    ) -> QueryAnswer:
         """Return the features that answer a query and the images that show them most, as plain values.
 
-        `way` is "text half", or "names" if the run has no text half. The answer is empty if no feature has a positive
-        cosine, or a word of the query in its names.
+        `way` is `by`, or without it "text half", or "names" if the run has no text half. The answer is empty if no
+        feature has a positive cosine, or a word of the query in its names. Images with a feature of what the query
+        negates are left out; `refused` is the reason for which a query is not answered.
         """
-        matches = self.matches(text, features)
+        way: Way = by or (BY_TEXT if self._listener else BY_NAMES)
+        asked = _Asked(text, way, images, split, ranking)
+        try:
+            wish = understood(text)
+            excluded = self._excluded(wish, way)
+            if way == BY_NAMES:
+                self._refuse_normal(wish)
+            said = wish.wanted if way == BY_TEXT else wish.plain  # a name may be that of an absence
+            wanted = [m for m in self.matches(said, features, way) if m.feature not in excluded] if said else []
+        except QueryRefused as refused:
+            return self._answer(asked, [], [], refused=str(refused))
+        return self._answer(asked, wanted, excluded)
+
+    async def ask_model(
+        self,
+        engine: Engine,
+        text: str,
+        features: int = 3,
+        images: int = 10,
+        split: str | None = None,
+        ranking: Ranking = "strength",
+        exactly: bool = False,
+    ) -> QueryAnswer:
+        """Answer a query as `ask` does, by the names that a model picks from a numbered list: at most `features`, or
+        `exactly` so many as in SAIL. Attributes are those of attributes.py."""
+        asked = _Asked(text, BY_MODEL, images, split, ranking, engine.identity)
+        try:
+            wish = understood(text)
+            picks = await self.picker.picks(engine, wish, text, features, exactly)
+            names = [f"{e.name} {e.definition or ''}" for e in (self.picker.listed[place] for place in picks.want)]
+            told = conditions(wish.wanted, names, self._values) if picks.want else []
+        except QueryRefused as refused:
+            return self._answer(asked, [], [], refused=str(refused))
+        want, out = ([self.picker.listed[place] for place in places] for places in (picks.want, picks.exclude))
+        wanted = [Match(f, 1 / len(entry.features), None) for entry in want for f in entry.features]
+        excluded = [feature for entry in out for feature in entry.features]
+        return self._answer(asked, wanted, excluded, told, unmet=list(picks.unmet))
+
+    def _answer(
+        self,
+        asked: "_Asked",
+        wanted: list[Match],
+        excluded: list[int],
+        told: Sequence[Condition] = (),
+        refused: str | None = None,
+        unmet: Sequence[str] = (),
+    ) -> QueryAnswer:
+        kept_N = fulfilling(told, self._columns, len(self.shelf.image_N)) if told else None
+        among = Among(asked.split, excluded, kept_N)
+        rank = self.shelf.alike if asked.ranking == "cosine" else self.shelf.strongest
+        found = rank(wanted, asked.images, among)
+        if excluded and not wanted:
+            found = self.shelf.inactive(asked.images, among)
         return {
-            "query": text,
-            "way": BY_TEXT if self._listener else BY_NAMES,
-            "features": [self._feature(match) for match in matches],
-            "images": self.shelf.strongest(matches, images, split),
+            "query": asked.text,
+            "way": asked.way,
+            "ranking": asked.ranking,
+            "features": [self._feature(match) for match in wanted],
+            "excluded": [{"feature": f, **self._shown(f)} for f in excluded],  # type: ignore[typeddict-item]
+            "conditions": {condition.column: condition.value for condition in told},
+            "unmet": list(unmet),
+            "refused": refused,
+            "images": found,
+            "model": asked.model,
             "sae": self._artifacts["sae"].name,
             "atlas": self._artifacts["atlas"].name,
         }
 
     def _feature(self, match: Match) -> FoundFeature:
-        shown = {key: self._atlas[match.feature][key] for key in SHOWN}
-        return cast(FoundFeature, match._asdict() | shown)
+        return cast(FoundFeature, match._asdict() | self._shown(match.feature))
 
-    def matches(self, text: str, n: int) -> list[Match]:
+    def _shown(self, feature: int) -> dict[str, Any]:
+        return {key: self._atlas[feature][key] for key in SHOWN}
+
+    def matches(self, text: str, n: int, way: Way | None = None) -> list[Match]:
         """Return the `n` features that answer a query best, or as many as there are."""
-        return self._by_text(text, n) if self._listener else self._by_names(text, n)
+        by_text = self._listener is not None if way is None else way == BY_TEXT
+        return self._by_text(text, n) if by_text else self._by_names(text, n)
+
+    def _excluded(self, wish: Wish, way: Way) -> list[int]:
+        """Return the features of what a query negates. Raises QueryRefused if there is none for a phrase, nor a feature
+        that is named for its absence."""
+        found: dict[int, None] = {}
+        for phrase in wish.excluded:
+            features = self._text_excluded(phrase) if way == BY_TEXT else self._named_excluded(phrase)
+            if not features and not (way == BY_NAMES and self._by_names(f"no {phrase}", 1)):
+                raise QueryRefused(f"no feature stands for {phrase!r}, so it cannot be excluded")
+            found |= dict.fromkeys(features)
+        return list(found)
+
+    def _refuse_normal(self, wish: Wish) -> None:
+        """Raise QueryRefused for "normal heart" if no name says "normal": the other word finds large hearts."""
+        for word in sorted(NORMAL & set(re.findall(r"\w+", wish.wanted))):
+            if not any(self._alive_F[feature] for feature in self._names.scores(word)):
+                raise QueryRefused(f"no name says {word!r}, and the words beside it would find its opposite")
+
+    def _named_excluded(self, phrase: str) -> list[int]:
+        """Return the features whose names say a phrase; if none does, those whose definitions or other names do."""
+        for documents in (self._names, self._documents):
+            scores = {f: score for f, score in documents.scores(phrase).items() if self._alive_F[f]}
+            if scores:
+                best = max(scores.values())
+                return sorted(f for f, score in scores.items() if score >= EXCLUDED_SHARE * best)
+        return []
+
+    def _text_excluded(self, phrase: str) -> list[int]:
+        near = self._by_text(phrase, EXCLUDED_BY_TEXT)
+        return [match.feature for match in near if match.p is not None and match.p <= EXCLUDED_P]
 
     def _by_names(self, text: str, n: int) -> list[Match]:
         found = {f: score for f, score in self._documents.scores(text).items() if self._alive_F[f]}
         return [Match(f, found[f], None) for f in sorted(found, key=lambda f: (-found[f], f))[:n]]
 
     def _by_text(self, text: str, n: int) -> list[Match]:
-        assert self._listener is not None, "called only with a text half"
+        if self._listener is None:
+            raise QueryRefused("this run has no text half: its recipe has no what.vocabulary")
         cosine_F, null_K = self._listener.hear(text)
         order = np.argsort(np.where(self._alive_F, -cosine_F, np.inf), kind="stable")
         best = [int(f) for f in order[:n] if self._alive_F[f] and cosine_F[f] > 0]
         p_J = exceedance(cosine_F[best], null_K)
         return [Match(f, float(cosine_F[f]), float(p)) for f, p in zip(best, p_J, strict=True)]
 
+    @cached_property
+    def _columns(self) -> dict[str, np.ndarray]:
+        manifest = self._artifacts["manifest"]
+        names = [name for name in manifest.schema.names if name.startswith(METADATA)]
+        table = manifest.table(names) if names else None
+        return {name.removeprefix(METADATA): column(table, name) for name in names} if table else {}
 
-def name_texts(artifacts: Mapping[str, Artifact]) -> dict[int, str]:
-    """Return each feature's names of all sources, with definitions and alternatives.
-
-    Names that the test rejected are left out if the feature has another.
-    """
-    rows = pa.concat_tables([artifacts[name].table() for name in NAME_TABLES if name in artifacts])
-    rejected = _rejected(artifacts["scores"].table() if "scores" in artifacts else None)
-    held, fallen = dict[int, list[str]](), dict[int, list[str]]()
-    for row in rows.filter(rows["name"].is_valid()).to_pylist():
-        texts = fallen if (row["feature"], row["source"]) in rejected else held
-        said = [row["name"], row["definition"] or "", *row["alternatives"]]
-        texts.setdefault(row["feature"], []).extend(said)
-    return {feature: " ".join(words) for feature, words in (fallen | held).items()}
+    @cached_property
+    def _values(self) -> dict[str, set[str]]:
+        return {name: {str(v) for v in set(values.tolist()) if v} for name, values in self._columns.items()}
 
 
-def _rejected(scores: pa.Table | None) -> set[tuple[int, str]]:
-    rows = scores.select(["feature", "source", "verdict"]).to_pylist() if scores else []
-    return {(row["feature"], row["source"]) for row in rows if row["verdict"] == "rejected"}
+class _Asked(NamedTuple):
+    """A query and how it is answered."""
+
+    text: str
+    way: Way
+    images: int
+    split: str | None
+    ranking: Ranking
+    model: str | None = None

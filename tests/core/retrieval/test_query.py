@@ -12,7 +12,8 @@ from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.naming import verdict
 from medsae_ray.core.naming.alignment import Space
 from medsae_ray.core.naming.vocabulary import unit
-from medsae_ray.core.retrieval.query import Library, TextSide, name_texts
+from medsae_ray.core.retrieval.name_texts import name_texts
+from medsae_ray.core.retrieval.query import Library, TextSide
 from tests.core.made import Cohort, activations_table, artifact
 
 PATIENTS = ["p0", "p0", "p1", "p2", "p3", "p4"]
@@ -65,6 +66,41 @@ def test_a_feature_of_absence_is_found_by_its_name_and_by_no_other(tmp_path: Pat
     library = Library(found)
     assert [row["feature"] for row in library.ask("no effusion")["features"]] == [2]
     assert [row["feature"] for row in library.ask("effusion")["features"]] == [0]
+
+
+def test_words_that_negate_leave_images_out(tmp_path: Path) -> None:
+    library = Library(artifacts(tmp_path))
+    for query in (
+        "heart without effusion",
+        "heart, no effusion",
+        "heart free of effusions",
+        "absence of effusion, heart",
+        "heart with no effusion",
+    ):
+        answer = library.ask(query)
+        assert [row["feature"] for row in answer["features"]] == [1] and answer["excluded"][0]["feature"] == 0
+        assert [row["image_id"] for row in answer["images"]] == ["i00004"], query
+    only = library.ask("no large heart")
+    assert only["features"] == [] and {row["image_id"] for row in only["images"]} == {"i00000", "i00002", "i00005"}
+    assert {row["score"] for row in only["images"]} == {0.0}
+    shown = [row["image_id"] for row in library.ask("no large heart", images=2)["images"]]
+    assert shown == [row["image_id"] for row in only["images"]][:2]
+
+
+def test_a_negation_that_cannot_be_followed_is_refused(tmp_path: Path) -> None:
+    library = Library(artifacts(tmp_path))
+    for query, why in (
+        ("heart, no scoliosis", "no feature stands for 'scoliosis'"),
+        ("not without effusion", "negat"),
+        ("normal heart, no effusion", "no name says 'normal'"),
+    ):
+        answer = library.ask(query)
+        assert why in str(answer["refused"]) and answer["images"] == [] == answer["features"]
+
+
+def test_an_unreadable_image_is_no_image_without_something(tmp_path: Path) -> None:
+    found = Library(artifacts(tmp_path, np.array([True, True, True, True, True, False]))).ask("no large heart")
+    assert {row["image_id"] for row in found["images"]} == {"i00000", "i00002"}
 
 
 def test_several_features_are_weighed_by_how_well_they_match(tmp_path: Path) -> None:
