@@ -119,9 +119,10 @@ class TorchEncoder(Encoder):
         """Normalise uint8 [N, S, S] or [N, S, S, 3] to [N, C, S, S]."""
         import torch
 
-        # From pinned memory the copy to a GPU does not wait for the work before it.
-        x = torch.tensor(pixels, pin_memory=self.device == "cuda").to(self.device, non_blocking=True)
-        x_NHWC = x.reshape(*pixels.shape[:3], -1)
+        x = torch.tensor(pixels)
+        if self.device == "cuda":
+            x = x.pin_memory()  # from there the copy to a GPU does not wait for the work before it
+        x_NHWC = x.to(self.device, non_blocking=True).reshape(*pixels.shape[:3], -1)
         mean, std = self._mean_std
         x_NCHW = (x_NHWC.permute(0, 3, 1, 2).float() / self.normalisation.divisor - mean) / std
         return x_NCHW.expand(-1, self.channels, -1, -1).to(self._dtype).contiguous()
