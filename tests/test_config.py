@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from medsae_ray.config import Sae, load_recipe, parse_recipe
+from medsae_ray.config import Judge, Sae, load_recipe, parse_recipe
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.defaults import Spread, choose
 from medsae_ray.errors import RecipeError
@@ -222,3 +222,8 @@ def test_every_public_dataset_has_a_packaged_recipe(kind: str) -> None:
 def test_an_unknown_recipe_name_lists_the_packaged_ones() -> None:
     with pytest.raises(RecipeError, match=r"one of .*table-onnx"):
         load_recipe("phantm")
+
+
+def test_columns_that_a_judge_sees_have_one_order() -> None:
+    one, other = (Judge(columns=columns) for columns in (["sex", "age"], ["age", "sex"]))
+    assert one == other and one.columns == ["age", "sex"]

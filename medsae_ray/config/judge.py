@@ -24,7 +24,7 @@ Column = Annotated[str, Field(min_length=1), AfterValidator(_no_identifier)]
 class Judge(Model):
     """Names from five images as SAIL gives them, and their ranks among five names on images of other patients."""
 
-    columns: Annotated[list[Column], Distinct] = Field(default_factory=list)
+    columns: Annotated[list[Column], Distinct, AfterValidator(sorted)] = Field(default_factory=list)
     """Columns of metadata (sex, age, view) that the model is shown, alone and with the images, as SAIL does. Without
     any, and without `labels`, there is only the arm of images alone."""
     labels: bool = False

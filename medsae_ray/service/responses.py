@@ -33,8 +33,8 @@ class Ready(BaseModel):
     """The engine's state: "ok", or "not configured" if the recipe names no vision-language model."""
 
 
-class NamedFeature(BaseModel):
-    """A feature's number, its strongest name, and that name's test on held-out patients."""
+class Named(BaseModel):
+    """A feature's number and its strongest name."""
 
     feature: int
     name: str | None
@@ -42,6 +42,11 @@ class NamedFeature(BaseModel):
     definition: str | None
     verdict: str | None
     detection_auroc: float | None
+
+
+class NamedFeature(Named):
+    """The same with the interval of that name's test on held-out patients."""
+
     detection_low: float | None
     detection_high: float | None
 
@@ -123,18 +128,12 @@ class WholeFeature(Feature):
     top_images: list[TopImage]
 
 
-class Match(BaseModel):
+class Match(Named):
     """A feature that answers a query. `score` is a cosine, and `p` the chance that a random mixture of features has
     such a cosine; with `way` "names" it is BM25, and `p` null."""
 
-    feature: int
     score: float
     p: float | None
-    name: str | None
-    name_source: str | None
-    definition: str | None
-    verdict: str | None
-    detection_auroc: float | None
 
 
 class Shown(BaseModel):
@@ -153,15 +152,8 @@ class FoundImage(BaseModel):
     features: list[Shown]
 
 
-class Excluded(BaseModel):
+class Excluded(Named):
     """A feature that no found image has, as the query negates it."""
-
-    feature: int
-    name: str | None
-    name_source: str | None
-    definition: str | None
-    verdict: str | None
-    detection_auroc: float | None
 
 
 class QueryAnswer(BaseModel):
@@ -184,14 +176,10 @@ class QueryAnswer(BaseModel):
     atlas: str
 
 
-class FingerprintFeature(Shown):
+class FingerprintFeature(Named):
     """One of the k strongest features of the image, with its strongest name."""
 
-    name: str | None
-    name_source: str | None
-    definition: str | None
-    verdict: str | None
-    detection_auroc: float | None
+    activation: float
 
 
 class SimilarImage(BaseModel):

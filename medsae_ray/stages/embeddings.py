@@ -98,30 +98,26 @@ def _embed(run: Run, draft: Draft, which: Which) -> Made:
     return replace(made, metrics={**notes, **source.encoder.notes(work.weights, dim)})
 
 
-EMBEDDINGS = Stage(
-    "embeddings",
-    4,
-    lambda recipe: ("manifest",),
-    lambda run: _what(run, _own),
-    lambda run, draft: _embed(run, draft, _own),
-    warnings=of_embeddings,
-    demands=lambda recipe: pool_demands("embeddings", recipe.how.embed, "how.embed"),
-)
-RANDOM_EMBEDDINGS = Stage(
-    "random_embeddings",
-    1,
-    lambda recipe: ("manifest",),
-    lambda run: _what(run, _random),
-    lambda run, draft: _embed(run, draft, _random),
-    demands=lambda recipe: pool_demands("random_embeddings", recipe.how.embed, "how.embed"),
-    lacks=lambda recipe: None if recipe.what.recovery.random_weights is not None else "what.recovery.random_weights",
-)
-SECOND_EMBEDDINGS = Stage(
-    "second_embeddings",
-    1,
-    lambda recipe: ("manifest",),
-    lambda run: _what(run, _second),
-    lambda run, draft: _embed(run, draft, _second),
-    demands=lambda recipe: pool_demands("second_embeddings", recipe.how.embed, "how.embed"),
-    lacks=lambda recipe: None if recipe.what.monosemanticity.encoder else "what.monosemanticity.encoder",
-)
+def _stage(name: str, version: int, which: Which, **more: Any) -> Stage:
+    return Stage(
+        name,
+        version,
+        lambda recipe: ("manifest",),
+        lambda run: _what(run, which),
+        lambda run, draft: _embed(run, draft, which),
+        demands=lambda recipe: pool_demands(name, recipe.how.embed, "how.embed"),
+        **more,
+    )
+
+
+def _without_random(recipe: Recipe) -> str | None:
+    return None if recipe.what.recovery.random_weights is not None else "what.recovery.random_weights"
+
+
+def _without_second(recipe: Recipe) -> str | None:
+    return None if recipe.what.monosemanticity.encoder else "what.monosemanticity.encoder"
+
+
+EMBEDDINGS = _stage("embeddings", 4, _own, warnings=of_embeddings)
+RANDOM_EMBEDDINGS = _stage("random_embeddings", 1, _random, lacks=_without_random)
+SECOND_EMBEDDINGS = _stage("second_embeddings", 1, _second, lacks=_without_second)

@@ -51,8 +51,8 @@ class Chosen:
 
     embeddings: Artifact
     labels: Labels
-    row_n: np.ndarray
-    """Their rows in the manifest, ascending."""
+    rows_N: Bools
+    """True for these images."""
     target_nT: np.ndarray
     """What probes are to tell of them: labels and metadata."""
 
@@ -62,18 +62,18 @@ class Chosen:
         row_n = np.flatnonzero(rows_N)
         targets = targets_in(recipe, manifest, labels, row_n, labels.training_N[row_n])
         y_nT = np.array([target.y_N for target in targets]).reshape(len(targets), len(row_n)).T
-        return cls(embeddings, labels, row_n, y_nT)
+        return cls(embeddings, labels, rows_N, y_nT)
 
     def dense(self) -> np.ndarray:
         """Return the AUROC [T] of probes on all dimensions of the encoder."""
         shards = [part.shard for part in self.embeddings.parts]
-        fit, other = self._patients(self.row_n, np.concatenate([*map(self._raw, shards)]))
+        fit, other = self._patients(np.flatnonzero(self.rows_N), np.concatenate([*map(self._raw, shards)]))
         return dense_areas(fit, other)
 
     def measure(self, sae: Artifact, dense_T: np.ndarray, tokens: int) -> Measured:
         """Measure one SAE."""
         width = metrics_of(sae, SaeMetrics)["config"]["width"]
-        work = CodesWork(EncodeWork(self.embeddings, sae), width, self.labels.shard_N, self._rows())
+        work = CodesWork(EncodeWork(self.embeddings, sae), width, self.labels.shard_N, self.rows_N)
         codes = Codes.joined([work.compute(shards) for shards in work.groups()])
         other = ~self.labels.training_N[codes.row_n]
         error, norm = codes.sq_error_n[other].sum(), codes.sq_norm_n[other].sum()
@@ -84,22 +84,15 @@ class Chosen:
     def _raw(self, shard: int) -> np.ndarray:
         rows = np.flatnonzero(self.labels.shard_N == shard)
         values, ok = embedding_matrix(self.embeddings.part(shard))
-        return np.asarray(values[self._rows()[rows[ok]]])
-
-    def _rows(self) -> Bools:
-        rows_N = np.zeros(len(self.labels.shard_N), bool)
-        rows_N[self.row_n] = True
-        return rows_N
+        return np.asarray(values[self.rows_N[rows[ok]]])
 
     def _patients(self, row_n: np.ndarray, x_nK: UnitValues) -> tuple[Patients, Patients]:
         """Return the patients that probes are fitted on, and the others."""
-        fit, y_nL, target_nT = self.labels.training_N[row_n], self.labels.y_NL[row_n], self._targets(row_n)
+        fit, y_nL = self.labels.training_N[row_n], self.labels.y_NL[row_n]
+        target_nT = self.target_nT[np.searchsorted(np.flatnonzero(self.rows_N), row_n)]
         sets = np.flatnonzero(fit), np.flatnonzero(~fit)
         one, other = (Patients(x_nK[chosen], y_nL[chosen], target_nT[chosen]) for chosen in sets)
         return one, other
-
-    def _targets(self, row_n: np.ndarray) -> np.ndarray:
-        return self.target_nT[np.searchsorted(self.row_n, row_n)]
 
 
 @ray.remote(num_cpus=1, max_retries=-1)

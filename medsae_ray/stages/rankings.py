@@ -19,7 +19,7 @@ from medsae_ray.core.artifacts.rankings import rows as rankings_rows
 from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.datasets.splits import uniform_hash
-from medsae_ray.core.naming.distinct_images import Codes, CodesWork, Seen, StrongestWork, strongest_rows
+from medsae_ray.core.naming.distinct_images import Seen, StoredCodes, StoredCodesWork, StrongestWork, strongest_rows
 from medsae_ray.core.naming.engine import Usage, total
 from medsae_ray.core.naming.label_tasks import LabelTask, label_tasks
 from medsae_ray.core.naming.ledger import replies
@@ -88,7 +88,7 @@ def _make(run: Run, draft: Draft) -> Made:
     return Made([draft.writer(table.schema).write(0, table, table.num_rows)], metrics)
 
 
-def _strongest(run: Run, draft: Draft, labels: Labels, judge: Judge) -> tuple[Seen, list[int], Codes]:
+def _strongest(run: Run, draft: Draft, labels: Labels, judge: Judge) -> tuple[Seen, list[int], StoredCodes]:
     """Find each feature's strongest images in one pass over activations, choose features, and read the codes of their
     images in another pass."""
     activations, ok_N = draft.parents["activations"], readable(draft.parents["embeddings"])
@@ -103,9 +103,9 @@ def _strongest(run: Run, draft: Draft, labels: Labels, judge: Judge) -> tuple[Se
     rows = np.concatenate([side.rows()[features].ravel() for side in (seen.naming, seen.judging)])
     wanted_N = np.zeros(len(ok_N), dtype=bool)
     wanted_N[rows[rows >= 0]] = True
-    reading = CodesWork(activations, width, labels.shard_N, wanted_N)
+    reading = StoredCodesWork(activations, width, labels.shard_N, wanted_N)
     parts = run.track(group_sums(run, reading), draft.stage, len(reading.groups()), "groups", "their codes")
-    return seen, features, Codes.join(parts, width)
+    return seen, features, StoredCodes.join(parts, width)
 
 
 def chosen_features(active_F: np.ndarray, images: int, most: int) -> list[int]:
@@ -115,7 +115,7 @@ def chosen_features(active_F: np.ndarray, images: int, most: int) -> list[int]:
     return sorted(able[np.argsort(-active_F[able], kind="stable")][:most].tolist())
 
 
-def _subjects(features: Sequence[int], seen: Seen, codes: Codes, image_N: np.ndarray) -> list[Subject]:
+def _subjects(features: Sequence[int], seen: Seen, codes: StoredCodes, image_N: np.ndarray) -> list[Subject]:
     naming_FK, judging_FK = seen.naming.rows(), seen.judging.rows()
     found = []
     for feature in features:

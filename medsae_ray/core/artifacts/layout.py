@@ -56,6 +56,14 @@ def token_matrix(part: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     return values.reshape(-1, layout.tokens, layout.dim), rows
 
 
+def every_embedding(part: pa.Table, lacking: float) -> np.ndarray:
+    """Return the embedding of every image, float32 [N, D], with rows of `lacking` for those that have none."""
+    values, rows = embedding_matrix(part)
+    x_ND = np.full((part.num_rows, values.shape[1]), lacking, np.float32)
+    x_ND[rows] = values
+    return x_ND
+
+
 def embedding_matrix(part: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     """Return one embedding per image, float32 [N, D], the mean of its tokens, and the row numbers."""
     x_NTD, rows = token_matrix(part)

@@ -23,7 +23,7 @@ from medsae_ray.core.analysis.partial_sums import Labels
 from medsae_ray.core.analysis.values import Bools, Ints, UnitValues
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.columns import activation_matrix
-from medsae_ray.core.artifacts.layout import embedding_matrix, token_matrix
+from medsae_ray.core.artifacts.layout import every_embedding, token_matrix
 from medsae_ray.core.artifacts.work import shard_groups
 from medsae_ray.core.monosemanticity.coherence import judged
 from medsae_ray.core.monosemanticity.similarity import PairSums
@@ -127,7 +127,8 @@ class MonosemanticityWork:
         table = self.activations.part(shard, ["feature", "value"]).take(ok)
         e_nD = x_nTD.mean(1, dtype=np.float64) if x_nTD.shape[1] > 1 else x_nTD[:, 0]
         spaces = activation_matrix(table, self.untrained.width), e_nD, self._encoded(x_nTD)
-        alike_nD = e_nD if self.judge is None else _judged(self.judge, shard)[ok]
+        # `PairSums` leaves out an image of NaN.
+        alike_nD = e_nD if self.judge is None else every_embedding(self.judge.part(shard), np.nan)[ok]
         return Sums(*(self._sums(x_nF, alike_nD, rows) for x_nF in spaces))
 
     @torch.no_grad()
@@ -170,12 +171,3 @@ class MonosemanticityWork:
     def _orders(self) -> Ints:
         names = np.array(self.labels.datasets)[self.labels.dataset_N[self._pool]]
         return shuffles(names, self.seed, self.permutations)
-
-
-def _judged(judge: Artifact, shard: int) -> np.ndarray:
-    """Return the embedding of every image of a shard, NaN for one that has none, which `PairSums` leaves out."""
-    part = judge.part(shard)
-    values, ok = embedding_matrix(part)
-    all_nD = np.full((part.num_rows, values.shape[1]), np.nan)
-    all_nD[ok] = values
-    return all_nD

@@ -105,7 +105,7 @@ class StrongestWork:
 
 
 @dataclass(frozen=True)
-class CodesWork:
+class StoredCodesWork:
     """The whole codes of some images, read from their shards."""
 
     activations: Artifact
@@ -118,18 +118,18 @@ class CodesWork:
         wanted = set(np.unique(self.shard_N[self.wanted_N]).tolist())
         return shard_groups(part.shard for part in self.activations.parts if part.shard in wanted)
 
-    def compute(self, shards: Sequence[int]) -> "Codes":
+    def compute(self, shards: Sequence[int]) -> "StoredCodes":
         """Read the codes of a group."""
         found = []
         for shard in shards:
             row_G = np.flatnonzero(self.shard_N == shard)
             wanted_G = np.flatnonzero(self.wanted_N[row_G])
             z_GF = activation_matrix(self.activations.part(shard, ["feature", "value"]), self.width)
-            found.append(Codes(row_G[wanted_G], z_GF[wanted_G]))
-        return Codes.join(found, self.width)
+            found.append(StoredCodes(row_G[wanted_G], z_GF[wanted_G]))
+        return StoredCodes.join(found, self.width)
 
 
-class Codes(NamedTuple):
+class StoredCodes(NamedTuple):
     """The codes of some images, by their rows in the manifest, ascending."""
 
     row_n: Ints

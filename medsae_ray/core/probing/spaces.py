@@ -13,7 +13,7 @@ import numpy as np
 from medsae_ray.core.analysis.probes import ProbeRows
 from medsae_ray.core.analysis.values import Bools, Floats
 from medsae_ray.core.artifacts.artifact import Artifact
-from medsae_ray.core.artifacts.layout import embedding_matrix
+from medsae_ray.core.artifacts.layout import every_embedding
 from medsae_ray.core.artifacts.work import shard_groups
 from medsae_ray.core.probing.curves import RANDOM, Spaces
 
@@ -63,11 +63,8 @@ class DimensionsWork:
         return np.concatenate([self._shard(shard) for shard in shards])
 
     def _shard(self, shard: int) -> np.ndarray:
-        part = self.embeddings.part(shard)
-        values, ok = embedding_matrix(part)
-        all_nD = np.zeros((part.num_rows, values.shape[1]), np.float32)
-        all_nD[ok] = values
-        return all_nD[self.chosen_N[np.flatnonzero(self.shard_N == shard)]]
+        x_GD = every_embedding(self.embeddings.part(shard), 0)
+        return np.asarray(x_GD[self.chosen_N[self.shard_N == shard]])
 
 
 def principal(raw_nD: np.ndarray, most: int) -> Floats:

@@ -10,14 +10,10 @@ Ranking = Literal["strength", "cosine"]
 WAYS, RANKINGS = get_args(Way), get_args(Ranking)
 
 
-class FoundFeature(TypedDict):
-    """A feature that answers the query."""
+class Named(TypedDict):
+    """A feature with its strongest name."""
 
     feature: int
-    score: float
-    """The cosine with the query (way "text half"), BM25 of the names, or the weight of a pick."""
-    p: float | None
-    """The chance that a random mixture of features has such a cosine; None for way "names"."""
     name: str | None
     name_source: str | None
     """The source of the name: vlm, label or vocabulary."""
@@ -25,6 +21,15 @@ class FoundFeature(TypedDict):
     verdict: str | None
     """The verdict of the name's test, if there was one."""
     detection_auroc: float | None
+
+
+class FoundFeature(Named):
+    """A feature that answers the query."""
+
+    score: float
+    """The cosine with the query (way "text half"), BM25 of the names, or the weight of a pick."""
+    p: float | None
+    """The chance that a random mixture of features has such a cosine; None for way "names"."""
 
 
 class ActiveFeature(TypedDict):
@@ -46,17 +51,6 @@ class FoundImage(TypedDict):
     """The features that are active on it."""
 
 
-class ExcludedFeature(TypedDict):
-    """A feature that images must not have."""
-
-    feature: int
-    name: str | None
-    name_source: str | None
-    definition: str | None
-    verdict: str | None
-    detection_auroc: float | None
-
-
 class QueryAnswer(TypedDict):
     """The features and images, the best first."""
 
@@ -64,7 +58,7 @@ class QueryAnswer(TypedDict):
     way: Way
     ranking: Ranking
     features: list[FoundFeature]
-    excluded: list[ExcludedFeature]
+    excluded: list[Named]
     """The features of what the query negates; no image has them."""
     conditions: dict[str, str]
     """The metadata that the images have to have, as sex or view (way "model")."""
@@ -81,14 +75,10 @@ class QueryAnswer(TypedDict):
     atlas: str
 
 
-class NamedFeature(ActiveFeature):
+class NamedFeature(Named):
     """A feature of an image's fingerprint, with its strongest name."""
 
-    name: str | None
-    name_source: str | None
-    definition: str | None
-    verdict: str | None
-    detection_auroc: float | None
+    activation: float
 
 
 class SimilarImage(TypedDict):

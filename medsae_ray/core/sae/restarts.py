@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from medsae_ray.core.sae.config import SAEConfig
 from medsae_ray.core.sae.fit import fit
 from medsae_ray.core.sae.model import SAE
+from medsae_ray.core.sae.normalise import Normalisation
 from medsae_ray.core.sae.training import Ending, EpochLog, State
 from medsae_ray.core.sae.training_table import EmbeddingTable
 
@@ -41,6 +42,8 @@ class Restarts(NamedTuple):
         returns the state; `resume` takes such a state. All else is passed on to `fit`.
         """
         tables = EmbeddingTable.of(train), EmbeddingTable.of(heldout)
+        if self.starts > 1:
+            fit_with = {"normalisation": self._normalisation(tables[0])} | fit_with
         kept = Kept(**resume["kept"]) if resume and resume.get("kept") else None
         for start in range(resume.get("start", 0) if resume else 0, self.starts):
             ended = self._one(start, tables, kept, resume, report, fit_with)
@@ -49,6 +52,10 @@ class Restarts(NamedTuple):
             resume = None
         assert kept is not None, "there is at least one start"
         return kept
+
+    def _normalisation(self, train: EmbeddingTable) -> Normalisation:
+        """Fit the normalisation that all trainings share: it depends on the rows alone."""
+        return Normalisation.fit(train.x_ND, self.config.whiten, self.config.normalisation)
 
     def _one(
         self,

@@ -11,9 +11,9 @@ from scipy import sparse
 from medsae_ray.core.naming.distinct_images import (
     SHOWN,
     STRONGEST,
-    Codes,
-    CodesWork,
     Seen,
+    StoredCodes,
+    StoredCodesWork,
     StrongestWork,
     diverse,
     strongest_rows,
@@ -87,10 +87,10 @@ def test_codes_are_read_once_and_chosen_from(tmp_path: Path) -> None:
     of = work(tmp_path, made, 16)
     rows = strongest_rows(seen(of).naming.rows(), 0)
     wanted_N = np.isin(np.arange(200), rows)
-    reading = CodesWork(of.activations, of.width, of.shard_N, wanted_N)
-    codes = Codes.join((reading.compute(shards) for shards in reading.groups()), of.width)
+    reading = StoredCodesWork(of.activations, of.width, of.shard_N, wanted_N)
+    codes = StoredCodes.join((reading.compute(shards) for shards in reading.groups()), of.width)
     assert np.allclose(codes.of(rows).toarray(), made.z_NM[rows])
     chosen = codes.distinct(rows)
     assert len(chosen) == SHOWN and chosen[0] == rows[0]
     assert chosen.tolist() == rows[brute(made.z_NM[rows].astype(np.float64), SHOWN)].tolist()
-    assert Codes.join([], 4).distinct(np.zeros(0, np.int64)).tolist() == []
+    assert StoredCodes.join([], 4).distinct(np.zeros(0, np.int64)).tolist() == []
