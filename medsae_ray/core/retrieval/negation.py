@@ -20,6 +20,7 @@ _FILLER = (
 )
 _COMPARED = "change increase decrease progress worsen improve interval more less only longer"
 _UNCLEAR = {
+    r"\bnot (?:only|just|merely)\b": "negates nothing: write 'A, B' for images with both",
     r"\brul(?:e|ing) out\b|\bexclude\b": "asks to rule something out, which neither wants it nor excludes it",
     rf"\b(?:no|not|without|any) (?:\w+ )?(?:{_COMPARED.replace(' ', '|')})|\bunchanged\b": (
         "compares with an earlier image, which one image does not show"
@@ -59,7 +60,7 @@ def understood(query: str) -> Wish:
     text = re.sub(rf"(?<![\w-]){_NEGATING}", _NO, text)
     text = re.sub(_FILLER, "\u2205 ", " ".join(text.split()))
     wanted, excluded = list[str](), list[str]()
-    for sentence in re.split(r"[.;:!?]+| but | however | with (?!\u2205)", f" {text} "):
+    for sentence in re.split(r"[.;:!?()\[\]]+| but | however | with (?!\u2205)", f" {text} "):
         _sentence(sentence, query, wanted, excluded)
     return Wish(", ".join(wanted), tuple(dict.fromkeys(excluded)))
 

@@ -38,6 +38,8 @@ from medsae_ray.core.retrieval.negation import QueryRefused, understood
         ("not a fracture", "", ("fracture",)),
         ("opacity other than pneumonia", "opacity", ("pneumonia",)),
         ("isn't normal", "", ("normal",)),
+        ("edema (no effusion)", "edema", ("effusion",)),
+        ("no effusion (edema)", "edema", ("effusion",)),
         ("nodule", "nodule", ()),
         ("abnormal notch of a noble knot", "abnormal notch of a noble knot", ()),
     ],
@@ -59,6 +61,7 @@ def test_a_query_is_taken_apart(query: str, wanted: str, excluded: tuple[str, ..
         ("cannot exclude pneumonia", "asks to rule something out"),
         ("no change in effusion", "earlier image"),
         ("no longer effusion", "earlier image"),
+        ("not only edema but effusion", "negates nothing: write"),
         ("possible pneumonia", "uncertain"),
     ],
 )
