@@ -19,7 +19,7 @@ from medsae_ray.core.retrieval.query import Library
 from medsae_ray.core.retrieval.similar import Similar
 from medsae_ray.errors import ImageError
 from medsae_ray.finished import Finished, library_of
-from medsae_ray.service import chat, vlm
+from medsae_ray.service import chat, sign_in, vlm
 from medsae_ray.service import responses as answers
 from medsae_ray.service.atlas import Atlas, Sort, Verdict
 from medsae_ray.service.atlas import Query as FeatureQuery
@@ -152,6 +152,7 @@ def make_app(desk: Desk, token: str | None) -> FastAPI:
     app.include_router(_query(desk))
     app.include_router(_images(desk))
     app.include_router(_chat(desk))
+    app.include_router(sign_in.router(token))
     app.add_middleware(Guard, token=token, limits=desk.limits)
     return app
 
