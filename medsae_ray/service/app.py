@@ -9,7 +9,7 @@ from fastapi.security import HTTPBearer
 
 from medsae_ray.core.naming.pictures import picture
 from medsae_ray.core.retrieval.answer import QueryAnswer, Ranking, SimilarAnswer, Way
-from medsae_ray.service import chat, sign_in, vlm
+from medsae_ray.service import chat, judgements, sign_in, vlm
 from medsae_ray.service import responses as answers
 from medsae_ray.service.atlas import Query as FeatureQuery
 from medsae_ray.service.atlas import Sort, Verdict
@@ -41,6 +41,7 @@ def make_app(desk: Desk, token: str | None) -> FastAPI:
     app.include_router(_query(desk))
     app.include_router(_images(desk))
     app.include_router(_chat(desk))
+    app.include_router(judgements.router(desk))
     app.include_router(sign_in.router(token))
     app.add_middleware(Guard, token=token, limits=desk.limits)
     return app
