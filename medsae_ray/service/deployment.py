@@ -23,7 +23,8 @@ from medsae_ray.engine.session import identity_of, vlm_of
 from medsae_ray.errors import MedsaeError
 from medsae_ray.finished import Finished
 from medsae_ray.preflight.needs import service_phase
-from medsae_ray.service.app import Desk, make_app
+from medsae_ray.service.app import make_app
+from medsae_ray.service.desk import Desk
 from medsae_ray.service.engine import Link
 from medsae_ray.service.limits import RequestLimits
 

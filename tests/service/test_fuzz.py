@@ -18,7 +18,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from medsae_ray.service.app import Desk, make_app
+from medsae_ray.service.app import make_app
+from medsae_ray.service.desk import Desk
 from tests.service.conftest import LIMITS
 from tests.service.hostile import hostile
 from tests.support.hostile_folder import hostile_folder

@@ -8,7 +8,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from medsae_ray.service.app import Desk, make_app
+from medsae_ray.service.app import make_app
+from medsae_ray.service.desk import Desk
 from medsae_ray.service.middleware import digest
 from tests.service.conftest import LIMITS, Small
 
