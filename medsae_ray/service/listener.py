@@ -11,7 +11,6 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from medsae_ray.service.address import BACKLOG
 from medsae_ray.service.wire import bounded
 
-
 FIRST_S = 0.5
 """The seconds in which a connection accepted last of all brings its request; uvicorn would close it at once."""
 
