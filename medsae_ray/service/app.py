@@ -123,7 +123,7 @@ def _images(desk: Desk) -> APIRouter:
         """Return the strongest features of an image, by default those with a name: a PNG, JPEG or DICOM file as the
         body, or as `image` of a multipart body."""
         data = await image_bytes(request, desk.limits)
-        return await desk.work(desk.encode, data, top, named)
+        return await desk.encode(data, top, named)
 
     @router.get("/similar", response_model=answers.SimilarAnswer)
     async def similar_of_run(
@@ -144,7 +144,7 @@ def _images(desk: Desk) -> APIRouter:
     ) -> SimilarAnswer:
         """The images of the run that share an image's k strongest features: a PNG, JPEG or DICOM file as the body, or
         as `image` of a multipart body."""
-        return await desk.work(desk.similar, await image_bytes(request, desk.limits), k, images, split)
+        return await desk.similar(await image_bytes(request, desk.limits), k, images, split)
 
     @router.post(
         "/name", response_model=answers.NameAnswer, openapi_extra=_body({"group_a": [_FILE], "group_b": [_FILE]})

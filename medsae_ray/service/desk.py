@@ -1,6 +1,7 @@
 """What the routes share: the models of one finished run, the threads that use them, and the engine.
 
-A few threads of their own decode and encode every image, so no caller stops the others.
+A few threads of their own decode the images, and others encode in one batch all that wait, so no caller stops the
+others.
 """
 
 import asyncio
@@ -10,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, TypeVar
 
+import numpy as np
+
 from medsae_ray.config import Naming
 from medsae_ray.core.naming.pictures import picture
 from medsae_ray.core.retrieval.answer import QueryAnswer, Ranking, SimilarAnswer, Way
@@ -18,6 +21,7 @@ from medsae_ray.core.retrieval.similar import Similar
 from medsae_ray.errors import ImageError
 from medsae_ray.finished import Finished, library_of
 from medsae_ray.service.atlas import Atlas
+from medsae_ray.service.batches import Batches
 from medsae_ray.service.engine import Link
 from medsae_ray.service.errors import Problem, of_image
 from medsae_ray.service.image_encoder import ActiveFeatures, ImageEncoder
@@ -37,35 +41,44 @@ class Desk:
         self.to_encode = Uploads.of(images, limits, self.encoder.side)
         self.to_show = Uploads.of(images, limits)
         self._threads = ThreadPoolExecutor(limits.threads, "image")
+        workers = limits.threads if run.recipe.how.embed.device == "cpu" else 1
+        self.batches = Batches(self.encoder.active_of, run.recipe.how.embed.batch_size, workers)
         self._opening = threading.Lock()
 
     async def work(self, do: Callable[..., T], *arguments: Any) -> T:
         """Run `do` in one of the threads."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, do, *arguments)
 
-    def encode(self, data: bytes, top: int, named: bool) -> dict[str, Any]:
+    async def encode(self, data: bytes, top: int, named: bool) -> dict[str, Any]:
         """Decode and encode an image: its strongest `top` features (with `named`, of those with a name) and their
         counts. Problem if the image cannot be used."""
-        image = self.to_encode.image(data, "image")
-        try:
-            active = self.encoder.active(image)
-        except ImageError as error:
-            raise of_image(error, "image") from None
+        size, active = await self._active(data)
         features = self._described(active)
         known = [feature for feature in features if feature["name"] is not None]
-        counts = {"width": image.width, "height": image.height, "active": len(features), "named": len(known)}
+        counts = {"width": size[0], "height": size[1], "active": len(features), "named": len(known)}
         shown = (known if named else features)[:top]
         return counts | {"features": shown, "sae": self.run.sae.name, "atlas": self.run.atlas.name}
 
-    def similar(self, data: bytes, k: int, images: int, split: str | None) -> SimilarAnswer:
+    async def similar(self, data: bytes, k: int, images: int, split: str | None) -> SimilarAnswer:
         """Decode and encode an image, and find those of the run that share its strongest features. Problem if the image
         cannot be used."""
-        image = self.to_encode.image(data, "image")
+        _, active = await self._active(data)
+        return await self.work(self._similar_to, active, k, images, split)
+
+    def _similar_to(self, active: ActiveFeatures, k: int, images: int, split: str | None) -> SimilarAnswer:
+        return self._similar.ask(self._similar.of_activations("image", active.feature, active.value), k, images, split)
+
+    async def _active(self, data: bytes) -> tuple[tuple[int, int], ActiveFeatures]:
+        """Decode an image in a thread, and encode it with those that wait; return its size and features."""
         try:
-            active = self.encoder.active(image)
+            size, pixels = await self.work(self._pixels, data)
+            return size, await self.batches.add(pixels)
         except ImageError as error:
             raise of_image(error, "image") from None
-        return self._similar.ask(self._similar.of_activations("image", active.feature, active.value), k, images, split)
+
+    def _pixels(self, data: bytes) -> tuple[tuple[int, int], np.ndarray]:
+        image = self.to_encode.image(data, "image")
+        return image.size, self.encoder.pixels(image)
 
     def similar_of_run(self, image_id: str, k: int, images: int, split: str | None) -> SimilarAnswer:
         """Find the images of other patients that share the strongest features of one of the run. Problem 404 if it has

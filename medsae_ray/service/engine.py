@@ -14,10 +14,10 @@ from medsae_ray.service.errors import Problem
 
 T = TypeVar("T")
 
-READY_S = 5.0
+READY_S = 3.0
 """The seconds in which the engine has to say that it is ready."""
-FRESH_S = 2.0
-"""The seconds for which that answer is believed."""
+FRESH_S = 1.0
+"""The seconds for which that answer is believed; both together are the longest that a lost engine counts as ready."""
 
 
 class Link:
@@ -72,6 +72,7 @@ class Link:
             raise self._lost() from None
 
     def _lost(self) -> Problem:
+        self._well = -FRESH_S
         return self._problem("engine_lost", "the vision-language engine does not run")
 
     def _problem(self, code: str, message: str) -> Problem:
