@@ -3,13 +3,15 @@
 from importlib import metadata
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi import Path as PathPart
+from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from medsae_ray.core.naming.pictures import picture
 from medsae_ray.core.retrieval.answer import QueryAnswer, Ranking, SimilarAnswer, Way
-from medsae_ray.service import chat, judgements, sign_in, vlm
+from medsae_ray.service import chat, docs_page, judgements, sign_in, vlm
 from medsae_ray.service import responses as answers
 from medsae_ray.service.atlas import Query as FeatureQuery
 from medsae_ray.service.atlas import Sort, Verdict
@@ -30,6 +32,7 @@ def make_app(desk: Desk, token: str | None) -> FastAPI:
     app = FastAPI(
         title="medsae-ray",
         version=metadata.version("medsae-ray"),
+        docs_url=None,
         redoc_url=None,
         description="Concepts inside a medical image encoder. Not for clinical use: a feature is a correlate.",
         responses={"default": {"model": answers.Refusal, "description": "the request is not answered"}},
@@ -37,13 +40,15 @@ def make_app(desk: Desk, token: str | None) -> FastAPI:
     )
     install(app)
     app.include_router(_health(desk))
+    app.include_router(_metrics(desk))
     app.include_router(_features(desk))
     app.include_router(_query(desk))
     app.include_router(_images(desk))
     app.include_router(_chat(desk))
     app.include_router(judgements.router(desk))
     app.include_router(sign_in.router(token))
-    app.add_middleware(Guard, token=token, limits=desk.limits)
+    app.include_router(docs_page.router(app.title))
+    app.add_middleware(Guard, token=token, limits=desk.limits, metrics=desk.metrics)
     return app
 
 
@@ -61,6 +66,17 @@ def _health(desk: Desk) -> APIRouter:
         if desk.engine:
             await desk.engine.check()
         return answers.Ready(ready=True, engine="ok" if desk.engine else "not configured")
+
+    return router
+
+
+def _metrics(desk: Desk) -> APIRouter:
+    router = APIRouter(tags=["health"])
+
+    @router.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """Return the figures of the service in Prometheus's text format."""
+        return Response(desk.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return router
 

@@ -1,6 +1,7 @@
 """The service as a Ray Serve application: one replica that holds encoder, SAE and atlas, beside the engine's."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,7 @@ from medsae_ray.engine.session import identity_of, vlm_of
 from medsae_ray.errors import MedsaeError
 from medsae_ray.finished import Finished
 from medsae_ray.preflight.needs import service_phase
+from medsae_ray.runtime.logs import FORM, LEVEL, set_up
 from medsae_ray.service.app import make_app
 from medsae_ray.service.desk import Desk
 from medsae_ray.service.door import Borrowed
@@ -43,6 +45,7 @@ class Service:
     def __init__(self, run: Finished, token: str | None, limits: RequestLimits, door: str | None = None) -> None:
         self.desk, self.token = Desk(run, link_of(run.recipe, limits) if run.has_engine else None, limits), token
         self.borrowed = Borrowed(door, make_app(self.desk, token), limits.drain_s) if door else None
+        set_up(self.borrowed.stderr if self.borrowed else None)
 
     def check_health(self) -> None:
         """Raise if the socket is not answered any more; Ray Serve then replaces the replica."""
@@ -78,6 +81,7 @@ def application(
             "num_cpus": CPUS,
             "num_gpus": _gpus(run.recipe),
             "resources": {this_node(): 0.001} if door else {},
+            "runtime_env": {"env_vars": {name: os.environ[name] for name in (FORM, LEVEL) if name in os.environ}},
         },
         max_ongoing_requests=4 * limits.requests,
         max_queued_requests=4 * limits.requests,

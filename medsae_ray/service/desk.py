@@ -26,6 +26,7 @@ from medsae_ray.service.engine import Link
 from medsae_ray.service.errors import Problem, of_image
 from medsae_ray.service.image_encoder import ActiveFeatures, ImageEncoder
 from medsae_ray.service.limits import RequestLimits
+from medsae_ray.service.metrics import Metrics
 from medsae_ray.service.uploads import Uploads
 
 T = TypeVar("T")
@@ -35,14 +36,19 @@ class Desk:
     """What the routes share: the models of one finished run, and the threads that use them."""
 
     def __init__(self, run: Finished, engine: Link | None, limits: RequestLimits) -> None:
-        self.run, self.engine, self.limits = run, engine, limits
+        self.run, self.engine, self.limits, self.metrics = run, engine, limits, Metrics()
+        if engine is not None:
+            engine.metrics = self.metrics
         self.atlas, self.encoder = Atlas(run.atlas), ImageEncoder(run)
         images = run.recipe.what.images
         self.to_encode = Uploads.of(images, limits, self.encoder.side)
         self.to_show = Uploads.of(images, limits)
         self._threads = ThreadPoolExecutor(limits.threads, "image")
         workers = limits.threads if run.recipe.how.embed.device == "cpu" else 1
-        self.batches = Batches(self.encoder.active_of, run.recipe.how.embed.batch_size, workers)
+        self.batches = Batches(
+            self.encoder.active_of, run.recipe.how.embed.batch_size, workers, self.metrics.batch.observe
+        )
+        self.metrics.watch(lambda: self.batches.waiting)
         self._opening = threading.Lock()
 
     async def work(self, do: Callable[..., T], *arguments: Any) -> T:

@@ -9,6 +9,7 @@ unix(7). The connection to it then tells both sides of each other's end.
 """
 
 import contextlib
+import os
 import socket
 import tempfile
 import threading
@@ -24,6 +25,8 @@ from medsae_ray.service.middleware import OPEN
 
 STOP, DEAF = b"s", b"d"
 """The command's message to stop, and the replica's that it accepts no connection any more."""
+STDERR = 2
+"""The file descriptor of standard error, which is lent as well."""
 FRONT_S = 2.0
 """The longest wait for the command's own answers, which take no time."""
 
@@ -104,7 +107,7 @@ class Door:
         self._replica = replica
         said = b""
         with contextlib.suppress(OSError):
-            socket.send_fds(replica, [b"."], [self.listening.fileno()])
+            socket.send_fds(replica, [b"."], [self.listening.fileno(), STDERR])
             said = replica.recv(1)
         if self.state != STOPPING:
             self.state = LOST
@@ -128,7 +131,9 @@ class Borrowed:
     def __init__(self, path: str, app: ASGIApp, patience_s: float) -> None:
         self._command = socket.socket(socket.AF_UNIX)
         self._command.connect(path)
-        _, (number,), _, _ = socket.recv_fds(self._command, 1, 1)
+        _, (number, stderr), _, _ = socket.recv_fds(self._command, 1, 2)
+        self.stderr = os.fdopen(stderr, "w", buffering=1)
+        """The command's standard error, where an operator looks for the log."""
         with socket.socket(fileno=number) as listening:
             self._listener = Listener(app, listening, patience_s)
         self.stops = False

@@ -21,7 +21,8 @@ PATHS = [
     "/docs",
     "/openapi.json",
     "/nothing",
-    "/docs/oauth2-redirect",
+    "/docs/swagger-ui.css",
+    "/metrics",
 ]
 
 
