@@ -5,7 +5,7 @@ same directions, z from the seat upwards; P points of a tube.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,10 +122,7 @@ class Tube(NamedTuple):
         return Tube(tuple(_moved(point, shift) for point in self.points), grow * self.radius)
 
 
-Solid = TypeVar("Solid", Ellipsoid, Tube)
-
-
-def mirrored(shape: Solid) -> Solid:
+def mirrored(shape: Ellipsoid | Tube) -> Ellipsoid | Tube:
     """Return the shape on the other side of the body."""
     if isinstance(shape, Tube):
         return shape._replace(points=tuple((-x, y, z) for x, y, z in shape.points))
