@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi import Path as PathPart
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -23,6 +23,7 @@ from medsae_ray.service.uploads import FORM, RAW, image_bytes, read_form
 from medsae_ray.stages.names import rules_of
 
 Split = Literal["sae", "naming", "detection"]
+EVENTS = "text/event-stream"
 _FILE = {"type": "string", "format": "binary"}
 
 
@@ -199,9 +200,10 @@ def _chat(desk: Desk) -> APIRouter:
         cards = [{"id": name, "object": "model", "created": 0, "owned_by": "medsae-ray"} for name in desk.models()]
         return {"object": "list", "data": cards}
 
-    @router.post("/chat/completions")
-    async def completions(request: ChatRequest) -> dict[str, Any]:
-        """Answer as OpenAI's chat API does, without streaming. Images come as data: URLs; no other is read."""
+    @router.post("/chat/completions", response_model=None, responses={200: {"content": {EVENTS: {}}}})
+    async def completions(request: ChatRequest) -> dict[str, Any] | StreamingResponse:
+        """Answer as OpenAI's chat API does, with `stream` piece by piece. Images come as data: URLs; no other is
+        read."""
         engine, rules = desk.vlm()
         chat.check(request, desk.models(), rules, desk.limits)
 
@@ -209,6 +211,8 @@ def _chat(desk: Desk) -> APIRouter:
             return picture(desk.to_show.image(data, where), rules.image_size)
 
         await desk.work(chat.draw_images, request, draw)
+        if request.stream:
+            return StreamingResponse(await chat.stream(engine, request, desk.limits), media_type=EVENTS)
         return await chat.answer(engine, request, desk.limits)
 
     return router
