@@ -44,11 +44,11 @@ def baseline(recipe: str, root: str, port: int) -> None:
     from medsae_ray.service.atlas import Atlas
     from medsae_ray.service.image_encoder import ImageEncoder
     from medsae_ray.service.limits import RequestLimits
-    from medsae_ray.service.uploads import Uploads
+    from medsae_ray.service.uploads import Budget, Uploads
 
     run = open_run(load_recipe(recipe), root)
     encoder, atlas, limits = ImageEncoder(run), Atlas(run.atlas), RequestLimits()
-    uploads = Uploads.of(run.recipe.what.images, limits, encoder.side)
+    uploads = Uploads.of(run.recipe.what.images, limits, Budget(limits.pixels), encoder.side)
     threads, app = ThreadPoolExecutor(limits.threads), FastAPI()
 
     def features(data: bytes) -> dict[str, object]:

@@ -22,7 +22,6 @@ _IMAGE_STATUS = {"not_an_image": 415, "too_large": 413}
 _IMAGE_WORDS = {
     "corrupt": "the file is damaged, or of a form that is not read: its image cannot be decoded",
     "truncated": "the file ends before its image does",
-    "too_large": "the image has more pixels than are taken, or its file grows beyond what is taken",
 }
 """The words for what libraries report in their own."""
 

@@ -66,11 +66,13 @@ class Scripted:
         self.chat_answer: tuple[int, dict[str, Any]] = 200, {"object": "chat.completion"}
         self.ready = True
         self.events: list[Any] = []
+        self.said: list[YesNo] = []
         self.metrics = Metrics()
 
     async def ask(self, image: bytes, questions: list[str], priority: int) -> ImageAnswers:
         self.asked.append((image, questions))
-        return ImageAnswers([YesNo(0.25, 0.9), *[FAILED] * (len(questions) - 1)], Usage(len(questions), 10, 5, 1, 0.1))
+        said = self.said or [YesNo(0.25, 0.9), *[FAILED] * (len(questions) - 1)]
+        return ImageAnswers(said, Usage(len(questions), 10, 5, 1, 0.1))
 
     async def write(self, writing: Writing, priority: int) -> Wrote:
         self.parts.append(writing.parts)

@@ -78,7 +78,7 @@ class Wrote(NamedTuple):
 
 
 Event = str | tuple[int, dict[str, Any]]
-"""A piece of an answer as a server-sent event, "data: ...\\n\\n"; or HTTP status and body of a refusal, which ends it."""
+"""A piece of an answer as a server-sent event ("data: ..."), or status and body of a refusal, which ends it."""
 FAILED = YesNo(math.nan, math.nan, "the request failed")
 NEITHER = "neither yes nor no is among the likeliest first tokens"
 
