@@ -11,7 +11,7 @@ from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from medsae_ray.core.retrieval.answer import QueryAnswer, Ranking, SimilarAnswer, Way
-from medsae_ray.service import chat, docs_page, vlm
+from medsae_ray.service import chat, docs_page, sign_in, vlm
 from medsae_ray.service import responses as answers
 from medsae_ray.service.atlas import Query as FeatureQuery
 from medsae_ray.service.atlas import Sort, Verdict
@@ -46,6 +46,7 @@ def make_app(desk: Desk, token: str | None) -> FastAPI:
     app.include_router(_query(desk))
     app.include_router(_images(desk))
     app.include_router(_chat(desk))
+    app.include_router(sign_in.router(token))
     app.include_router(docs_page.router(app.title))
     app.add_middleware(Guard, token=token, limits=desk.limits, metrics=desk.metrics)
     return app

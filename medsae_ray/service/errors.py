@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from medsae_ray.errors import ImageError, one_line
@@ -41,7 +41,7 @@ class Problem(Exception):
         error = {"code": self.code, "message": one_line(self.message)}
         return error | ({"where": one_line(self.where[:LONGEST_WHERE])} if self.where else {})
 
-    def response(self) -> JSONResponse:
+    def response(self) -> Response:
         """Build the HTTP response."""
         headers = {CODE: self.code}
         if self.retry_s is not None:
@@ -67,20 +67,20 @@ def unexpected(error: Exception) -> Problem:
 def install(app: FastAPI) -> None:
     """Give every refusal of the framework the service's form."""
 
-    async def refused(request: Request, error: Any) -> JSONResponse:
+    async def refused(request: Request, error: Any) -> Response:
         code = _CODES.get(error.status_code, f"http_{error.status_code}")
         response = Problem(error.status_code, code, str(error.detail)).response()
         response.headers.update(error.headers or {})
         return response
 
-    async def invalid(request: Request, error: Any) -> JSONResponse:
+    async def invalid(request: Request, error: Any) -> Response:
         first = max(error.errors(), key=lambda one: len(one["loc"]))  # where text or a list may stand, the list's error
         where = ".".join(str(step) for step in first["loc"])
         if where == "body" and "json" not in request.headers.get("content-type", "").lower():
             return Problem(415, "wrong_content_type", "Content-Type is application/json").response()
         return Problem(422, "invalid", first["msg"], where).response()
 
-    async def own(request: Request, error: Any) -> JSONResponse:
+    async def own(request: Request, error: Any) -> Response:
         problem: Problem = error
         return problem.response()
 

@@ -8,27 +8,31 @@ import hmac
 import logging
 import time
 from collections.abc import Iterator
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from medsae_ray.service.errors import CODE, Problem, unexpected
 from medsae_ray.service.limits import RequestLimits
 from medsae_ray.service.metrics import NO_ROUTE, Metrics
+from medsae_ray.service.visitors import SAFE, SIGN_IN, has_signed_in, is_foreign, looks_around
 
 access = logging.getLogger("medsae_ray.access")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
-OPEN = "/v1/health/live"
-"""The one path that needs no token."""
+LIVE = "/v1/health/live"
+OPEN = (LIVE, SIGN_IN)
+"""The paths that need no token."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",  # with no-referrer, browsers send a form's Origin as null
 }
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 """The Content-Security-Policy of every answer that has none of its own."""
@@ -90,21 +94,24 @@ class Guard:
         if self.token is None:
             if _hostname(headers.get("host", "")) not in LOOPBACK:
                 raise Problem(403, "wrong_host", "without a token the service answers to the name localhost only")
-        elif scope["path"] != OPEN and not self._knows(headers.get("authorization", "")):
-            raise Problem(401, "unauthorized", "send the header Authorization: Bearer TOKEN")
+        elif scope["path"] not in OPEN and not self._knows(headers):
+            onward = f"{SIGN_IN}?next={quote(_target(scope))}" if looks_around(scope["method"], headers) else None
+            raise _Unknown(onward)
+        if scope["method"] not in SAFE and is_foreign(headers):
+            raise Problem(403, "foreign_origin", "a page of another site sent this; only the service's own pages may")
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit() or int(length[:20]) > self.limits.body:
             raise _too_much(self.limits)
 
-    def _knows(self, given: str) -> bool:
-        kind, _, token = given.partition(" ")
+    def _knows(self, headers: Headers) -> bool:
+        kind, _, token = headers.get("authorization", "").partition(" ")
         right = hmac.compare_digest(digest(token), self.token or "")
-        return kind.lower() == "bearer" and right
+        return (kind.lower() == "bearer" and right) or has_signed_in(headers, self.token or "")
 
     @contextlib.contextmanager
     def _place(self, method: str) -> Iterator[None]:
         """Hold one of the places for requests with a body until the answer is sent."""
-        if method in ("GET", "HEAD", "OPTIONS"):
+        if method in SAFE:
             yield
             return
         if self.under_way >= self.limits.requests:
@@ -171,6 +178,23 @@ class _Body:
         if self.size > self.limits.body:
             raise _too_much(self.limits)
         return message
+
+
+class _Unknown(Problem):
+    """The refusal of a caller without the token; a browser is led to the sign-in, `onward`."""
+
+    def __init__(self, onward: str | None) -> None:
+        super().__init__(401, "unauthorized", "send the header Authorization: Bearer TOKEN")
+        self.onward = onward
+
+    def response(self) -> Response:
+        return RedirectResponse(self.onward, 303) if self.onward else super().response()
+
+
+def _target(scope: Scope) -> str:
+    """Return path and query of a request."""
+    query = scope.get("query_string", b"").decode("latin-1")
+    return f"{scope['path']}?{query}" if query else str(scope["path"])
 
 
 def _too_much(limits: RequestLimits) -> Problem:
