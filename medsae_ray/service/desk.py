@@ -10,7 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, TypeVar
 
+from PIL import Image
+
 from medsae_ray.config import Naming
+from medsae_ray.core.analysis.likeness import Judge
 from medsae_ray.core.naming.pictures import picture
 from medsae_ray.core.retrieval.answer import QueryAnswer, Ranking, SimilarAnswer, Way
 from medsae_ray.core.retrieval.query import Library
@@ -18,6 +21,7 @@ from medsae_ray.core.retrieval.similar import Similar
 from medsae_ray.errors import ImageError
 from medsae_ray.finished import Finished, library_of
 from medsae_ray.service.atlas import Atlas
+from medsae_ray.service.drift import Drift
 from medsae_ray.service.engine import Link
 from medsae_ray.service.errors import Problem, of_image
 from medsae_ray.service.image_encoder import ActiveFeatures, ImageEncoder
@@ -33,6 +37,8 @@ class Desk:
     def __init__(self, run: Finished, engine: Link | None, limits: RequestLimits) -> None:
         self.run, self.engine, self.limits = run, engine, limits
         self.atlas, self.encoder = Atlas(run.atlas), ImageEncoder(run)
+        self.judge = Judge(run.likeness) if run.likeness else None
+        self.drift = Drift(len(self.atlas.rates), limits.window)
         images = run.recipe.what.images
         self.to_encode = Uploads.of(images, limits, self.encoder.side)
         self.to_show = Uploads.of(images, limits)
@@ -47,25 +53,32 @@ class Desk:
         """Decode and encode an image: its strongest `top` features (with `named`, of those with a name) and their
         counts. Problem if the image cannot be used."""
         image = self.to_encode.image(data, "image")
-        try:
-            active = self.encoder.active(image)
-        except ImageError as error:
-            raise of_image(error, "image") from None
+        active = self._active(image)
+        unlike = self.judge.of_embedding(active.embedding_D) if self.judge else None
+        self.drift.add(active.feature, unlike["flag"] if unlike else None)
         features = self._described(active)
         known = [feature for feature in features if feature["name"] is not None]
         counts = {"width": image.width, "height": image.height, "active": len(features), "named": len(known)}
-        shown = (known if named else features)[:top]
-        return counts | {"features": shown, "sae": self.run.sae.name, "atlas": self.run.atlas.name}
+        made_by = {"sae": self.run.sae.name, "atlas": self.run.atlas.name}
+        shown = [
+            row | {"percentile": self.atlas.percentile(row["feature"], row["activation"])}
+            for row in (known if named else features)[:top]
+        ]
+        return counts | {"unlike_the_run": unlike, "features": shown} | made_by
+
+    def _active(self, image: Image.Image) -> ActiveFeatures:
+        try:
+            return self.encoder.active(image)
+        except ImageError as error:
+            raise of_image(error, "image") from None
 
     def similar(self, data: bytes, k: int, images: int, split: str | None) -> SimilarAnswer:
         """Decode and encode an image, and find those of the run that share its strongest features. Problem if the image
         cannot be used."""
-        image = self.to_encode.image(data, "image")
-        try:
-            active = self.encoder.active(image)
-        except ImageError as error:
-            raise of_image(error, "image") from None
-        return self._similar.ask(self._similar.of_activations("image", active.feature, active.value), k, images, split)
+        active = self._active(self.to_encode.image(data, "image"))
+        query = self._similar.of_activations("image", *active)
+        self.drift.add(active.feature, query.unlike["flag"] if query.unlike else None)
+        return self._similar.ask(query, k, images, split)
 
     def similar_of_run(self, image_id: str, k: int, images: int, split: str | None) -> SimilarAnswer:
         """Find the images of other patients that share the strongest features of one of the run. Problem 404 if it has

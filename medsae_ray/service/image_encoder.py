@@ -20,11 +20,13 @@ from medsae_ray.finished import Finished
 
 
 class ActiveFeatures(NamedTuple):
-    """The active features of one image, as the run stores them."""
+    """The active features of one image, as the run stores them, and its embedding."""
 
     feature: list[int]
     """The indices, ascending."""
     value: list[float]
+    embedding_D: np.ndarray
+    """The image's embedding, the mean over patches."""
 
 
 class ImageEncoder:
@@ -51,9 +53,10 @@ class ImageEncoder:
     @torch.no_grad()
     def active(self, image: Image.Image) -> ActiveFeatures:
         """Return the active features of an image. Raises ImageError as `embed` does."""
-        _, z_TM = tokens_encoded(self._sae, self._tokens(image), self._device)
+        x_1TD = self._tokens(image)
+        _, z_TM = tokens_encoded(self._sae, x_1TD, self._device)
         row = sparse_rows(z_TM.amax(0, keepdim=True))
-        return ActiveFeatures(row.indices.tolist(), row.values.tolist())
+        return ActiveFeatures(row.indices.tolist(), row.values.tolist(), x_1TD.mean(1)[0])
 
     def _tokens(self, image: Image.Image) -> np.ndarray:
         """Embed the tokens of an image as float32 [1, T, D]."""
@@ -70,4 +73,4 @@ def file_query(run: Finished, library: Similar, path: str) -> Query:
     encoder = ImageEncoder(run, on_cpu=True)  # one image, and a driver may have no GPU
     reading = Reading.of(run.recipe.what.images, encoder.side)
     active = encoder.active(reading.decoded(Path(path).read_bytes()))
-    return library.of_activations(Path(path).name, active.feature, active.value)
+    return library.of_activations(Path(path).name, *active)

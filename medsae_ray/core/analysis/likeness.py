@@ -23,7 +23,9 @@ from scipy.linalg import cholesky, solve_triangular
 from medsae_ray.core.analysis.auroc import wilson_interval
 from medsae_ray.core.analysis.scatter import Scatter
 from medsae_ray.core.analysis.values import Floats
-from medsae_ray.core.artifacts.likeness import UnlikeShare, UnlikeTheRun
+from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.likeness import LikenessMetrics, UnlikeShare, UnlikeTheRun
+from medsae_ray.core.artifacts.metrics import metrics_of
 
 NEIGHBOUR = 10
 """The neighbour whose distance counts, or the last of fewer."""
@@ -101,6 +103,33 @@ class Reference:
         threshold = self.threshold(level)
         flag = None if threshold is None else distance > threshold
         return UnlikeTheRun(flag=flag, distance=distance, percentile=self.percentile(distance), threshold=threshold)
+
+
+class Judge:
+    """The judgement of images by a finished artifact of stage `likeness`."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        """Read the estimator. ArtifactError if its file is damaged."""
+        self._artifact, self.level = artifact, metrics_of(artifact, LikenessMetrics)["level"]
+        fitted = any(receipt.shard < 0 for receipt in artifact.record.files)
+        self._fitted = from_file(artifact.file("estimator")) if fitted else None
+
+    @property
+    def threshold(self) -> float | None:
+        """The distance above which an image is flagged."""
+        return self._fitted[1].threshold(self.level) if self._fitted else None
+
+    def of_embedding(self, x_D: np.ndarray) -> UnlikeTheRun | None:
+        """Judge an image by its embedding; None if those of the run do not vary."""
+        if self._fitted is None:
+            return None
+        estimator, reference = self._fitted
+        return reference.judged(float(estimator.distances(x_D[None])[0]), self.level)
+
+    def of_row(self, row: int) -> UnlikeTheRun | None:
+        """Judge an image of the run, by its row in the manifest; None also if it has no embedding."""
+        distance = self._artifact.table(["distance"])["distance"][row].as_py()
+        return None if distance is None or self._fitted is None else self._fitted[1].judged(distance, self.level)
 
 
 def unlike_share(distance_N: np.ndarray, patient_N: np.ndarray, threshold: float | None, level: float) -> UnlikeShare:

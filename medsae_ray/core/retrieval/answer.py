@@ -2,6 +2,8 @@
 
 from typing import Literal, TypedDict, get_args
 
+from medsae_ray.core.artifacts.likeness import UnlikeTheRun
+
 Way = Literal["text half", "names", "model"]
 """The ways to find a query's features: by the encoder's text half, by the words of names and definitions, or by a model
 that picks names."""
@@ -79,6 +81,8 @@ class NamedFeature(Named):
     """A feature of an image's fingerprint, with its strongest name."""
 
     activation: float
+    percentile: float
+    """The share of the images that activate the feature on which it is weaker, from 0 to 100."""
 
 
 class SimilarImage(TypedDict):
@@ -103,6 +107,8 @@ class SimilarAnswer(TypedDict):
     """The images, one of each patient and none of the image's own."""
     reason: str | None
     """The reason why there are no images, or why k is smaller than asked for."""
+    unlike_the_run: UnlikeTheRun | None
+    """The image's place among the embeddings of the run; None without the artifact `likeness`."""
     sae: str
     """The names of the artifacts that answered."""
     atlas: str
