@@ -1,6 +1,6 @@
 """The share of foreign and spoilt images that a run flags as unlike its own, and of its own test patients.
 
-    python benchmarks/unlike.py RECIPE --root ROOT --json result.json [--most 400] [--foreign NAME=FOLDER ...] [--phantoms SEED]
+    python benchmarks/unlike.py RECIPE --root ROOT --json result.json [--foreign NAME=FOLDER ...] [--phantoms SEED]
 
 Stage `likeness` of the run is made if it is missing, with all before it. Images of test patients, one each, are spoilt
 in every way of `SPOILT` and encoded by the run's encoder, as are the images of foreign folders (PNG, JPEG, DICOM, TIFF)
