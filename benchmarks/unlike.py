@@ -4,8 +4,7 @@
 
 Stage `likeness` of the run is made if it is missing, with all before it. Images of test patients, one each, are spoilt
 in every way of `SPOILT` and encoded by the run's encoder, as are the images of foreign folders (PNG, JPEG, DICOM, TIFF)
-and phantoms of another seed. Each share has Wilson's 95 % interval. The percentiles of activations from histograms are
-compared with exact ones if the run has an atlas.
+and phantoms of another seed. Each share has Wilson's 95 % interval.
 """
 
 import argparse
@@ -24,9 +23,7 @@ from medsae_ray.config import Recipe, load_recipe
 from medsae_ray.core.analysis.drawn import drawn
 from medsae_ray.core.analysis.likeness import Judge
 from medsae_ray.core.analysis.partial_sums import one_readable
-from medsae_ray.core.analysis.percentiles import percentile
-from medsae_ray.core.artifacts.artifact import Artifact
-from medsae_ray.core.artifacts.columns import activation_matrix, column, readable
+from medsae_ray.core.artifacts.columns import column, readable
 from medsae_ray.core.artifacts.likeness import LikenessMetrics
 from medsae_ray.core.artifacts.metrics import metrics_of
 from medsae_ray.core.artifacts.store import Store
@@ -177,31 +174,12 @@ def kinds(trial: Trial, most: int, foreign: list[str], seed: int | None) -> dict
     return found
 
 
-def percentile_error(features: Artifact, activations: Artifact) -> dict[str, float]:
-    """The difference between percentiles from histograms and exact ones, over all activations, in points."""
-    rows = [row for row in features.table().to_pylist() if row["space"] == "sae"]
-    z_NF = activation_matrix(activations.table(), len(rows)).tocsc()
-    errors = []
-    for row in rows:
-        values = z_NF.data[z_NF.indptr[row["feature"]] : z_NF.indptr[row["feature"] + 1]]
-        exact = 100 * np.searchsorted(np.sort(values), values, side="left") / max(len(values), 1)
-        errors += [abs(percentile(row["histogram"], row["max"], v) - e) for v, e in zip(values, exact, strict=True)]
-    return {
-        "mean": float(np.mean(errors)),
-        "99 of 100": float(np.quantile(errors, 0.99)),
-        "largest": float(np.max(errors)),
-        "above 16": float((z_NF.data > 16).mean()),
-    }
-
-
 def measured(recipe: Recipe, root: str, most: int, foreign: list[str], seed: int | None) -> dict[str, Any]:
     """Return all figures of one run."""
     with Run(recipe, Store(root), STAGES, Console()) as run:
         found: dict[str, Any] = {"likeness": metrics_of(run.artifact("likeness"), LikenessMetrics)}
         found["dim"] = int(run.artifact("embeddings").schema.field("x").type.list_size)
         found["kinds"] = kinds(Trial(run), most, foreign, seed)
-        if run.committed("features"):
-            found["percentiles"] = percentile_error(run.artifact("features"), run.artifact("activations"))
         return found
 
 
@@ -221,7 +199,7 @@ def main() -> None:
     chosen.json.write_text(json.dumps(found, indent=1))
     for name, one in found["kinds"].items():
         print(f"| {name} | {one['flagged']} of {one['images']} | {one['low']:.3f} to {one['high']:.3f} |")
-    print(found.get("percentiles"), found["likeness"])
+    print(found["likeness"])
 
 
 if __name__ == "__main__":

@@ -3,13 +3,15 @@
 from importlib import metadata
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi import Path as PathPart
+from fastapi.responses import PlainTextResponse
 from fastapi.security import HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from medsae_ray.core.naming.pictures import picture
 from medsae_ray.core.retrieval.answer import QueryAnswer, Ranking, SimilarAnswer, Way
-from medsae_ray.service import chat, sign_in, vlm
+from medsae_ray.service import chat, docs_page, sign_in, vlm
 from medsae_ray.service import responses as answers
 from medsae_ray.service.atlas import Query as FeatureQuery
 from medsae_ray.service.atlas import Sort, Verdict
@@ -31,6 +33,7 @@ def make_app(desk: Desk, token: str | None) -> FastAPI:
     app = FastAPI(
         title="medsae-ray",
         version=metadata.version("medsae-ray"),
+        docs_url=None,
         redoc_url=None,
         description="Concepts inside a medical image encoder. Not for clinical use: a feature is a correlate.",
         responses={"default": {"model": answers.Refusal, "description": "the request is not answered"}},
@@ -38,13 +41,15 @@ def make_app(desk: Desk, token: str | None) -> FastAPI:
     )
     install(app)
     app.include_router(_health(desk))
+    app.include_router(_metrics(desk))
     app.include_router(_features(desk))
     app.include_router(_query(desk))
     app.include_router(_images(desk))
     app.include_router(_chat(desk))
     app.include_router(drift_routes(desk))
     app.include_router(sign_in.router(token))
-    app.add_middleware(Guard, token=token, limits=desk.limits)
+    app.include_router(docs_page.router(app.title))
+    app.add_middleware(Guard, token=token, limits=desk.limits, metrics=desk.metrics)
     return app
 
 
@@ -62,6 +67,17 @@ def _health(desk: Desk) -> APIRouter:
         if desk.engine:
             await desk.engine.check()
         return answers.Ready(ready=True, engine="ok" if desk.engine else "not configured")
+
+    return router
+
+
+def _metrics(desk: Desk) -> APIRouter:
+    router = APIRouter(tags=["health"])
+
+    @router.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """Return the figures of the service in Prometheus's text format."""
+        return Response(desk.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return router
 
@@ -124,7 +140,7 @@ def _images(desk: Desk) -> APIRouter:
         """Return the strongest features of an image, by default those with a name: a PNG, JPEG or DICOM file as the
         body, or as `image` of a multipart body."""
         data = await image_bytes(request, desk.limits)
-        return await desk.work(desk.encode, data, top, named)
+        return await desk.encode(data, top, named)
 
     @router.get("/similar", response_model=answers.SimilarAnswer)
     async def similar_of_run(
@@ -145,7 +161,7 @@ def _images(desk: Desk) -> APIRouter:
     ) -> SimilarAnswer:
         """The images of the run that share an image's k strongest features: a PNG, JPEG or DICOM file as the body, or
         as `image` of a multipart body."""
-        return await desk.work(desk.similar, await image_bytes(request, desk.limits), k, images, split)
+        return await desk.similar(await image_bytes(request, desk.limits), k, images, split)
 
     @router.post(
         "/name", response_model=answers.NameAnswer, openapi_extra=_body({"group_a": [_FILE], "group_b": [_FILE]})

@@ -5,7 +5,6 @@ from typing import Any, Literal, NamedTuple
 
 import pyarrow.compute as pc
 
-from medsae_ray.core.analysis.percentiles import percentile
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.columns import column, with_null
 from medsae_ray.core.artifacts.metrics import metrics_of
@@ -50,8 +49,6 @@ class Atlas:
         self._table = artifact.table()
         self.labels = metrics_of(artifact, AtlasMetrics)["labels"]
         self._row_of = {feature: row for row, feature in enumerate(self._table["feature"].to_pylist())}
-        self._histograms: list[list[int]] = self._table["histogram"].to_pylist()
-        self._largest: list[float | None] = self._table["max"].to_pylist()
         order = [self._row_of[feature] for feature in sorted(self._row_of)]
         self.rates = column(self._table, "frequency")[order]
         """The share of the run's images on which each feature is active, in the order of their numbers."""
@@ -82,11 +79,6 @@ class Atlas:
     def name(self, feature: int) -> dict[str, Any]:
         """Return a feature's number, name and test."""
         return with_null(self._table.select(["feature", *NAME]).slice(self._row_of[feature], 1).to_pylist()[0])
-
-    def percentile(self, feature: int, activation: float) -> float:
-        """Return the percentile of an activation among the feature's own."""
-        row = self._row_of[feature]
-        return percentile(self._histograms[row], self._largest[row] or 0.0, activation)
 
     def _conditions(self, query: Query) -> Iterator[pc.Expression]:
         if query.label is not None and query.label not in self.labels:

@@ -1,6 +1,7 @@
 """What the routes share: the models of one finished run, the threads that use them, and the engine.
 
-A few threads of their own decode and encode every image, so no caller stops the others.
+A few threads of their own decode the images, and others encode in one batch all that wait, so no caller stops the
+others.
 """
 
 import asyncio
@@ -10,10 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, TypeVar
 
-from PIL import Image
+import numpy as np
 
 from medsae_ray.config import Naming
 from medsae_ray.core.analysis.likeness import Judge
+from medsae_ray.core.artifacts.likeness import UnlikeTheRun
 from medsae_ray.core.naming.pictures import picture
 from medsae_ray.core.retrieval.answer import QueryAnswer, Ranking, SimilarAnswer, Way
 from medsae_ray.core.retrieval.query import Library
@@ -21,11 +23,13 @@ from medsae_ray.core.retrieval.similar import Similar
 from medsae_ray.errors import ImageError
 from medsae_ray.finished import Finished, library_of
 from medsae_ray.service.atlas import Atlas
+from medsae_ray.service.batches import Batches
 from medsae_ray.service.drift import Drift
 from medsae_ray.service.engine import Link
 from medsae_ray.service.errors import Problem, of_image
 from medsae_ray.service.image_encoder import ActiveFeatures, ImageEncoder
 from medsae_ray.service.limits import RequestLimits
+from medsae_ray.service.metrics import Metrics
 from medsae_ray.service.uploads import Uploads
 
 T = TypeVar("T")
@@ -35,7 +39,9 @@ class Desk:
     """What the routes share: the models of one finished run, and the threads that use them."""
 
     def __init__(self, run: Finished, engine: Link | None, limits: RequestLimits) -> None:
-        self.run, self.engine, self.limits = run, engine, limits
+        self.run, self.engine, self.limits, self.metrics = run, engine, limits, Metrics()
+        if engine is not None:
+            engine.metrics = self.metrics
         self.atlas, self.encoder = Atlas(run.atlas), ImageEncoder(run)
         self.judge = Judge(run.likeness) if run.likeness else None
         self.drift = Drift(len(self.atlas.rates), limits.window)
@@ -43,42 +49,60 @@ class Desk:
         self.to_encode = Uploads.of(images, limits, self.encoder.side)
         self.to_show = Uploads.of(images, limits)
         self._threads = ThreadPoolExecutor(limits.threads, "image")
+        workers = limits.threads if run.recipe.how.embed.device == "cpu" else 1
+        self.batches = Batches(
+            self.encoder.active_of, run.recipe.how.embed.batch_size, workers, self.metrics.batch.observe
+        )
+        self.metrics.watch(lambda: self.batches.waiting)
         self._opening = threading.Lock()
 
     async def work(self, do: Callable[..., T], *arguments: Any) -> T:
         """Run `do` in one of the threads."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, do, *arguments)
 
-    def encode(self, data: bytes, top: int, named: bool) -> dict[str, Any]:
+    async def encode(self, data: bytes, top: int, named: bool) -> dict[str, Any]:
         """Decode and encode an image: its strongest `top` features (with `named`, of those with a name) and their
         counts. Problem if the image cannot be used."""
-        image = self.to_encode.image(data, "image")
-        active = self._active(image)
-        unlike = self.judge.of_embedding(active.embedding_D) if self.judge else None
-        self.drift.add(active.feature, unlike["flag"] if unlike else None)
+        size, active = await self._active(data)
+        unlike = await self.work(self._judged, active)
         features = self._described(active)
         known = [feature for feature in features if feature["name"] is not None]
-        counts = {"width": image.width, "height": image.height, "active": len(features), "named": len(known)}
+        counts = {"width": size[0], "height": size[1], "active": len(features), "named": len(known)}
         made_by = {"sae": self.run.sae.name, "atlas": self.run.atlas.name}
-        shown = [
-            row | {"percentile": self.atlas.percentile(row["feature"], row["activation"])}
-            for row in (known if named else features)[:top]
-        ]
+        shown = await self.work(self._placed, (known if named else features)[:top])
         return counts | {"unlike_the_run": unlike, "features": shown} | made_by
 
-    def _active(self, image: Image.Image) -> ActiveFeatures:
+    def _placed(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Add the percentile of each activation; the first call reads the run's activations."""
+        return [row | {"percentile": self._similar.percentile(row["feature"], row["activation"])} for row in rows]
+
+    async def similar(self, data: bytes, k: int, images: int, split: str | None) -> SimilarAnswer:
+        """Decode and encode an image, and find those of the run that share its strongest features. Problem if the image
+        cannot be used."""
+        _, active = await self._active(data)
+        return await self.work(self._similar_to, active, k, images, split)
+
+    def _similar_to(self, active: ActiveFeatures, k: int, images: int, split: str | None) -> SimilarAnswer:
+        query = self._similar.of_activations("image", active.feature, active.value, self._judged(active))
+        return self._similar.ask(query, k, images, split)
+
+    def _judged(self, active: ActiveFeatures) -> UnlikeTheRun | None:
+        """Judge an upload, and count it."""
+        unlike = self.judge.of_embedding(active.embedding_D) if self.judge else None
+        self.drift.add(active.feature, unlike["flag"] if unlike else None)
+        return unlike
+
+    async def _active(self, data: bytes) -> tuple[tuple[int, int], ActiveFeatures]:
+        """Decode an image in a thread, and encode it with those that wait; return its size and features."""
         try:
-            return self.encoder.active(image)
+            size, pixels = await self.work(self._pixels, data)
+            return size, await self.batches.add(pixels)
         except ImageError as error:
             raise of_image(error, "image") from None
 
-    def similar(self, data: bytes, k: int, images: int, split: str | None) -> SimilarAnswer:
-        """Decode and encode an image, and find those of the run that share its strongest features. Problem if the image
-        cannot be used."""
-        active = self._active(self.to_encode.image(data, "image"))
-        query = self._similar.of_activations("image", *active)
-        self.drift.add(active.feature, query.unlike["flag"] if query.unlike else None)
-        return self._similar.ask(query, k, images, split)
+    def _pixels(self, data: bytes) -> tuple[tuple[int, int], np.ndarray]:
+        image = self.to_encode.image(data, "image")
+        return image.size, self.encoder.pixels(image)
 
     def similar_of_run(self, image_id: str, k: int, images: int, split: str | None) -> SimilarAnswer:
         """Find the images of other patients that share the strongest features of one of the run. Problem 404 if it has

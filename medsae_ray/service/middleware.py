@@ -1,4 +1,5 @@
-"""The checks before every route: the caller, the amount, the speed, and the number of requests at once."""
+"""The checks before every route: the caller, the amount, the speed, and the number of requests at once. Every answer is
+counted, and has a line in the access log."""
 
 import asyncio
 import contextlib
@@ -14,11 +15,13 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from medsae_ray.service.errors import Problem, unexpected
+from medsae_ray.service.errors import CODE, Problem, unexpected
 from medsae_ray.service.limits import RequestLimits
+from medsae_ray.service.metrics import NO_ROUTE, Metrics
 from medsae_ray.service.visitors import SAFE, SIGN_IN, has_signed_in, is_foreign, looks_around
 
-logger = logging.getLogger(__name__)
+access = logging.getLogger("medsae_ray.access")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 OPEN = ("/v1/health/live", SIGN_IN)
 """The paths that need no token."""
@@ -30,8 +33,10 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "same-origin",  # with no-referrer, browsers send a form's Origin as null
 }
-_FRAMES = "frame-ancestors 'none'"
-"""The Content-Security-Policy of an answer that has none of its own."""
+POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+"""The Content-Security-Policy of every answer that has none of its own."""
+CLOSES = 2**16
+"""The bytes of a body that are still taken after a refusal, so that the connection can go on; beyond, it is closed."""
 
 
 def digest(token: str) -> str:
@@ -43,8 +48,9 @@ class Guard:
     """The ASGI middleware. `token` is the token's digest; without one, only names of the loopback are answered, so
     no web page reaches the service by pointing its own name at this machine."""
 
-    def __init__(self, app: ASGIApp, token: str | None, limits: RequestLimits) -> None:
-        self.app, self.token, self.limits, self.under_way = app, token, limits, 0
+    def __init__(self, app: ASGIApp, token: str | None, limits: RequestLimits, metrics: Metrics) -> None:
+        self.app, self.token, self.limits, self.metrics, self.under_way = app, token, limits, metrics, 0
+        metrics.under_way.set_function(lambda: self.under_way)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check a request, hold a place for it while it is answered, and turn exceptions into error responses."""
@@ -52,31 +58,35 @@ class Guard:
             return await self.app(scope, receive, send)
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1008})
-        started, head = False, scope["method"] == "HEAD"
-        if head:  # GET's answer without its body
-            scope = {**scope, "method": "GET"}
-
-        async def sending(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                headers = MutableHeaders(scope=message)
-                headers.update(_HEADERS)
-                headers.setdefault("Content-Security-Policy", _FRAMES)
-            elif head and message["type"] == "http.response.body":
-                message = {**message, "body": b""}
-            await send(message)
-
+        # HEAD is GET's answer without its body. A copy, so that the route can be read from it afterwards.
+        asked = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
+        reply = Reply(send, scope["method"] == "HEAD")
+        body = _Body(receive, self.limits)
         try:
             self._check(scope)
             with self._place(scope["method"]):
-                await self.app(scope, _Body(receive, self.limits).receive, sending)
+                await self.app(asked, body.receive, reply.send)
         except ClientDisconnect:
-            logger.info("a caller left before the request was whole")
+            reply.code = "client_left"
         except Exception as error:
-            if not started:
-                problem = error if isinstance(error, Problem) else unexpected(error)
-                await problem.response()(scope, receive, sending)
+            problem = error if isinstance(error, Problem) else unexpected(error)
+            if not reply.status:
+                response = problem.response()
+                if body.left(Headers(scope=scope)) > CLOSES:
+                    response.headers["Connection"] = "close"
+                await response(scope, receive, reply.send)
+        finally:
+            self._note(asked, reply, body.size)
+
+    def _note(self, scope: Scope, reply: "Reply", received: int) -> None:
+        """Count an answer and log it, without anything that the caller wrote."""
+        route = getattr(scope.get("route"), "path", NO_ROUTE)
+        seconds = time.monotonic() - reply.begun
+        self.metrics.answered(route, reply.status, reply.code, seconds)
+        method = scope["method"] if scope["method"] in METHODS else "other"
+        fields = {"method": method, "route": route, "status": reply.status, "code": reply.code}
+        fields |= {"ms": round(1000 * seconds, 1), "received": received, "sent": reply.size}
+        access.info("%s %s %s", method, route, reply.status, extra={"request": fields})
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -112,12 +122,46 @@ class Guard:
             self.under_way -= 1
 
 
+class Reply:
+    """An answer on its way: its headers are completed, and its status, its code and its size noted."""
+
+    def __init__(self, send: Send, head: bool) -> None:
+        self._send, self._head, self.begun = send, head, time.monotonic()
+        self.status, self.size = 0, 0
+        self.code: str | None = None
+        """The code of a refusal."""
+
+    async def send(self, message: Message) -> None:
+        """Send a message of the answer."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers.update(_HEADERS)
+            headers.setdefault("Content-Security-Policy", POLICY)
+            self.code = headers.get(CODE)
+            del headers[CODE]
+        elif message["type"] == "http.response.body":
+            if self._head:
+                message = {**message, "body": b""}
+            self.size += len(message.get("body", b""))
+        await self._send(message)
+
+
 class _Body:
     """A body that is refused on arrival, once it is too long or takes too long."""
 
     def __init__(self, receive: Receive, limits: RequestLimits) -> None:
         self.next, self.limits = receive, limits
         self.size, self.whole, self.until = 0, False, time.monotonic() + limits.body_s
+
+    def left(self, headers: Headers) -> float:
+        """Return the bytes that are still to come, as far as is known."""
+        if self.whole:
+            return 0
+        length = headers.get("content-length", "")
+        if length.isascii() and length.isdigit():
+            return int(length[:20]) - self.size
+        return float("inf") if "transfer-encoding" in headers else 0
 
     async def receive(self) -> Message:
         if self.whole:
@@ -157,6 +201,8 @@ def _too_much(limits: RequestLimits) -> Problem:
 
 
 def _hostname(host: str) -> str | None:
+    if "@" in host:  # no browser sends one
+        return None
     with contextlib.suppress(ValueError):
         return urlsplit(f"//{host}").hostname
     return None

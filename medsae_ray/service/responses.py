@@ -1,6 +1,6 @@
 """The answers of the routes, as in the OpenAPI description."""
 
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, BaseModel, Field
 
 
 class Error(BaseModel):
@@ -41,7 +41,7 @@ class Named(BaseModel):
     name: str | None
     name_source: str | None
     definition: str | None
-    name_verdict: str | None = Field(validation_alias="verdict")
+    name_verdict: str | None = Field(validation_alias=AliasChoices("name_verdict", "verdict"))
     detection_auroc: float | None
 
 
@@ -54,7 +54,7 @@ class NamedFeature(Named):
 
 class ActiveFeature(NamedFeature):
     """A feature that is active on the image, with its activation. `percentile` is the share of the run's images with
-    the feature on which it is weaker, from 0 to 100."""
+    the feature on which it is no stronger, from 0 to 100."""
 
     activation: float
     percentile: float

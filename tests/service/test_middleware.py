@@ -21,7 +21,8 @@ PATHS = [
     "/docs",
     "/openapi.json",
     "/nothing",
-    "/docs/oauth2-redirect",
+    "/docs/swagger-ui.css",
+    "/metrics",
 ]
 
 
@@ -161,7 +162,7 @@ def test_a_fault_of_the_service_is_told_without_what_it_was_about(
     def broken(*arguments: object) -> None:
         raise RuntimeError(f"{secret} pixel values")
 
-    monkeypatch.setattr(desk.encoder, "active", broken)
+    monkeypatch.setattr(desk.encoder, "pixels", broken)
     client = TestClient(make_app(desk, digest(TOKEN)), raise_server_exceptions=False)
     data = (small.images / "i0000.png").read_bytes()
     with caplog.at_level(logging.DEBUG):

@@ -11,7 +11,8 @@ whitened embeddings.
 Lee, Barber & Willett (2023), "Distribution-free inference with hierarchical data", for the threshold.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -60,9 +61,18 @@ class Estimator:
         pieces = [x_ND[start : start + PIECE] for start in range(0, len(x_ND), PIECE)]
         return np.concatenate([np.empty(0), *map(self._piece, pieces)])
 
+    @cached_property
+    def _exact_RD(self) -> Floats:
+        return self.near_RD.astype(np.float64)
+
+    @cached_property
+    def _square_R(self) -> Floats:
+        found_R: Floats = np.square(self._exact_RD).sum(1)
+        return found_R
+
     def _piece(self, x_ND: np.ndarray) -> Floats:
-        z_ND, near_RD = (x_ND - self.mean_D) @ self.whiten_DD.T, self.near_RD.astype(np.float64)
-        square_NR = np.square(z_ND).sum(1)[:, None] + np.square(near_RD).sum(1) - 2 * z_ND @ near_RD.T
+        z_ND, near_RD = (x_ND - self.mean_D) @ self.whiten_DD.T, self._exact_RD
+        square_NR = np.square(z_ND).sum(1)[:, None] + self._square_R - 2 * z_ND @ near_RD.T
         place = min(NEIGHBOUR, len(near_RD)) - 1
         found_N: Floats = np.sqrt(np.maximum(np.partition(square_NR, place, axis=1)[:, place], 0.0))
         return found_N
@@ -144,8 +154,8 @@ def unlike_share(distance_N: np.ndarray, patient_N: np.ndarray, threshold: float
 
 def to_file(estimator: Estimator, reference: Reference) -> bytes:
     """Return both as a safetensors file."""
-    arrays = {**vars(estimator), **vars(reference), "patients": np.array([reference.patients])}
-    return bytes(tensors.save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    arrays = {field.name: np.asarray(getattr(of, field.name)) for of in (estimator, reference) for field in fields(of)}
+    return bytes(tensors.save({name: np.atleast_1d(np.ascontiguousarray(array)) for name, array in arrays.items()}))
 
 
 def from_file(data: bytes) -> tuple[Estimator, Reference]:

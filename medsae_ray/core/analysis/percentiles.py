@@ -1,24 +1,41 @@
-"""The percentile of one activation among a feature's own, from the histogram that the run keeps of them."""
+"""The percentile of an activation among a feature's own on the images of a run.
 
-from collections.abc import Sequence
+Legend: N images, F features.
+"""
+
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
+from scipy import sparse
 
-from medsae_ray.core.analysis.units import HISTOGRAM_LOG2
+from medsae_ray.core.analysis.copies import IMAGES, spread
+from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.columns import activation_matrix
 
 
-def percentile(histogram: Sequence[int], largest: float, value: float) -> float:
-    """Return the share of the images that activate the feature on which it is weaker, from 0 to 100.
+@dataclass(frozen=True)
+class OwnActivations:
+    """The activations of each feature in ascending order, of at most 20,000 images: shares are then known to 0.4 points
+    for a feature that all of them have, and to 5 for one that a hundred of them have."""
 
-    `histogram` counts the activations in bins of equal log2 width over HISTOGRAM_LOG2, `largest` is the largest of
-    them. Within a bin they count as evenly spread over log2; the highest bin in use ends at `largest`.
-    """
-    count_B = np.asarray(histogram, dtype=np.int64)
-    if not count_B.any() or value <= 0:
-        return 0.0
-    if value >= largest:
-        return 100.0
-    edges = np.linspace(*HISTOGRAM_LOG2, len(count_B) + 1)[: int(np.flatnonzero(count_B)[-1]) + 2]
-    edges[-1] = max(np.log2(largest), edges[-2])
-    below = np.concatenate([[0], np.cumsum(count_B[: len(edges) - 1])])
-    return float(100 * np.interp(np.log2(value), edges, below) / below[-1])
+    values: list[np.ndarray]
+
+    @classmethod
+    def of(cls, activations: Artifact, width: int, most: int = IMAGES) -> Self:
+        """Read them part by part, from at most so many images, spread evenly over the run."""
+        rows, start = spread(sum(part.rows for part in activations.parts), most), 0
+        blocks = [sparse.csr_array((0, width), dtype=np.float32)]
+        for part in activations.parts:
+            own = rows[(rows >= start) & (rows < start + part.rows)] - start
+            start += part.rows
+            blocks.append(activation_matrix(activations.part(part.shard, ["feature", "value"]), width)[own])
+        z_NF = sparse.csc_array(sparse.vstack(blocks))
+        columns = np.split(z_NF.data, z_NF.indptr[1:-1])
+        return cls([np.sort(values[values > 0]) for values in columns])
+
+    def percentile(self, feature: int, activation: float) -> float:
+        """Return the share of the images with the feature on which it is no stronger, from 0 to 100; 0 if it is on
+        none."""
+        own = self.values[feature]
+        return float(100 * np.searchsorted(own, np.float32(activation), side="right") / max(len(own), 1))

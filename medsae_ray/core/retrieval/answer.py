@@ -1,6 +1,7 @@
 """The answer to a query of a finished run: plain values, as in its JSON."""
 
-from typing import Literal, TypedDict, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict, get_args
 
 from medsae_ray.core.artifacts.likeness import UnlikeTheRun
 
@@ -20,9 +21,18 @@ class Named(TypedDict):
     name_source: str | None
     """The source of the name: vlm, label or vocabulary."""
     definition: str | None
-    verdict: str | None
-    """The verdict of the name's test, if there was one."""
+    name_verdict: str | None
+    """The verdict of the name's test on the run's images, if there was one: it says nothing of another image."""
     detection_auroc: float | None
+
+
+COLUMNS = ("name", "name_source", "definition", "verdict", "detection_auroc")
+"""The columns of the atlas that an answer shows."""
+
+
+def named(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an answer shows of a row of the atlas, besides the feature's number."""
+    return {"name_verdict" if column == "verdict" else column: row[column] for column in COLUMNS}
 
 
 class FoundFeature(Named):
@@ -82,7 +92,7 @@ class NamedFeature(Named):
 
     activation: float
     percentile: float
-    """The share of the images that activate the feature on which it is weaker, from 0 to 100."""
+    """The share of the images that activate the feature on which it is no stronger, from 0 to 100."""
 
 
 class SimilarImage(TypedDict):

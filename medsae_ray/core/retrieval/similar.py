@@ -5,23 +5,22 @@ Legend: N images, F features, G images of a part.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import cached_property
+from typing import cast
 
 import numpy as np
 from scipy import sparse
 
 from medsae_ray.core.analysis.likeness import Judge
-from medsae_ray.core.analysis.percentiles import percentile
+from medsae_ray.core.analysis.percentiles import OwnActivations
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.columns import activation_matrix, column
 from medsae_ray.core.artifacts.likeness import UnlikeTheRun
-from medsae_ray.core.retrieval.answer import ActiveFeature, NamedFeature, SimilarAnswer, SimilarImage
+from medsae_ray.core.retrieval.answer import COLUMNS, ActiveFeature, NamedFeature, SimilarAnswer, SimilarImage, named
 from medsae_ray.core.retrieval.fingerprints import Fingerprints, discriminating
 from medsae_ray.core.retrieval.nearest import Nearest
 from medsae_ray.core.retrieval.neighbours import usable
 from medsae_ray.core.retrieval.search import Rows, search
-
-NAMED = ("name", "name_source", "definition", "verdict", "detection_auroc")
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,9 @@ class Similar:
         table = artifacts["manifest"].table(["image_id", "patient_id", "split", "shard"])
         self._image_N, self._split_N, self._shard_N = (column(table, name) for name in ("image_id", "split", "shard"))
         self._group_N = np.unique(column(table, "patient_id").astype(str), return_inverse=True)[1]
-        atlas = (
-            artifacts["atlas"].table(["feature", "n_images", "n_active", "histogram", "max", *NAMED]).sort_by("feature")
-        )
+        atlas = artifacts["atlas"].table(["feature", "n_images", "n_active", *COLUMNS]).sort_by("feature")
         self._weight_F = discriminating(column(atlas, "n_active"), int(column(atlas, "n_images").max(initial=1)))
-        self._named: list[dict[str, Any]] = atlas.select(["feature", *NAMED]).to_pylist()
-        self._histograms, self._largest = (atlas[name].to_pylist() for name in ("histogram", "max"))
+        self._named = [{"feature": row["feature"], **named(row)} for row in atlas.to_pylist()]
         self._judge = Judge(artifacts["likeness"]) if "likeness" in artifacts else None
 
     def of_run(self, image_id: str) -> Query | None:
@@ -63,14 +59,13 @@ class Similar:
         return Query(image_id, self._part(shard)[[at]], row, self._judge.of_row(row) if self._judge else None)
 
     def of_activations(
-        self, image: str, features: list[int], values: list[float], embedding_D: np.ndarray | None = None
+        self, image: str, features: list[int], values: list[float], unlike: UnlikeTheRun | None = None
     ) -> Query:
-        """Return the query of an image from elsewhere, by its active features and, to judge it, its embedding."""
+        """Return the query of an image from elsewhere, by its active features; `unlike` is the judgement of it."""
         z = sparse.csr_array(
             (np.array(values, dtype=np.float32), np.array(features, dtype=np.int64), [0, len(features)]),
             shape=(1, len(self._named)),
         )
-        unlike = self._judge.of_embedding(embedding_D) if self._judge and embedding_D is not None else None
         return Query(image, z, None, unlike)
 
     def ask(self, query: Query, k: int = 5, images: int = 10, split: str | None = None) -> SimilarAnswer:
@@ -129,8 +124,17 @@ class Similar:
         return found
 
     def _feature(self, feature: int, activation: float) -> NamedFeature:
-        place = percentile(self._histograms[feature], self._largest[feature] or 0.0, activation)
-        return cast(NamedFeature, self._named[feature] | {"activation": activation, "percentile": place})
+        own = {"activation": activation, "percentile": self.percentile(feature, activation)}
+        return cast(NamedFeature, self._named[feature] | own)
+
+    def percentile(self, feature: int, activation: float) -> float:
+        """Return the share of the run's images with a feature on which it is no stronger, from 0 to 100. The first call
+        reads all activations once."""
+        return self._spread.percentile(feature, activation)
+
+    @cached_property
+    def _spread(self) -> OwnActivations:
+        return OwnActivations.of(self._artifacts["activations"], len(self._named))
 
     def _shards(self) -> list[int]:
         return [part.shard for part in self._artifacts["activations"].parts]

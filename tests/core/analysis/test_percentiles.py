@@ -1,37 +1,36 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from medsae_ray.core.analysis.percentiles import percentile
-from medsae_ray.core.analysis.units import UnitStats
+from medsae_ray.core.analysis.percentiles import OwnActivations
+from tests.core.made import activations_table, artifact, cohort
 
 
-def stored(values: np.ndarray) -> tuple[list[int], float]:
-    """What the run keeps of one feature's activations."""
-    ids = [f"i{row}" for row in range(len(values))]
-    found = UnitStats.of(values[:, None], ids, ids)
-    return found.histogram_FB[0].tolist(), float(values.max())
+def own(root: Path, images: int = 200, shard_rows: int = 30, most: int = 20_000) -> tuple[OwnActivations, np.ndarray]:
+    made = cohort(images=images)
+    shards = np.split(np.arange(images), range(shard_rows, images, shard_rows))
+    activations = artifact(root, "activations", [activations_table(made, rows) for rows in shards])
+    return OwnActivations.of(activations, made.z_NM.shape[1], most), np.where(made.ok_N[:, None], made.z_NM, 0)
 
 
-@pytest.mark.parametrize("scale", [0.01, 1.0])
-def test_it_is_within_a_few_points_of_the_exact_one(scale: float) -> None:
-    values = np.random.default_rng(0).gamma(2, scale, 5000)
-    histogram, largest = stored(values)
-    asked = values[::50]
-    exact = [stats.percentileofscore(values, value, kind="strict") for value in asked]
-    assert np.abs([percentile(histogram, largest, v) for v in asked] - np.array(exact)).max() < 4
+def test_it_is_the_share_of_the_images_with_the_feature(tmp_path: Path) -> None:
+    found, z_NF = own(tmp_path)
+    for feature, z_N in enumerate(z_NF.T[:-1]):
+        active = z_N[z_N > 0]
+        for value in (*active[:9], 0.5 * active.min(), 2 * active.max()):
+            expected = stats.percentileofscore(active, value, kind="weak")
+            assert found.percentile(feature, float(value)) == pytest.approx(expected)
+        assert found.percentile(feature, float(active.max())) == 100
 
 
-def test_it_rises_with_the_activation_and_ends_at_the_largest() -> None:
-    histogram, largest = stored(np.random.default_rng(1).gamma(3, 9, 400))  # most lie above the histogram's range
-    found = [percentile(histogram, largest, value) for value in np.linspace(1e-6, 2 * largest, 300)]
-    assert found == sorted(found) and found[0] < 1 and found[-1] == percentile(histogram, largest, largest) == 100
+def test_a_feature_that_is_on_no_image_has_no_share(tmp_path: Path) -> None:
+    found, z_NF = own(tmp_path)
+    assert not z_NF[:, -1].any() and found.percentile(z_NF.shape[1] - 1, 3.0) == 0
 
 
-def test_a_feature_that_was_never_active_has_no_share() -> None:
-    assert percentile([0] * 32, float("-inf"), 3.0) == 0 and percentile([0] * 31 + [5], 20.0, 0.0) == 0
-
-
-def test_one_value_is_below_what_is_larger() -> None:
-    histogram, largest = stored(np.array([2.0, 2.0]))
-    assert percentile(histogram, largest, 1.9) < 100 == percentile(histogram, largest, 2.0)
+def test_of_many_images_some_are_read(tmp_path: Path) -> None:
+    (whole, _), (some, _) = own(tmp_path / "all", 2000, 300), own(tmp_path / "some", 2000, 300, 500)
+    assert sum(map(len, some.values)) < 0.3 * sum(map(len, whole.values))
+    assert all(abs(some.percentile(0, v) - whole.percentile(0, v)) < 12 for v in (0.5, 1.0, 2.0, 4.0))

@@ -18,7 +18,7 @@ def artifacts(root: Path, made: Cohort, shard_rows: int = 30) -> dict[str, Artif
     atlas = {"feature": pa.array(range(width), pa.int32()), "n_images": [int(made.ok_N.sum())] * width,
              "n_active": active.tolist(), "name": [f"name {f}" for f in range(width)]}  # fmt: skip
     atlas |= {key: pa.nulls(width, pa.string()) for key in ("name_source", "definition", "verdict")}
-    atlas |= {"detection_auroc": pa.nulls(width, pa.float64()), "histogram": [[0] * 32] * width, "max": [0.0] * width}
+    atlas |= {"detection_auroc": pa.nulls(width, pa.float64())}
     shards = np.split(np.arange(n), range(shard_rows, n, shard_rows))
     tables = {"manifest": [made.manifest(shard_rows)], "atlas": [pa.table(atlas)], "sae": [pa.table(atlas)]}
     tables["activations"] = [activations_table(made, rows) for rows in shards]
