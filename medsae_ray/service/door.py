@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from medsae_ray.service.errors import Problem
 from medsae_ray.service.listener import Listener
-from medsae_ray.service.middleware import OPEN
+from medsae_ray.service.middleware import LIVE
 
 STOP, DEAF = b"s", b"d"
 """The command's message to stop, and the replica's that it accepts no connection any more."""
@@ -118,7 +118,7 @@ class Door:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {"Cache-Control": "no-store", "Connection": "close"}
-        live = scope["path"] == OPEN and self.state != STOPPING
+        live = scope["path"] == LIVE and self.state != STOPPING
         refusal = Problem(503, *self.state, retry_s=self.retry_s).response()
         response = JSONResponse({"live": True}) if live else refusal
         response.headers.update(headers)

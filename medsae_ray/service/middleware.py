@@ -23,7 +23,8 @@ from medsae_ray.service.visitors import SAFE, SIGN_IN, has_signed_in, is_foreign
 access = logging.getLogger("medsae_ray.access")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
-OPEN = ("/v1/health/live", SIGN_IN)
+LIVE = "/v1/health/live"
+OPEN = (LIVE, SIGN_IN)
 """The paths that need no token."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _HEADERS = {

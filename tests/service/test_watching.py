@@ -108,7 +108,7 @@ def test_every_answer_says_what_a_page_may_do_with_it(watched: TestClient) -> No
     for path in ("/v1/features", "/nothing", "/v1/health/live"):
         headers = watched.get(path).headers
         assert headers["content-security-policy"].startswith("default-src 'self'")
-        assert (headers["x-frame-options"], headers["referrer-policy"]) == ("DENY", "no-referrer")
+        assert (headers["x-frame-options"], headers["referrer-policy"]) == ("DENY", "same-origin")
         assert headers["x-content-type-options"] == "nosniff" and "x-medsae-code" not in headers
         assert not [name for name in headers if name.startswith("access-control")]
 
