@@ -11,6 +11,7 @@ from medsae_ray.core.artifacts.name_metrics import NameFigures, Sight, UsageFigu
 from medsae_ray.core.artifacts.rankings import RankingsMetrics
 from medsae_ray.core.artifacts.recovery import RecoveryMetrics
 from medsae_ray.core.artifacts.retrieval import RetrievalSummary
+from medsae_ray.core.papers.compare import PaperRow
 from medsae_ray.core.report.data import OverlapSummary
 
 
@@ -208,3 +209,5 @@ class Summary(OfDatasets, OfVocabulary, OfNaming):
     retrieval: RetrievalSummary
     report: str
     """The name of the report's file, below the root."""
+    paper: list[PaperRow]
+    """The published figures of the recipe's `paper` beside those of the run; empty without one."""
