@@ -9,7 +9,8 @@ MedsaeError
 ├── ArtifactError       an artifact is missing, incomplete, damaged or of another schema
 ├── ShardError          a shard could not be computed within the allowed retries
 ├── EngineError         the vision-language model cannot be started or reached
-└── NamingError         an answer of the vision-language model is not a name by the schema
+├── NamingError         an answer of the vision-language model is not a name by the schema
+└── JudgementError      a reader's judgement cannot be kept as it is
 """
 
 import unicodedata
@@ -57,6 +58,14 @@ class NamingError(MedsaeError):
 
 class EngineError(MedsaeError):
     """The error of a vision-language model that cannot be started or reached."""
+
+
+class JudgementError(MedsaeError):
+    """The error of a reader's judgement that cannot be kept. `field` names the part at fault."""
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(f"{field}: {message}" if field else message)
+        self.message, self.field = message, field
 
 
 def one_line(text: str) -> str:

@@ -16,7 +16,7 @@ from medsae_ray.pipeline import run_stage
 from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 ERRORS = {"ArtifactError", "DatasetError", "DivergedError", "EncoderError", "EngineError", "ImageError", "MedsaeError"}
-ERRORS |= {"NamingError", "RecipeError", "ShardError"}
+ERRORS |= {"JudgementError", "NamingError", "RecipeError", "ShardError"}
 
 
 def test_the_public_names_are_these_and_no_more() -> None:

@@ -61,8 +61,8 @@ class HandleEngine:
         return reply
 
     async def check(self) -> None:
-        """Return once a replica has answered."""
-        await self._call("about")
+        """Return once a replica has said that its vLLM lives."""
+        await self._call("check_health")
 
     async def _call(self, method: str, *arguments: Any) -> Any:
         return await getattr(self.handle, method).remote(*arguments)

@@ -38,6 +38,9 @@ from medsae_ray.errors import EngineError
 
 logger = logging.getLogger("ray.serve")
 
+_TOO_LONG = "maximum context length"
+"""What vLLM says of a prompt that does not leave room for the tokens that were asked for (vllm/renderers/params.py)."""
+
 
 class Picture:
     """A decoded image, and the name under which vLLM caches its results for it."""
@@ -126,19 +129,26 @@ class VlmServer:
 
         An exception of vLLM over a request is the request's fault as long as the engine lives.
         """
-        from ray.serve.llm.openai_api_models import ChatCompletionRequest
-
         try:
-            request = ChatCompletionRequest.model_validate({**body, "stream": False})
-            async with self.apart.rare() if request.logprobs else contextlib.nullcontext():
-                async for reply in await self.llm.chat(request):
-                    error = getattr(reply, "error", None)
-                    return (error.code if error else 200), reply.model_dump()
-            raise RuntimeError("the engine gave no reply")
+            status, reply = await self._chat({**body, "stream": False})
+            if status == 400 and _TOO_LONG in str(reply):
+                # The prompt leaves fewer tokens than were asked for. Without a number vLLM takes what is left.
+                status, reply = await self._chat({**body, "stream": False, "max_tokens": None})
+            return status, reply
         except Exception as error:
             refusal = _refusal(error)
             await self.check_health()  # a dying engine raises various errors; this one names the cause
             return 400, {"error": {"message": refusal, "code": 400}}
+
+    async def _chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        from ray.serve.llm.openai_api_models import ChatCompletionRequest
+
+        request = ChatCompletionRequest.model_validate(body)
+        async with self.apart.rare() if request.logprobs else contextlib.nullcontext():
+            async for reply in await self.llm.chat(request):
+                error = getattr(reply, "error", None)
+                return (error.code if error else 200), reply.model_dump()
+        raise RuntimeError("the engine gave no reply")
 
     async def check_health(self) -> None:
         """Raise if vLLM's engine has died; Ray Serve then replaces the replica."""

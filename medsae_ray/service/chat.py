@@ -18,6 +18,7 @@ from medsae_ray.service.chat_request import ChatRequest, ImagePart, ImageUrl, Re
 from medsae_ray.service.data_urls import DATA, image_of
 from medsae_ray.service.errors import Problem
 from medsae_ray.service.limits import RequestLimits
+from medsae_ray.service.schema_bounds import check_schema
 
 PASSED = {"messages", "temperature", "top_p", "seed", "stop", "logprobs", "top_logprobs", "response_format", "n"}
 """The fields of a request that reach the engine; it ignores the others or gets them in another form."""
@@ -59,6 +60,8 @@ def _check_form(form: ResponseFormat | None, limits: RequestLimits) -> None:
         raise Problem(422, "invalid", "json_schema comes with the type json_schema only", "body.response_format")
     if form and len(form.model_dump_json()) > limits.chat_text:
         raise Problem(422, "invalid", f"a schema may have {limits.chat_text} characters", "body.response_format")
+    if form and form.json_schema:
+        check_schema(form.json_schema.schema_, "body.response_format.json_schema.schema")
 
 
 def draw_images(request: ChatRequest, draw: Draw) -> None:

@@ -13,7 +13,8 @@ from medsae_ray.core.naming.engine import FAILED, ImageAnswers, Usage, Writing, 
 from medsae_ray.core.naming.prompts import Content
 from medsae_ray.finished import Finished, open_run
 from medsae_ray.pipeline import run_recipe
-from medsae_ray.service.app import Desk, make_app
+from medsae_ray.service.app import make_app
+from medsae_ray.service.desk import Desk
 from medsae_ray.service.engine import Link
 from medsae_ray.service.errors import Problem
 from medsae_ray.service.limits import RequestLimits

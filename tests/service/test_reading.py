@@ -14,7 +14,8 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.images.reader import ImageRules
 from medsae_ray.finished import open_run
 from medsae_ray.pipeline import run_recipe
-from medsae_ray.service.app import Desk, make_app
+from medsae_ray.service.app import make_app
+from medsae_ray.service.desk import Desk
 from medsae_ray.service.uploads import Uploads
 from tests.service.conftest import LIMITS
 from tests.support.medical import dicom
