@@ -93,6 +93,7 @@ def _whole(run: Run, found: Mapping[str, KnownStage], to_make: list[str], capaci
         "bytes": total([stage["bytes"] for stage in stages]),
         "seconds": total([stage["seconds"] for stage in stages]),
         "seconds_unknown_for": [stage["stage"] for stage in stages if not stage["there"] and stage["seconds"] is None],
+        "saes": len(recipe.what.members().members) or None,
         "place": _place(capacity),
         "paper": paper,
         "stages": stages,

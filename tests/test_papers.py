@@ -5,13 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
+from medsae_ray.cli import main
 from medsae_ray.config import load_recipe, read_change
 from medsae_ray.core.papers.compare import PaperRow
 from medsae_ray.core.papers.published import load
+from medsae_ray.outputs.papers import arm_of
 from medsae_ray.outputs.summary_types import Summary
 from medsae_ray.pipeline import run_recipe
+from medsae_ray.plan import plan
 from tests.core.encoders.every import MAKERS
 from tests.engine.chat_server import chat_server
 from tests.support.papers import chexpert_phantoms, sail_scans, told
@@ -58,6 +62,33 @@ def page_of(root: Path, rows: list[PaperRow]) -> str:
     page = (root / "papers.html").read_text()
     assert all(f'id="{row["id"]}"' in page for row in rows)
     return page
+
+
+@pytest.mark.parametrize("name", ["medsae-paper", "sail-paper"])
+def test_a_plan_without_data_says_what_is_missing_and_where_to_get_it(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    paper = load(name.removesuffix("-paper"))
+    assert main(["plan", name, "--root", str(tmp_path / "root")]) == 1
+    said = capsys.readouterr().out
+    assert all(need.page in said and need.access in said for need in paper.needs)
+    assert f"images: as in the paper, {paper.images:,}" in said and "fetched at its first use: MedGemma" in said
+    assert f"{paper.title}: {len(paper.figures)} published figures" in said
+    found = plan(load_recipe(name), str(tmp_path / "root"))
+    states = {need["key"]: need["state"] for need in found["paper"]["needs"]}
+    data = ("table",) if name == "medsae-paper" else ("datasets.ct.images", "datasets.mr.images")
+    assert {states[f"how.paths.{key}"] for key in data} == {"missing"} and states["how.vlm.model"] == "fetched"
+    embeddings = next(stage for stage in found["stages"] if stage["stage"] == "embeddings")
+    assert embeddings["bytes"] == paper.images * 4 * (512 if name == "medsae-paper" else 1536)
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize("arm", ["biomedparse", "dinov3", "random"])
+def test_the_command_of_each_arm_is_of_that_arm(arm: str) -> None:
+    paper = load("sail")
+    changes = [read_change(text) for text in paper.arms[arm].how.split() if text != "--set"]
+    assert arm_of(load_recipe("sail-paper", changes), paper) == arm
 
 
 def test_medsae_goes_from_chexperts_layout_to_its_page(tmp_path: Path) -> None:

@@ -101,6 +101,8 @@ def changes_of(recipe: Recipe) -> list[str]:
 
 
 def _flat(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, list) and value and all(isinstance(one, dict) and "name" in one for one in value):
+        value = {one["name"]: one for one in value}
     if isinstance(value, dict) and value:
         for name, inner in value.items():
             yield from _flat(inner, f"{key}.{name}")

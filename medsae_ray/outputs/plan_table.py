@@ -41,6 +41,8 @@ def _lines(plan: dict[str, Any]) -> Iterator[str]:
     bound = "" if plan["images"]["exact"] else "at most "
     bound = "as in the paper, " if paper and count == paper["images"] else bound
     yield "images: " + ("not known before the manifest is made" if count is None else f"{bound}{count:,}")
+    if plan["saes"] and any(stage["stage"] == "sweep" and not stage["there"] for stage in plan["stages"]):
+        yield f"the sweep trains {plan['saes']} SAEs"
     if plan["prompts_for_names_at_most"] is not None:
         prompts, questions = plan["prompts_for_names_at_most"], plan["questions_at_most"]
         yield f"the model is asked at most {prompts:,} times for a name, and at most {questions or 0:,} questions"
@@ -67,7 +69,8 @@ def _of_paper(paper: dict[str, Any]) -> Iterator[str]:
         place = f"{need['key']} is {need['given']}" if need["given"] else f"set {need['key']}"
         yield f"{words[need['state']]}: {need['what']}; {place}"
         if need["state"] != "there":
-            yield f"   get it at {need['page']} ({need['access']}); {need['size']}; files: {need['files']}"
+            yield f"   from {need['page']}: {need['access']}"
+            yield f"   size: {need['size']}; files: {need['files']}"
 
 
 def size(count: float | None) -> str:

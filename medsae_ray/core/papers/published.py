@@ -106,4 +106,6 @@ def _of_group(group: dict[str, Any]) -> Iterator[Figure]:
         of_arms = entry["published"] if isinstance(entry["published"], dict) else {None: entry["published"]}
         for arm, published in of_arms.items():
             own = {"id": f"{entry['id']}.{arm}" if arm else entry["id"], "arm": arm, "published": published}
+            if isinstance(n_of := entry.get("n"), dict):
+                own["n"] = n_of.get(arm)
             yield Figure(group=title, **(shared | entry | own))
