@@ -1,15 +1,15 @@
 """The routes of the service, on what its desk holds (desk.py)."""
 
+from functools import partial
 from importlib import metadata
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi import Path as PathPart
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from medsae_ray.core.naming.pictures import picture
 from medsae_ray.core.retrieval.answer import QueryAnswer, Ranking, SimilarAnswer, Way
 from medsae_ray.service import chat, docs_page, judgements, sign_in, vlm
 from medsae_ray.service import responses as answers
@@ -23,6 +23,7 @@ from medsae_ray.service.uploads import FORM, RAW, image_bytes, read_form
 from medsae_ray.stages.names import rules_of
 
 Split = Literal["sae", "naming", "detection"]
+EVENTS = "text/event-stream"
 _FILE = {"type": "string", "format": "binary"}
 
 
@@ -171,8 +172,8 @@ def _images(desk: Desk) -> APIRouter:
         form = await read_form(request, desk.limits, files=("group_a", "group_b"))
         a, b = form.files["group_a"], form.files["group_b"]
         vlm.check_groups(len(a), len(b), rules)
-        pictures_a = await desk.work(desk.pictures, a, "group_a", rules.image_size)
-        pictures_b = await desk.work(desk.pictures, b, "group_b", rules.image_size)
+        pictures_a = await desk.pictures(a, "group_a", rules.image_size)
+        pictures_b = await desk.pictures(b, "group_b", rules.image_size)
         return await vlm.name(engine, pictures_a, pictures_b, rules_of(rules))
 
     text = {"type": "string", "minLength": 1, "maxLength": desk.limits.text}
@@ -187,7 +188,7 @@ def _images(desk: Desk) -> APIRouter:
         if not 1 <= len(files) <= most:
             raise Problem(422, "invalid", f"{len(files)} images were sent, 1 to {most} are taken", "images")
         asked = vlm.concepts(form.texts["names"], form.texts["definitions"], desk.limits)
-        return await vlm.detect(engine, await desk.work(desk.pictures, files, "images", rules.image_size), asked)
+        return await vlm.detect(engine, await desk.pictures(files, "images", rules.image_size), asked)
 
     return router
 
@@ -201,16 +202,15 @@ def _chat(desk: Desk) -> APIRouter:
         cards = [{"id": name, "object": "model", "created": 0, "owned_by": "medsae-ray"} for name in desk.models()]
         return {"object": "list", "data": cards}
 
-    @router.post("/chat/completions")
-    async def completions(request: ChatRequest) -> dict[str, Any]:
-        """Answer as OpenAI's chat API does, without streaming. Images come as data: URLs; no other is read."""
+    @router.post("/chat/completions", response_model=None, responses={200: {"content": {EVENTS: {}}}})
+    async def completions(request: ChatRequest) -> dict[str, Any] | StreamingResponse:
+        """Answer as OpenAI's chat API does, with `stream` piece by piece. Images come as data: URLs; no other is
+        read."""
         engine, rules = desk.vlm()
         chat.check(request, desk.models(), rules, desk.limits)
-
-        def draw(data: bytes, where: str) -> bytes:
-            return picture(desk.to_show.image(data, where), rules.image_size)
-
-        await desk.work(chat.draw_images, request, draw)
+        await desk.work(chat.draw_images, request, partial(desk.picture, side=rules.image_size))
+        if request.stream:
+            return StreamingResponse(await chat.stream(engine, request, desk.limits), media_type=EVENTS)
         return await chat.answer(engine, request, desk.limits)
 
     return router

@@ -14,7 +14,7 @@ from medsae_ray.cluster.joining import own_error
 from medsae_ray.cluster.placing import check_placeable
 from medsae_ray.cluster.ray_private import deploy, gpus_of_this_node, this_node
 from medsae_ray.config import Recipe
-from medsae_ray.core.naming.engine import Engine
+from medsae_ray.core.naming.engine import StreamingEngine
 from medsae_ray.core.naming.openai_api import OpenAiEngine
 from medsae_ray.engine.client import HandleEngine
 from medsae_ray.engine.holding import held
@@ -61,7 +61,7 @@ def link_of(recipe: Recipe, limits: RequestLimits) -> Link:
     vlm = vlm_of(recipe)
     identity, patience_s, url = identity_of(recipe), limits.engine_s, vlm.url
 
-    def find() -> Engine:
+    def find() -> StreamingEngine:
         if url:  # a short wait of its own: the caller is told to retry
             return OpenAiEngine(url, vlm.model, vlm.key_variable, patience_s, patience_s)
         return HandleEngine(identity, serve.get_app_handle(ENGINE))

@@ -27,7 +27,7 @@ from medsae_ray.service.errors import Problem, of_image
 from medsae_ray.service.image_encoder import ActiveFeatures, ImageEncoder
 from medsae_ray.service.limits import RequestLimits
 from medsae_ray.service.metrics import Metrics
-from medsae_ray.service.uploads import Uploads
+from medsae_ray.service.uploads import Budget, Uploads
 
 T = TypeVar("T")
 
@@ -41,8 +41,9 @@ class Desk:
             engine.metrics = self.metrics
         self.atlas, self.encoder = Atlas(run.atlas), ImageEncoder(run)
         images = run.recipe.what.images
-        self.to_encode = Uploads.of(images, limits, self.encoder.side)
-        self.to_show = Uploads.of(images, limits)
+        budget = Budget(limits.pixels)
+        self.to_encode = Uploads.of(images, limits, budget, self.encoder.side)
+        self.to_show = Uploads.of(images, limits, budget)
         self._threads = ThreadPoolExecutor(limits.threads, "image")
         workers = limits.threads if run.recipe.how.embed.device == "cpu" else 1
         self.batches = Batches(
@@ -120,10 +121,14 @@ class Desk:
         with self._opening:  # made on first use: it holds all activations, and perhaps a text encoder
             return self._library
 
-    def pictures(self, files: list[bytes], where: str, side: int) -> list[bytes]:
+    async def pictures(self, files: list[bytes], where: str, side: int) -> list[bytes]:
         """Decode uploads into the pictures that the engine gets, of at most `side` pixels. Problem names the one at
-        fault."""
-        return [picture(self.to_show.image(data, f"{where}[{i}]"), side) for i, data in enumerate(files)]
+        fault. One after the other, so that other requests have their turn in between."""
+        return [await self.work(self.picture, data, f"{where}[{i}]", side) for i, data in enumerate(files)]
+
+    def picture(self, data: bytes, where: str, side: int) -> bytes:
+        """Decode one upload into the picture that the engine gets, as `pictures` does."""
+        return picture(self.to_show.image(data, where), side)
 
     def models(self) -> tuple[str, ...]:
         """List the names by which a caller may ask for the engine's model: its identity and the recipe's name."""

@@ -1,14 +1,15 @@
 """The engine for online requests: ahead of batch work, and with no longer wait than the caller's."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
-from medsae_ray.core.naming.engine import ONLINE, Engine, ImageAnswers, Writing, Wrote
+from medsae_ray.core.naming.engine import ONLINE, Event, ImageAnswers, StreamingEngine, Writing, Wrote
 from medsae_ray.core.naming.server_choice import read_usage
 from medsae_ray.errors import EngineError
 from medsae_ray.service.errors import Problem
@@ -28,11 +29,11 @@ class Link:
     `find` returns the engine when it is first needed.
     """
 
-    def __init__(self, find: Callable[[], Engine], identity: str, patience_s: float, retry_s: int) -> None:
+    def __init__(self, find: Callable[[], StreamingEngine], identity: str, patience_s: float, retry_s: int) -> None:
         self.find, self.identity, self.patience_s, self.retry_s = find, identity, patience_s, retry_s
         self.metrics = Metrics()
         """Where calls are counted; the desk puts its own here."""
-        self._engine: Engine | None = None
+        self._engine: StreamingEngine | None = None
         self._well = -FRESH_S
 
     async def ask(self, image: bytes, questions: list[str], priority: int = ONLINE) -> ImageAnswers:
@@ -59,20 +60,31 @@ class Link:
             await self._within(READY_S, lambda engine: engine.check())
             self._well = time.monotonic()
 
-    async def _found(self) -> Engine:
+    async def _found(self) -> StreamingEngine:
         if self._engine is None:
             found = await asyncio.to_thread(self.find)
             self._engine = self._engine or found
         return self._engine
 
-    async def _counted(self, call: str, do: Callable[[Engine], Awaitable[T]]) -> T:
-        """Call the engine and count the call, its outcome and its time."""
+    async def stream(self, body: dict[str, Any]) -> AsyncGenerator[Event, None]:
+        """Stream as `Engine.stream`. Problem if the next piece does not come in time."""
+        with self._counting("stream"):
+            async with contextlib.aclosing(await self._within(READY_S, _streaming(body))) as events:
+                while (event := await self._within(self.patience_s, lambda _: anext(events, None))) is not None:
+                    yield event
+
+    async def _counted(self, call: str, do: Callable[[StreamingEngine], Awaitable[T]]) -> T:
+        with self._counting(call):
+            return await self._within(self.patience_s, do)
+
+    @contextlib.contextmanager
+    def _counting(self, call: str) -> Iterator[None]:
+        """Count a call of the engine, its outcome and its time."""
         begun, outcome = time.monotonic(), "cancelled"
         self.metrics.engine_under_way.inc()
         try:
-            answer = await self._within(self.patience_s, do)
+            yield
             outcome = "ok"
-            return answer
         except Problem as problem:
             outcome = problem.code
             raise
@@ -81,7 +93,7 @@ class Link:
             self.metrics.engine_calls.labels(call, outcome).inc()
             self.metrics.engine_seconds.labels(call).observe(time.monotonic() - begun)
 
-    async def _within(self, seconds: float, call: Callable[[Engine], Awaitable[T]]) -> T:
+    async def _within(self, seconds: float, call: Callable[[StreamingEngine], Awaitable[T]]) -> T:
         try:
             async with asyncio.timeout(seconds):
                 return await call(await self._found())
@@ -103,6 +115,13 @@ class Link:
 
     def _problem(self, code: str, message: str) -> Problem:
         return Problem(503, code, message, retry_s=self.retry_s)
+
+
+def _streaming(body: dict[str, Any]) -> Callable[[StreamingEngine], Awaitable[AsyncGenerator[Event, None]]]:
+    async def start(engine: StreamingEngine) -> AsyncGenerator[Event, None]:
+        return engine.stream(body)
+
+    return start
 
 
 def _is_lost(error: RayTaskError) -> bool:

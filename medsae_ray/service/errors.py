@@ -22,7 +22,6 @@ _IMAGE_STATUS = {"not_an_image": 415, "too_large": 413}
 _IMAGE_WORDS = {
     "corrupt": "the file is damaged, or of a form that is not read: its image cannot be decoded",
     "truncated": "the file ends before its image does",
-    "too_large": "the image has more pixels than are taken, or its file grows beyond what is taken",
 }
 """The words for what libraries report in their own."""
 
@@ -36,17 +35,20 @@ class Problem(Exception):
         super().__init__(code)
         self.status, self.code, self.message, self.where, self.retry_s = status, code, message, where, retry_s
 
-    def response(self) -> Response:
-        """Build the HTTP response; `message` and `where` are shortened to one line each."""
+    def body(self) -> dict[str, str]:
+        """Return code, message and place; the last two are shortened to one line each."""
         # Both may repeat a word of the request, which may be long, or no Unicode at all.
         error = {"code": self.code, "message": one_line(self.message)}
-        error |= {"where": one_line(self.where[:LONGEST_WHERE])} if self.where else {}
+        return error | ({"where": one_line(self.where[:LONGEST_WHERE])} if self.where else {})
+
+    def response(self) -> Response:
+        """Build the HTTP response."""
         headers = {CODE: self.code}
         if self.retry_s is not None:
             headers["Retry-After"] = str(self.retry_s)
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-        return JSONResponse({"error": error}, self.status, headers)
+        return JSONResponse({"error": self.body()}, self.status, headers)
 
 
 def of_image(error: ImageError, where: str) -> Problem:

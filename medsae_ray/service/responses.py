@@ -251,12 +251,25 @@ class Detected(BaseModel):
     definition: str | None
     p_yes: float | None
     mass: float | None
+    answered: bool
+    """False if the mass is so small that the model said neither yes nor no: the run counts no such answer."""
+
+
+class Yardstick(BaseModel):
+    """The answer to the trivial name, which is true of every image: no name is seen whose p(yes) is below this one."""
+
+    image: int
+    name: str
+    p_yes: float | None
+    mass: float | None
+    answered: bool
 
 
 class DetectAnswer(BaseModel):
     """The answers to all questions about all images."""
 
     answers: list[Detected]
+    trivial: list[Yardstick]
     model: str
     usage: Spent
 
