@@ -157,7 +157,8 @@ def test_the_documented_requests_are_answered(url: str, client: httpx.Client, tm
     answers = {command: run(command, url, tmp_path, MEDSAE_TOKEN=TOKEN) for command in shown_requests()}
     assert {command: status for command, (status, _) in answers.items() if status != 200} == {}
     found = {command: body for command, (_, body) in answers.items()}
-    described = client.get("/openapi.json").json()["paths"]
+    paths = client.get("/openapi.json").json()["paths"]
+    described = [path for path in paths if "/judgements" not in path and "/studies" not in path]  # test_judgements.py
     shown = [re.sub(r"/features/\d+", "/features/{feature}", command) for command in found]
     assert not [path for path in described if not any(re.search(rf"{re.escape(path)}(?![/\w])", c) for c in shown)]
     (chat,) = (body for command, body in found.items() if "/chat/" in command)
