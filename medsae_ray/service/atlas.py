@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import pyarrow.compute as pc
 
 from medsae_ray.core.artifacts.artifact import Artifact
-from medsae_ray.core.artifacts.columns import with_null
+from medsae_ray.core.artifacts.columns import column, with_null
 from medsae_ray.core.artifacts.metrics import metrics_of
 from medsae_ray.core.artifacts.name_metrics import AtlasMetrics
 from medsae_ray.service.errors import Problem
@@ -49,6 +49,9 @@ class Atlas:
         self._table = artifact.table()
         self.labels = metrics_of(artifact, AtlasMetrics)["labels"]
         self._row_of = {feature: row for row, feature in enumerate(self._table["feature"].to_pylist())}
+        order = [self._row_of[feature] for feature in sorted(self._row_of)]
+        self.rates = column(self._table, "frequency")[order]
+        """The share of the run's images on which each feature is active, in the order of their numbers."""
 
     def page(self, query: Query) -> tuple[int, list[dict[str, Any]]]:
         """Count the features that fit, and return those of the page. Features without the sorting value come last."""

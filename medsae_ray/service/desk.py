@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from medsae_ray.config import Naming
+from medsae_ray.core.analysis.likeness import Judge
+from medsae_ray.core.artifacts.likeness import UnlikeTheRun
 from medsae_ray.core.naming.pictures import picture
 from medsae_ray.core.retrieval.answer import QueryAnswer, Ranking, SimilarAnswer, Way
 from medsae_ray.core.retrieval.query import Library
@@ -22,6 +24,7 @@ from medsae_ray.errors import ImageError
 from medsae_ray.finished import Finished, library_of
 from medsae_ray.service.atlas import Atlas
 from medsae_ray.service.batches import Batches
+from medsae_ray.service.drift import Drift
 from medsae_ray.service.engine import Link
 from medsae_ray.service.errors import Problem, of_image
 from medsae_ray.service.image_encoder import ActiveFeatures, ImageEncoder
@@ -40,6 +43,8 @@ class Desk:
         if engine is not None:
             engine.metrics = self.metrics
         self.atlas, self.encoder = Atlas(run.atlas), ImageEncoder(run)
+        self.judge = Judge(run.likeness) if run.likeness else None
+        self.drift = Drift(len(self.atlas.rates), limits.window)
         images = run.recipe.what.images
         budget = Budget(limits.pixels)
         self.to_encode = Uploads.of(images, limits, budget, self.encoder.side)
@@ -60,11 +65,17 @@ class Desk:
         """Decode and encode an image: its strongest `top` features (with `named`, of those with a name) and their
         counts. Problem if the image cannot be used."""
         size, active = await self._active(data)
+        unlike = await self.work(self._judged, active)
         features = self._described(active)
         known = [feature for feature in features if feature["name"] is not None]
         counts = {"width": size[0], "height": size[1], "active": len(features), "named": len(known)}
-        shown = (known if named else features)[:top]
-        return counts | {"features": shown, "sae": self.run.sae.name, "atlas": self.run.atlas.name}
+        made_by = {"sae": self.run.sae.name, "atlas": self.run.atlas.name}
+        shown = await self.work(self._placed, (known if named else features)[:top])
+        return counts | {"unlike_the_run": unlike, "features": shown} | made_by
+
+    def _placed(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Add the percentile of each activation; the first call reads the run's activations."""
+        return [row | {"percentile": self._similar.percentile(row["feature"], row["activation"])} for row in rows]
 
     async def similar(self, data: bytes, k: int, images: int, split: str | None) -> SimilarAnswer:
         """Decode and encode an image, and find those of the run that share its strongest features. Problem if the image
@@ -73,7 +84,14 @@ class Desk:
         return await self.work(self._similar_to, active, k, images, split)
 
     def _similar_to(self, active: ActiveFeatures, k: int, images: int, split: str | None) -> SimilarAnswer:
-        return self._similar.ask(self._similar.of_activations("image", active.feature, active.value), k, images, split)
+        query = self._similar.of_activations("image", active.feature, active.value, self._judged(active))
+        return self._similar.ask(query, k, images, split)
+
+    def _judged(self, active: ActiveFeatures) -> UnlikeTheRun | None:
+        """Judge an upload, and count it."""
+        unlike = self.judge.of_embedding(active.embedding_D) if self.judge else None
+        self.drift.add(active.feature, unlike["flag"] if unlike else None)
+        return unlike
 
     async def _active(self, data: bytes) -> tuple[tuple[int, int], ActiveFeatures]:
         """Decode an image in a thread, and encode it with those that wait; return its size and features."""
