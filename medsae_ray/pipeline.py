@@ -1,4 +1,4 @@
-"""The whole run: every stage in turn, then the two outputs for people, summary.json and report.html."""
+"""The whole run: every stage in turn, then the outputs for people: summary.json, report.html and a paper's page."""
 
 import json
 
