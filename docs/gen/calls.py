@@ -78,7 +78,7 @@ def openapi() -> dict[str, Any]:
     from medsae_ray.service.app import make_app
     from medsae_ray.service.limits import RequestLimits
 
-    desk: Any = SimpleNamespace(limits=RequestLimits())
+    desk: Any = SimpleNamespace(limits=RequestLimits(), metrics=None)
     return make_app(desk, token="a digest").openapi()
 
 
