@@ -9,7 +9,7 @@ import numpy as np
 
 from medsae_ray.core.phantom.streams import stream
 from medsae_ray.core.phantom.volumes.people import Person
-from medsae_ray.core.phantom.volumes.shapes import Ellipsoid, Point, Tube, mirrored
+from medsae_ray.core.phantom.volumes.shapes import Ellipsoid, Point, Tube
 
 Shapes = list[Ellipsoid | Tube]
 
@@ -67,7 +67,7 @@ def _deviation(rng: np.random.Generator) -> tuple[Point, float]:
 
 def _pair(name: str, right: Sequence[Ellipsoid | Tube], lower_right: float = 0.0) -> dict[str, Shapes]:
     """Return both sides of an organ, of which the right one may lie lower."""
-    left = [mirrored(shape) for shape in right]
+    left = [shape.mirrored() for shape in right]
     return {f"{name}_left": left, f"{name}_right": [shape.changed((0.0, 0.0, -lower_right), 1.0) for shape in right]}
 
 
@@ -81,7 +81,7 @@ def _muscles(person: Person) -> dict[str, Shapes]:
 
 def _lungs() -> dict[str, Shapes]:
     right = Ellipsoid((76, -8, 560), (64, 84, 132), 0.10, 2.6)
-    left = mirrored(right)
+    left = right.mirrored()
     a, b, c = FISSURE
     below, above = (-a, -b, -c, -c * 555), (a, b, c, c * 555)
     high, low = (0.0, 0.0, 1.0, 570.0), (0.0, 0.0, -1.0, -570.0)

@@ -5,7 +5,7 @@ same directions, z from the seat upwards; P points of a tube.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +98,12 @@ class Ellipsoid(NamedTuple):
         planes = tuple((a, b, c, d + float(np.dot((a, b, c), shift))) for a, b, c, d in self.planes)
         return self._replace(centre=centre, radii=radii, planes=planes)
 
+    def mirrored(self) -> "Ellipsoid":
+        """Return the ellipsoid on the other side of the body."""
+        x, y, z = self.centre
+        planes = tuple((-a, b, c, d) for a, b, c, d in self.planes)
+        return self._replace(centre=(-x, y, z), tilt=-self.tilt, planes=planes)
+
 
 class Tube(NamedTuple):
     """A bent tube."""
@@ -121,17 +127,9 @@ class Tube(NamedTuple):
         """Return the tube moved and thickened."""
         return Tube(tuple(_moved(point, shift) for point in self.points), grow * self.radius)
 
-
-Solid = TypeVar("Solid", Ellipsoid, Tube)
-
-
-def mirrored(shape: Solid) -> Solid:
-    """Return the shape on the other side of the body."""
-    if isinstance(shape, Tube):
-        return shape._replace(points=tuple((-x, y, z) for x, y, z in shape.points))
-    x, y, z = shape.centre
-    planes = tuple((-a, b, c, d) for a, b, c, d in shape.planes)
-    return shape._replace(centre=(-x, y, z), tilt=-shape.tilt, planes=planes)
+    def mirrored(self) -> "Tube":
+        """Return the tube on the other side of the body."""
+        return self._replace(points=tuple((-x, y, z) for x, y, z in self.points))
 
 
 def _moved(point: Point, shift: Point) -> Point:
