@@ -211,9 +211,9 @@ def report(tower: VitTower, slices: Slices) -> None:
 def main() -> None:
     """Draw the scans, train the encoder, write it and print its scores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scans", type=int, default=900, help="scans to train on")
+    parser.add_argument("--scans", type=int, default=450, help="scans to train on")
     parser.add_argument("--cohort", type=int, default=0, help="another number draws other patients; 1 is tested on")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--start-from", type=Path, help="a safetensors file of an earlier run to continue")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--out", type=Path, default=SHIPPED, help="the safetensors file to write")
