@@ -13,10 +13,14 @@ from medsae_ray.pipeline import STAGES
 from medsae_ray.runtime.run import Run
 from medsae_ray.stages.vocabulary_names import listener
 
+BESIDE = ("likeness",)
+"""The stages that are of use here and may be missing: a run of an earlier version has none of them."""
+
 
 @dataclass(frozen=True)
 class Finished:
-    """The artifacts of one recipe up to its atlas, by stage. It is cheap to send to another process."""
+    """The artifacts of one recipe up to its atlas, and those of `BESIDE` that are made. It is cheap to send to another
+    process."""
 
     recipe: Recipe
     artifacts: dict[str, Artifact]
@@ -32,6 +36,11 @@ class Finished:
         return self.artifacts["atlas"]
 
     @property
+    def likeness(self) -> Artifact | None:
+        """The artifact that tells which images are unlike the run."""
+        return self.artifacts.get("likeness")
+
+    @property
     def has_engine(self) -> bool:
         """True if the recipe names features with a vision-language model."""
         return self.recipe.what.naming is not None and self.recipe.how.vlm is not None
@@ -45,6 +54,7 @@ def open_run(recipe: Recipe, root: str) -> Finished:
     with Run(recipe, Store(root), STAGES, Console(quiet=True)) as run:
         found: dict[str, Artifact] = {}
         _collect(run, "atlas", found)
+        found |= {name: made for name in BESIDE if (made := run.committed(name)) is not None}
         return Finished(recipe, found)
 
 

@@ -16,6 +16,7 @@ from medsae_ray.core.analysis.findings import Finding
 from medsae_ray.core.analysis.patch_maps import Pair, PatchMap, Square, input_square, patch_values
 from medsae_ray.core.artifacts.columns import null_to_nan, with_nan
 from medsae_ray.core.artifacts.layout import Layout
+from medsae_ray.core.artifacts.likeness import LikenessMetrics
 from medsae_ray.core.artifacts.metrics import (
     DuplicatesMetrics,
     EntropyOfSpaces,
@@ -90,6 +91,7 @@ def report_data(run: Run) -> ReportData:
         warnings=run.warnings,
         naming=naming_report(run) if what.naming else None,
         retrieval=metrics_of(run.artifact("retrieval"), RetrievalMetrics),
+        likeness=metrics_of(run.artifact("likeness"), LikenessMetrics),
         rankings=metrics_of(run.artifact("rankings"), RankingsMetrics) if what.naming and what.naming.judge else None,
         replication=_replication(run) if what.datasets else None,
         monosemanticity=metrics_of(run.artifact("monosemanticity"), MonosemanticityMetrics),

@@ -5,12 +5,14 @@ Entries that a stage has stored in this form are declared in core/artifacts/metr
 
 from typing import NotRequired, TypedDict
 
+from medsae_ray.core.artifacts.likeness import LikenessSummary
 from medsae_ray.core.artifacts.metrics import Area, DuplicatesMetrics, ReplicationMetrics, SaeFigures
 from medsae_ray.core.artifacts.monosemanticity import MonosemanticityMetrics
 from medsae_ray.core.artifacts.name_metrics import NameFigures, Sight, UsageFigures, VocabularyNamesMetrics
 from medsae_ray.core.artifacts.rankings import RankingsMetrics
 from medsae_ray.core.artifacts.recovery import RecoveryMetrics
 from medsae_ray.core.artifacts.retrieval import RetrievalSummary
+from medsae_ray.core.papers.compare import PaperRow
 from medsae_ray.core.report.data import OverlapSummary
 
 
@@ -206,5 +208,9 @@ class Summary(OfDatasets, OfVocabulary, OfNaming):
     recovery: RecoveryMetrics
     """What few features keep of all dimensions."""
     retrieval: RetrievalSummary
+    likeness: LikenessSummary
+    """Which images are unlike the run's."""
     report: str
     """The name of the report's file, below the root."""
+    paper: list[PaperRow]
+    """The published figures of the recipe's `paper` beside those of the run; empty without one."""

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import pyarrow.compute as pc
 
 from medsae_ray.core.artifacts.artifact import Artifact
-from medsae_ray.core.artifacts.columns import with_null
+from medsae_ray.core.artifacts.columns import column, with_null
 from medsae_ray.core.artifacts.metrics import metrics_of
 from medsae_ray.core.artifacts.name_metrics import AtlasMetrics
 from medsae_ray.service.errors import Problem
@@ -49,6 +49,9 @@ class Atlas:
         self._table = artifact.table()
         self.labels = metrics_of(artifact, AtlasMetrics)["labels"]
         self._row_of = {feature: row for row, feature in enumerate(self._table["feature"].to_pylist())}
+        order = [self._row_of[feature] for feature in sorted(self._row_of)]
+        self.rates = column(self._table, "frequency")[order]
+        """The share of the run's images on which each feature is active, in the order of their numbers."""
 
     def page(self, query: Query) -> tuple[int, list[dict[str, Any]]]:
         """Count the features that fit, and return those of the page. Features without the sorting value come last."""
@@ -76,6 +79,10 @@ class Atlas:
     def name(self, feature: int) -> dict[str, Any]:
         """Return a feature's number, name and test."""
         return with_null(self._table.select(["feature", *NAME]).slice(self._row_of[feature], 1).to_pylist()[0])
+
+    def verdicts(self) -> dict[int, str | None]:
+        """Return the verdict on the name of each feature."""
+        return dict(zip(self._row_of, self._table["verdict"].to_pylist(), strict=True))
 
     def _conditions(self, query: Query) -> Iterator[pc.Expression]:
         if query.label is not None and query.label not in self.labels:
