@@ -23,6 +23,7 @@ from medsae_ray.service import chat, vlm
 from medsae_ray.service import responses as answers
 from medsae_ray.service.atlas import Atlas, Sort, Verdict
 from medsae_ray.service.atlas import Query as FeatureQuery
+from medsae_ray.service.browser import browser
 from medsae_ray.service.chat_request import ChatRequest
 from medsae_ray.service.engine import Link
 from medsae_ray.service.errors import Problem, install, of_image
@@ -152,6 +153,7 @@ def make_app(desk: Desk, token: str | None) -> FastAPI:
     app.include_router(_query(desk))
     app.include_router(_images(desk))
     app.include_router(_chat(desk))
+    app.include_router(browser(desk.run))
     app.add_middleware(Guard, token=token, limits=desk.limits)
     return app
 

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from ray.exceptions import RayError
 from rich.console import Console
@@ -15,6 +16,7 @@ from medsae_ray.cluster.joining import cluster
 from medsae_ray.cluster.ray_private import serve_address
 from medsae_ray.cluster.waiting import waiting
 from medsae_ray.config import Recipe
+from medsae_ray.core.browser.access import Access
 from medsae_ray.engine.client import start_engine
 from medsae_ray.engine.holding import held
 from medsae_ray.engine.leases import ABSENT, DEPLOY_FAILED, ENGINE, SERVE
@@ -32,14 +34,16 @@ EVERY_S = 2.0
 """The seconds between two checks of the engine while nothing else happens."""
 
 
-def serve_run(recipe: Recipe, root: str, host: str, port: int, token_variable: str, console: Console) -> None:
-    """Serve the finished run of `recipe` below `root` until the process is told to stop.
+def serve_run(
+    recipe: Recipe, root: str, host: str, port: int, token_variable: str, console: Console, images: Access = "all"
+) -> None:
+    """Serve the finished run of `recipe` below `root` until the process is told to stop, with `images` in its pages.
 
     Raises ArtifactError if the run is not finished, EngineError if its engine does not start, and RecipeError for an
     address that needs a token and has none, or for models that the cluster has no room for together.
     """
     token = token_of(token_variable, needed=not is_loopback(host))
-    run = open_run(recipe, root)
+    run = replace(open_run(recipe, root), images=images)
     limits = RequestLimits()
     meanwhile = _nothing
     vlm = recipe.how.vlm if run.has_engine else None
@@ -63,7 +67,7 @@ def serve_run(recipe: Recipe, root: str, host: str, port: int, token_variable: s
         with deployed(run, token and digest(token), limits):
             start.close()
             place = f"[{host}]" if ":" in host else host
-            console.print(f"serving {run.atlas.name} at http://{place}:{port}/docs; Ctrl-C stops it", highlight=False)
+            console.print(f"serving {run.atlas.name} at http://{place}:{port}/; Ctrl-C stops it", highlight=False)
             wait(meanwhile)
 
 
