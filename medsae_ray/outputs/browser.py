@@ -5,8 +5,10 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from scipy import sparse
 
+from medsae_ray.core.analysis.findings import absent_name
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.columns import activation_matrix, column, null_to_nan
@@ -24,9 +26,10 @@ from medsae_ray.core.retrieval.similar import Similar
 from medsae_ray.core.sae.activations import load_artifact_sae
 from medsae_ray.outputs.report import report_data
 from medsae_ray.runtime.run import Run
-from medsae_ray.stages.answers import ControlNames, concepts_of
+from medsae_ray.stages.answers import ControlNames, LabelQuestions, asked_of, concepts_of
 from medsae_ray.stages.manifest import image_store
 from medsae_ray.stages.samples import DETECTION, by_feature
+from medsae_ray.stages.scores import sources_of
 
 CITED = ("manifest", "embeddings", "sae", "features", "names", "scores", "atlas")
 """The artifacts that a citation names."""
@@ -48,7 +51,7 @@ def browser_data(run: Run, access: Access) -> BrowserData:
         x_NF=sparse.csc_array(x_NF),
         decoder_FD=_unit(sae.W_dec.detach().double().numpy()),
         tested=lambda feature: tested.get(feature, ()),
-        questions=questions_of(run, tested) if tested else lambda feature: None,
+        questions=questions_of(run, tested) if tested else lambda feature, source: None,
         picture=_picture(run, manifest),
         shade=_no_shade,
         similar=_similar(run),
@@ -84,28 +87,36 @@ def tests_of(run: Run) -> dict[int, Sequence[SampleImage]]:
     return {f: [SampleImage(row["image_id"], row["role"], row["value"]) for row in rows] for f, rows in found.items()}
 
 
-def questions_of(run: Run, tested: Mapping[int, Sequence[SampleImage]]) -> Callable[[int], NameQuestions | None]:
-    """Return the function that gives the browser the answers about the model's name of a feature and its controls."""
-    concept_of = concepts_of(run.artifact("names").table())
+def questions_of(run: Run, tested: Mapping[int, Sequence[SampleImage]]) -> Callable[[int, str], NameQuestions | None]:
+    """Return the function of a feature and a source that gives the answers about its name and its controls."""
+    labels = metrics_of(run.artifact("manifest"), ManifestMetrics)["labels"]
     controls = ControlNames.of(run, run.artifact("manifest"), run.artifact("samples"))
-    answers = run.artifact("answers").table()
+    sources = sources_of(run.recipe)
+    asked_of_source: dict[str, LabelQuestions] = {
+        source.name: asked_of(concepts_of(run.artifact(source.names).table()), labels if source.name == "label" else [])
+        for source in sources
+    }
+    answers = pa.concat_tables([run.artifact(source.answers).table() for source in sources])
     keys = zip(*(answers[name].to_pylist() for name in ("image_id", "name", "definition")), strict=True)
     p_of = dict(zip(keys, _answered(answers), strict=True))
 
-    def asked(concept: Concept, kind: str, images: Sequence[SampleImage]) -> Question:
+    def asked(concept: Concept, kind: str, images: Sequence[SampleImage], turned: bool = False) -> Question:
         def p(image_id: str) -> float:
-            return float(p_of.get((image_id, concept.name, concept.definition), np.nan))
+            yes = float(p_of.get((image_id, concept.name, concept.definition), np.nan))
+            return 1 - yes if turned else yes
 
-        return Question(concept, kind, [p(image.image_id) for image in images], p(BLANK))
+        said = Concept(absent_name(concept.name)) if turned else concept
+        return Question(said, kind, [p(image.image_id) for image in images], p(BLANK))
 
-    def questions(feature: int) -> NameQuestions | None:
+    def questions(feature: int, source: str) -> NameQuestions | None:
+        concept_of, turned = asked_of_source.get(source, LabelQuestions({}, frozenset()))
         images = tested.get(feature, ())
         if feature not in concept_of or not images:
             return None
         chosen, others = controls.of_feature(concept_of, feature)
-        kinds = [("other" if place < others else "control", concept) for place, concept in enumerate(chosen)]
-        all_of = [("own", concept_of[feature]), *kinds, ("trivial", TRIVIAL)]
-        return NameQuestions(images, [asked(concept, kind, images) for kind, concept in all_of])
+        found = [asked(concept_of[feature], "own", images, feature in turned)]
+        found += [asked(concept, "other" if n < others else "control", images) for n, concept in enumerate(chosen)]
+        return NameQuestions(images, [*found, asked(TRIVIAL, "trivial", images)])
 
     return questions
 

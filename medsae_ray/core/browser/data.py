@@ -105,8 +105,9 @@ class BrowserData:
     """The directions of the features, of unit norm."""
     tested: Callable[[int], Sequence[SampleImage]]
     """The images that a feature's name is tested on; none without a test."""
-    questions: Callable[[int], NameQuestions | None]
-    """The questions about a feature's name; None without a tested one."""
+    questions: Callable[[int, str], NameQuestions | None]
+    """A function of a feature and a source (vlm, label or vocabulary) to the questions about its name; None without a
+    tested one. For a label's absence p(yes) of the name itself is p(no) of the label."""
     picture: Callable[[str, int], bytes | None]
     """A function of image id and side to a PNG of at most that many pixels a side; None if it cannot be read."""
     shade: Callable[[str, int], Shade | None]

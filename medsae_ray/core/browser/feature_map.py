@@ -18,7 +18,7 @@ def feature_map(place_of: Mapping[int, tuple[float, float]], tiles: Sequence[Til
     xs, ys = zip(*(place_of[tile.feature] for tile in shown), strict=True)
     x, y = linear(min(xs), max(xs), EDGE, WIDTH - EDGE), linear(min(ys), max(ys), HEIGHT - EDGE, EDGE)
     dots = (_dot(tile, x(place_of[tile.feature][0]), y(place_of[tile.feature][1])) for tile in shown)
-    return svg(WIDTH, HEIGHT, "feature-map", f"{len(shown)} features by likeness", join(dots))
+    return svg(WIDTH, HEIGHT, "feature-map", f"{len(shown)} features by likeness", join(dots), role="group")
 
 
 def _dot(tile: Tile, x: float, y: float) -> Markup:

@@ -33,7 +33,8 @@ def feature_page(frame: Frame, feature: int) -> str:
     """Return the page of a feature."""
     data, row = frame.data, frame.row_of[feature]
     tests = tests_of(data.report.naming, {feature})[feature] if data.report.naming else []
-    asked = data.questions(feature)
+    head = head_of(row, tests)
+    asked = data.questions(feature, head.row["source"]) if head else None
     found = evidence(asked) if asked else None
     by_role = found.by_role if found else unasked(sample_images(data, feature))
     files = frame.files("../")
@@ -44,7 +45,7 @@ def feature_page(frame: Frame, feature: int) -> str:
         row=row,
         card=_card(frame, row, tests, files),
         heading="h2",
-        vlm=next((test for test in tests if test.row["source"] == "vlm"), None),
+        head=head,
         evidence=found,
         errors=_shown(data, files, row, found.errors) if found else [],
         by_role=[(role.name, _shown(data, files, row, role.answers)) for role in by_role],
@@ -56,6 +57,12 @@ def feature_page(frame: Frame, feature: int) -> str:
         previous=frame.rows[place - 1]["feature"] if place else None,
         following=frame.rows[place + 1]["feature"] if place + 1 < len(frame.rows) else None,
     )
+
+
+def head_of(row: dict[str, Any], tests: Sequence[NameTest]) -> NameTest | None:
+    """Return the name in the heading, or the reason why the model gave none; None without a test of names."""
+    own = (test for test in tests if test.row["name"] and test.row["source"] == row["name_source"])
+    return next(own, next((test for test in tests if test.row["source"] == "vlm"), None))
 
 
 def _card(frame: Frame, row: dict[str, Any], tests: Sequence[NameTest], files: ImageFiles) -> view.Card:
@@ -100,6 +107,7 @@ def feature_data(frame: Frame, feature: int) -> str:
         "histogram": row["histogram"],
         "r": [None if r != r or r is None else round(r, 4) for r in row["r"]],
         "active": len(value),
+        "top": [data.images.number(image_id) for image_id in row["top_images"]] if shown else [],
         "images": data.images.number_N[image[:STORED]].tolist() if shown else [],
         "values": [round(float(v), 4) for v in value[:STORED]] if shown else [],
         "decoder": _quantised(data.decoder_FD[feature]),

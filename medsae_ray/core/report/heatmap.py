@@ -47,7 +47,8 @@ def heat_map(labels: Sequence[str], columns: Sequence[Column], limit: float, car
     bottom = len(labels) * CELL
     names = [_feature(column, x, bottom, card_link) for column, x in zip(columns, xs, strict=True)]
     width = xs[-1] + CELL + 4
-    return svg(width, bottom + 46, "heat-map", f"{len(labels)} labels by {len(columns)} features", *rows, *names)
+    said = f"{len(labels)} labels by {len(columns)} features"
+    return svg(width, bottom + 46, "heat-map", said, *rows, *names, role="group")
 
 
 def _positions(columns: Sequence[Column]) -> list[float]:

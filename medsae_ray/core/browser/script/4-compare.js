@@ -75,7 +75,7 @@ Medsae.compare = {
     const others = this.features.filter((other) => other !== one);
     const head = Medsae.make("h2", {}, Medsae.make("a", { href: `feature/${one.feature}.html` }, one.name), ` ${one.feature}`);
     const images = Medsae.make("div", { class: "images" });
-    for (const image of one.images.slice(0, 16)) {
+    for (const image of one.top) {
       const alone = others.every((other) => other.images.length === other.active && !other.value.has(image));
       const said = `${Medsae.number(one.value.get(image))}${alone ? ", only here" : ""}`;
       const shot = Medsae.make("button", { type: "button", class: "shot", "data-do": "pickImage", "data-image": image, "aria-pressed": "false" },
@@ -90,8 +90,8 @@ Medsae.compare = {
     const tallest = Math.max(1, ...this.features.flatMap((other) => other.histogram));
     const bars = one.histogram.map((count, bin) =>
       Medsae.svg("rect", { class: "bar", x: 8 + bin * 8.9, width: 7.9, y: 86 - (count / tallest) * 80, height: (count / tallest) * 80 }));
-    const marks = [-12, -8, -4, 0, 4].map((power) =>
-      Medsae.svg("text", { class: "tick mid", x: 8 + ((power + 12) / 16) * 284.8, y: 100 }, power === 0 ? "1" : `2^${power}`));
+    const marks = ["2⁻¹²", "2⁻⁸", "2⁻⁴", "1", "2⁴"].map((said, place) =>
+      Medsae.svg("text", { class: "tick mid", x: 8 + place * 71.2, y: 100 }, said));
     return Medsae.svg("svg", { class: "histogram", viewBox: "0 0 300 104", role: "img", "aria-label": `Activations of feature ${one.feature}, at most ${tallest} images a bar` }, ...bars, ...marks);
   },
 

@@ -18,7 +18,7 @@ Medsae.served = {
 
   async ask(text) {
     const found = await this.json(`v1/query?${new URLSearchParams({ text, features: 10, images: 0 })}`);
-    if (found) this.show(`Features for “${text}”, by ${found.way}`, found.features.map((one) => [one, `score ${Medsae.number(one.score)}`]), found.reason);
+    if (found) this.show(`Features for “${text}”, by ${found.way === "names" ? "the words of names" : found.way}`, found.features.map((one) => [one, `score ${Medsae.number(one.score)}`]), found.refused);
   },
 
   async upload(file) {
