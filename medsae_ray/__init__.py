@@ -11,14 +11,17 @@ from medsae_ray.errors import (
     EncoderError,
     EngineError,
     ImageError,
+    JudgementError,
     MedsaeError,
     NamingError,
     RecipeError,
+    ServiceError,
     ShardError,
 )
 from medsae_ray.sae import Sae
 
 if TYPE_CHECKING:
+    from medsae_ray.client.client import AsyncClient, Client
     from medsae_ray.config import Recipe
 
 try:
@@ -28,16 +31,20 @@ except PackageNotFoundError:  # a checkout that is not installed
 
 __all__ = [
     "ArtifactError",
+    "AsyncClient",
+    "Client",
     "DatasetError",
     "DivergedError",
     "EncoderError",
     "EngineError",
     "ImageError",
+    "JudgementError",
     "MedsaeError",
     "NamingError",
     "Recipe",
     "RecipeError",
     "Sae",
+    "ServiceError",
     "ShardError",
     "__version__",
     "load_encoder",
@@ -51,11 +58,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import Recipe when it is first asked for, since pydantic takes a while to import."""
+    """Import Recipe and the clients when they are first asked for, since pydantic takes a while to import."""
     if name == "Recipe":
         from medsae_ray.config import Recipe
 
         return Recipe
+    if name in ("AsyncClient", "Client"):
+        from medsae_ray.client import client
+
+        return getattr(client, name)
     raise AttributeError(f"module 'medsae_ray' has no attribute {name!r}")
 
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from medsae_ray import __version__
-from medsae_ray.commands import checkpoints, completion, engine, recipes, roots, runs
+from medsae_ray.commands import checkpoints, completion, engine, judgements, recipes, roots, runs
 from medsae_ray.errors import MedsaeError
 from medsae_ray.runtime.logs import set_up
 from medsae_ray.signals import stopped, terminable
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"medsae {__version__}")
     completion.add(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (recipes, runs, engine, checkpoints, roots):
+    for group in (recipes, runs, judgements, engine, checkpoints, roots):
         group.add(commands)
     return parser
 

@@ -9,7 +9,9 @@ MedsaeError
 ├── ArtifactError       an artifact is missing, incomplete, damaged or of another schema
 ├── ShardError          a shard could not be computed within the allowed retries
 ├── EngineError         the vision-language model cannot be started or reached
-└── NamingError         an answer of the vision-language model is not a name by the schema
+├── NamingError         an answer of the vision-language model is not a name by the schema
+├── JudgementError      a reader's judgement cannot be kept as it is
+└── ServiceError        the service does not answer a request of the client, or refuses it
 """
 
 import unicodedata
@@ -57,6 +59,31 @@ class NamingError(MedsaeError):
 
 class EngineError(MedsaeError):
     """The error of a vision-language model that cannot be started or reached."""
+
+
+class JudgementError(MedsaeError):
+    """The error of a reader's judgement that cannot be kept. `field` names the part at fault."""
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(f"{field}: {message}" if field else message)
+        self.message, self.field = message, field
+
+
+class ServiceError(MedsaeError):
+    """The error of a request that the service refuses or does not answer. `code` is the service's short stable word for
+    it, `where` the part of the request at fault, and `retry_s` the seconds after which it may be tried again."""
+
+    def __init__(
+        self,
+        message: str,
+        code: str,
+        status: int | None = None,
+        where: str | None = None,
+        retry_s: float | None = None,
+    ) -> None:
+        at = f" in {where}" if where else ""
+        super().__init__(f"{message} ({code}{at}{f', HTTP {status}' if status else ''})")
+        self.code, self.status, self.where, self.retry_s = code, status, where, retry_s
 
 
 def one_line(text: str) -> str:

@@ -25,6 +25,7 @@ from medsae_ray.outputs.console import (
     vocabulary_line,
     warnings_block,
 )
+from medsae_ray.outputs.likeness import likeness_line
 from medsae_ray.outputs.pages import named, page_id, publish
 from medsae_ray.outputs.rankings import rankings_table
 from medsae_ray.outputs.recovery import recovery_line
@@ -46,6 +47,7 @@ from medsae_ray.stages.embeddings import EMBEDDINGS, RANDOM_EMBEDDINGS, SECOND_E
 from medsae_ray.stages.features import FEATURES
 from medsae_ray.stages.images import IMAGES
 from medsae_ray.stages.label_names import LABEL_NAMES
+from medsae_ray.stages.likeness import LIKENESS
 from medsae_ray.stages.manifest import MANIFEST
 from medsae_ray.stages.monosemanticity import MONOSEMANTICITY
 from medsae_ray.stages.names import NAMES
@@ -66,15 +68,16 @@ SEVERAL = (DATASET_FEATURES, REPLICATION, FINGERPRINTS, DUPLICATES)
 """The stages that only a run over several datasets has."""
 _STAGES = (
     *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, RANDOM_EMBEDDINGS, SECOND_EMBEDDINGS, SAE, ACTIVATIONS),
-    *(FEATURES, PROBES, RECOVERY, MONOSEMANTICITY, RETRIEVAL),
+    *(FEATURES, PROBES, RECOVERY, MONOSEMANTICITY, RETRIEVAL, LIKENESS),
     *(LABEL_NAMES, VOCABULARY_NAMES, SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
     RANKINGS,
     SWEEP,
     RANKING,
     *SEVERAL,
 )
-ANALYSES = ("probes", "recovery", "monosemanticity", "retrieval")
-"""The stages of every run, besides `features`, that measure what features are worth."""
+ANALYSES = ("probes", "recovery", "monosemanticity", "retrieval", "likeness")
+"""The stages of every run, besides `features`, that measure what features are worth, and which images are like
+the run's."""
 OF_NAMING = (SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, RANKINGS)
 """The stages that need the vision-language model, themselves or by a parent."""
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _STAGES}
@@ -130,7 +133,12 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine
         several = replications(summary) if recipe.what.datasets else []
         words = (vocabulary_line(summary),) if recipe.what.vocabulary else ()
         found = (findings_table(summary), *untested_lines(summary)) if summary["findings"] else ()
-        measures = (recovery_line(summary["recovery"]), monosemantic_table(summary), retrieval_line(summary))
+        measures = (
+            recovery_line(summary["recovery"]),
+            monosemantic_table(summary),
+            retrieval_line(summary),
+            likeness_line(summary),
+        )
         parts = (*found, headline(summary), *measures, *several, *naming, *judged_too, *words, closing_table(run.rows))
         for part in (*parts, *warnings_block(run.warnings)):
             run.console.print(part, end="\n\n")

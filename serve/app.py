@@ -13,7 +13,7 @@ from medsae_ray.engine.client import engine_application
 from medsae_ray.engine.session import identity_of, settings_of
 from medsae_ray.errors import RecipeError
 from medsae_ray.finished import open_run
-from medsae_ray.service.command import token_of
+from medsae_ray.service.address import token_of
 from medsae_ray.service.deployment import application
 from medsae_ray.service.middleware import digest
 

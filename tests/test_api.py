@@ -16,12 +16,12 @@ from medsae_ray.pipeline import run_stage
 from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 ERRORS = {"ArtifactError", "DatasetError", "DivergedError", "EncoderError", "EngineError", "ImageError", "MedsaeError"}
-ERRORS |= {"NamingError", "RecipeError", "ShardError"}
+ERRORS |= {"JudgementError", "NamingError", "ServiceError", "RecipeError", "ShardError"}
 
 
 def test_the_public_names_are_these_and_no_more() -> None:
     functions = {"load_encoder", "load_recipe", "load_sae", "open_artifact", "query", "run", "similar"}
-    assert set(medsae_ray.__all__) == ERRORS | functions | {"Recipe", "Sae", "__version__"}
+    assert set(medsae_ray.__all__) == ERRORS | functions | {"AsyncClient", "Client", "Recipe", "Sae", "__version__"}
     assert set(medsae_ray.__all__) <= set(dir(medsae_ray))
     assert all(getattr(medsae_ray, name).__doc__ for name in medsae_ray.__all__ if name != "__version__")
     with pytest.raises(AttributeError, match="no attribute 'Recipes'"):

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,9 +9,12 @@ import pytest
 import medsae_ray
 from medsae_ray.cli import main
 from medsae_ray.commands import checkpoints
+from medsae_ray.core.artifacts.store import Store
+from medsae_ray.core.judgements.log import Log
 from medsae_ray.core.sae.formats.convert import FORMATS
 from medsae_ray.pipeline import STAGES
 from medsae_ray.runtime.progress import DOING
+from tests.core.judgements.made import judgement
 from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 
@@ -302,3 +306,32 @@ def test_an_empty_root_is_a_wrong_call_and_not_this_folder(root: str, capsys: py
     with pytest.raises(SystemExit) as done:
         main(["run", "phantom", "--root", root])
     assert done.value.code == 2 and "--root: it is empty" in capsys.readouterr().err
+
+
+def test_judgements_are_shown_exported_and_compared(
+    finished: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, made = finished
+    root = tmp_path / "root"
+    shutil.copytree(made, root)
+    asked = ["judgements", str(recipe), "--root", str(root)]
+    assert main(asked) == 0 and "0 judgements by 0 readers; 0 are of other runs" in capsys.readouterr().out
+    log, (atlas,) = Log(Store(str(root))), (folder.name for folder in root.glob("atlas-*"))
+    for reader, said in (("[b]Ada", ("agree", "disagree", "agree")), ("Bo", ("agree", "disagree", "disagree"))):
+        for feature, value in enumerate(said):
+            key = f"{reader[-2:]}-vote-{feature}"
+            log.add(judgement(feature, key=key, reader=reader, value=value, atlas=atlas, blind=feature < 2))
+    log.add(judgement(9, kind="rename", value="[i]brighter", atlas=atlas, key="rename-01"))
+    log.add(judgement(8))
+    assert main([*asked, "--agreement"]) == 0
+    out = capsys.readouterr().out
+    assert "7 judgements by 3 readers; 1 are of other runs" in out and "[i]brighter" in out
+    assert re.search(r"Bo and \[b\]Ada \(Cohen\) +0\.40 +-?\d.\d\d +1\.00 +67% +3", out), out
+    assert main([*asked, "--agreement", "--blind"]) == 0
+    assert re.search(r"Bo and \[b\]Ada \(Cohen\) +1\.00 +1\.00 +1\.00 +100% +2", capsys.readouterr().out)
+    assert main([*asked, "--export", str(tmp_path / "votes.csv")]) == 0
+    assert len((tmp_path / "votes.csv").read_text().splitlines()) == 8
+    (root / "judgements/judgements.jsonl").open("ab").write(b'{"torn')
+    assert main(asked) == 0 and "1 lines of the log are not whole" in capsys.readouterr().err
+    for file in ("votes.xlsx", str(tmp_path / "no/folder.csv")):
+        assert main([*asked, "--export", file]) == 1 and "medsae: " in capsys.readouterr().err

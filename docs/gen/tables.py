@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from medsae_ray import errors as all_errors
-from medsae_ray.core.artifacts import monosemanticity, rankings, recovery, retrieval, schema
+from medsae_ray.core.artifacts import likeness, monosemanticity, rankings, recovery, retrieval, schema
 from medsae_ray.core.artifacts.warnings import CODES
 from medsae_ray.core.naming import ledger, verdict
 
@@ -31,6 +31,7 @@ ELSEWHERE: dict[str, Callable[[], pa.Schema]] = {
     "recovery": recovery.rows,
     "monosemanticity": monosemanticity.rows,
     "retrieval": retrieval.rows,
+    "likeness": likeness.rows,
     "rankings": rankings.rows,
     "scores": verdict.scores,
     "answers": ledger.answers_schema,

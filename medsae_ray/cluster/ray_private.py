@@ -73,6 +73,21 @@ def gpus_here() -> int:
     return there if shown is None else min(there, len(shown))
 
 
+def this_node() -> str:
+    """Return Ray's own resource of the node that this process runs on, by which an actor is put there."""
+    return next(name for name in _resources_here() if name.startswith("node:") and name != HEAD)
+
+
+def gpus_of_this_node() -> float:
+    """Return the GPUs of the node that this process runs on."""
+    return float(_resources_here().get("GPU", 0))
+
+
+def _resources_here() -> dict[str, float]:
+    mine = ray.get_runtime_context().get_node_id()
+    return next(node["Resources"] for node in ray.nodes() if node["NodeID"] == mine)
+
+
 def cluster_status() -> ClusterStatus:
     """Return the nodes of the cluster, those on their way, and the requests that wait for room."""
     return sdk.get_cluster_status(ray.get_runtime_context().gcs_address)

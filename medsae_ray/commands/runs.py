@@ -142,9 +142,12 @@ def stage(chosen: argparse.Namespace) -> int:
 def serve(chosen: argparse.Namespace) -> int:
     """Serve a finished run until Ctrl-C."""
     recipe = recipe_of(chosen)
+    from medsae_ray.service.address import address_of
+
+    address = address_of(chosen.host, chosen.port, chosen.token_variable)  # before Ray Serve, which takes seconds
     from medsae_ray.service.command import serve_run
 
-    serve_run(recipe, chosen.root, chosen.host, chosen.port, chosen.token_variable, console(), chosen.images)
+    serve_run(recipe, chosen.root, address, console(), chosen.images)
     return 0
 
 

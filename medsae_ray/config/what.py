@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from medsae_ray.config.base import PART, Model, by_kind
 from medsae_ray.config.judge import Judge
+from medsae_ray.config.likeness import Likeness
 from medsae_ray.config.monosemanticity import Monosemanticity
 from medsae_ray.config.privacy import Privacy
 from medsae_ray.config.recovery import Recovery
@@ -141,6 +142,7 @@ class What(Model):
     privacy: Privacy = Privacy()
     replication: Replication = Replication()
     retrieval: Retrieval = Retrieval()
+    likeness: Likeness = Likeness()
 
     @model_validator(mode="after")
     def _sweep_can_be_trained(self) -> Self:

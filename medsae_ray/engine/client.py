@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 from ray import serve
@@ -18,7 +18,7 @@ from medsae_ray.cluster.capacity import cluster_capacity
 from medsae_ray.cluster.demands import Phase, engine_demand
 from medsae_ray.cluster.placing import check_placeable
 from medsae_ray.cluster.ray_private import deploy, ends_with_us, kv_delete, kv_get
-from medsae_ray.core.naming.engine import BATCH, EngineSettings, ImageAnswers, Writing, Wrote, model_identity
+from medsae_ray.core.naming.engine import BATCH, EngineSettings, Event, ImageAnswers, Writing, Wrote, model_identity
 from medsae_ray.engine.causes import explain, known_cause
 from medsae_ray.engine.holding import Hold, held
 from medsae_ray.engine.leases import ABSENT, DELETING, DEPLOY, DEPLOY_FAILED, ENGINE, RUNNING, unfit
@@ -60,9 +60,18 @@ class HandleEngine:
         reply: tuple[int, dict[str, Any]] = await self._call("chat", body)
         return reply
 
+    async def stream(self, body: dict[str, Any]) -> AsyncGenerator[Event, None]:
+        """As `Engine.stream`; the engine stops when the caller closes this."""
+        events = self.handle.options(stream=True).stream.remote(body)
+        try:
+            async for event in events:
+                yield event
+        finally:
+            events.cancel()
+
     async def check(self) -> None:
-        """Return once a replica has answered."""
-        await self._call("about")
+        """Return once a replica has said that its vLLM lives."""
+        await self._call("check_health")
 
     async def _call(self, method: str, *arguments: Any) -> Any:
         return await getattr(self.handle, method).remote(*arguments)

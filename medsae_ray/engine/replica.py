@@ -10,6 +10,7 @@ import hashlib
 import io
 import logging
 import uuid
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from medsae_ray.core.naming.engine import (
     FAILED,
     Clock,
     EngineSettings,
+    Event,
     ImageAnswers,
     Usage,
     Writing,
@@ -37,6 +39,9 @@ from medsae_ray.engine.vllm_options import Apart, Log, report, start_server
 from medsae_ray.errors import EngineError
 
 logger = logging.getLogger("ray.serve")
+
+_TOO_LONG = "maximum context length"
+"""What vLLM says of a prompt that does not leave room for the tokens that were asked for (vllm/renderers/params.py)."""
 
 
 class Picture:
@@ -126,19 +131,54 @@ class VlmServer:
 
         An exception of vLLM over a request is the request's fault as long as the engine lives.
         """
-        from ray.serve.llm.openai_api_models import ChatCompletionRequest
-
         try:
-            request = ChatCompletionRequest.model_validate({**body, "stream": False})
-            async with self.apart.rare() if request.logprobs else contextlib.nullcontext():
-                async for reply in await self.llm.chat(request):
-                    error = getattr(reply, "error", None)
-                    return (error.code if error else 200), reply.model_dump()
-            raise RuntimeError("the engine gave no reply")
+            status, reply = await self._chat({**body, "stream": False})
+            if status == 400 and _TOO_LONG in str(reply):
+                # The prompt leaves fewer tokens than were asked for. Without a number vLLM takes what is left.
+                status, reply = await self._chat({**body, "stream": False, "max_tokens": None})
+            return status, reply
         except Exception as error:
             refusal = _refusal(error)
             await self.check_health()  # a dying engine raises various errors; this one names the cause
             return 400, {"error": {"message": refusal, "code": 400}}
+
+    async def stream(self, body: dict[str, Any]) -> AsyncGenerator[Event, None]:
+        """Answer a request of OpenAI's chat API piece by piece."""
+        for tokens in ({}, {"max_tokens": None}):
+            async for event in self._events({**body, **tokens}):
+                if not tokens and isinstance(event, tuple) and _TOO_LONG in str(event):
+                    break  # as in `chat`
+                yield event
+            else:
+                return
+
+    async def _events(self, body: dict[str, Any]) -> AsyncGenerator[Event, None]:
+        try:
+            async with contextlib.aclosing(self._replies({**body, "stream": True})) as replies:
+                async for pieces in replies:
+                    for piece in pieces:
+                        error = getattr(piece, "error", None)
+                        yield (error.code, piece.model_dump()) if error else piece
+        except Exception as error:
+            refusal = _refusal(error)
+            await self.check_health()
+            yield 400, {"error": {"message": refusal, "code": 400}}
+
+    async def _chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        async with contextlib.aclosing(self._replies(body)) as replies:
+            async for reply in replies:
+                error = getattr(reply, "error", None)
+                return (error.code if error else 200), reply.model_dump()
+        raise RuntimeError("the engine gave no reply")
+
+    async def _replies(self, body: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        """Yield Ray Serve LLM's replies: one, or lists of server-sent events and errors."""
+        from ray.serve.llm.openai_api_models import ChatCompletionRequest
+
+        request = ChatCompletionRequest.model_validate(body)
+        async with self.apart.rare() if request.logprobs else contextlib.nullcontext():
+            async for reply in await self.llm.chat(request):
+                yield reply if not request.stream or isinstance(reply, list) else [reply]
 
     async def check_health(self) -> None:
         """Raise if vLLM's engine has died; Ray Serve then replaces the replica."""

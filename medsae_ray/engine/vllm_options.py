@@ -22,6 +22,9 @@ GIB = 2**30
 """The number of bytes in the unit of vLLM's cache on a CPU; all other keys of a recipe are in GB (config/how.py)."""
 CPU_BLOCK = 32
 """The tokens in a block of the key-value cache: the minimum for vLLM's attention on a CPU."""
+PICTURES_GB = 0.5
+"""GiB of pictures that vLLM keeps prepared. A run asks all questions about a picture together, and callers of the
+service send most only once; vLLM's own 4 GiB would be filled by them and never given back."""
 GPU_BATCH = 8192
 """The tokens of a step on a GPU. vLLM's own 2048 below 70 GiB of memory cut a prompt of 12 images into several."""
 
@@ -72,6 +75,7 @@ def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
         "enforce_eager": settings.eager,
         "enable_prefix_caching": settings.prefix_caching,
         "scheduling_policy": "priority",
+        "mm_processor_cache_gb": PICTURES_GB,
         # The tokens of an image attend to each other in both directions, so they must be computed together.
         "disable_chunked_mm_input": True,
         "tensor_parallel_size": max(1, settings.gpus),
@@ -114,7 +118,8 @@ def environment(settings: EngineSettings) -> dict[str, str]:
     """Return the environment variables of a replica. Threads are not bound to cores, which Ray's other tasks use as
     well."""
     threads = str(max(1, math.ceil(settings.cpus)))
-    own = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    # A warning of the grammar's compiler repeats the caller's whole schema.
+    own = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "ERROR", "LLGUIDANCE_LOG_LEVEL": "0"}
     if not settings.gpus:
         own |= {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         if settings.eager:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, cast
 
 from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.likeness import LikenessMetrics, LikenessSummary
 from medsae_ray.core.artifacts.metrics import (
     DuplicatesMetrics,
     EntropyOfSpaces,
@@ -68,6 +69,7 @@ def summarise(run: Run, report: str) -> Summary:
         "findings": findings_of(metrics, run.artifact("probes").table().to_pylist(), tests),
         "recovery": metrics_of(run.artifact("recovery"), RecoveryMetrics),
         "retrieval": _retrieval(run),
+        "likeness": _likeness(run),
         **(_of_datasets(run) if what.datasets else OfDatasets()),
         **(_of_vocabulary(run) if what.vocabulary else OfVocabulary()),
         **(_of_naming(run) if what.naming else OfNaming()),
@@ -85,6 +87,20 @@ def _retrieval(run: Run) -> RetrievalSummary:
         "always_active": found["always_active"],
         "methods": found["methods"],
     }
+
+
+def _likeness(run: Run) -> LikenessSummary:
+    found = metrics_of(run.artifact("likeness"), LikenessMetrics)
+    summary = LikenessSummary(
+        level=found["level"],
+        threshold=found["threshold"],
+        fitted=found["fitted"],
+        reference=found["reference"],
+        detection=found["detection"],
+    )
+    if "by_dataset" in found:
+        summary["by_dataset"] = found["by_dataset"]
+    return summary
 
 
 def _entropy(of: EntropyOfSpaces) -> EntropySummary:

@@ -5,6 +5,7 @@ Entries that a stage has stored in this form are declared in core/artifacts/metr
 
 from typing import NotRequired, TypedDict
 
+from medsae_ray.core.artifacts.likeness import LikenessSummary
 from medsae_ray.core.artifacts.metrics import Area, DuplicatesMetrics, ReplicationMetrics, SaeFigures
 from medsae_ray.core.artifacts.monosemanticity import MonosemanticityMetrics
 from medsae_ray.core.artifacts.name_metrics import NameFigures, Sight, UsageFigures, VocabularyNamesMetrics
@@ -206,5 +207,7 @@ class Summary(OfDatasets, OfVocabulary, OfNaming):
     recovery: RecoveryMetrics
     """What few features keep of all dimensions."""
     retrieval: RetrievalSummary
+    likeness: LikenessSummary
+    """Which images are unlike the run's."""
     report: str
     """The name of the report's file, below the root."""

@@ -9,7 +9,7 @@ from medsae_ray.runtime.run import Stage
 ASKING = ("names", "answers", "label_answers", "vocabulary_answers", "rankings")
 """The stages that use the engine. Once it has started it stays for the rest of the run."""
 BESIDE_ENGINE = (
-    *("features", "probes", "recovery", "monosemanticity", "retrieval", "rankings"),
+    *("features", "probes", "recovery", "monosemanticity", "retrieval", "likeness", "rankings"),
     *("dataset_features", "fingerprints"),
 )
 """The stages that compute on the cluster while a whole run holds its engine."""

@@ -4,7 +4,8 @@ Logger `medsae_ray.run` has a record when a stage begins, every half minute whil
 record's `stage` is the stage's entry of the status file. Without a handler nothing is written; the command line adds
 one if the environment asks for it:
 
-    MEDSAE_LOG        text, or json: one object a line, {"time", "level", "logger", "message", "run"?, "stage"?}
+    MEDSAE_LOG        text, or json: one object a line, {"time", "level", "logger", "message"} and perhaps "run" and
+                      "stage", or "request" (logger `medsae_ray.access`, of `medsae serve`)
     MEDSAE_LOG_LEVEL  debug, info (where MEDSAE_LOG is set), warning (elsewhere) or error
 """
 
@@ -13,6 +14,7 @@ import logging
 import os
 import sys
 from datetime import UTC, datetime
+from typing import TextIO
 
 from medsae_ray.errors import MedsaeError
 from medsae_ray.runtime.board import FAILED, RUNNING, Board
@@ -60,18 +62,19 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        said |= {key: record.__dict__[key] for key in ("run", "stage") if key in record.__dict__}
+        said |= {key: record.__dict__[key] for key in ("run", "stage", "request") if key in record.__dict__}
         if record.exc_info:
             said["error"] = self.formatException(record.exc_info)
         return json.dumps(said, default=str)
 
 
-def set_up() -> None:
-    """Write the package's log to standard error, if the environment asks for it. Raises MedsaeError if invalid."""
+def set_up(to: TextIO | None = None) -> None:
+    """Write the package's log to `to` (standard error), if the environment asks for it. Raises MedsaeError if
+    invalid."""
     form, level = _asked(FORM, FORMS), _asked(LEVEL, LEVELS)
     if not form and not level:
         return
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(to or sys.stderr)
     handler.setFormatter(JsonLines() if form == "json" else logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("medsae_ray")
     logger.handlers[:] = [handler]

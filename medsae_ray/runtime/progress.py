@@ -28,6 +28,7 @@ DOING = {
     "recovery": "fitting linear probes on the strongest features, with controls",
     "monosemanticity": "measuring how few concepts each feature stands for",
     "retrieval": "searching similar images by fingerprints",
+    "likeness": "measuring how far images lie from those of the run",
     "label_names": "choosing names among the labels",
     "vocabulary_names": "choosing names among the terms of the vocabulary",
     "samples": "choosing images for names and for their tests",

@@ -77,6 +77,10 @@ class Atlas:
         """Return a feature's number, name and test."""
         return with_null(self._table.select(["feature", *NAME]).slice(self._row_of[feature], 1).to_pylist()[0])
 
+    def verdicts(self) -> dict[int, str | None]:
+        """Return the verdict on the name of each feature."""
+        return dict(zip(self._row_of, self._table["verdict"].to_pylist(), strict=True))
+
     def _conditions(self, query: Query) -> Iterator[pc.Expression]:
         if query.label is not None and query.label not in self.labels:
             raise Problem(422, "invalid", f"the labels are {', '.join(self.labels)}", "query.label")

@@ -3,20 +3,12 @@
 import threading
 from functools import cached_property
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from medsae_ray.core.browser.frame import POLICY
-from medsae_ray.core.browser.site import KINDS, Site
+from medsae_ray.core.browser.site import KINDS, PLACES, Site
 from medsae_ray.finished import Finished, open_site
 from medsae_ray.service.errors import Problem
-
-HEADERS = {
-    "Content-Security-Policy": f"{POLICY}; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-"""The headers of every page and file."""
 
 
 class Pages:
@@ -37,16 +29,17 @@ class Pages:
 
 
 def browser(run: Finished) -> APIRouter:
-    """Return the route of all pages. It takes every path, so it comes after all other routes."""
+    """Return the routes of the pages."""
     router, pages = APIRouter(include_in_schema=False), Pages(run)
 
-    @router.get("/{path:path}")
-    def page(path: str) -> Response:
+    def page(request: Request) -> Response:
         """Return a page or a file of the browser; / is the grid."""
-        name = path or "index.html"
+        name = request.url.path.removeprefix("/") or "index.html"
         data = pages.file(name)
         if data is None:
-            raise Problem(404, "not_found", "there is no such path; / leads to the pages and /docs to the routes")
-        return Response(data, media_type=KINDS[name.rpartition(".")[2]], headers=HEADERS)
+            raise Problem(404, "not_found", "the pages of this run have no such file")
+        return Response(data, media_type=KINDS[name.rpartition(".")[2]])
 
+    for place in PLACES:
+        router.add_api_route(place, page)
     return router

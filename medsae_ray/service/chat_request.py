@@ -103,6 +103,14 @@ class ResponseFormat(_Strict):
     json_schema: JsonSchema | None = None
 
 
+class StreamOptions(_Strict):
+    """What comes with the pieces of an answer."""
+
+    include_usage: bool | None = None
+    """True: one more piece, before the end, has the tokens that were used."""
+    include_obfuscation: Literal[False] | None = None
+
+
 class ChatRequest(_Strict):
     """The supported part of OpenAI's chat API. `model` is one of `/v1/models`."""
 
@@ -119,14 +127,14 @@ class ChatRequest(_Strict):
     response_format: ResponseFormat | None = None
     n: Literal[1] = 1
     stream: bool | None = None
-    """False: the answer comes whole."""
+    """True: the answer comes piece by piece, as server-sent events."""
+    stream_options: StreamOptions | None = None
     # None of what follows is passed on: it may only have the value that changes nothing.
     user: Label | None = None
     safety_identifier: Label | None = None
     prompt_cache_key: Label | None = None
     metadata: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=16)] | None = None
     store: Literal[False] | None = None
-    stream_options: Nothing | None = None
     frequency_penalty: Zero | None = None
     presence_penalty: Zero | None = None
     repetition_penalty: One | None = None

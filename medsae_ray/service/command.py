@@ -1,16 +1,14 @@
 """`medsae serve`: the engine, the service and HTTP on one cluster, until Ctrl-C."""
 
 import contextlib
-import ipaddress
-import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from ray.exceptions import RayError
 from rich.console import Console
-from rich.status import Status
 
 from medsae_ray.cluster.joining import cluster
 from medsae_ray.cluster.ray_private import serve_address
@@ -22,85 +20,112 @@ from medsae_ray.engine.holding import held
 from medsae_ray.engine.leases import ABSENT, DEPLOY_FAILED, ENGINE, SERVE
 from medsae_ray.engine.serve_status import controller_id, details, start_serve, status_of
 from medsae_ray.engine.session import identity_of, settings_of
-from medsae_ray.errors import MedsaeError, RecipeError
-from medsae_ray.finished import open_run
-from medsae_ray.service.deployment import check_service, deployed, phase_of
+from medsae_ray.errors import MedsaeError, one_line
+from medsae_ray.finished import Finished, open_run
+from medsae_ray.service.address import Address
+from medsae_ray.service.deployment import check_service, deployed, fits_here, phase_of
+from medsae_ray.service.door import Door
 from medsae_ray.service.limits import RequestLimits
 from medsae_ray.service.middleware import digest
 from medsae_ray.service.wire import CALLBACK
 
-SHORTEST_TOKEN = 16
 EVERY_S = 2.0
 """The seconds between two checks of the engine while nothing else happens."""
 
 
-def serve_run(
-    recipe: Recipe, root: str, host: str, port: int, token_variable: str, console: Console, images: Access = "all"
-) -> None:
-    """Serve the finished run of `recipe` below `root` until the process is told to stop, with `images` in its pages.
+def serve_run(recipe: Recipe, root: str, address: Address, console: Console, images: Access = "all") -> None:
+    """Serve the finished run of `recipe` below `root` at an address that listens, until the process is told to stop.
+    Its pages show `images`.
 
-    Raises ArtifactError if the run is not finished, EngineError if its engine does not start, and RecipeError for an
-    address that needs a token and has none, or for models that the cluster has no room for together.
+    Raises ArtifactError if the run is not finished, EngineError if its engine does not start, and RecipeError for
+    models that the cluster has no room for together.
     """
-    token = token_of(token_variable, needed=not is_loopback(host))
-    run = replace(open_run(recipe, root), images=images)
     limits = RequestLimits()
-    meanwhile = _nothing
+    token = address.token and digest(address.token)
+    with Door(address.listening, limits.retry_s) as door, Phases(console) as phase:
+        phase.begins("opening the run")
+        run = replace(open_run(recipe, root), images=images)
+        phase.begins("starting Ray")
+        with cluster(recipe.how), contextlib.ExitStack() as open_:
+            here = fits_here(recipe)
+            if not here:  # the replica cannot listen at this machine's address
+                door.close()
+                open_.enter_context(http(address.host, address.port, limits))
+            keep_up = _engine(run, console, phase, open_)
+            phase.begins("loading encoder and SAE")
+            open_.enter_context(deployed(run, token, limits, door.path if here else None))
+            phase.end()
+            console.print(f"serving {run.atlas.name} at {address.url}/; Ctrl-C stops it", highlight=False)
+            wait(keep_up)
+            console.print("stopping: what is under way is finished first; Ctrl-C again ends it", highlight=False)
+            door.drain(limits.drain_s)
+
+
+def _engine(run: Finished, console: Console, phase: "Phases", open_: contextlib.ExitStack) -> Callable[[], None]:
+    """Start the recipe's engine on the cluster, if it has one, until `open_` ends; return what keeps it up."""
+    recipe = run.recipe
     vlm = recipe.how.vlm if run.has_engine else None
     hosted = vlm if vlm and not vlm.url else None
-    with cluster(recipe.how), contextlib.ExitStack() as engine:
-        check_service(recipe, hosted is not None and status_of(ENGINE)[0] in (ABSENT, DEPLOY_FAILED))
-        engine.enter_context(http(host, port, limits))
-        start = engine.enter_context(contextlib.ExitStack())
-        start.enter_context(waiting(console.print, phase_of(recipe, hosted is not None).demands))
-        if hosted:
-            with console.status("engine") as shown:
-                started = start_engine(
-                    settings_of(recipe),
-                    lambda text: _say(shown, text),
-                    identity_of(recipe),
-                    who=f"medsae serve {recipe.name}",
-                    idle_s=hosted.idle_s,
-                    on_loss=console.print,
-                )
-                meanwhile = engine.enter_context(started).keep_up
-        with deployed(run, token and digest(token), limits):
-            start.close()
-            place = f"[{host}]" if ":" in host else host
-            console.print(f"serving {run.atlas.name} at http://{place}:{port}/; Ctrl-C stops it", highlight=False)
-            wait(meanwhile)
+    check_service(recipe, hosted is not None and status_of(ENGINE)[0] in (ABSENT, DEPLOY_FAILED))
+    open_.enter_context(serving())
+    if hosted is None:
+        return _nothing
+    with waiting(console.print, phase_of(recipe, True).demands):
+        started = start_engine(
+            settings_of(recipe),
+            lambda text: phase.begins(f"engine: {text}"),
+            identity_of(recipe),
+            who=f"medsae serve {recipe.name}",
+            idle_s=hosted.idle_s,
+            on_loss=console.print,
+        )
+        return open_.enter_context(started).keep_up
+
+
+class Phases:
+    """What the start is at: shown in place on a terminal, and a line for each phase elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.phase, self.begun = console, "", time.monotonic()
+        self.status = console.status("") if console.is_terminal else None
+
+    def __enter__(self) -> "Phases":
+        if self.status:
+            self.status.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.end()
+
+    def begins(self, text: str) -> None:
+        """Show the phase that begins, or its progress behind a comma."""
+        phase = text.partition(",")[0]
+        if self.status:
+            self.status.update(text)
+        elif phase != self.phase:
+            self.console.print(f"{time.monotonic() - self.begun:4.0f} s  {phase}", highlight=False)
+        self.phase = phase
+
+    def end(self) -> None:
+        """Show no phase any more."""
+        if self.status:
+            self.status.stop()
 
 
 def _nothing() -> None:
     pass
 
 
-def _say(shown: Status, text: str) -> None:
-    shown.update(f"engine: {text}")
-
-
-def token_of(variable: str, needed: bool) -> str | None:
-    """Return the token in an environment variable. RecipeError if it is needed and missing, or easily guessed."""
-    token = os.environ.get(variable)
-    if not token:
-        if needed:
-            raise RecipeError(
-                f"the environment variable {variable} is not set: whoever reaches an address beyond this machine "
-                f"could read the run. Set it to a token of {SHORTEST_TOKEN} characters or more, or use --host 127.0.0.1"
-            )
-        return None
-    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
-        raise RecipeError(
-            f"the token in {variable} has to be at least {SHORTEST_TOKEN} printable ASCII characters without spaces"
-        )
-    return token
-
-
-def is_loopback(host: str) -> bool:
-    """Return True if an address is reached from its own machine only. Names other than localhost count as False."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
+@contextlib.contextmanager
+def serving() -> Iterator[None]:
+    """Run Ray Serve for the length of the block; it ends if one of ours has started it and nobody uses it."""
+    with held(SERVE, "medsae serve", wait=True) as hold:
+        hold.ask()
+        try:
+            start_serve(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
+        except (RayError, TimeoutError) as error:
+            raise MedsaeError(f"Ray Serve does not start: {one_line(str(error))[-300:]}") from error
+        yield
 
 
 @contextlib.contextmanager

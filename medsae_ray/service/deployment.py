@@ -1,6 +1,7 @@
 """The service as a Ray Serve application: one replica that holds encoder, SAE and atlas, beside the engine's."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,9 +12,9 @@ from medsae_ray.cluster.capacity import cluster_capacity
 from medsae_ray.cluster.demands import Phase
 from medsae_ray.cluster.joining import own_error
 from medsae_ray.cluster.placing import check_placeable
-from medsae_ray.cluster.ray_private import deploy
+from medsae_ray.cluster.ray_private import deploy, gpus_of_this_node, this_node
 from medsae_ray.config import Recipe
-from medsae_ray.core.naming.engine import Engine
+from medsae_ray.core.naming.engine import StreamingEngine
 from medsae_ray.core.naming.openai_api import OpenAiEngine
 from medsae_ray.engine.client import HandleEngine
 from medsae_ray.engine.holding import held
@@ -23,7 +24,10 @@ from medsae_ray.engine.session import identity_of, vlm_of
 from medsae_ray.errors import MedsaeError
 from medsae_ray.finished import Finished
 from medsae_ray.preflight.needs import service_phase
-from medsae_ray.service.app import Desk, make_app
+from medsae_ray.runtime.logs import FORM, LEVEL, set_up
+from medsae_ray.service.app import make_app
+from medsae_ray.service.desk import Desk
+from medsae_ray.service.door import Borrowed
 from medsae_ray.service.engine import Link
 from medsae_ray.service.limits import RequestLimits
 
@@ -35,10 +39,18 @@ START_S = 180.0
 
 @serve.ingress()
 class Service:
-    """The deployment. `token` is the digest of the token that callers have to send."""
+    """The deployment. `token` is the digest of the token that callers have to send. With `door` it answers at the
+    socket that is lent there (door.py), and at Serve's proxy without one."""
 
-    def __init__(self, run: Finished, token: str | None, limits: RequestLimits) -> None:
+    def __init__(self, run: Finished, token: str | None, limits: RequestLimits, door: str | None = None) -> None:
         self.desk, self.token = Desk(run, link_of(run.recipe, limits) if run.has_engine else None, limits), token
+        self.borrowed = Borrowed(door, make_app(self.desk, token), limits.drain_s) if door else None
+        set_up(self.borrowed.stderr if self.borrowed else None)
+
+    def check_health(self) -> None:
+        """Raise if the socket is not answered any more; Ray Serve then replaces the replica."""
+        if self.borrowed and not self.borrowed.runs:
+            raise RuntimeError("the service does not answer at its socket")
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return make_app(self.desk, self.token)
@@ -49,7 +61,7 @@ def link_of(recipe: Recipe, limits: RequestLimits) -> Link:
     vlm = vlm_of(recipe)
     identity, patience_s, url = identity_of(recipe), limits.engine_s, vlm.url
 
-    def find() -> Engine:
+    def find() -> StreamingEngine:
         if url:  # a short wait of its own: the caller is told to retry
             return OpenAiEngine(url, vlm.model, vlm.key_variable, patience_s, patience_s)
         return HandleEngine(identity, serve.get_app_handle(ENGINE))
@@ -57,21 +69,33 @@ def link_of(recipe: Recipe, limits: RequestLimits) -> Link:
     return Link(find, identity, patience_s, limits.retry_s)
 
 
-def application(run: Finished, token: str | None, limits: RequestLimits | None = None) -> serve.Application:
+def application(
+    run: Finished, token: str | None, limits: RequestLimits | None = None, door: str | None = None
+) -> serve.Application:
     """Return the application for `serve.run` and `serve deploy`. The replica refuses an overload before Serve does,
-    so Serve's own queue is only the second line."""
+    so Serve's own queue is only the second line. With `door` the replica is put on this node."""
     limits = limits or RequestLimits()
     deployment: Any = serve.deployment(
         num_replicas=1,
-        ray_actor_options={"num_cpus": CPUS, "num_gpus": _gpus(run.recipe)},
+        ray_actor_options={
+            "num_cpus": CPUS,
+            "num_gpus": _gpus(run.recipe),
+            "resources": {this_node(): 0.001} if door else {},
+            "runtime_env": {"env_vars": {name: os.environ[name] for name in (FORM, LEVEL) if name in os.environ}},
+        },
         max_ongoing_requests=4 * limits.requests,
         max_queued_requests=4 * limits.requests,
         max_constructor_retry_count=2,
         graceful_shutdown_timeout_s=5,
         logging_config={"log_level": "ERROR", "enable_access_log": False},
     )(Service)
-    app: serve.Application = deployment.bind(run, token, limits)
+    app: serve.Application = deployment.bind(run, token, limits, door)
     return app
+
+
+def fits_here(recipe: Recipe) -> bool:
+    """Whether this node, where the command listens, has the GPUs that the replica asks for."""
+    return gpus_of_this_node() >= _gpus(recipe)
 
 
 def _gpus(recipe: Recipe) -> float:
@@ -90,8 +114,11 @@ def phase_of(recipe: Recipe, engine: bool) -> Phase:
 
 
 @contextlib.contextmanager
-def deployed(run: Finished, token: str | None, limits: RequestLimits | None = None) -> Iterator[None]:
-    """Run the service for the length of the block, on the existing cluster and HTTP proxy.
+def deployed(
+    run: Finished, token: str | None, limits: RequestLimits | None = None, door: str | None = None
+) -> Iterator[None]:
+    """Run the service for the length of the block, on the existing cluster: at the socket lent at `door`, or at its
+    HTTP proxy.
 
     MedsaeError if the cluster has such a service already. One that a killed process left behind is replaced.
     """
@@ -100,7 +127,7 @@ def deployed(run: Finished, token: str | None, limits: RequestLimits | None = No
         hold.ask()
         try:
             with quiet():
-                deploy(application(run, token, limits), APPLICATION, route_prefix="/")
+                deploy(application(run, token, limits, door), APPLICATION, route_prefix=None if door else "/")
         finally:
             hold.deployed()
         _wait()

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from medsae_ray.errors import ImageError, one_line
@@ -15,8 +15,15 @@ from medsae_ray.errors import ImageError, one_line
 logger = logging.getLogger(__name__)
 
 LONGEST_WHERE = 200
+CODE = "X-Medsae-Code"
+"""The header by which a refusal's code reaches the access log and the metrics; no caller gets it."""
 _CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
 _IMAGE_STATUS = {"not_an_image": 415, "too_large": 413}
+_IMAGE_WORDS = {
+    "corrupt": "the file is damaged, or of a form that is not read: its image cannot be decoded",
+    "truncated": "the file ends before its image does",
+}
+"""The words for what libraries report in their own."""
 
 
 class Problem(Exception):
@@ -28,20 +35,26 @@ class Problem(Exception):
         super().__init__(code)
         self.status, self.code, self.message, self.where, self.retry_s = status, code, message, where, retry_s
 
-    def response(self) -> JSONResponse:
-        """Build the HTTP response; `message` and `where` are shortened to one line each."""
+    def body(self) -> dict[str, str]:
+        """Return code, message and place; the last two are shortened to one line each."""
         # Both may repeat a word of the request, which may be long, or no Unicode at all.
         error = {"code": self.code, "message": one_line(self.message)}
-        error |= {"where": one_line(self.where[:LONGEST_WHERE])} if self.where else {}
-        headers = {"Retry-After": str(self.retry_s)} if self.retry_s is not None else {}
+        return error | ({"where": one_line(self.where[:LONGEST_WHERE])} if self.where else {})
+
+    def response(self) -> Response:
+        """Build the HTTP response."""
+        headers = {CODE: self.code}
+        if self.retry_s is not None:
+            headers["Retry-After"] = str(self.retry_s)
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-        return JSONResponse({"error": error}, self.status, headers)
+        return JSONResponse({"error": self.body()}, self.status, headers)
 
 
 def of_image(error: ImageError, where: str) -> Problem:
     """Return the Problem of an unusable image: the file is at fault, so the same request fails again."""
-    return Problem(_IMAGE_STATUS.get(error.reason, 422), f"image_{error.reason}", str(error), where)
+    words = _IMAGE_WORDS.get(error.reason, str(error))
+    return Problem(_IMAGE_STATUS.get(error.reason, 422), f"image_{error.reason}", words, where)
 
 
 def unexpected(error: Exception) -> Problem:
@@ -54,20 +67,20 @@ def unexpected(error: Exception) -> Problem:
 def install(app: FastAPI) -> None:
     """Give every refusal of the framework the service's form."""
 
-    async def refused(request: Request, error: Any) -> JSONResponse:
+    async def refused(request: Request, error: Any) -> Response:
         code = _CODES.get(error.status_code, f"http_{error.status_code}")
         response = Problem(error.status_code, code, str(error.detail)).response()
         response.headers.update(error.headers or {})
         return response
 
-    async def invalid(request: Request, error: Any) -> JSONResponse:
+    async def invalid(request: Request, error: Any) -> Response:
         first = max(error.errors(), key=lambda one: len(one["loc"]))  # where text or a list may stand, the list's error
         where = ".".join(str(step) for step in first["loc"])
         if where == "body" and "json" not in request.headers.get("content-type", "").lower():
             return Problem(415, "wrong_content_type", "Content-Type is application/json").response()
         return Problem(422, "invalid", first["msg"], where).response()
 
-    async def own(request: Request, error: Any) -> JSONResponse:
+    async def own(request: Request, error: Any) -> Response:
         problem: Problem = error
         return problem.response()
 

@@ -1,8 +1,10 @@
-"""One image -> active features, by the run's encoder and SAE.
+"""Images -> active features, by the run's encoder and SAE.
 
-Legend: T tokens of the image (1 unless it has patches), D embedding dimension, M features.
+Legend: N images, T tokens of an image (1 unless it has patches), D embedding dimension, M features.
 """
 
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +15,7 @@ from PIL import Image
 from medsae_ray.core.encoders.embedding import Embedder
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.retrieval.similar import Query, Similar
-from medsae_ray.core.sae.activations import load_artifact_sae, tokens_encoded
+from medsae_ray.core.sae.activations import TOKENS, load_artifact_sae, tokens_encoded
 from medsae_ray.core.sae.sparse import sparse_rows
 from medsae_ray.errors import ImageError, RecipeError
 from medsae_ray.finished import Finished
@@ -28,7 +30,8 @@ class ActiveFeatures(NamedTuple):
 
 
 class ImageEncoder:
-    """The run's encoder and SAE. Several threads may use it, since both models only read."""
+    """The run's encoder and SAE. Several threads may use it, since both models only
+    read."""
 
     def __init__(self, run: Finished, on_cpu: bool = False) -> None:
         """Load both models onto the recipe's devices, or onto the CPU."""
@@ -48,19 +51,42 @@ class ImageEncoder:
         """Embed an image as float32 [1, D], the mean over patches. Raises ImageError if the embedding is not finite."""
         return np.asarray(self._tokens(image).mean(1))
 
-    @torch.no_grad()
     def active(self, image: Image.Image) -> ActiveFeatures:
         """Return the active features of an image. Raises ImageError as `embed` does."""
-        _, z_TM = tokens_encoded(self._sae, self._tokens(image), self._device)
-        row = sparse_rows(z_TM.amax(0, keepdim=True))
-        return ActiveFeatures(row.indices.tolist(), row.values.tolist())
+        return self._active(self._tokens(image))[0]
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """Bring an image to the encoder's input grid, uint8. Raises ImageError if that is not possible."""
+        return self._embedder.encoder.preprocess(image)
+
+    def active_of(self, pixels: Sequence[np.ndarray]) -> list[ActiveFeatures | Exception]:
+        """Return the active features of N images, given as `pixels` gives them, or the ImageError of `embed`."""
+        x_NTD = self._embedder.embed(np.stack(pixels))
+        finite = np.isfinite(x_NTD).all(axis=(1, 2))
+        found = iter(self._active(x_NTD[finite]))
+        return [next(found) if ok else _not_finite() for ok in finite]
+
+    @torch.no_grad()
+    def _active(self, x_NTD: np.ndarray) -> list[ActiveFeatures]:
+        size = max(1, TOKENS // max(1, x_NTD.shape[1]))
+        return [row for start in range(0, len(x_NTD), size) for row in self._encoded(x_NTD[start : start + size])]
+
+    def _encoded(self, x_NTD: np.ndarray) -> Iterator[ActiveFeatures]:
+        _, z = tokens_encoded(self._sae, x_NTD, self._device)
+        rows = sparse_rows(z.unflatten(0, x_NTD.shape[:2]).amax(1))
+        for start, end in pairwise(rows.offsets.tolist()):
+            yield ActiveFeatures(rows.indices[start:end].tolist(), rows.values[start:end].tolist())
 
     def _tokens(self, image: Image.Image) -> np.ndarray:
         """Embed the tokens of an image as float32 [1, T, D]."""
         x_1TD = self._embedder.embed(self._embedder.encoder.preprocess(image)[None])
         if not np.isfinite(x_1TD).all():
-            raise ImageError("not_finite", "the encoder's output for this image is not a number")
+            raise _not_finite()
         return x_1TD
+
+
+def _not_finite() -> ImageError:
+    return ImageError("not_finite", "the encoder's output for this image is not a number")
 
 
 def file_query(run: Finished, library: Similar, path: str) -> Query:

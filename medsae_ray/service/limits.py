@@ -31,5 +31,7 @@ class RequestLimits:
     """The most images decoded and encoded at once."""
     engine_s: float = 120.0
     """The seconds that the vision-language engine has for one request."""
+    drain_s: float = 150.0
+    """The seconds that requests under way have when the service stops."""
     retry_s: int = 2
     """The seconds in Retry-After."""

@@ -251,12 +251,25 @@ class Detected(BaseModel):
     definition: str | None
     p_yes: float | None
     mass: float | None
+    answered: bool
+    """False if the mass is so small that the model said neither yes nor no: the run counts no such answer."""
+
+
+class Yardstick(BaseModel):
+    """The answer to the trivial name, which is true of every image: no name is seen whose p(yes) is below this one."""
+
+    image: int
+    name: str
+    p_yes: float | None
+    mass: float | None
+    answered: bool
 
 
 class DetectAnswer(BaseModel):
     """The answers to all questions about all images."""
 
     answers: list[Detected]
+    trivial: list[Yardstick]
     model: str
     usage: Spent
 
@@ -275,3 +288,88 @@ class Models(BaseModel):
 
     object: str
     data: list[Model]
+
+
+class Judgement(BaseModel):
+    """A reader's judgement of one feature, with the artifacts that were judged."""
+
+    key: str
+    reader: str
+    at: str
+    atlas: str
+    sae: str
+    feature: int
+    name: str | None
+    """The name that the feature had."""
+    kind: str
+    value: str | None
+    reason: str | None
+    blind: bool
+    study: str | None
+
+
+class Judgements(BaseModel):
+    """The judgements of a run. `unreadable` counts the lines of the log that are not whole."""
+
+    judgements: list[Judgement]
+    unreadable: int
+
+
+class Kappa(BaseModel):
+    """A kappa with its 95 % interval, and the share of features on which all say the same. The kappa is null where
+    everybody only ever says the same one thing."""
+
+    kappa: float | None
+    low: float | None
+    high: float | None
+    agree: float | None
+    features: int
+
+
+class PairKappa(Kappa):
+    """Cohen's kappa of two readers."""
+
+    a: str
+    b: str
+
+
+class ModelKappa(Kappa):
+    """Cohen's kappa of a reader and the model's verdicts."""
+
+    reader: str
+
+
+class Agreement(BaseModel):
+    """The agreement of readers. `votes` counts each reader's features; `readers` is Fleiss' kappa of all together."""
+
+    votes: dict[str, int]
+    readers: Kappa | None
+    pairs: list[PairKappa]
+    model: list[ModelKappa]
+
+
+class Study(BaseModel):
+    """A reader study."""
+
+    name: str
+    seed: int
+    atlas: str
+    features: list[int]
+
+
+class BlindFeature(BaseModel):
+    """A feature as a reader sees it before the verdict."""
+
+    feature: int
+    name: str | None
+    definition: str | None
+    top_images: list[TopImage]
+
+
+class StudyProgress(BaseModel):
+    """A reader's way through a study; `next` is null at its end."""
+
+    study: str
+    features: int
+    left: int
+    next: BlindFeature | None

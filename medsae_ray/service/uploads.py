@@ -1,5 +1,8 @@
 """Request bodies -> images and texts. Images come as bytes; no input is taken for a path or URL."""
 
+import contextlib
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from fastapi import Request
@@ -9,6 +12,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from medsae_ray.core.images.dicom import looks_like_dicom
+from medsae_ray.core.images.formats import claimed_pixels
 from medsae_ray.core.images.reader import ImageRules, Reading
 from medsae_ray.errors import DatasetError, ImageError
 from medsae_ray.service.errors import Problem, of_image
@@ -26,23 +30,46 @@ class Uploads:
     """The decoding of uploaded images: as the run decodes its own, within the service's bounds."""
 
     reading: Reading
+    budget: "Budget"
 
     @classmethod
-    def of(cls, rules: ImageRules, limits: RequestLimits, side: int | None = None) -> "Uploads":
+    def of(cls, rules: ImageRules, limits: RequestLimits, budget: "Budget", side: int | None = None) -> "Uploads":
         """Make it from the recipe's `rules`; `side` is that of `Reading.of`."""
         reading = Reading.of(rules, side)
-        return cls(replace(reading, max_pixels=min(reading.max_pixels, limits.pixels)))
+        return cls(replace(reading, max_pixels=min(reading.max_pixels, limits.pixels)), budget)
 
     def image(self, data: bytes, where: str) -> Image.Image:
         """Decode an image in mode L or RGB. Problem for anything but a whole PNG, JPEG or DICOM file."""
         if data and not (data.startswith(_MAGIC) or looks_like_dicom(data)):
             raise Problem(415, "image_not_an_image", "only PNG, JPEG and DICOM images are read", where)
         try:
-            return self.reading.decoded(data)
+            with self.budget.spent(claimed_pixels(data) or self.budget.pixels // 2):
+                return self.reading.decoded(data)
         except ImageError as error:
             raise of_image(error, where) from None
         except DatasetError as error:
             raise Problem(415, "image_not_an_image", str(error), where) from None
+
+
+class Budget:
+    """The pixels that all threads decode at once: large images wait for each other, and small ones pass beside them."""
+
+    def __init__(self, pixels: int) -> None:
+        self.pixels, self.left, self._change = pixels, pixels, threading.Condition()
+
+    @contextlib.contextmanager
+    def spent(self, pixels: int) -> Iterator[None]:
+        """Hold a share for the block, at most all."""
+        pixels = min(pixels, self.pixels)
+        with self._change:
+            self._change.wait_for(lambda: self.left >= pixels)
+            self.left -= pixels
+        try:
+            yield
+        finally:
+            with self._change:
+                self.left += pixels
+                self._change.notify_all()
 
 
 @dataclass(frozen=True)

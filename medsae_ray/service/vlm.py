@@ -8,8 +8,10 @@ from typing import Any
 from medsae_ray.config import Naming
 from medsae_ray.core.artifacts.columns import nan_to_null
 from medsae_ray.core.naming.attempts import NamingRules, Reply, until_named
-from medsae_ray.core.naming.engine import ONLINE, Engine, ImageAnswers, Usage, total
+from medsae_ray.core.naming.engine import ONLINE, Engine, ImageAnswers, Usage, YesNo, total
+from medsae_ray.core.naming.plan import TRIVIAL
 from medsae_ray.core.naming.prompts import question
+from medsae_ray.core.naming.scores import LEAST_MASS
 from medsae_ray.errors import one_line
 from medsae_ray.service.errors import Problem
 from medsae_ray.service.limits import RequestLimits
@@ -73,27 +75,29 @@ def _line(text: str, where: str, limits: RequestLimits) -> str:
 
 
 async def detect(engine: Engine, images: list[bytes], asked: list[Asking]) -> dict[str, Any]:
-    """Ask every question about every image; all about one image go together."""
+    """Ask every question about every image, and after them the trivial name, which is true of any: a p(yes) says
+    something only beside that one. All about one image go together."""
     places = asyncio.Semaphore(AT_ONCE)
 
     async def about(image: bytes) -> ImageAnswers:
         async with places:
-            return await engine.ask(image, [question(*concept) for concept in asked], ONLINE)
+            return await engine.ask(image, [question(*concept) for concept in [*asked, TRIVIAL]], ONLINE)
 
     of_image = await asyncio.gather(*(about(image) for image in images))
     answers = [
-        {
-            "image": i,
-            "name": name,
-            "definition": definition,
-            "p_yes": nan_to_null(answer.p_yes),
-            "mass": nan_to_null(answer.mass),
-        }
+        {"image": i, "name": name, "definition": definition, **_said(answer)}
         for i, found in enumerate(of_image)
-        for (name, definition), answer in zip(asked, found.answers, strict=True)
+        for (name, definition), answer in zip(asked, found.answers[:-1], strict=True)
     ]
     return {
         "answers": answers,
+        "trivial": [{"image": i, "name": TRIVIAL.name, **_said(found.answers[-1])} for i, found in enumerate(of_image)],
         "model": engine.identity,
         "usage": total(found.usage for found in of_image)._asdict(),
     }
+
+
+def _said(answer: YesNo) -> dict[str, Any]:
+    """Return an answer. One whose mass is below the batch run's least is none: the model said something else."""
+    answered = answer.mass >= LEAST_MASS
+    return {"p_yes": nan_to_null(answer.p_yes), "mass": nan_to_null(answer.mass), "answered": answered}

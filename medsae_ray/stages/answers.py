@@ -190,5 +190,5 @@ def _label_parents(recipe: Recipe) -> tuple[str, ...]:
     return ("samples", "label_names", "manifest")
 
 
-ANSWERS = Stage("answers", 2, _parents, questions_what, _answers, lacks=without_naming)
+ANSWERS = Stage("answers", 3, _parents, questions_what, _answers, lacks=without_naming)
 LABEL_ANSWERS = Stage("label_answers", 2, _label_parents, questions_what, _label_answers, lacks=without_naming)

@@ -8,6 +8,7 @@ import pyarrow as pa
 from scipy import sparse
 
 from medsae_ray.cluster.demands import task_demand
+from medsae_ray.core.analysis.drawn import drawn
 from medsae_ray.core.analysis.partial_sums import Labels
 from medsae_ray.core.artifacts.artifact import Draft
 from medsae_ray.core.artifacts.columns import readable
@@ -17,7 +18,7 @@ from medsae_ray.core.artifacts.retrieval import rows as retrieval_rows
 from medsae_ray.core.retrieval.fingerprints import Fingerprints, discriminating, rarity
 from medsae_ray.core.retrieval.nearest import Nearest
 from medsae_ray.core.retrieval.quality import FEW, Judge, prevalence, resamples
-from medsae_ray.core.retrieval.work import Block, Counts, CountWork, SearchWork, Shelves, drawn, random_rows
+from medsae_ray.core.retrieval.work import Block, Counts, CountWork, SearchWork, Shelves, random_rows
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.features import features_parents, group_sums, labels_of

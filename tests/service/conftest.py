@@ -1,6 +1,6 @@
 """One small finished run for all tests of the service, made by the plain loop."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -13,10 +13,12 @@ from medsae_ray.core.naming.engine import FAILED, ImageAnswers, Usage, Writing, 
 from medsae_ray.core.naming.prompts import Content
 from medsae_ray.finished import Finished, open_run
 from medsae_ray.pipeline import run_recipe
-from medsae_ray.service.app import Desk, make_app
+from medsae_ray.service.app import make_app
+from medsae_ray.service.desk import Desk
 from medsae_ray.service.engine import Link
 from medsae_ray.service.errors import Problem
 from medsae_ray.service.limits import RequestLimits
+from medsae_ray.service.metrics import Metrics
 from tests.support.small import onnx_encoder, recipe_data, table_dataset
 
 LIMITS = RequestLimits(body=2**20, pixels=200_000, requests=4, threads=2, body_s=0.5)
@@ -63,10 +65,14 @@ class Scripted:
         self.chats: list[dict[str, Any]] = []
         self.chat_answer: tuple[int, dict[str, Any]] = 200, {"object": "chat.completion"}
         self.ready = True
+        self.events: list[Any] = []
+        self.said: list[YesNo] = []
+        self.metrics = Metrics()
 
     async def ask(self, image: bytes, questions: list[str], priority: int) -> ImageAnswers:
         self.asked.append((image, questions))
-        return ImageAnswers([YesNo(0.25, 0.9), *[FAILED] * (len(questions) - 1)], Usage(len(questions), 10, 5, 1, 0.1))
+        said = self.said or [YesNo(0.25, 0.9), *[FAILED] * (len(questions) - 1)]
+        return ImageAnswers(said, Usage(len(questions), 10, 5, 1, 0.1))
 
     async def write(self, writing: Writing, priority: int) -> Wrote:
         self.parts.append(writing.parts)
@@ -77,6 +83,13 @@ class Scripted:
     async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         self.chats.append(body)
         return self.chat_answer
+
+    async def stream(self, body: dict[str, Any]) -> AsyncIterator[Any]:
+        self.chats.append(body)
+        for event in self.events:
+            if isinstance(event, Exception):
+                raise event
+            yield event
 
     async def check(self) -> None:
         if not self.ready:

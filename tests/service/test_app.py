@@ -7,6 +7,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 import medsae_ray
+from medsae_ray.core.naming.engine import YesNo
+from medsae_ray.core.naming.plan import TRIVIAL
 from medsae_ray.core.naming.prompts import NAMING_END, naming_message
 from tests.service.conftest import Scripted, Small
 
@@ -221,8 +223,18 @@ def test_each_name_is_asked_of_each_image(naming_client: TestClient, engine: Scr
     assert engine.asked[0][1] == [
         "Is the following visible? effusion - fluid. Yes or no?",
         "Is the following visible? device. Yes or no?",
+        f"Is the following visible? {TRIVIAL.name}. Yes or no?",
     ]
-    assert answer["model"] == "scripted-1" and answer["usage"]["requests"] == 4
+    assert answer["model"] == "scripted-1" and answer["usage"]["requests"] == 6
+
+
+def test_a_p_yes_comes_with_the_trivial_names_and_one_without_mass_is_no_answer(
+    naming_client: TestClient, engine: Scripted
+) -> None:
+    engine.said = [YesNo(0.9, 0.8), YesNo(0.71, 1e-4), YesNo(0.6, 0.9)]
+    answer = naming_client.post("/v1/detect", files={"images": picture(1)}, data={"names": ["a", "b"]}).json()
+    assert [(row["p_yes"], row["answered"]) for row in answer["answers"]] == [(0.9, True), (0.71, False)]
+    assert answer["trivial"] == [{"image": 0, "name": TRIVIAL.name, "p_yes": 0.6, "mass": 0.9, "answered": True}]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from medsae_ray.cli import main
 from medsae_ray.core.browser.folder import MARK
 from medsae_ray.core.browser.site import Site
 from medsae_ray.finished import open_site
-from medsae_ray.service.app import Desk, make_app
+from medsae_ray.service.app import make_app
+from medsae_ray.service.desk import Desk
 from medsae_ray.service.middleware import digest
 from tests.service.conftest import LIMITS, Small
 from tests.support.small import recipe_data
@@ -34,12 +35,13 @@ def test_the_service_gives_the_bytes_of_the_folder(folder: Path, client: TestCli
         answer = client.get(f"/{path.relative_to(folder)}")
         assert answer.status_code == 200 and answer.content == path.read_bytes(), path
         assert answer.headers["content-security-policy"].startswith("default-src 'self'")
-        assert answer.headers["referrer-policy"] == "no-referrer" and answer.headers["cache-control"] == "no-store"
+        assert answer.headers["referrer-policy"] == "same-origin" and answer.headers["cache-control"] == "no-store"
     assert client.get("/").content == (folder / "index.html").read_bytes()
 
 
 def test_other_paths_are_refused_as_before(client: TestClient) -> None:
-    for path in ("/nothing", "/feature/999.html", "/v1/nothing", "/../e.onnx", "/%2e%2e/e.onnx", "/image/999999.png"):
+    for path in ("/nothing", "/feature/999.html", "/v1/nothing", "/../e.onnx", "/%2e%2e/e.onnx", "/image/999999.png",
+                 "/page-9.html", "/data/..%2f..%2fe.onnx"):  # fmt: skip
         answer = client.get(path)
         assert answer.status_code == 404 and answer.json()["error"]["code"] == "not_found", path
     assert client.post("/feature/1.html").status_code == 405

@@ -10,6 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from medsae_ray.core.naming.events import DONE, data_of, event, whole_as_events
+from medsae_ray.service.errors import Problem
 from tests.service.conftest import Scripted
 from tests.service.test_app import picture
 from tests.service.test_uploads import bomb
@@ -94,7 +96,8 @@ def test_an_image_keeps_within_the_bounds_of_the_service(
 @pytest.mark.parametrize(
     ("body", "status", "where"),
     [
-        ({"stream": True}, 400, "body.stream"),
+        ({"stream_options": {"include_usage": True}}, 422, "body.stream_options"),
+        ({"stream": True, "stream_options": {"other": 1}}, 422, "body.stream_options.other"),
         ({"model": "gpt-4o"}, 404, "body.model"),
         ({"messages": []}, 422, "body.messages"),
         ({"messages": [{"role": "tool", "content": "x"}]}, 422, "body.messages.0.role"),
@@ -144,7 +147,7 @@ def test_a_replys_message_may_be_sent_back_as_it_came(
 NO_CHANGE = {
     "frequency_penalty": 0, "presence_penalty": 0.0, "repetition_penalty": 1, "min_p": 0, "top_k": -1, "store": False,
     "n": 1, "stream": False, "metadata": {"job": "a"}, "tools": [], "tool_choice": "auto", "functions": [],
-    "parallel_tool_calls": True, "logit_bias": {}, "modalities": ["text"], "service_tier": "auto", "stream_options": {},
+    "parallel_tool_calls": True, "logit_bias": {}, "modalities": ["text"], "service_tier": "auto",
     "user": "me", "prompt_cache_key": "k", "safety_identifier": "s", "function_call": "none",
     "best_of": 1, "length_penalty": 1.0, "min_tokens": 0, "use_beam_search": False, "ignore_eos": False, "echo": False,
     "skip_special_tokens": True,
@@ -276,3 +279,49 @@ def test_models_are_listed_and_without_an_engine_there_are_none(naming_client: T
     assert [card["id"] for card in naming_client.get("/v1/models").json()["data"]] == [MODEL]
     for answer in (client.get("/v1/models"), post(client)):
         assert answer.status_code == 503 and answer.json()["error"]["code"] == "no_engine"
+
+
+PIECES = [{"choices": [{"delta": {"content": text}}]} for text in ("A ", "film")]
+COST = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 2}}
+
+
+def streamed(client: TestClient, **body: Any) -> list[dict[str, Any]]:
+    answer = post(client, stream=True, **body)
+    assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/event-stream")
+    *events, end = answer.text.removesuffix("\n\n").split("\n\n")
+    assert end == "data: [DONE]" or "error" in end
+    return [data_of(one) for one in (events if end == "data: [DONE]" else [*events, end])]
+
+
+def test_an_answer_comes_piece_by_piece_and_its_cost_if_it_is_asked_for(
+    naming_client: TestClient, engine: Scripted
+) -> None:
+    engine.events = [*(event(piece) for piece in (*PIECES, COST)), DONE]
+    assert streamed(naming_client) == PIECES
+    assert streamed(naming_client, stream_options={"include_usage": True}) == [*PIECES, COST]
+    assert engine.chats[0]["stream_options"] == {"include_usage": True} and engine.chats[0]["max_tokens"] == 512
+    assert 'tokens_total{kind="output"} 4.0' in engine.metrics.text().decode()
+
+
+def test_a_refusal_of_a_stream_is_one_and_a_failure_in_the_middle_is_its_last_event(
+    naming_client: TestClient, engine: Scripted
+) -> None:
+    engine.events = [(400, {"error": {"message": "too many tokens"}})]
+    refused = post(naming_client, stream=True)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "engine_refused")
+    engine.events = [Problem(503, "engine_lost", "it does not run", retry_s=2)]
+    assert post(naming_client, stream=True).headers["retry-after"] == "2"
+    for failure in (engine.events[0], (500, {"error": "in /a/file"})):
+        engine.events = [event(PIECES[0]), failure]
+        *pieces, last = streamed(naming_client)
+        assert pieces == PIECES[:1] and last["error"]["code"] in ("engine_lost", "engine_failed")
+        assert "/a/file" not in str(last)
+
+
+def test_an_answer_that_came_whole_is_one_piece() -> None:
+    message = {"role": "assistant", "content": "A film"}
+    whole = {"id": "x", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": {"n": 1}}
+    *pieces, end = whole_as_events(200, whole)
+    first, cost = (data_of(str(piece)) for piece in pieces)
+    assert first["choices"][0]["delta"] == message and cost["usage"] == {"n": 1} and end == DONE
+    assert list(whole_as_events(400, {"error": {}})) == [(400, {"error": {}})]

@@ -17,7 +17,8 @@ from PIL import Image
 
 from medsae_ray.core.browser.folder import write_folder
 from medsae_ray.core.browser.site import Site
-from medsae_ray.service.app import Desk, make_app
+from medsae_ray.service.app import make_app
+from medsae_ray.service.desk import Desk
 from tests.conftest import free_port
 from tests.core.browser.made import made
 from tests.core.report.named import full_naming

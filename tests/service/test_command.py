@@ -12,7 +12,7 @@ from medsae_ray.engine.client import APPLICATION
 from medsae_ray.engine.session import identity_of, settings_of
 from medsae_ray.errors import ArtifactError, RecipeError
 from medsae_ray.finished import open_run
-from medsae_ray.service.command import is_loopback, token_of
+from medsae_ray.service.address import is_loopback, token_of
 from tests.service.conftest import Small
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,7 +78,7 @@ def test_the_deploy_config_is_one_that_serve_takes_and_its_builder_reads(
     monkeypatch.setenv(given.token_variable, TOKEN)
     bound = build(arguments)
     assert [deployment.name for deployment in application.deployments] == [bound._bound_deployment.name]
-    run, kept, _ = bound._bound_deployment.init_args
+    run, kept, *_ = bound._bound_deployment.init_args
     assert run.atlas.name == small.run.atlas.name and TOKEN not in kept
 
 

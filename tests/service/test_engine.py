@@ -1,7 +1,7 @@
 """What a caller is told when the engine is full, slow or lost."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -38,6 +38,11 @@ class Moody(PlainEngine):
     async def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         await self.first()
         return 200, body
+
+    async def stream(self, body: dict[str, Any]) -> AsyncIterator[str]:
+        yield "data: 1\n\n"
+        await self.first()
+        yield "data: 2\n\n"
 
     async def check(self) -> None:
         self.checks += 1
@@ -133,3 +138,32 @@ def test_an_engine_that_answered_a_moment_ago_is_believed_to_be_there() -> None:
 
     asyncio.run(thrice())
     assert engine.checks == 1
+
+
+def test_a_stream_has_all_pieces_and_its_loss_in_the_middle_is_a_problem() -> None:
+    async def read(engine: Link) -> list[object]:
+        return [piece async for piece in engine.stream({})]
+
+    assert asyncio.run(read(link(Moody(well)))) == ["data: 1\n\n", "data: 2\n\n"]
+    for first, code in ((failing(raised(EngineDeadError("x"))), "engine_lost"), (asleep, "engine_slow")):
+        lost = link(Moody(first), patience_s=0.5)
+        with pytest.raises(Problem) as problem:
+            asyncio.run(read(lost))
+        assert problem.value.code == code
+        assert f'outcome="{code}"}} 1.0' in lost.metrics.text().decode()
+
+
+def test_a_lost_engine_is_not_believed_to_be_well() -> None:
+    mood = [well, failing(EngineError("gone"))]
+    engine = Moody(lambda: mood[0]())
+    asked = link(engine)
+
+    async def lose() -> None:
+        await asked.check()
+        mood.pop(0)
+        with pytest.raises(Problem):
+            await asked.chat({})
+        with pytest.raises(Problem):
+            await asked.check()
+
+    asyncio.run(lose())

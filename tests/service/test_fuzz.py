@@ -18,7 +18,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from medsae_ray.service.app import Desk, make_app
+from medsae_ray.service.app import make_app
+from medsae_ray.service.desk import Desk
 from tests.service.conftest import LIMITS
 from tests.service.hostile import hostile
 from tests.support.hostile_folder import hostile_folder
@@ -34,7 +35,7 @@ def app(naming_desk: Desk) -> FastAPI:
 def test_what_the_description_allows_is_answered_as_it_says(app: FastAPI) -> None:
     described = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"host": "localhost"})
     operations = [found.ok() for found in described.get_all_operations()]
-    assert len(operations) == 12
+    assert len(operations) == 19
     for operation in operations:
         cases = operation.as_strategy()
 

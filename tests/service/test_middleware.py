@@ -8,7 +8,8 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from medsae_ray.service.app import Desk, make_app
+from medsae_ray.service.app import make_app
+from medsae_ray.service.desk import Desk
 from medsae_ray.service.middleware import digest
 from tests.service.conftest import LIMITS, Small
 
@@ -20,7 +21,8 @@ PATHS = [
     "/docs",
     "/openapi.json",
     "/nothing",
-    "/docs/oauth2-redirect",
+    "/docs/swagger-ui.css",
+    "/metrics",
 ]
 
 
@@ -160,7 +162,7 @@ def test_a_fault_of_the_service_is_told_without_what_it_was_about(
     def broken(*arguments: object) -> None:
         raise RuntimeError(f"{secret} pixel values")
 
-    monkeypatch.setattr(desk.encoder, "active", broken)
+    monkeypatch.setattr(desk.encoder, "pixels", broken)
     client = TestClient(make_app(desk, digest(TOKEN)), raise_server_exceptions=False)
     data = (small.images / "i0000.png").read_bytes()
     with caplog.at_level(logging.DEBUG):

@@ -14,8 +14,9 @@ from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.images.reader import ImageRules
 from medsae_ray.finished import open_run
 from medsae_ray.pipeline import run_recipe
-from medsae_ray.service.app import Desk, make_app
-from medsae_ray.service.uploads import Uploads
+from medsae_ray.service.app import make_app
+from medsae_ray.service.desk import Desk
+from medsae_ray.service.uploads import Budget, Uploads
 from tests.service.conftest import LIMITS
 from tests.support.medical import dicom
 from tests.support.small import onnx_encoder, recipe_data
@@ -98,7 +99,7 @@ def test_the_endpoint_answers_for_each_kind_of_file_what_the_batch_run_stored(mi
 
 def test_what_of_the_recipe_is_not_the_default_changes_the_numbers(mixed: Mixed) -> None:
     """Or the tests above would hold for a service that knows nothing of it."""
-    plain = Uploads.of(ImageRules(), LIMITS, mixed.desk.encoder.side)
+    plain = Uploads.of(ImageRules(), LIMITS, Budget(LIMITS.pixels), mixed.desk.encoder.side)
     for uri in ("i001.png", "i002.jpg", "i003.dcm", "i004.dcm"):
         image = plain.image((mixed.images / uri).read_bytes(), "image")
         assert np.abs(mixed.desk.encoder.embed(image)[0] - mixed.embeddings[uri]).max() > 1e-3, uri

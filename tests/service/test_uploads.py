@@ -2,13 +2,17 @@
 
 import io
 import struct
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from medsae_ray.core.images.formats import claimed_pixels
+from medsae_ray.service.uploads import Budget
 from tests.service.conftest import Small
 
 PNG = {"content-type": "image/png"}
@@ -158,3 +162,28 @@ def test_a_query_or_path_of_another_form_is_refused(client: TestClient, path: st
 @pytest.mark.parametrize("text", [".*", "(", "\\", "%", "'; --", "\x00", "é", "\ud7ff", "%ff"])
 def test_a_text_is_not_a_pattern(client: TestClient, text: str) -> None:
     assert client.get("/v1/features", params={"text": text}).json()["total"] == 0
+
+
+def test_large_images_wait_for_each_other_and_small_ones_do_not() -> None:
+    budget, most = Budget(100), list[int]()
+    both, held = threading.Event(), threading.Event()
+
+    def decode(pixels: int) -> None:
+        with budget.spent(pixels):
+            most.append(budget.left)
+            both.set() if pixels < 50 else held.wait(5)
+
+    with ThreadPoolExecutor(3) as threads:
+        first, second = threads.submit(decode, 60), threads.submit(decode, 60)
+        assert threads.submit(decode, 10).result(5) is None and both.is_set()
+        assert len(most) == 2 and not first.done() and not second.done()
+        held.set()
+    assert budget.left == 100 and min(most) >= 0
+    with budget.spent(10**9):
+        assert budget.left == 0
+
+
+def test_the_pixels_that_a_file_claims_are_known_before_it_is_decoded() -> None:
+    assert claimed_pixels(saved(SMALL, "PNG")) == claimed_pixels(saved(SMALL, "JPEG")) == SMALL.size
+    assert claimed_pixels(bomb(100_000, 100_000)) == 10**10
+    assert [claimed_pixels(data) for data in (b"", b"x", saved(SMALL, "PNG")[:12])] == [None] * 3

@@ -23,7 +23,8 @@ from medsae_ray.engine.client import ServeEngine
 from medsae_ray.errors import ShardError
 from medsae_ray.finished import open_run
 from medsae_ray.pipeline import run_recipe, run_stage
-from medsae_ray.service.app import Desk, make_app
+from medsae_ray.service.app import make_app
+from medsae_ray.service.desk import Desk
 from medsae_ray.service.limits import RequestLimits
 from tests.support import planted
 from tests.support.small import onnx_encoder

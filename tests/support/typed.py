@@ -4,11 +4,11 @@ import types
 from pathlib import Path
 from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from medsae_ray.core.artifacts import metrics, monosemanticity, name_metrics, rankings, recovery, retrieval
+from medsae_ray.core.artifacts import likeness, metrics, monosemanticity, name_metrics, rankings, recovery, retrieval
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.preflight.estimates import records_of
 
-FILES = (metrics, name_metrics, monosemanticity, rankings, recovery, retrieval)
+FILES = (metrics, name_metrics, monosemanticity, rankings, recovery, retrieval, likeness)
 TYPES = {name: kind for file in FILES for name, kind in vars(file).items()}
 
 

@@ -52,6 +52,12 @@ CODES: dict[str, str] = {
     "rankings_unjudged": "The ranks of names among five say nothing of the names: the model ranks labels that are "
     "there no better than chance, or cannot be tried, or its rankings cannot be read. Use a model that follows "
     "instructions.",
+    "likeness_unknown": "The split naming has too few patients to say how far from the run's embeddings an image of a "
+    "new patient may lie, or the embeddings do not vary: no image is flagged as unlike the run. Use more patients, or "
+    "a lower what.likeness.level; with n patients it can be n / (n + 1).",
+    "test_unlike": "More test patients than twice the expected share have images unlike those that the SAE was trained "
+    "on, as with patients of another hospital or another device. Figures on test patients are then about that "
+    "difference too.",
     "no_mass": "The model answers many questions with neither yes nor no; P(yes) + P(no) below 0.1 counts as no "
     "answer. Its prompt template may be wrong, or it may not follow instructions.",
 }

@@ -24,6 +24,9 @@ KINDS = {
     "parquet": "application/vnd.apache.parquet",
 }
 """The type of a file by its ending."""
+FOLDERS = ("feature", "image", "thumb", "shade", "heat", "data", "exports")
+PLACES = ("/", "/{page}.html", "/style.css", "/browser.js", "/icon.svg", *(f"/{folder}/{{name}}" for folder in FOLDERS))
+"""The routes below which all files lie."""
 File = bytes | str | None
 
 

@@ -6,6 +6,7 @@ decoded. In AVIF, header and stream may contradict each other, and libavif's own
 """
 
 import io
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -77,6 +78,15 @@ def known(data: bytes) -> bool:
     return _magic(data) is not None
 
 
+def claimed_pixels(data: bytes) -> int | None:
+    """Return the number of pixels by the header; None if the bytes begin as no format does, or have no whole header."""
+    magic = _magic(data)
+    try:
+        return math.prod(_OPENERS[magic](io.BytesIO(data)).size) if magic else None
+    except Exception:  # as in `decode`, which says what is wrong
+        return None
+
+
 def decode(data: bytes, max_pixels: int, at_least: int | None = None) -> Decoded:
     """Decode the image in `data`. `at_least` is that of `read_image`.
 
@@ -90,7 +100,7 @@ def decode(data: bytes, max_pixels: int, at_least: int | None = None) -> Decoded
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
-        raise ImageError("too_large", str(error)) from error
+        raise ImageError("too_large", "the file claims more pixels than its decoder reads") from error
     except Exception as error:  # decoders raise SyntaxError, OSError, ValueError, struct.error, zlib.error, ...
         cut = _is_cut(data, magic) or "truncated" in str(error).lower() or isinstance(error.__cause__, EOFError)
         raise ImageError("truncated" if cut else "corrupt", f"{type(error).__name__}: {error}") from error

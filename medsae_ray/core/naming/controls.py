@@ -59,7 +59,6 @@ def controls_of(
     them and each is asked once per image.
     """
     own = concept_of[feature].name
-    barred = stems(own) | stems(CONTROL_NAME)
     kin = _kin(own, rules) | set(fitting)
     chosen: list[Concept] = []
 
@@ -68,7 +67,8 @@ def controls_of(
             if len(chosen) >= most:
                 return
             taken = {normalised_name(c.name) for c in chosen}
-            alike = stems(concept.name) & barred or _labels_in(concept.name, rules) & kin
+            alike = any(_share_a_word(concept.name, name, rules.labels) for name in (own, CONTROL_NAME))
+            alike = alike or bool(_labels_in(concept.name, rules) & kin)
             if not alike and normalised_name(concept.name) not in taken:
                 chosen.append(concept)
 
@@ -99,17 +99,41 @@ def fitting_labels(y_nL: Floats, active_n: Floats, labels: Sequence[str]) -> fro
     return frozenset(label for j, label in enumerate(labels) if abs(_area(y_nL[:, j], active_n) - 0.5) >= FITTING)
 
 
-@lru_cache(100_000)
 def stems(text: str) -> frozenset[str]:
     """Return the beginnings of a text's words except plain ones, or of these if it has no other."""
-    words = normalised_name(text).split()
-    return frozenset(word[:STEM] for word in words if word not in _PLAIN_WORDS) or frozenset(words)
+    return frozenset(word[:STEM] for word in _words(text))
 
 
-def label_in(name: str, labels: Iterable[str]) -> list[str]:
-    """Return the labels in a name, alone or with more words: "Edema" is in "pulmonary edema"."""
-    said = stems(name)
-    return [label for label in labels if stems(label) <= said]
+def label_in(name: str, labels: Sequence[str]) -> list[str]:
+    """Return the labels in a name, alone or with more words: "Edema" is in "pulmonary edema".
+
+    Words of two labels are told apart though they begin alike: "Pneumonia" is not in "pneumothorax".
+    """
+    apart, said = _told_apart(tuple(labels)), _words(name)
+    return [label for label in labels if all(any(_same(a, b, apart) for b in said) for a in _words(label))]
+
+
+def _share_a_word(a: str, b: str, labels: Sequence[str]) -> bool:
+    apart = _told_apart(tuple(labels))
+    return any(_same(one, other, apart) for one in _words(a) for other in _words(b))
+
+
+def _same(a: str, b: str, apart: frozenset[str]) -> bool:
+    return a == b or (a[:STEM] == b[:STEM] and not {a, b} <= apart)
+
+
+@lru_cache(100_000)
+def _words(text: str) -> frozenset[str]:
+    """Return a text's words except plain ones, or these if it has no other."""
+    words = frozenset(normalised_name(text).split())
+    return words - _PLAIN_WORDS or words
+
+
+@lru_cache(100)
+def _told_apart(labels: tuple[str, ...]) -> frozenset[str]:
+    """Return the words of labels that begin like another word of a label without being it."""
+    words = {word for label in labels for word in _words(label)}
+    return frozenset(a for a in words if any(a != b and a[:STEM] == b[:STEM] for b in words))
 
 
 def _labels_in(name: str, rules: ControlRules) -> set[str]:

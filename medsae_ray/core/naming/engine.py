@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
@@ -77,6 +77,8 @@ class Wrote(NamedTuple):
     usage: Usage
 
 
+Event = str | tuple[int, dict[str, Any]]
+"""A piece of an answer as a server-sent event ("data: ..."), or status and body of a refusal, which ends it."""
 FAILED = YesNo(math.nan, math.nan, "the request failed")
 NEITHER = "neither yes nor no is among the likeliest first tokens"
 
@@ -100,6 +102,13 @@ class Engine(Protocol):
 
     async def check(self) -> None:
         """Return if the engine answers."""
+
+
+class StreamingEngine(Engine, Protocol):
+    """An engine for callers who want to read an answer while it is written."""
+
+    def stream(self, body: dict[str, Any]) -> AsyncGenerator[Event, None]:
+        """Pass on a request of OpenAI's chat API, and its answer piece by piece."""
 
 
 @dataclass(frozen=True)

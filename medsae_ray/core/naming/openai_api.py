@@ -5,6 +5,7 @@ import base64
 import os
 import re
 import time
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from email.utils import parsedate_to_datetime
@@ -16,6 +17,7 @@ from medsae_ray.core.naming.engine import (
     BATCH,
     FAILED,
     Clock,
+    Event,
     ImageAnswers,
     Usage,
     Writing,
@@ -25,6 +27,7 @@ from medsae_ray.core.naming.engine import (
     total,
     yes_no,
 )
+from medsae_ray.core.naming.events import whole_as_events
 from medsae_ray.core.naming.prompts import DETECTION, Content
 from medsae_ray.core.naming.server_choice import (
     ServerReply,
@@ -134,6 +137,11 @@ class OpenAiEngine:
         if isinstance(reply, Refused):
             return reply.status or 502, {"error": {"message": reply.why}}
         return 502, {"error": {"message": "the reply has no answer"}}
+
+    async def stream(self, body: dict[str, Any]) -> AsyncGenerator[Event, None]:
+        """Send a request as `chat` does; its answer comes in one piece, after the retries that a server may need."""
+        for event in whole_as_events(*await self.chat({k: v for k, v in body.items() if k != "stream_options"})):
+            yield event
 
     async def _answer(self, parts: list[Content]) -> tuple[YesNo, Usage]:
         while True:

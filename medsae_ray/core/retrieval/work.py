@@ -3,7 +3,6 @@
 Legend: N images, F features, D embedding dimension, R references, P places of a list, G images of a block.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
@@ -170,15 +169,6 @@ def _fill(nearest: Nearest, cosine_RG: Floats, row_G: np.ndarray) -> None:
     reference_M = list_M // (len(nearest.row_LP) // max(1, len(cosine_RG)))
     at_M = np.searchsorted(row_G, nearest.row_LP[list_M, place_M])
     nearest.cosine_LP[list_M, place_M] = np.round(cosine_RG[reference_M, at_M], 9)
-
-
-def drawn(image_N: np.ndarray, allowed_N: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """Return a mask of at most so many of the allowed images, chosen by a hash of their ids and the seed."""
-    rows = np.flatnonzero(allowed_N)
-    keys = [hashlib.sha256(f"{seed}:{image_id}".encode()).digest() for image_id in image_N[rows]]
-    chosen_N = np.zeros(len(image_N), dtype=bool)
-    chosen_N[rows[sorted(range(len(rows)), key=keys.__getitem__)[:most]]] = True
-    return chosen_N
 
 
 def random_rows(group_N: np.ndarray, candidate_N: np.ndarray, own_R: np.ndarray, seed: int) -> np.ndarray:

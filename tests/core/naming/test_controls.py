@@ -79,6 +79,34 @@ def test_a_label_is_in_a_name_that_says_it_with_more_words() -> None:
     assert stems("the left of") == {"the", "left", "of"}
 
 
+CHEXPERT = (
+    "Enlarged Cardiomediastinum",
+    "Cardiomegaly",
+    "Pneumonia",
+    "Pneumothorax",
+    "Pleural Effusion",
+    "Pleural Other",
+)
+
+
+@pytest.mark.parametrize("label", CHEXPERT)
+def test_a_label_is_in_its_own_name_only_and_labels_that_begin_alike_are_controls_of_each_other(label: str) -> None:
+    assert label_in(label, CHEXPERT) == [label]
+    said = names_of(named(label, *CHEXPERT), ControlRules(0, 8, CHEXPERT))
+    apart = {"Pneumonia": "Pneumothorax", "Cardiomegaly": "Enlarged Cardiomediastinum"}
+    for one, other in (*apart.items(), *((b, a) for a, b in apart.items())):
+        assert label != one or other in said
+    if "Pleural" in label:
+        assert not any("Pleural" in other for other in said)
+
+
+@pytest.mark.parametrize("label", ["Cardiomegaly", "Edema"])
+def test_another_word_of_the_same_beginning_is_no_control_of_a_label(label: str) -> None:
+    assert label_in("cardiac enlargement", CHEXPERT) == ["Enlarged Cardiomediastinum", "Cardiomegaly"]
+    said = names_of(named(label, "cardiac silhouette", "edematous"), ControlRules(0, 8, (*CHEXPERT, "Edema")))
+    assert ("cardiac silhouette" in said) == (label == "Edema") and ("edematous" in said) == (label != "Edema")
+
+
 def test_a_label_that_is_true_of_a_feature_is_no_control_of_its_name() -> None:
     """A marker that goes with devices: the feature follows the marker, and devices tell its images nearly as well."""
     active = np.repeat([1.0, 0.0], 50)

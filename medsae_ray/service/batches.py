@@ -1,0 +1,84 @@
+"""Requests that wait are computed in one batch: a batch is whatever has come while the one before was computed.
+
+So a single request waits for nobody, and no time has to be chosen for which a batch stays open.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from typing import Generic, NamedTuple, TypeVar
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class _Asked(NamedTuple):
+    item: object
+    loop: asyncio.AbstractEventLoop
+    answer: "asyncio.Future[object]"
+
+
+class Batches(Generic[A, B]):
+    """`compute` applied to items of many callers by `workers` threads, at most `most` items at once.
+
+    `compute` returns a result for each item, or an exception for one that is at fault; `done` gets the size of each
+    batch.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[[Sequence[A]], Sequence[B | Exception]],
+        most: int,
+        workers: int,
+        done: Callable[[int], None] = lambda size: None,
+    ) -> None:
+        self._compute, self._most, self._workers, self._done = compute, most, workers, done
+        self._waiting: queue.SimpleQueue[_Asked] = queue.SimpleQueue()
+        for number in range(workers):
+            threading.Thread(target=self._work, name=f"batch-{number}", daemon=True).start()
+
+    @property
+    def waiting(self) -> int:
+        """The items that no worker has taken yet."""
+        return self._waiting.qsize()
+
+    async def add(self, item: A) -> B:
+        """Return the result of an item, or raise its exception."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[object] = loop.create_future()
+        self._waiting.put(_Asked(item, loop, answer))
+        return await answer  # type: ignore[return-value]
+
+    def _work(self) -> None:
+        while True:
+            asked = [one for one in self._next() if not one.answer.cancelled()]
+            if not asked:
+                continue
+            try:
+                results = self._compute([one.item for one in asked])  # type: ignore[misc]
+            except Exception as error:
+                results = [error] * len(asked)
+            self._done(len(asked))
+            for one, result in zip(asked, results, strict=True):
+                one.loop.call_soon_threadsafe(_deliver, one.answer, result)
+
+    def _next(self) -> list[_Asked]:
+        """Wait for an item, and return it with this worker's share of those that wait behind it."""
+        asked = [self._waiting.get()]
+        share = min(self._most, -(-(self._waiting.qsize() + 1) // self._workers))
+        try:
+            while len(asked) < share:
+                asked.append(self._waiting.get_nowait())
+        except queue.Empty:  # another worker was faster
+            pass
+        return asked
+
+
+def _deliver(answer: "asyncio.Future[object]", result: object) -> None:
+    if answer.cancelled():
+        return
+    if isinstance(result, Exception):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)

@@ -1,0 +1,22 @@
+"""The service's own HTML pages: Jinja with autoescape, as names come from a model and notes from readers."""
+
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("medsae_ray.service"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def page(template: str, **values: Any) -> str:
+    """Render a template of medsae_ray/service/templates."""
+    return _environment().get_template(template).render(**values)
