@@ -13,7 +13,7 @@ from medsae_ray.pipeline import STAGES
 from medsae_ray.runtime.run import Run
 from medsae_ray.stages.vocabulary_names import listener
 
-BESIDE = ("likeness",)
+BESIDE = ("likeness", "feature_map")
 """The stages that are of use here and may be missing: a run of an earlier version has none of them."""
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
+from ray._private import worker
 
 from medsae_ray.core.naming.engine import yes_no
 from medsae_ray.core.naming.pictures import picture
@@ -177,13 +178,16 @@ def test_the_proxy_stays_where_the_engine_needs_it(http_port: int, url: str) -> 
 
 def test_a_schema_that_the_engine_cannot_follow_is_the_callers_mistake(client: httpx.Client) -> None:
     """The engine's grammars know no numbers with so many digits."""
-    seen = {"type": "number", "multipleOf": 0.92000000000000002}
+    canary = "".join(("CAN", "ARY"))
+    seen = {"type": "object", "properties": {canary: {"type": "number", "multipleOf": 0.92000000000000002}}}
     form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": seen}}
     model = client.get("/v1/models").json()["data"][0]["id"]
     body = {"model": model, "messages": [{"role": "user", "content": "What is shown?"}], "max_tokens": 5}
     refused = client.post("/v1/chat/completions", json=body | {"response_format": form})
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "engine_refused")
     assert "retry-after" not in refused.headers
+    logs = Path(worker._global_node.get_logs_dir_path())
+    assert not [file for file in logs.rglob("*") if file.is_file() and canary in file.read_text(errors="replace")]
     whole = client.post("/v1/chat/completions", json=body)
     (choice,) = whole.json()["choices"]
     again = [*body["messages"], choice["message"], {"role": "user", "content": "Why?"}]
