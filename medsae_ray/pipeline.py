@@ -27,6 +27,7 @@ from medsae_ray.outputs.console import (
 )
 from medsae_ray.outputs.likeness import likeness_line
 from medsae_ray.outputs.pages import named, page_id, publish
+from medsae_ray.outputs.papers import PAGE, paper_line, paper_page, paper_rows
 from medsae_ray.outputs.rankings import rankings_table
 from medsae_ray.outputs.recovery import recovery_line
 from medsae_ray.outputs.report import report_data
@@ -125,14 +126,16 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine
         if recipe.what.chooses:
             _publish_sweep(run)
         summary = summarise(run, named("report.html", own))
-        pages = {"summary.json": json.dumps(summary, indent=1, allow_nan=False), "report.html": _report(run)}
-        unwritten = publish(run.root, own, {name: page.encode() for name, page in pages.items()})
+        if recipe.paper:
+            summary["paper"] = paper_rows(run, summary, recipe.paper)
+        unwritten = publish(run.root, own, _pages(run, summary))
         naming = (naming_lines(summary),) if recipe.what.naming else ()
         if recipe.what.naming and summary["findings"]:
             naming = (names_table(summary), *naming)
         judged_too = (rankings_table(summary["rankings"]),) if "rankings" in summary else ()
         several = replications(summary) if recipe.what.datasets else []
-        words = (vocabulary_line(summary),) if recipe.what.vocabulary else ()
+        words = [vocabulary_line(summary)] if recipe.what.vocabulary else []
+        words += [paper_line(recipe.paper, summary["paper"])] if recipe.paper else []
         found = (findings_table(summary), *untested_lines(summary)) if summary["findings"] else ()
         measures = (
             recovery_line(summary["recovery"]),
@@ -154,6 +157,14 @@ def _meet(run: Run) -> None:
     """Connect before the first stage, so that the nodes of a joined cluster check that they see a root on a disk."""
     if joins(run.recipe) and run.root.is_local:
         run.connect()
+
+
+def _pages(run: Run, summary: Summary) -> dict[str, bytes]:
+    """Return the files that people and programs read of a run."""
+    pages = {"summary.json": json.dumps(summary, indent=1, allow_nan=False), "report.html": _report(run)}
+    if run.recipe.paper:
+        pages[PAGE] = paper_page(run, run.recipe.paper, summary["paper"])
+    return {name: page.encode() for name, page in pages.items()}
 
 
 def _report(run: Run) -> str:
