@@ -31,13 +31,14 @@ EVERY_S = 2.0
 """The seconds between two checks of the engine while nothing else happens."""
 
 
-def serve_run(recipe: Recipe, root: str, address: Address, console: Console) -> None:
+def serve_run(recipe: Recipe, root: str, address: Address, console: Console, window: int = 1000) -> None:
     """Serve the finished run of `recipe` below `root` at an address that listens, until the process is told to stop.
+    The drift view counts the last `window` uploads.
 
     Raises ArtifactError if the run is not finished, EngineError if its engine does not start, and RecipeError for
     models that the cluster has no room for together.
     """
-    limits = RequestLimits()
+    limits = RequestLimits(window=window)
     token = address.token and digest(address.token)
     with Door(address.listening, limits.retry_s) as door, Phases(console) as phase:
         phase.begins("opening the run")
