@@ -167,7 +167,7 @@ def browse(chosen: argparse.Namespace) -> int:
 
     folder = check_folder(chosen.to)
     with console().status("pages") as shown:
-        site = open_site(recipe, chosen.root, chosen.images, chosen.window)
+        site = open_site(recipe, chosen.root, chosen.images)
         files, size = write_folder(site, folder, lambda files: shown.update(f"pages: {files:,} files"))
     print(f"{files:,} files, {size / 1e6:,.1f} MB: {folder / 'index.html'}")
     return 0
