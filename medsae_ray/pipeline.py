@@ -1,4 +1,4 @@
-"""The whole run: every stage in turn, then the two outputs for people, summary.json and report.html."""
+"""The whole run: every stage in turn, then the outputs for people: summary.json, report.html and a paper's page."""
 
 import json
 
@@ -65,11 +65,12 @@ from medsae_ray.stages.samples import SAMPLES
 from medsae_ray.stages.scores import SCORES
 from medsae_ray.stages.sweep import SWEEP, WorkersDied
 from medsae_ray.stages.vocabulary_names import VOCABULARY_ANSWERS, VOCABULARY_NAMES, text_half
+from medsae_ray.stages.volumes import VOLUMES
 
 SEVERAL = (DATASET_FEATURES, REPLICATION, FINGERPRINTS, DUPLICATES)
 """The stages that only a run over several datasets has."""
 _STAGES = (
-    *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, RANDOM_EMBEDDINGS, SECOND_EMBEDDINGS, SAE, ACTIVATIONS),
+    *(IMAGES, VOLUMES, ORGANS, MANIFEST, EMBEDDINGS, RANDOM_EMBEDDINGS, SECOND_EMBEDDINGS, SAE, ACTIVATIONS),
     *(FEATURES, PROBES, RECOVERY, MONOSEMANTICITY, RETRIEVAL, LIKENESS, FEATURE_MAP),
     *(LABEL_NAMES, VOCABULARY_NAMES, SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
     RANKINGS,

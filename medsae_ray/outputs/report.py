@@ -44,8 +44,10 @@ from medsae_ray.runtime.run import Run
 from medsae_ray.stages.embeddings import preprocess_of
 from medsae_ray.stages.images import hospitals
 from medsae_ray.stages.manifest import image_store
+from medsae_ray.stages.volumes import cohorts
 
 PHANTOM_NOTICE = "Synthetic phantom radiographs: toys for trying the software, not medical images."
+VOLUMES_NOTICE = "Synthetic phantom scans: toys for trying the software, not medical images."
 THUMBNAIL = 128
 
 
@@ -54,14 +56,14 @@ def report_data(run: Run) -> ReportData:
     manifest, embeddings, features = (run.artifact(n) for n in ("manifest", "embeddings", "features"))
     audit, metrics = metrics_of(manifest, ManifestMetrics)["audit"], metrics_of(features, FeaturesMetrics)
     usable = embeddings.record.rows - sum(embeddings.record.not_ok.values())
-    phantom = bool(hospitals(run.recipe))
+    notice = PHANTOM_NOTICE if hospitals(run.recipe) else VOLUMES_NOTICE if cohorts(run.recipe) else None
     what = run.recipe.what
     uris, store = manifest.table(["image_id", "uri"]), image_store(run)
     pictures = Pictures.of(uris, store, THUMBNAIL, Reading.of(what.images))
     log = pq.read_table(pa.BufferReader(run.artifact("sae").file("log")))
     return ReportData(
         title=run.recipe.name,
-        notice=PHANTOM_NOTICE if phantom else None,
+        notice=notice,
         counts={
             "images": manifest.record.rows,
             "usable images": usable,

@@ -16,6 +16,7 @@ PATIENCE_S = 15.0
 """The longest wait, at the end of a run, for a listener at work: a store may be away."""
 DOING = {
     "images": "drawing the phantoms",
+    "volumes": "drawing phantoms in three dimensions",
     "organs": "reading every mask for the organs of each slice",
     "manifest": "reading the dataset, checking labels and patients, splitting patients",
     "embeddings": "embedding every image with the encoder",

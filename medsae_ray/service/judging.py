@@ -63,7 +63,7 @@ class Judging:
         key: str | None = None,
     ) -> Judgement:
         """Keep a judgement of a feature, and return it once it is safe; `key` is its idempotency key."""
-        name = self.desk.atlas.one(feature)["name"]
+        name = self.desk.atlas.name(feature)["name"]
         if study is not None and feature not in self.study(study).features:
             raise Problem(422, "invalid", f"the study {study} does not have this feature", "body.feature")
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
