@@ -66,9 +66,9 @@ def _serve_arguments(command: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="environment variable with the token that callers have to send",
     )
-    _images_argument(command)
     text = "last uploads that the drift view counts (1000)"
     command.add_argument("--window", type=_window, default=1000, metavar="N", help=text)
+    _images_argument(command)
 
 
 def _window(text: str) -> int:
