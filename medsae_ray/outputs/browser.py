@@ -17,6 +17,7 @@ from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.browser.access import Access
 from medsae_ray.core.browser.data import BrowserData, ImageTable, NameQuestions, Question, SampleImage, Shade
 from medsae_ray.core.browser.privacy import common_labels, common_values
+from medsae_ray.core.browser.shade import shade
 from medsae_ray.core.datasets.rows import label_matrix
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.naming.pictures import BLANK, Pictures
@@ -24,6 +25,7 @@ from medsae_ray.core.naming.plan import TRIVIAL, Concept
 from medsae_ray.core.naming.scores import answered
 from medsae_ray.core.retrieval.similar import Similar
 from medsae_ray.core.sae.activations import load_artifact_sae
+from medsae_ray.errors import ImageError
 from medsae_ray.outputs.report import report_data
 from medsae_ray.runtime.run import Run
 from medsae_ray.stages.answers import ControlNames, LabelQuestions, asked_of, concepts_of
@@ -42,7 +44,7 @@ MAP = "feature_map"
 def browser_data(run: Run, access: Access) -> BrowserData:
     """Return all that the browser shows of a finished run; images as `access` allows."""
     manifest, sae = run.artifact("manifest"), load_artifact_sae(run.artifact("sae"))
-    table = images_of(run, manifest)
+    table, uris = images_of(run, manifest), manifest.table(["image_id", "uri"])
     tested = tests_of(run) if run.recipe.what.naming else {}
     x_NF = activation_matrix(run.artifact("activations").table(["feature", "value"]), sae.width)
     return BrowserData(
@@ -52,8 +54,8 @@ def browser_data(run: Run, access: Access) -> BrowserData:
         decoder_FD=_unit(sae.W_dec.detach().double().numpy()),
         tested=lambda feature: tested.get(feature, ()),
         questions=questions_of(run, tested) if tested else lambda feature, source: None,
-        picture=_picture(run, manifest),
-        shade=_no_shade,
+        picture=_picture(run, uris),
+        shade=_shade(run, uris),
         similar=_similar(run),
         citation={name: run.artifact(name).name for name in CITED if name in _made(run)},
         access=access,
@@ -127,15 +129,25 @@ def _answered(answers: Any) -> Floats:
     return answered(p_n, mass_n)
 
 
-def _picture(run: Run, manifest: Artifact) -> Callable[[str, int], bytes | None]:
-    uris, store = manifest.table(["image_id", "uri"]), image_store(run)
-    reading = Reading.of(run.recipe.what.images)
+def _picture(run: Run, uris: pa.Table) -> Callable[[str, int], bytes | None]:
+    store, reading = image_store(run), Reading.of(run.recipe.what.images)
     pictures = lru_cache(lambda side: Pictures.of(uris, store, side, reading))
     return lambda image_id, side: pictures(side).png(image_id)
 
 
-def _no_shade(image_id: str, side: int) -> Shade | None:
-    return None
+def _shade(run: Run, uris: pa.Table) -> Callable[[str, int], Shade | None]:
+    store, reading = image_store(run), Reading.of(run.recipe.what.images)
+    uri_of = dict(zip(uris["image_id"].to_pylist(), uris["uri"].to_pylist(), strict=True))
+
+    @lru_cache(4)  # an image's page is asked for, and then its values
+    def found(image_id: str, side: int) -> Shade | None:
+        try:
+            values = reading.values(store, uri_of[image_id])
+        except ImageError:
+            return None
+        return shade(values, side) if values and values.value_HW.size else None
+
+    return found
 
 
 def _similar(run: Run) -> Callable[[str], Sequence[tuple[str, float]]]:

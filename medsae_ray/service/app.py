@@ -52,7 +52,7 @@ def make_app(desk: Desk, token: str | None) -> FastAPI:
     app.include_router(judgements.router(desk))
     app.include_router(sign_in.router(token))
     app.include_router(docs_page.router(app.title))
-    app.include_router(browser(desk.run))
+    app.include_router(browser(desk))
     app.add_middleware(Guard, token=token, limits=desk.limits, metrics=desk.metrics)
     return app
 

@@ -7,15 +7,16 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from medsae_ray.core.browser.site import KINDS, PLACES, Site
-from medsae_ray.finished import Finished, open_site
+from medsae_ray.finished import open_site
+from medsae_ray.service.desk import Desk
 from medsae_ray.service.errors import Problem
 
 
 class Pages:
     """The site of a finished run, opened on first use: it holds all activations and answers."""
 
-    def __init__(self, run: Finished) -> None:
-        self._run, self._opening = run, threading.Lock()
+    def __init__(self, desk: Desk) -> None:
+        self._desk, self._opening = desk, threading.Lock()
 
     def file(self, path: str) -> bytes | None:
         """Return the file at a path; None if there is none."""
@@ -25,12 +26,13 @@ class Pages:
 
     @cached_property
     def _site(self) -> Site:
-        return open_site(self._run.recipe, self._run.root, self._run.images)
+        run = self._desk.run
+        return open_site(run.recipe, run.root, run.images)
 
 
-def browser(run: Finished) -> APIRouter:
+def browser(desk: Desk) -> APIRouter:
     """Return the routes of the pages."""
-    router, pages = APIRouter(include_in_schema=False), Pages(run)
+    router, pages = APIRouter(include_in_schema=False), Pages(desk)
 
     def page(request: Request) -> Response:
         """Return a page or a file of the browser; / is the grid."""

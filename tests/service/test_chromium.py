@@ -16,18 +16,23 @@ import uvicorn
 from PIL import Image
 
 from medsae_ray.core.browser.folder import write_folder
+from medsae_ray.core.browser.shade import shade
 from medsae_ray.core.browser.site import Site
+from medsae_ray.core.images.dicom import GreyValues
 from medsae_ray.service.app import make_app
 from medsae_ray.service.desk import Desk
 from tests.conftest import free_port
-from tests.core.browser.made import made
+from tests.core.browser.made import image_ids, made, table
 from tests.core.report.named import full_naming
+from tests.core.report.sample import LABELS
 from tests.service.conftest import Small
 from tests.support.chromium import Watched, chromium
 
 PLACES = ("index.html", "feature/1.html", "feature/5.html", "run.html", "labels.html", "map.html", "compare.html#f=1,2")
 EVIL = "<img src=x onerror=alert(1)>"
 FEATURES = 130
+DEEP = image_ids()[7]
+HOUNSFIELD = np.linspace(-1000, 1000, 96)[:, None] + np.linspace(0, 300, 96)[None]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     names = [EVIL if i % 3 == 2 and name else name for i, name in enumerate(report.atlas["name"].to_pylist())]
     atlas = report.atlas.set_column(at, report.atlas.schema.field("name"), [names])
     data = replace(
-        made(FEATURES, report=replace(report, atlas=atlas)), place_of={f: (f % 11, f % 7) for f in range(50)}
+        made(FEATURES, report=replace(report, atlas=atlas)),
+        place_of={feature: (feature % 11, feature % 7) for feature in range(50)},
+        shade=lambda image_id, side: shade(GreyValues(HOUNSFIELD, (0, 1000)), side) if image_id == DEEP else None,
     )
     place = tmp_path_factory.mktemp("chromium") / "pages"
     write_folder(Site(data), place)
@@ -228,7 +235,7 @@ def grey(watched: Watched) -> np.ndarray:
 
 def test_an_image_is_windowed_inverted_and_moved(watched: Watched, folder: str) -> None:
     page = watched.page
-    page.goto(folder + str(next(Path(folder.removeprefix("file://")).glob("image/*.html")).relative_to(folder[7:])))
+    page.goto(f"{folder}image/{table(LABELS).number(image_ids()[3])}.html")
     before = grey(watched)
     page.keyboard.press("i")
     assert np.abs(grey(watched) - (255 - before)).mean() < 2
@@ -242,6 +249,20 @@ def test_an_image_is_windowed_inverted_and_moved(watched: Watched, folder: str) 
     for key in ("Space", "h", "v", "r", "l", "+", "-"):
         page.locator(".light-box").press(key)
     assert np.abs(grey(watched) - before[::-1, ::-1]).mean() < 2
+
+
+def test_values_of_16_bits_are_windowed_on_the_page(watched: Watched, folder: str) -> None:
+    page = watched.page
+    page.goto(f"{folder}image/{table(LABELS).number(DEEP)}.html")
+    page.wait_for_function("document.querySelector('.picture').complete")
+    page.set_viewport_size({"width": 700, "height": 900})
+    for key, (centre, width) in ((" ", (0, 1000)), ("2", (40, 400)), ("3", (480, 2500)), ("4", (40, 80))):
+        page.keyboard.press(key)
+        shown = grey(watched)
+        side = min(shown.shape)
+        rows = (np.arange(side) * 96 / side).astype(int)
+        expected = np.clip((HOUNSFIELD[rows][:, rows] - centre) / width + 0.5, 0, 1) * 255
+        assert np.abs(shown[:side, :side] - expected).mean() < 3, key
 
 
 def test_the_service_encodes_and_searches_from_the_same_pages(

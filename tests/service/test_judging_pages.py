@@ -32,7 +32,7 @@ def send(client: TestClient, form: dict[str, str], **filled: str) -> Any:
 def test_a_reader_judges_before_the_verdict_is_shown(tested: Desk) -> None:
     with TestClient(make_app(tested, None), "http://localhost") as client:
         found = client.get("/v1/features?size=200").json()["features"]
-        feature = next(one["feature"] for one in found if one["name"] and one["verdict"])
+        feature = next(one["feature"] for one in found if one["name"] and one["name_verdict"])
         path, verdict = f"/judge/{feature}", tested.atlas.verdicts()[feature]
         assert verdict is not None
         blind = client.get(path).text

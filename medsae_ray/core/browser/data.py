@@ -56,8 +56,13 @@ class Shade(NamedTuple):
     """The value of 0."""
     high: float
     """The value of 65535."""
-    window: tuple[float, float] | None
-    """The centre and width of the file's own window, if it has one."""
+    least: float
+    """The least and the largest value of the image."""
+    most: float
+    window: tuple[float, float]
+    """The centre and width of the file's own window, or of the whole range."""
+    inverted: bool
+    """True if the least value is white."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ Medsae.viewer = {
     this.form = document.querySelector("form.window");
     this.picture = box.querySelector(".picture");
     this.deep = "shade" in box.dataset;
-    [this.low, this.high] = this.deep ? [Number(box.dataset.low), Number(box.dataset.high)] : [0, 255];
+    const { low = 0, high = 255, least = 0, most = 255, centre = 127.5, width = 255 } = box.dataset;
+    [this.low, this.high, this.least, this.most] = [low, high, least, most].map(Number);
+    this.own = { centre: Number(centre), width: Number(width), inverted: "inverted" in box.dataset };
     if (this.deep) {
       this.picture.src = box.dataset.shade;
       this.picture.classList.add("deep");
@@ -23,17 +25,15 @@ Medsae.viewer = {
   },
 
   reset() {
-    const own = this.box.dataset.width ? [Number(this.box.dataset.centre), Number(this.box.dataset.width)] : null;
-    [this.centre, this.width] = own ?? [(this.low + this.high) / 2, this.high - this.low];
-    Object.assign(this, { inverted: false, zoom: 1, x: 0, y: 0, across: 1, down: 1, turn: 0 });
+    Object.assign(this, this.own, { zoom: 1, x: 0, y: 0, across: 1, down: 1, turn: 0 });
     this.draw();
     this.show();
   },
 
   slid() {
-    const span = this.high - this.low;
-    this.centre = this.low + (Number(this.form.level.value) / 1000) * span;
-    this.width = (Number(this.form.width.value) / 1000) * span;
+    const span = this.most - this.least;
+    this.centre = this.least + (Number(this.form.level.value) / 1000) * span;
+    this.width = (Number(this.form.width.value) / 1000) * span || 1e-9;
     for (const heat of this.box.querySelectorAll(".heat")) {
       heat.hidden = heat.dataset.feature !== this.form.heat.value;
       heat.style.opacity = Number(this.form.opacity.value) / 100;
@@ -56,8 +56,8 @@ Medsae.viewer = {
   },
 
   show() {
-    const span = this.high - this.low;
-    this.form.level.value = ((this.centre - this.low) / span) * 1000;
+    const span = this.most - this.least || 1;
+    this.form.level.value = ((this.centre - this.least) / span) * 1000;
     this.form.width.value = (this.width / span) * 1000;
   },
 
