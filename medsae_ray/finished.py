@@ -1,4 +1,4 @@
-"""A finished run, opened for reading by the service and by queries."""
+"""A finished run, opened for reading by the service, by queries and by the browser."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,16 @@ from rich.console import Console
 from medsae_ray.config import Recipe
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.store import Store
+from medsae_ray.core.browser.access import Access
+from medsae_ray.core.browser.site import Site
 from medsae_ray.core.retrieval.query import Library
 from medsae_ray.errors import ArtifactError
-from medsae_ray.pipeline import STAGES
+from medsae_ray.outputs.browser import browser_data
+from medsae_ray.pipeline import STAGES, goals_of
 from medsae_ray.runtime.run import Run
 from medsae_ray.stages.vocabulary_names import listener
 
-BESIDE = ("likeness",)
+BESIDE = ("likeness", "feature_map")
 """The stages that are of use here and may be missing: a run of an earlier version has none of them."""
 
 
@@ -24,6 +27,9 @@ class Finished:
 
     recipe: Recipe
     artifacts: dict[str, Artifact]
+    root: str
+    images: Access = "all"
+    """The images that readers of the browser see."""
 
     @property
     def sae(self) -> Artifact:
@@ -55,7 +61,21 @@ def open_run(recipe: Recipe, root: str) -> Finished:
         found: dict[str, Artifact] = {}
         _collect(run, "atlas", found)
         found |= {name: made for name in BESIDE if (made := run.committed(name)) is not None}
-        return Finished(recipe, found)
+        return Finished(recipe, found, root)
+
+
+def open_site(recipe: Recipe, root: str, images: Access = "all") -> Site:
+    """Open the browser of the run of `recipe` below `root`, with `images` as readers may see them.
+
+    Raises ArtifactError that names the first missing artifact and the command that makes it.
+    """
+    with Run(recipe, Store(root), STAGES, Console(quiet=True)) as run:
+        found: dict[str, Artifact] = {}
+        for goal in goals_of(recipe):
+            _collect(run, goal, found)
+        for goal in goals_of(recipe):
+            run.artifact(goal)  # it is there; its warnings are collected
+        return Site(browser_data(run, images))
 
 
 def library_of(run: Finished) -> Library:

@@ -1,4 +1,4 @@
-"""The whole run: every stage in turn, then the two outputs for people, summary.json and report.html."""
+"""The whole run: every stage in turn, then the outputs for people: summary.json, report.html and a paper's page."""
 
 import json
 
@@ -45,6 +45,7 @@ from medsae_ray.stages.answers import ANSWERS, LABEL_ANSWERS
 from medsae_ray.stages.atlas import ATLAS
 from medsae_ray.stages.duplicates import DUPLICATES, FINGERPRINTS
 from medsae_ray.stages.embeddings import EMBEDDINGS, RANDOM_EMBEDDINGS, SECOND_EMBEDDINGS
+from medsae_ray.stages.feature_map import FEATURE_MAP
 from medsae_ray.stages.features import FEATURES
 from medsae_ray.stages.images import IMAGES
 from medsae_ray.stages.label_names import LABEL_NAMES
@@ -70,16 +71,16 @@ SEVERAL = (DATASET_FEATURES, REPLICATION, FINGERPRINTS, DUPLICATES)
 """The stages that only a run over several datasets has."""
 _STAGES = (
     *(IMAGES, VOLUMES, ORGANS, MANIFEST, EMBEDDINGS, RANDOM_EMBEDDINGS, SECOND_EMBEDDINGS, SAE, ACTIVATIONS),
-    *(FEATURES, PROBES, RECOVERY, MONOSEMANTICITY, RETRIEVAL, LIKENESS),
+    *(FEATURES, PROBES, RECOVERY, MONOSEMANTICITY, RETRIEVAL, LIKENESS, FEATURE_MAP),
     *(LABEL_NAMES, VOCABULARY_NAMES, SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
     RANKINGS,
     SWEEP,
     RANKING,
     *SEVERAL,
 )
-ANALYSES = ("probes", "recovery", "monosemanticity", "retrieval", "likeness")
-"""The stages of every run, besides `features`, that measure what features are worth, and which images are like
-the run's."""
+ANALYSES = ("probes", "recovery", "monosemanticity", "retrieval", "likeness", "feature_map")
+"""The stages of every run, besides `features`, that measure what features are worth, which images are like the
+run's, and which features are alike."""
 OF_NAMING = (SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, RANKINGS)
 """The stages that need the vision-language model, themselves or by a parent."""
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _STAGES}

@@ -13,6 +13,7 @@ HEADS = {
     "storage": "Storage",
     "cluster": "Cluster",
     "service": "Service",
+    "browser": "Browser",
     "encoders": "Encoders",
     "datasets": "Datasets",
     "phantoms": "Phantoms",

@@ -1,11 +1,13 @@
-"""Commands with a recipe and a root: run, plan, sweep, stage, query, similar and serve."""
+"""Commands with a recipe and a root: run, plan, sweep, stage, query, similar, browse and serve."""
 
 import argparse
 import json
+from typing import get_args
 
 from medsae_ray.commands.arguments import Commands, Do, add_recipe, console, count, recipe_of
 from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.core.artifacts.store import Store
+from medsae_ray.core.browser.access import Access
 from medsae_ray.core.retrieval.answer import RANKINGS, WAYS
 from medsae_ray.runtime.progress import DOING
 
@@ -20,6 +22,7 @@ def add(commands: Commands) -> None:
     stage_.add_argument("name", metavar="NAME", choices=tuple(DOING), help=text)
     add_recipe(stage_)
     stage_.set_defaults(do=stage)
+    _browse_arguments(_command(commands, "browse", browse, "the pages of a finished run, as a folder to open"))
     _serve_arguments(_command(commands, "serve", serve, "a finished run over HTTP, until Ctrl-C"))
     _query_arguments(_command(commands, "query", query, "features and images of a finished run, by words"))
     text = "images of a finished run that share an image's strongest features"
@@ -38,6 +41,20 @@ def _plan_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="all of it as JSON")
 
 
+def _browse_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--to", required=True, metavar="FOLDER", help="folder to write; an earlier one is replaced")
+    _images_argument(command)
+
+
+def _images_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--images",
+        choices=get_args(Access),
+        default="all",
+        help="images in the pages: with a page each, as thumbnails only, or none (all)",
+    )
+
+
 def _serve_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--host", default="127.0.0.1", help="address to listen at; beyond this machine it needs a token"
@@ -49,6 +66,15 @@ def _serve_arguments(command: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="environment variable with the token that callers have to send",
     )
+    text = "last uploads that the drift view counts (1000)"
+    command.add_argument("--window", type=_window, default=1000, metavar="N", help=text)
+    _images_argument(command)
+
+
+def _window(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 20 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 20 to 1000000")
+    return int(text)
 
 
 def _query_arguments(command: argparse.ArgumentParser) -> None:
@@ -129,7 +155,21 @@ def serve(chosen: argparse.Namespace) -> int:
     address = address_of(chosen.host, chosen.port, chosen.token_variable)  # before Ray Serve, which takes seconds
     from medsae_ray.service.command import serve_run
 
-    serve_run(recipe, chosen.root, address, console())
+    serve_run(recipe, chosen.root, address, console(), chosen.images, chosen.window)
+    return 0
+
+
+def browse(chosen: argparse.Namespace) -> int:
+    """Write the browser of a finished run."""
+    recipe = recipe_of(chosen)
+    from medsae_ray.core.browser.folder import check_folder, write_folder
+    from medsae_ray.finished import open_site
+
+    folder = check_folder(chosen.to)
+    with console().status("pages") as shown:
+        site = open_site(recipe, chosen.root, chosen.images)
+        files, size = write_folder(site, folder, lambda files: shown.update(f"pages: {files:,} files"))
+    print(f"{files:,} files, {size / 1e6:,.1f} MB: {folder / 'index.html'}")
     return 0
 
 

@@ -30,6 +30,7 @@ DOING = {
     "monosemanticity": "measuring how few concepts each feature stands for",
     "retrieval": "searching similar images by fingerprints",
     "likeness": "measuring how far images lie from those of the run",
+    "feature_map": "laying features out by their directions",
     "label_names": "choosing names among the labels",
     "vocabulary_names": "choosing names among the terms of the vocabulary",
     "samples": "choosing images for names and for their tests",

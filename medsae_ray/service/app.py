@@ -15,6 +15,7 @@ from medsae_ray.service import chat, docs_page, judgements, sign_in, vlm
 from medsae_ray.service import responses as answers
 from medsae_ray.service.atlas import Query as FeatureQuery
 from medsae_ray.service.atlas import Sort, Verdict
+from medsae_ray.service.browser import browser
 from medsae_ray.service.chat_request import ChatRequest
 from medsae_ray.service.desk import Desk
 from medsae_ray.service.drift_routes import drift_routes
@@ -51,6 +52,7 @@ def make_app(desk: Desk, token: str | None) -> FastAPI:
     app.include_router(judgements.router(desk))
     app.include_router(sign_in.router(token))
     app.include_router(docs_page.router(app.title))
+    app.include_router(browser(desk))
     app.add_middleware(Guard, token=token, limits=desk.limits, metrics=desk.metrics)
     return app
 

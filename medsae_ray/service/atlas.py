@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from medsae_ray.core.artifacts.artifact import Artifact
@@ -66,9 +67,7 @@ class Atlas:
 
     def one(self, feature: int) -> dict[str, Any]:
         """Return everything in the atlas on a feature. Problem if there is none of that number."""
-        if feature not in self._row_of:
-            raise Problem(404, "not_found", f"there is no feature {feature}; they are 0 to {len(self._row_of) - 1}")
-        row: dict[str, Any] = self._table.slice(self._row_of[feature], 1).to_pylist()[0]
+        row = self._row(self._table, feature)
         per_label = zip(self.labels, row.pop("r"), row.pop("r_low"), row.pop("r_high"), strict=True)
         tops = zip(row.pop("top_images"), row.pop("top_values"), strict=True)
         return with_null(row) | {
@@ -77,12 +76,18 @@ class Atlas:
         }
 
     def name(self, feature: int) -> dict[str, Any]:
-        """Return a feature's number, name and test."""
-        return with_null(self._table.select(["feature", *NAME]).slice(self._row_of[feature], 1).to_pylist()[0])
+        """Return a feature's number, name and test. Problem if there is none of that number."""
+        return with_null(self._row(self._table.select(["feature", *NAME]), feature))
 
     def verdicts(self) -> dict[int, str | None]:
         """Return the verdict on the name of each feature."""
         return dict(zip(self._row_of, self._table["verdict"].to_pylist(), strict=True))
+
+    def _row(self, table: pa.Table, feature: int) -> dict[str, Any]:
+        if feature not in self._row_of:
+            raise Problem(404, "not_found", f"there is no feature {feature}; they are 0 to {len(self._row_of) - 1}")
+        row: dict[str, Any] = table.slice(self._row_of[feature], 1).to_pylist()[0]
+        return row
 
     def _conditions(self, query: Query) -> Iterator[pc.Expression]:
         if query.label is not None and query.label not in self.labels:

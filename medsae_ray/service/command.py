@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from ray.exceptions import RayError
 from rich.console import Console
@@ -13,6 +14,7 @@ from medsae_ray.cluster.joining import cluster
 from medsae_ray.cluster.ray_private import serve_address
 from medsae_ray.cluster.waiting import waiting
 from medsae_ray.config import Recipe
+from medsae_ray.core.browser.access import Access
 from medsae_ray.engine.client import start_engine
 from medsae_ray.engine.holding import held
 from medsae_ray.engine.leases import ABSENT, DEPLOY_FAILED, ENGINE, SERVE
@@ -31,17 +33,20 @@ EVERY_S = 2.0
 """The seconds between two checks of the engine while nothing else happens."""
 
 
-def serve_run(recipe: Recipe, root: str, address: Address, console: Console) -> None:
+def serve_run(
+    recipe: Recipe, root: str, address: Address, console: Console, images: Access = "all", window: int = 1000
+) -> None:
     """Serve the finished run of `recipe` below `root` at an address that listens, until the process is told to stop.
+    Its pages show `images`, and the drift view counts the last `window` uploads.
 
     Raises ArtifactError if the run is not finished, EngineError if its engine does not start, and RecipeError for
     models that the cluster has no room for together.
     """
-    limits = RequestLimits()
+    limits = RequestLimits(window=window)
     token = address.token and digest(address.token)
     with Door(address.listening, limits.retry_s) as door, Phases(console) as phase:
         phase.begins("opening the run")
-        run = open_run(recipe, root)
+        run = replace(open_run(recipe, root), images=images)
         phase.begins("starting Ray")
         with cluster(recipe.how), contextlib.ExitStack() as open_:
             here = fits_here(recipe)
@@ -52,7 +57,7 @@ def serve_run(recipe: Recipe, root: str, address: Address, console: Console) -> 
             phase.begins("loading encoder and SAE")
             open_.enter_context(deployed(run, token, limits, door.path if here else None))
             phase.end()
-            console.print(f"serving {run.atlas.name} at {address.url}/docs; Ctrl-C stops it", highlight=False)
+            console.print(f"serving {run.atlas.name} at {address.url}/; Ctrl-C stops it", highlight=False)
             wait(keep_up)
             console.print("stopping: what is under way is finished first; Ctrl-C again ends it", highlight=False)
             door.drain(limits.drain_s)

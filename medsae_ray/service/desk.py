@@ -5,15 +5,16 @@ others.
 """
 
 import asyncio
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
-from typing import Any, TypeVar
+from functools import cached_property, partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from medsae_ray.config import Naming
+from medsae_ray.config import Naming, Pool
 from medsae_ray.core.analysis.likeness import Judge
 from medsae_ray.core.artifacts.likeness import UnlikeTheRun
 from medsae_ray.core.naming.pictures import picture
@@ -35,6 +36,13 @@ from medsae_ray.service.uploads import Budget, Uploads
 T = TypeVar("T")
 
 
+class _Decoded(NamedTuple):
+    """An image before its encoding."""
+
+    size: tuple[int, int]
+    pixels: np.ndarray
+
+
 class Desk:
     """What the routes share: the models of one finished run, and the threads that use them."""
 
@@ -50,10 +58,8 @@ class Desk:
         self.to_encode = Uploads.of(images, limits, budget, self.encoder.side)
         self.to_show = Uploads.of(images, limits, budget)
         self._threads = ThreadPoolExecutor(limits.threads, "image")
-        workers = limits.threads if run.recipe.how.embed.device == "cpu" else 1
-        self.batches = Batches(
-            self.encoder.active_of, run.recipe.how.embed.batch_size, workers, self.metrics.batch.observe
-        )
+        embed = run.recipe.how.embed
+        self.batches = Batches(self._encoded, embed.batch_size, _workers(embed, limits), self.metrics.batch.observe)
         self.metrics.watch(lambda: self.batches.waiting)
         self._opening = threading.Lock()
 
@@ -96,14 +102,19 @@ class Desk:
     async def _active(self, data: bytes) -> tuple[tuple[int, int], ActiveFeatures]:
         """Decode an image in a thread, and encode it with those that wait; return its size and features."""
         try:
-            size, pixels = await self.work(self._pixels, data)
-            return size, await self.batches.add(pixels)
+            return await self.batches.add(partial(self._decoded, data), self._threads)
         except ImageError as error:
             raise of_image(error, "image") from None
 
-    def _pixels(self, data: bytes) -> tuple[tuple[int, int], np.ndarray]:
+    def _decoded(self, data: bytes) -> "_Decoded":
         image = self.to_encode.image(data, "image")
-        return image.size, self.encoder.pixels(image)
+        return _Decoded(image.size, self.encoder.pixels(image))
+
+    def _encoded(self, images: Sequence["_Decoded"]) -> list[tuple[tuple[int, int], ActiveFeatures] | Exception]:
+        found = self.encoder.active_of([image.pixels for image in images])
+        return [
+            one if isinstance(one, Exception) else (image.size, one) for image, one in zip(images, found, strict=True)
+        ]
 
     def similar_of_run(self, image_id: str, k: int, images: int, split: str | None) -> SimilarAnswer:
         """Find the images of other patients that share the strongest features of one of the run. Problem 404 if it has
@@ -165,3 +176,10 @@ class Desk:
         """Describe the features, the strongest first."""
         pairs = sorted(zip(active.value, active.feature, strict=True), key=lambda pair: (-pair[0], pair[1]))
         return [self.atlas.name(feature) | {"activation": value} for value, feature in pairs]
+
+
+def _workers(embed: Pool, limits: RequestLimits) -> int:
+    """Return how many batches are computed at once: one on a GPU, as many as the cores allow on a CPU."""
+    if embed.device != "cpu":
+        return 1
+    return max(1, min(limits.threads, len(os.sched_getaffinity(0)) // embed.threads))

@@ -63,7 +63,7 @@ class Judging:
         key: str | None = None,
     ) -> Judgement:
         """Keep a judgement of a feature, and return it once it is safe; `key` is its idempotency key."""
-        name = self.desk.atlas.one(feature)["name"]
+        name = self.desk.atlas.name(feature)["name"]
         if study is not None and feature not in self.study(study).features:
             raise Problem(422, "invalid", f"the study {study} does not have this feature", "body.feature")
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -91,7 +91,8 @@ class Judging:
     def picture(self, feature: int, rank: int) -> bytes:
         """Return the feature's image of a rank as a grey PNG of at most SIDE pixels, without any metadata."""
         ids = [image["image_id"] for image in self.desk.atlas.one(feature)["top_images"]]
-        data = self._pictures.png(ids[rank]) if rank < len(ids) else None
+        shown = self.desk.run.images != "none" and rank < len(ids)
+        data = self._pictures.png(ids[rank]) if shown else None
         if data is None:
             raise Problem(404, "not_found", "there is no such image")
         return data

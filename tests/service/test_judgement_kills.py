@@ -18,7 +18,7 @@ from tests.service.test_judgements import judged
 from tests.support.served import Lives
 
 __all__ = ["judged"]  # a fixture
-WRITERS, EACH, KILLS = 8, 125, 6
+WRITERS, EACH, KILLS = 8, 125, 4
 
 
 @pytest.fixture

@@ -19,10 +19,15 @@ from tests.support.medical import dicom_folder, segmentator_folder
 from tests.support.papers import sail_scans
 
 PACKAGED = Path(medsae_ray.__file__).parent / "recipes"
-SMALL = {"onnx": {"size": 16, "mean": 0.5, "std": 0.5}, "dinov3": {"size": 64}, "biomedparse": {"size": 96}}
+SMALL = {
+    "onnx": {"size": 16, "mean": 0.5, "std": 0.5},
+    "dinov3": {"size": 64},
+    "biomedparse": {"size": 96},
+    "medclip-resnet": {"kind": "medclip-vit"},  # a whole ResNet-50 is slow on a CPU
+}
 ENCODER = {
     "medclip-vit": "phantom",
-    "medclip-resnet": "medclip-resnet",
+    "medclip-resnet": "phantom",
     "dinov3": "dinov3-vit",
     "biomedparse": "biomedparse",
     "onnx": "onnx",

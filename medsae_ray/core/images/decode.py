@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageChops
 
-from medsae_ray.core.images.dicom import Dicom, looks_like_dicom
+from medsae_ray.core.images.dicom import Dicom, GreyValues, looks_like_dicom
 from medsae_ray.core.images.formats import decode, known, upright
 from medsae_ray.core.images.notes import noted
 from medsae_ray.errors import EncoderError, ImageError
@@ -87,6 +87,18 @@ def read_image(
     transparent = isinstance(found.pixels, Image.Image) and _is_transparent(found.pixels)
     notes = {"exif_orientation": found.orientation != 1, "more_pages": found.more, "transparency": transparent}
     return noted(image, notes)
+
+
+def grey_values(data: bytes, max_pixels: int = MAX_PIXELS, window: str = "header") -> GreyValues | None:
+    """Decode the grey values of an image of more than 8 bits; None for colours, for 8 bits, and for an image that is
+    to be turned. Raises ImageError."""
+    if not known(data) and looks_like_dicom(data):
+        return Dicom(data, max_pixels=max_pixels, window=window).values()
+    found = decode(data, max_pixels)
+    deep = isinstance(found.pixels, np.ndarray) or found.pixels.mode in ("I", "F") or found.pixels.mode[:4] == "I;16"
+    value_HW = np.asarray(found.pixels, dtype=np.float64) if deep else np.empty(0)
+    lies = found.turned or found.orientation == 1
+    return GreyValues(value_HW, None, found.inverted) if lies and value_HW.ndim == 2 else None
 
 
 def eight_bit(image: Image.Image | np.ndarray, high_bit: str = "depth", inverted: bool = False) -> Image.Image:

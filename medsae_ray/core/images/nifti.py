@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from medsae_ray.core.images.decode import MAX_SIDE
+from medsae_ray.core.images.dicom import GreyValues
 from medsae_ray.errors import DatasetError, ImageError
 
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
@@ -29,6 +30,8 @@ AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 PLANES = ("axial", "coronal", "sagittal")
 MAX_VOXELS = 2**28
 """The most voxels of a volume, where a voxel of 8 bytes counts twice: at most 1 GiB as stored."""
+SQUARE = 0.01
+"""The share by which sides of a pixel may differ for it to be square."""
 _SAMPLE = 2**20  # voxels in a percentile
 _MAX_OFFSET = 2**22  # bytes of header extensions
 _WINDOW = re.compile(r"(p?)(-?\d+(?:\.\d+)?):(-?\d+(?:\.\d+)?)")
@@ -70,17 +73,29 @@ class Volume:
 
         Raises ImageError not_finite if a voxel is not finite, too_large if the slice has more pixels than allowed.
         """
-        axis = AXES[plane]
-        if index >= self.voxels_XYZ.shape[axis]:
-            raise ImageError("missing", f"slice {index} of {self.voxels_XYZ.shape[axis]}")
-        # Not np.take, which would first copy the whole volume: its axes are seldom in the order of memory.
-        values = self._scaled(np.moveaxis(self.voxels_XYZ, axis, 0)[index])[::-1, ::-1].T
-        if not np.isfinite(values).all():
-            raise ImageError("not_finite", "voxels that are not finite numbers")
+        axis, values = AXES[plane], self.values(plane, index)
         low, high = self._limits(window)
         grey_HW = np.rint(255 * ((values - low) / max(high - low, 1e-12)).clip(0, 1)).astype(np.uint8)
         across, down = (self.shape.spacing[a] for a in range(3) if a != axis)
         return _square(Image.fromarray(grey_HW), across, down, max_pixels)
+
+    def values(self, plane: str, index: int) -> np.ndarray:
+        """Return the values of a slice, float64, not yet of square pixels. Raises ImageError missing, not_finite."""
+        axis = AXES[plane]
+        if index >= self.voxels_XYZ.shape[axis]:
+            raise ImageError("missing", f"slice {index} of {self.voxels_XYZ.shape[axis]}")
+        # Not np.take, which would first copy the whole volume: its axes are seldom in the order of memory.
+        found: np.ndarray = self._scaled(np.moveaxis(self.voxels_XYZ, axis, 0)[index])[::-1, ::-1].T
+        if not np.isfinite(found).all():
+            raise ImageError("not_finite", "voxels that are not finite numbers")
+        return found
+
+    def grey(self, plane: str, index: int, window: str) -> GreyValues | None:
+        """Return the values of a slice with the window as its own; None if its pixels are not square."""
+        across, down = (self.shape.spacing[a] for a in range(3) if a != AXES[plane])
+        low, high = self._limits(window)
+        square = abs(across - down) <= SQUARE * max(across, down)
+        return GreyValues(self.values(plane, index), ((low + high) / 2, high - low)) if square else None
 
     def present(self) -> dict[str, np.ndarray]:
         """Return a flag per slice of each plane: it holds a voxel nearer to 1 than to 0, or beyond; bool [slices].

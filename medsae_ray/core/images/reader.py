@@ -20,8 +20,8 @@ from typing import Annotated, Literal, NamedTuple, TypeVar
 from PIL import Image
 
 from medsae_ray.core.images.archives import opened_files, outer_file
-from medsae_ray.core.images.decode import read_image
-from medsae_ray.core.images.dicom import Dicom
+from medsae_ray.core.images.decode import grey_values, read_image
+from medsae_ray.core.images.dicom import Dicom, GreyValues
 from medsae_ray.core.images.nifti import PLANES, Volume
 from medsae_ray.core.images.sources import ImageSource
 from medsae_ray.errors import ImageError
@@ -109,6 +109,18 @@ class Reading:
             )
         except MemoryError as error:
             raise _as_image_error(error) from None
+
+    def values(self, store: ImageSource, uri: str) -> GreyValues | None:
+        """Read the grey values of an image of more than 8 bits; None for another, and for a slice whose pixels are not
+        square. Raises ImageError if it is unusable, OSError if the store does not answer."""
+        file, part = split_slice(uri)
+        with opened_files(store, file) as read:
+            data = read(file)
+        if part.kind == "frame":
+            return Dicom(data, max_pixels=self.max_pixels, window=self.window).values(part.number)
+        if part.kind in PLANES:
+            return Volume(data, self.max_voxels).grey(part.kind, part.number, part.window)
+        return grey_values(data, self.max_pixels, self.window)
 
     def images(self, store: ImageSource, uris: Sequence[str]) -> Iterator[tuple[int, Image.Image | ImageError]]:
         """Yield (position, image or its error) of uris of one file or archive, which is read and decoded once.

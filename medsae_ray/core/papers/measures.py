@@ -123,12 +123,9 @@ def names_passed(evidence: Evidence) -> Measured:
     found = names["paper"]
     if not found["names"]:
         raise Lacking(f"no name of {names['named']} was tested; the model's sight is {names['sight']}")
-    chance = found["expected_by_chance"]
-    note = (
-        ""
-        if chance is None
-        else f"{chance:.1f} expected of coin tosses on {found['n_low']} to {found['n_high']} images"
-    )
+    chance, sizes = found["expected_by_chance"], sorted({found["n_low"], found["n_high"]})
+    images = f"{' to '.join(map(str, sizes))} images"
+    note = "" if chance is None else f"{chance:.1f} expected of coin tosses on {images}"
     return Measured(found["passed"], found["names"], "names tested", note=note)
 
 

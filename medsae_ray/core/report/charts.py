@@ -28,10 +28,10 @@ def join(pieces: Iterable[Markup]) -> Markup:
     return Markup("").join(pieces)
 
 
-def svg(width: float, height: float, name: str, description: str, *body: Markup) -> Markup:
-    """Return an inline figure with a description for screen readers."""
-    head = Markup('<svg class="{}" viewBox="0 0 {:g} {:g}" width="{:g}" height="{:g}" role="img" aria-label="{}">')
-    return head.format(name, width, height, width, height, description) + join(body) + Markup("</svg>")
+def svg(width: float, height: float, name: str, description: str, *body: Markup, role: str = "img") -> Markup:
+    """Return an inline figure with a description for screen readers; `role` is "group" if it has links."""
+    head = Markup('<svg class="{}" viewBox="0 0 {:g} {:g}" width="{:g}" height="{:g}" role="{}" aria-label="{}">')
+    return head.format(name, width, height, width, height, role, description) + join(body) + Markup("</svg>")
 
 
 def line(name: str, x1: float, y1: float, x2: float, y2: float) -> Markup:

@@ -16,6 +16,8 @@ STOPS = (
 MISSING = "#dcdcdc"
 CELL = 15
 LEFT = 168
+CARD_LINK = "#feature-%d"
+"""The address of a feature's card."""
 HOVER_CELLS = 2500  # above this number their hover texts would fill most of the page
 
 
@@ -38,14 +40,15 @@ def colour(value: float, limit: float) -> str:
     return "#" + "".join(f"{c:02x}" for c in mixed)
 
 
-def heat_map(labels: Sequence[str], columns: Sequence[Column], limit: float) -> Markup:
+def heat_map(labels: Sequence[str], columns: Sequence[Column], limit: float, card_link: str = CARD_LINK) -> Markup:
     """Draw labels down, features across; a thin gap separates the features of one best label from the next."""
     xs = _positions(columns)
     rows = [_row(i, label, labels, columns, xs, limit) for i, label in enumerate(labels)]
     bottom = len(labels) * CELL
-    names = [_feature(column, x, bottom) for column, x in zip(columns, xs, strict=True)]
+    names = [_feature(column, x, bottom, card_link) for column, x in zip(columns, xs, strict=True)]
     width = xs[-1] + CELL + 4
-    return svg(width, bottom + 46, "heat-map", f"{len(labels)} labels by {len(columns)} features", *rows, *names)
+    said = f"{len(labels)} labels by {len(columns)} features"
+    return svg(width, bottom + 46, "heat-map", said, *rows, *names, role="group")
 
 
 def _positions(columns: Sequence[Column]) -> list[float]:
@@ -76,11 +79,11 @@ def _cell(x: float, column: Column, i: int, label: str, limit: float, hover: boo
     return cell.format(x + 0.5, colour(r, limit), best, said)
 
 
-def _feature(column: Column, x: float, bottom: float) -> Markup:
+def _feature(column: Column, x: float, bottom: float, card_link: str) -> Markup:
     name = Markup('<text class="tick end" transform="translate({:g} {:g}) rotate(-90)">{}</text>').format(
         x + CELL / 2 + 3.5, bottom + 6, column.feature
     )
-    return Markup('<a href="#feature-{}">{}</a>').format(column.feature, name) if column.linked else name
+    return Markup('<a href="{}">{}</a>').format(card_link % column.feature, name) if column.linked else name
 
 
 def legend(limit: float, steps: int = 41) -> Markup:

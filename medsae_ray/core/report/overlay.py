@@ -40,7 +40,13 @@ def _along(first: float, last: float, pixels: int, patches: int) -> np.ndarray:
 
 
 def overlay_url(content: bytes | None, found: PatchMap | None, peak: float) -> str | None:
-    """Return the overlay of a thumbnail (JPEG or PNG) as a data URL, None if one of them is absent.
+    """Return the overlay of a thumbnail (JPEG or PNG) as a data URL, None if one of them is absent."""
+    png = overlay_png(content, found, peak)
+    return None if png is None else "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def overlay_png(content: bytes | None, found: PatchMap | None, peak: float) -> bytes | None:
+    """Return the overlay of a thumbnail (JPEG or PNG), None if one of them is absent.
 
     It is half as wide and high as the thumbnail, as it is smooth, and a page has hundreds of them.
     """
@@ -51,4 +57,4 @@ def overlay_url(content: bytes | None, found: PatchMap | None, peak: float) -> s
     out = io.BytesIO()
     width, height = (max(1, round(n / 2)) for n in thumbnail.size)
     overlay(found, width, height, peak).save(out, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+    return out.getvalue()

@@ -26,11 +26,10 @@ from medsae_ray.core.report.charts import (
     panel,
 )
 from medsae_ray.core.report.data import EntropySummary, ReportData
-from medsae_ray.core.report.heatmap import Column, heat_map
+from medsae_ray.core.report.heatmap import CARD_LINK, Column, heat_map
 from medsae_ray.core.report.name_tests import NameTest
-from medsae_ray.core.report.overlay import overlay_url
+from medsae_ray.core.report.shown import Embedded, PageImages
 from medsae_ray.core.report.text import count, known
-from medsae_ray.core.report.thumbnails import data_url
 from medsae_ray.errors import ArtifactError
 
 THUMBNAILS = 8
@@ -94,13 +93,16 @@ class Panel(NamedTuple):
 class Thumbnail(NamedTuple):
     """An image among a feature's top ones."""
 
-    image_id: str
+    said: str
+    """The words for the image: its id, or its number in the browser."""
     value: float
     src: str | None
     heat: str | None = None
     """The feature's activation on the patches, to lay over the image."""
     labels: str | None = None
     """The annotation of the image; None if it is unknown."""
+    href: str | None = None
+    """The image's own page, if there is one."""
 
 
 class Card(NamedTuple):
@@ -236,13 +238,15 @@ def carded(rows: Sequence[Row], data: ReportData, cards: int) -> list[Row]:
     return [row for row in rows if row["feature"] in chosen]
 
 
-def label_map(rows: Sequence[Row], data: ReportData, linked: set[int], limit: float) -> Markup:
+def label_map(
+    rows: Sequence[Row], data: ReportData, linked: set[int], limit: float, card_link: str = CARD_LINK
+) -> Markup:
     """Draw the heat map of the strongest features, in label order, positive correlations first within a label."""
     order = {label: i for i, label in enumerate(data.labels)}
     related = [row for row in rows[:MAP_FEATURES] if known(row["best_r"])]
     top = sorted(related, key=lambda row: (order.get(row["best_label"], len(order)), -row["best_r"]))
     columns = [Column(row["feature"], row["r"], row["best_label"] or "", row["feature"] in linked) for row in top]
-    return heat_map(data.labels, columns, limit) if columns and data.labels else Markup()
+    return heat_map(data.labels, columns, limit, card_link) if columns and data.labels else Markup()
 
 
 def common_limit(rows: Sequence[Row], fields: Sequence[str]) -> float:
@@ -269,14 +273,16 @@ def card(
     maps: Mapping[Pair, PatchMap],
     names: Sequence[NameTest] = (),
     labels_of: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    images: PageImages | None = None,
 ) -> Card:
-    """Build the card of one feature; `limit` is the end of its correlation axis."""
+    """Build the card of one feature; `limit` is the end of its correlation axis. The page holds its images itself
+    unless `images` lie elsewhere."""
     pairs = zip(data.labels, row["r"], row["r_low"], row["r_high"], strict=True)
     by_size = sorted((LabelCorrelation(*pair) for pair in pairs), key=lambda c: -_size(c.r))[:CARD_LABELS]
     mark = Mark(row["auroc"], row["auroc_low"], row["auroc_high"])
     return Card(
         row=row,
-        thumbnails=_thumbnails(row, data, maps, labels_of),
+        thumbnails=_thumbnails(row, data, images or Embedded(data.thumbnail, maps), labels_of),
         histogram=histogram(row["histogram"]),
         outside=max(0, row["n_active"] - sum(row["histogram"])),
         correlations=correlations(by_size, limit),
@@ -288,16 +294,20 @@ def card(
 
 
 def _thumbnails(
-    row: Row, data: ReportData, maps: Mapping[Pair, PatchMap], labels_of: Mapping[str, Sequence[float]]
+    row: Row, data: ReportData, images: PageImages, labels_of: Mapping[str, Sequence[float]]
 ) -> list[Thumbnail]:
-    found = []
-    for image_id, value in list(zip(row["top_images"], row["top_values"], strict=True))[:THUMBNAILS]:
-        content = data.thumbnail(image_id)
-        src = data_url(content)
-        heat = overlay_url(content, maps.get((row["feature"], image_id)), row["max"]) if src else None
-        shown = said_of(data.labels, labels_of[image_id]) if image_id in labels_of else None
-        found.append(Thumbnail(image_id, value, src, heat, shown))
-    return found
+    pairs = list(zip(row["top_images"], row["top_values"], strict=True))[:THUMBNAILS]
+    return [
+        Thumbnail(
+            said=images.called(image_id),
+            value=value,
+            src=(src := images.src(image_id)),
+            heat=images.heat(row["feature"], image_id, row["max"]) if src else None,
+            labels=said_of(data.labels, labels_of[image_id]) if image_id in labels_of else None,
+            href=images.href(image_id),
+        )
+        for image_id, value in pairs
+    ]
 
 
 def said_of(labels: Sequence[str], values: Sequence[float]) -> str:

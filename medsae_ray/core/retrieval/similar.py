@@ -1,11 +1,11 @@
-"""The images of a run that share an image's strongest features, found part by part: no process holds all activations.
+"""The images of a run that share an image's strongest features, found part by part: no process holds more than a few.
 
 Legend: N images, F features, G images of a part.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import cast
 
 import numpy as np
@@ -21,6 +21,9 @@ from medsae_ray.core.retrieval.fingerprints import Fingerprints, discriminating
 from medsae_ray.core.retrieval.nearest import Nearest
 from medsae_ray.core.retrieval.neighbours import usable
 from medsae_ray.core.retrieval.search import Rows, search
+
+PARTS = 64
+"""The parts that are kept for the next search: a few bytes for each active feature of their images."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Similar:
 
     def __init__(self, artifacts: Mapping[str, Artifact]) -> None:
         self._artifacts = artifacts
+        self._part = lru_cache(PARTS)(self._read)
         table = artifacts["manifest"].table(["image_id", "patient_id", "split", "shard"])
         self._image_N, self._split_N, self._shard_N = (column(table, name) for name in ("image_id", "split", "shard"))
         self._group_N = np.unique(column(table, "patient_id").astype(str), return_inverse=True)[1]
@@ -139,6 +143,6 @@ class Similar:
     def _shards(self) -> list[int]:
         return [part.shard for part in self._artifacts["activations"].parts]
 
-    def _part(self, shard: int) -> sparse.csr_array:
+    def _read(self, shard: int) -> sparse.csr_array:
         table = self._artifacts["activations"].part(shard, ["feature", "value"])
         return activation_matrix(table, len(self._named))

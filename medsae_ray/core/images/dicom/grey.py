@@ -7,7 +7,7 @@ leaves values that are not finite (reason not_finite); an invalid window, or one
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,17 @@ if TYPE_CHECKING:
 
 _PADDING = ("PixelPaddingValue", "FloatPixelPaddingValue", "DoubleFloatPixelPaddingValue")
 _LIMITS = ("PixelPaddingRangeLimit", "FloatPixelPaddingRangeLimit", "DoubleFloatPixelPaddingRangeLimit")
+
+
+class GreyValues(NamedTuple):
+    """The grey values of an image before any window."""
+
+    value_HW: np.ndarray
+    """The measured values, float64."""
+    window: tuple[float, float] | None = None
+    """The centre and width of the file's own linear window, if it has one."""
+    inverted: bool = False
+    """True if the least value is white."""
 
 
 class Greys:
@@ -48,6 +59,18 @@ class Greys:
         if self.dataset.PhotometricInterpretation == "MONOCHROME1":
             grey = 255 - grey
         return np.where(padding_HW, np.uint8(0), grey)
+
+    def values(self, stored_HW: np.ndarray, frame: int) -> GreyValues:
+        """Return the measured values, padding as the least of the others. Raises ImageError not_finite, corrupt."""
+        padding_HW = self._padding(stored_HW)
+        value_HW, _ = self._measured(stored_HW, frame)
+        if not np.isfinite(value_HW).all():
+            raise ImageError("not_finite", "pixels that are not finite numbers")
+        if padding_HW.any() and not padding_HW.all():
+            value_HW = np.where(padding_HW, value_HW[~padding_HW].min(), value_HW)
+        windows = map(self._window, self._levels(frame, "FrameVOILUTSequence"))
+        window = next(filter(None, windows), None) if self.window == "header" else None
+        return GreyValues(value_HW, window, self.dataset.PhotometricInterpretation == "MONOCHROME1")
 
     def _measured(self, stored_HW: np.ndarray, frame: int) -> tuple[np.ndarray, Range]:
         """Return the measured values, Hounsfield units for instance, as float64 [H, W], and their range."""

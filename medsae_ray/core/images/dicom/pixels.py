@@ -17,7 +17,7 @@ import hashlib
 import numpy as np
 from PIL import Image
 
-from medsae_ray.core.images.dicom.grey import Greys
+from medsae_ray.core.images.dicom.grey import Greys, GreyValues
 from medsae_ray.core.images.dicom.luts import coloured
 from medsae_ray.core.images.dicom.numbers import whole
 from medsae_ray.core.images.dicom.parse import library, parse
@@ -83,6 +83,13 @@ class Dicom:
             raise
         except Exception as error:  # decoders raise RuntimeError, ValueError, AttributeError, NotImplementedError, ...
             raise ImageError(self._fault(error), f"{type(error).__name__} in the pixels") from error
+
+    def values(self, frame: int = 0) -> GreyValues | None:
+        """Return the measured values of a grey frame of more than 8 bits; None for others. Raises ImageError."""
+        pixels, greys = self._decoded(frame), Greys(self.dataset, self.window, self.little)
+        if pixels.ndim == 3 or self.dataset.PhotometricInterpretation == "PALETTE COLOR" or greys.bits <= 8:
+            return None
+        return greys.values(pixels, frame)
 
     def _image(self, frame: int) -> Image.Image:
         pixels, greys = self._decoded(frame), Greys(self.dataset, self.window, self.little)
