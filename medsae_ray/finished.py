@@ -11,15 +11,19 @@ from medsae_ray.core.browser.access import Access
 from medsae_ray.core.browser.site import Site
 from medsae_ray.core.retrieval.query import Library
 from medsae_ray.errors import ArtifactError
-from medsae_ray.outputs.browser import browser_data
+from medsae_ray.outputs.browser import MAP, browser_data
 from medsae_ray.pipeline import STAGES, goals_of
 from medsae_ray.runtime.run import Run
 from medsae_ray.stages.vocabulary_names import listener
 
+BESIDE = ("likeness", "feature_map")
+"""The stages that are of use here and may be missing: a run of an earlier version has none of them."""
+
 
 @dataclass(frozen=True)
 class Finished:
-    """The artifacts of one recipe up to its atlas, by stage. It is cheap to send to another process."""
+    """The artifacts of one recipe up to its atlas, and those of `BESIDE` that are made. It is cheap to send to another
+    process."""
 
     recipe: Recipe
     artifacts: dict[str, Artifact]
@@ -38,6 +42,11 @@ class Finished:
         return self.artifacts["atlas"]
 
     @property
+    def likeness(self) -> Artifact | None:
+        """The artifact that tells which images are unlike the run."""
+        return self.artifacts.get("likeness")
+
+    @property
     def has_engine(self) -> bool:
         """True if the recipe names features with a vision-language model."""
         return self.recipe.what.naming is not None and self.recipe.how.vlm is not None
@@ -51,6 +60,7 @@ def open_run(recipe: Recipe, root: str) -> Finished:
     with Run(recipe, Store(root), STAGES, Console(quiet=True)) as run:
         found: dict[str, Artifact] = {}
         _collect(run, "atlas", found)
+        found |= {name: made for name in BESIDE if (made := run.committed(name)) is not None}
         return Finished(recipe, found, root)
 
 
@@ -61,9 +71,10 @@ def open_site(recipe: Recipe, root: str, images: Access = "all") -> Site:
     """
     with Run(recipe, Store(root), STAGES, Console(quiet=True)) as run:
         found: dict[str, Artifact] = {}
-        for goal in goals_of(recipe):
+        goals = [goal for goal in goals_of(recipe) if goal != MAP]  # the site does without
+        for goal in goals:
             _collect(run, goal, found)
-        for goal in goals_of(recipe):
+        for goal in goals:
             run.artifact(goal)  # it is there; its warnings are collected
         return Site(browser_data(run, images))
 

@@ -1,4 +1,4 @@
-"""The whole run: every stage in turn, then the two outputs for people, summary.json and report.html."""
+"""The whole run: every stage in turn, then the outputs for people: summary.json, report.html and a paper's page."""
 
 import json
 
@@ -27,6 +27,7 @@ from medsae_ray.outputs.console import (
 )
 from medsae_ray.outputs.likeness import likeness_line
 from medsae_ray.outputs.pages import named, page_id, publish
+from medsae_ray.outputs.papers import PAGE, paper_line, paper_page, paper_rows
 from medsae_ray.outputs.rankings import rankings_table
 from medsae_ray.outputs.recovery import recovery_line
 from medsae_ray.outputs.report import report_data
@@ -44,6 +45,7 @@ from medsae_ray.stages.answers import ANSWERS, LABEL_ANSWERS
 from medsae_ray.stages.atlas import ATLAS
 from medsae_ray.stages.duplicates import DUPLICATES, FINGERPRINTS
 from medsae_ray.stages.embeddings import EMBEDDINGS, RANDOM_EMBEDDINGS, SECOND_EMBEDDINGS
+from medsae_ray.stages.feature_map import FEATURE_MAP
 from medsae_ray.stages.features import FEATURES
 from medsae_ray.stages.images import IMAGES
 from medsae_ray.stages.label_names import LABEL_NAMES
@@ -63,21 +65,22 @@ from medsae_ray.stages.samples import SAMPLES
 from medsae_ray.stages.scores import SCORES
 from medsae_ray.stages.sweep import SWEEP, WorkersDied
 from medsae_ray.stages.vocabulary_names import VOCABULARY_ANSWERS, VOCABULARY_NAMES, text_half
+from medsae_ray.stages.volumes import VOLUMES
 
 SEVERAL = (DATASET_FEATURES, REPLICATION, FINGERPRINTS, DUPLICATES)
 """The stages that only a run over several datasets has."""
 _STAGES = (
-    *(IMAGES, ORGANS, MANIFEST, EMBEDDINGS, RANDOM_EMBEDDINGS, SECOND_EMBEDDINGS, SAE, ACTIVATIONS),
-    *(FEATURES, PROBES, RECOVERY, MONOSEMANTICITY, RETRIEVAL, LIKENESS),
+    *(IMAGES, VOLUMES, ORGANS, MANIFEST, EMBEDDINGS, RANDOM_EMBEDDINGS, SECOND_EMBEDDINGS, SAE, ACTIVATIONS),
+    *(FEATURES, PROBES, RECOVERY, MONOSEMANTICITY, RETRIEVAL, LIKENESS, FEATURE_MAP),
     *(LABEL_NAMES, VOCABULARY_NAMES, SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, ATLAS),
     RANKINGS,
     SWEEP,
     RANKING,
     *SEVERAL,
 )
-ANALYSES = ("probes", "recovery", "monosemanticity", "retrieval", "likeness")
-"""The stages of every run, besides `features`, that measure what features are worth, and which images are like
-the run's."""
+ANALYSES = ("probes", "recovery", "monosemanticity", "retrieval", "likeness", "feature_map")
+"""The stages of every run, besides `features`, that measure what features are worth, which images are like the
+run's, and which features are alike."""
 OF_NAMING = (SAMPLES, NAMES, ANSWERS, LABEL_ANSWERS, VOCABULARY_ANSWERS, SCORES, RANKINGS)
 """The stages that need the vision-language model, themselves or by a parent."""
 STAGES: dict[str, Stage] = {stage.name: stage for stage in _STAGES}
@@ -124,14 +127,16 @@ def run_recipe(recipe: Recipe, root: str, console: Console | None = None, engine
         if recipe.what.chooses:
             _publish_sweep(run)
         summary = summarise(run, named("report.html", own))
-        pages = {"summary.json": json.dumps(summary, indent=1, allow_nan=False), "report.html": _report(run)}
-        unwritten = publish(run.root, own, {name: page.encode() for name, page in pages.items()})
+        if recipe.paper:
+            summary["paper"] = paper_rows(run, summary, recipe.paper)
+        unwritten = publish(run.root, own, _pages(run, summary))
         naming = (naming_lines(summary),) if recipe.what.naming else ()
         if recipe.what.naming and summary["findings"]:
             naming = (names_table(summary), *naming)
         judged_too = (rankings_table(summary["rankings"]),) if "rankings" in summary else ()
         several = replications(summary) if recipe.what.datasets else []
-        words = (vocabulary_line(summary),) if recipe.what.vocabulary else ()
+        words = [vocabulary_line(summary)] if recipe.what.vocabulary else []
+        words += [paper_line(recipe.paper, summary["paper"])] if recipe.paper else []
         found = (findings_table(summary), *untested_lines(summary)) if summary["findings"] else ()
         measures = (
             recovery_line(summary["recovery"]),
@@ -153,6 +158,14 @@ def _meet(run: Run) -> None:
     """Connect before the first stage, so that the nodes of a joined cluster check that they see a root on a disk."""
     if joins(run.recipe) and run.root.is_local:
         run.connect()
+
+
+def _pages(run: Run, summary: Summary) -> dict[str, bytes]:
+    """Return the files that people and programs read of a run."""
+    pages = {"summary.json": json.dumps(summary, indent=1, allow_nan=False), "report.html": _report(run)}
+    if run.recipe.paper:
+        pages[PAGE] = paper_page(run, run.recipe.paper, summary["paper"])
+    return {name: page.encode() for name, page in pages.items()}
 
 
 def _report(run: Run) -> str:

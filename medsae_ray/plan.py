@@ -16,8 +16,18 @@ from medsae_ray.core.datasets.privacy import KEY_FILE
 from medsae_ray.engine.session import check_engine
 from medsae_ray.errors import MedsaeError
 from medsae_ray.pipeline import STAGES, goals_of
-from medsae_ray.preflight.estimates import Rate, bytes_of, images_of, questions_of, rate_of, records_of, total
+from medsae_ray.preflight.estimates import (
+    ImageCounts,
+    Rate,
+    bytes_of,
+    images_of,
+    questions_of,
+    rate_of,
+    records_of,
+    total,
+)
 from medsae_ray.preflight.needs import ASKING, share_problems
+from medsae_ray.preflight.papers import paper_plan
 from medsae_ray.preflight.ready import KnownStage, capacity_of, judgement, survey, unmade
 from medsae_ray.runtime.run import Run
 
@@ -59,7 +69,9 @@ def _unnamed(run: Run) -> tuple[str, ...]:
 def _whole(run: Run, found: Mapping[str, KnownStage], to_make: list[str], capacity: Capacity) -> dict[str, Any]:
     recipe, records = run.recipe, records_of(run.root)
     artifacts = {name: one.artifact for name, one in found.items()}
-    images = images_of(recipe, artifacts.get("manifest"))
+    images, paper = images_of(recipe, artifacts.get("manifest")), paper_plan(recipe)
+    if paper and images.total is None:
+        images = ImageCounts(paper["images"])
     asked = questions_of(recipe, artifacts) if recipe.what.naming else None
     asks = {name: asked.of_stage[name] for name in ASKING if asked and name in to_make}
     sae = artifacts.get("sae")
@@ -81,7 +93,9 @@ def _whole(run: Run, found: Mapping[str, KnownStage], to_make: list[str], capaci
         "bytes": total([stage["bytes"] for stage in stages]),
         "seconds": total([stage["seconds"] for stage in stages]),
         "seconds_unknown_for": [stage["stage"] for stage in stages if not stage["there"] and stage["seconds"] is None],
+        "saes": len(recipe.what.members().members) or None,
         "place": _place(capacity),
+        "paper": paper,
         "stages": stages,
     }
 

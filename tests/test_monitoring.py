@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from medsae_ray.runtime.metrics import COUNTERS, GAUGES, HISTOGRAMS, TAGS
+from medsae_ray.service.metrics import Metrics
 
+ENDS = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}
 FOLDER = Path(__file__).resolve().parents[1] / "deploy" / "monitoring"
 BOARD: dict[str, Any] = json.loads((FOLDER / "grafana-dashboard.json").read_text())
 ASKED = [target["expr"] for panel in BOARD["panels"] for target in panel["targets"]]
@@ -72,6 +74,29 @@ def test_panels_do_not_lie_on_each_other() -> None:
 def test_prometheus_reads_the_list_that_ray_keeps() -> None:
     from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
 
-    (job,) = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["scrape_configs"]
+    job, service = yaml.safe_load((FOLDER / "prometheus.yml").read_text())["scrape_configs"]
+    assert service["static_configs"] == [{"targets": ["127.0.0.1:8000"]}]
     (files,) = (entry["files"] for entry in job["file_sd_configs"])
     assert files == [f"/tmp/ray/{PROMETHEUS_SERVICE_DISCOVERY_FILE}"]
+
+
+SERVICE: dict[str, Any] = json.loads((FOLDER / "grafana-service.json").read_text())
+
+
+def test_the_service_has_every_metric_of_its_dashboard_and_of_its_page_and_all_are_shown() -> None:
+    offered = {s.name for family in Metrics().registry.collect() for s in family.samples} | {
+        f"{family.name}{end}" for family in Metrics().registry.collect() for end in ENDS[family.type]
+    }
+    queries = [target["expr"] for panel in SERVICE["panels"] for target in panel["targets"]]
+    asked = {name for text in queries for name in re.findall(r"\bmedsae_\w+", text)}
+    assert asked <= offered
+    page = (FOLDER / "README.md").read_text()
+    for family in Metrics().registry.collect():
+        assert any(name.startswith(family.name) for name in asked), family.name
+        assert f"`{family.name}" in page, family.name
+
+
+def test_the_services_dashboard_asks_vllm_for_what_it_has() -> None:
+    defined = re.findall(r'name="vllm:(\w+)"', source("vllm", "v1/metrics/loggers.py"))
+    queries = "".join(target["expr"] for panel in SERVICE["panels"] for target in panel["targets"])
+    assert {name for name in re.findall(r"ray_vllm_(\w+)", queries)} <= set(defined)

@@ -44,7 +44,7 @@ def test_a_run_goes_from_images_to_summary_and_report(ray_run: tuple[Path, Any])
     root, summary = ray_run
     assert summary == json.loads((root / "summary.json").read_text())
     names = [stage["name"] for stage in summary["stages"]]
-    measured = ["features", "probes", "recovery", "monosemanticity", "retrieval", "likeness"]
+    measured = ["features", "probes", "recovery", "monosemanticity", "retrieval", "likeness", "feature_map"]
     assert names == ["manifest", "embeddings", "sae", "activations", *measured, "label_names", "atlas"]
     assert set(summary["sae"]) == {"r2", "fvu", "l0", "dead"}
     assert math.isclose(summary["sae"]["r2"], 1 - summary["sae"]["fvu"])

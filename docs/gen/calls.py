@@ -77,8 +77,9 @@ def openapi() -> dict[str, Any]:
     """The document that a service shows at /openapi.json; no run is opened for it."""
     from medsae_ray.service.app import make_app
     from medsae_ray.service.limits import RequestLimits
+    from medsae_ray.service.metrics import Metrics
 
-    desk: Any = SimpleNamespace(limits=RequestLimits())
+    desk: Any = SimpleNamespace(limits=RequestLimits(), metrics=Metrics())
     return make_app(desk, token="a digest").openapi()
 
 

@@ -90,6 +90,11 @@ def similar(
     return Call(answers.SimilarAnswer, "POST", "/v1/similar", asked, files=_files("image", [image]))
 
 
+def drift(*, top: int = 20) -> Call[answers.Drift]:
+    """Return what the last uploads have become: the share unlike the run, and `top` features whose rate differs."""
+    return Call(answers.Drift, "GET", "/v1/drift", {"top": top})
+
+
 def name(group_a: Sequence[Image], group_b: Sequence[Image]) -> Call[answers.NameAnswer]:
     """Return a name for what the images of group A show and those of group B do not."""
     return Call(answers.NameAnswer, "POST", "/v1/name", files=_files("group_a", group_a) + _files("group_b", group_b))

@@ -40,7 +40,8 @@ class Paths(Model):
     images: PathText | None = None
     """Folder that image paths start at; the table's own folder if not given."""
     weights: PathText | None = None
-    """The encoder's weights: a file, builtin:phantom-encoder, or, as the kind wants, a Hugging Face id or folder."""
+    """The encoder's weights: a file, builtin:phantom-encoder, builtin:phantom-volumes-encoder, or, as the kind wants,
+    a Hugging Face id or folder."""
     second_weights: PathText | None = None
     """The weights of what.monosemanticity.encoder, as `weights`."""
     vocabulary: PathText | None = None

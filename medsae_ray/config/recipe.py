@@ -19,6 +19,7 @@ from medsae_ray.config.what import What
 from medsae_ray.config.yaml_file import read_yaml
 from medsae_ray.core.datasets import Dataset
 from medsae_ray.core.encoders.torch_encoder import TorchOptions
+from medsae_ray.core.papers.published import PaperName
 from medsae_ray.errors import RecipeError
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|builtin:|file:/")
@@ -29,6 +30,9 @@ class Recipe(Model):
 
     name: str
     """Title of the report."""
+    paper: PaperName | None = None
+    """Paper whose published figures the run sets beside its own, in papers.html and summary.json. It changes no
+    result."""
     what: What
     how: How = How()
 

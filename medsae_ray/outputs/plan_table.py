@@ -37,9 +37,12 @@ def _row(stage: dict[str, Any]) -> Iterator[str]:
 
 
 def _lines(plan: dict[str, Any]) -> Iterator[str]:
-    count = plan["images"]["total"]
+    count, paper = plan["images"]["total"], plan["paper"]
     bound = "" if plan["images"]["exact"] else "at most "
+    bound = "as in the paper, " if paper and count == paper["images"] else bound
     yield "images: " + ("not known before the manifest is made" if count is None else f"{bound}{count:,}")
+    if plan["saes"] and any(stage["stage"] == "sweep" and not stage["there"] for stage in plan["stages"]):
+        yield f"the sweep trains {plan['saes']} SAEs"
     if plan["prompts_for_names_at_most"] is not None:
         prompts, questions = plan["prompts_for_names_at_most"], plan["questions_at_most"]
         yield f"the model is asked at most {prompts:,} times for a name, and at most {questions or 0:,} questions"
@@ -51,10 +54,23 @@ def _lines(plan: dict[str, Any]) -> Iterator[str]:
     yield f"{'cluster' if plan['place']['joined'] else 'without a cluster'}: {', '.join(nodes)}"
     for held in plan["place"]["held_by"]:
         yield f"taken by Ray Serve: {held}"
+    yield from _of_paper(paper) if paper else ()
     yield from plan["waits"]
     yield from (f"in the way: {problem}" for problem in plan["problems"])
     if not plan["problems"]:
         yield "nothing is in the way"
+
+
+def _of_paper(paper: dict[str, Any]) -> Iterator[str]:
+    """Say what a paper needs, and where to get what is missing."""
+    yield f"{paper['title']}: {paper['figures']} published figures, each with a row in papers.html beside the report"
+    words = {"there": "there", "missing": "missing", "fetched": "fetched at its first use"}
+    for need in paper["needs"]:
+        place = f"{need['key']} is {need['given']}" if need["given"] else f"set {need['key']}"
+        yield f"{words[need['state']]}: {need['what']}; {place}"
+        if need["state"] != "there":
+            yield f"   from {need['page']}: {need['access']}"
+            yield f"   size: {need['size']}; files: {need['files']}"
 
 
 def size(count: float | None) -> str:

@@ -24,7 +24,7 @@ def query_tables(answer: QueryAnswer) -> list[str | Table]:
     features = plain_table("name", "from", "verdict", right=("feature", "score", "p"))
     for row in answer["features"]:
         p = "–" if row["p"] is None else f"{row['p']:.2g}"
-        texts = (row["name"] or "–", row["name_source"] or "–", row["verdict"] or "–")
+        texts = (row["name"] or "–", row["name_source"] or "–", row["name_verdict"] or "–")
         features.add_row(*texts, str(row["feature"]), number(row["score"]), p)
     images = plain_table("image", "patients", "feature: activation", right=("score",))
     for image in answer["images"]:
@@ -51,7 +51,7 @@ def similar_tables(answer: SimilarAnswer) -> list[str | Table]:
     """The fingerprint of an image, and the images that share it."""
     features = plain_table("name", "from", "verdict", right=("feature", "activation"))
     for row in answer["features"]:
-        texts = (row["name"] or "–", row["name_source"] or "–", row["verdict"] or "–")
+        texts = (row["name"] or "–", row["name_source"] or "–", row["name_verdict"] or "–")
         features.add_row(*map(escape, texts), str(row["feature"]), number(row["activation"]))
     if not answer["images"]:
         said = f"no similar images: {answer['reason']}"

@@ -16,6 +16,7 @@ from medsae_ray.core.analysis.findings import Finding
 from medsae_ray.core.analysis.patch_maps import Pair, PatchMap, Square, input_square, patch_values
 from medsae_ray.core.artifacts.columns import null_to_nan, with_nan
 from medsae_ray.core.artifacts.layout import Layout
+from medsae_ray.core.artifacts.likeness import LikenessMetrics
 from medsae_ray.core.artifacts.metrics import (
     DuplicatesMetrics,
     EntropyOfSpaces,
@@ -43,8 +44,10 @@ from medsae_ray.runtime.run import Run
 from medsae_ray.stages.embeddings import preprocess_of
 from medsae_ray.stages.images import hospitals
 from medsae_ray.stages.manifest import image_store
+from medsae_ray.stages.volumes import cohorts
 
 PHANTOM_NOTICE = "Synthetic phantom radiographs: toys for trying the software, not medical images."
+VOLUMES_NOTICE = "Synthetic phantom scans: toys for trying the software, not medical images."
 THUMBNAIL = 128
 
 
@@ -53,14 +56,14 @@ def report_data(run: Run) -> ReportData:
     manifest, embeddings, features = (run.artifact(n) for n in ("manifest", "embeddings", "features"))
     audit, metrics = metrics_of(manifest, ManifestMetrics)["audit"], metrics_of(features, FeaturesMetrics)
     usable = embeddings.record.rows - sum(embeddings.record.not_ok.values())
-    phantom = bool(hospitals(run.recipe))
+    notice = PHANTOM_NOTICE if hospitals(run.recipe) else VOLUMES_NOTICE if cohorts(run.recipe) else None
     what = run.recipe.what
     uris, store = manifest.table(["image_id", "uri"]), image_store(run)
     pictures = Pictures.of(uris, store, THUMBNAIL, Reading.of(what.images))
     log = pq.read_table(pa.BufferReader(run.artifact("sae").file("log")))
     return ReportData(
         title=run.recipe.name,
-        notice=PHANTOM_NOTICE if phantom else None,
+        notice=notice,
         counts={
             "images": manifest.record.rows,
             "usable images": usable,
@@ -88,6 +91,7 @@ def report_data(run: Run) -> ReportData:
         warnings=run.warnings,
         naming=naming_report(run) if what.naming else None,
         retrieval=metrics_of(run.artifact("retrieval"), RetrievalMetrics),
+        likeness=metrics_of(run.artifact("likeness"), LikenessMetrics),
         rankings=metrics_of(run.artifact("rankings"), RankingsMetrics) if what.naming and what.naming.judge else None,
         replication=_replication(run) if what.datasets else None,
         monosemanticity=metrics_of(run.artifact("monosemanticity"), MonosemanticityMetrics),

@@ -56,7 +56,7 @@ NAMING = ("names", "answers")
 
 
 def summarise(run: Run, report: str) -> Summary:
-    """Return the summary of a run whose atlas is made; `report` is the file of its report."""
+    """Return the summary of a run whose atlas is made, without a paper's rows; `report` is the file of its report."""
     metrics, what = metrics_of(run.artifact("features"), FeaturesMetrics), run.recipe.what
     sae, tests = metrics["sae"], NameTests.of(run.artifact("scores")) if what.naming else None
     return {
@@ -75,6 +75,7 @@ def summarise(run: Run, report: str) -> Summary:
         **(_of_naming(run) if what.naming else OfNaming()),
         **(_of_judge(run) if what.naming and what.naming.judge else OfNaming()),
         "report": report,
+        "paper": [],
     }
 
 

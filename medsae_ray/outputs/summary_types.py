@@ -12,6 +12,7 @@ from medsae_ray.core.artifacts.name_metrics import NameFigures, Sight, UsageFigu
 from medsae_ray.core.artifacts.rankings import RankingsMetrics
 from medsae_ray.core.artifacts.recovery import RecoveryMetrics
 from medsae_ray.core.artifacts.retrieval import RetrievalSummary
+from medsae_ray.core.papers.compare import PaperRow
 from medsae_ray.core.report.data import OverlapSummary
 
 
@@ -211,3 +212,5 @@ class Summary(OfDatasets, OfVocabulary, OfNaming):
     """Which images are unlike the run's."""
     report: str
     """The name of the report's file, below the root."""
+    paper: list[PaperRow]
+    """The published figures of the recipe's `paper` beside those of the run; empty without one."""

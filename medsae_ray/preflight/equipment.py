@@ -65,7 +65,7 @@ def _of_stage(run: Run, stage: str, demand: Demand) -> Iterator[Thing]:
     for source in recipe.what.sources if reads else ():
         if source.library and (stage != "organs" or source.kind == "totalsegmentator"):
             yield Thing(MODULE, source.library, f"dataset {source.name} ({source.kind})", demand.unit)
-        if source.kind != "phantom":
+        if not source.drawn:
             yield from _images(run, source, demand.unit)
     if reads and recipe.how.cache:
         yield Thing(FOLDER, recipe.how.cache.folder, "how.cache.folder", demand.unit)

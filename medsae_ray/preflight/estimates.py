@@ -6,19 +6,22 @@ from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 
-from medsae_ray.config import Recipe
+from medsae_ray.config import Judge, Recipe
 from medsae_ray.core.artifacts.artifact import RECORD, Artifact, Record
 from medsae_ray.core.artifacts.layout import Layout
 from medsae_ray.core.artifacts.metrics import ManifestMetrics, SaeMetrics, metrics_of
 from medsae_ray.core.artifacts.name_metrics import AnswersMetrics, SamplesMetrics
 from medsae_ray.core.artifacts.store import Store, split_uri
 from medsae_ray.core.naming.controls import CONTROLS
+from medsae_ray.core.naming.label_tasks import GROUPS
 from medsae_ray.core.naming.prompts import OTHER_NAMES
 from medsae_ray.core.naming.sampling import CHECK
 from medsae_ray.core.phantom import LABELS
 from medsae_ray.engine.session import naming_of
 from medsae_ray.preflight.needs import ASKING
+from medsae_ray.preflight.papers import paper_dimensions
 from medsae_ray.stages.images import hospitals, patient_shards
+from medsae_ray.stages.rankings import arms_of
 from medsae_ray.stages.samples import DETECTION, NAMING
 
 COUNTED_PATIENTS = 20_000
@@ -135,10 +138,16 @@ def questions_of(recipe: Recipe, artifacts: Mapping[str, Artifact | None]) -> Qu
     later = each + trivial + width
     answers = later + labels * design.pool
     checks = named * (1 + OTHER_NAMES) * (CHECK.positives + CHECK.negatives)
-    return Questions(
-        named * naming.attempts,
-        {"names": checks, "answers": answers, "label_answers": later, "vocabulary_answers": later},
-    )
+    of_stage: dict[str, int | None] = dict.fromkeys(ASKING, later)
+    of_stage |= {"names": checks, "answers": answers, "rankings": _rankings(naming.judge, width, labels)}
+    return Questions(named * naming.attempts, of_stage)
+
+
+def _rankings(judge: Judge | None, width: int, labels: int) -> int:
+    """Count the names and rankings of features, and the rankings of labels, in all arms."""
+    if judge is None:
+        return 0
+    return len(arms_of(judge)) * (2 * min(judge.features, width) + GROUPS * labels)
 
 
 def _labels(recipe: Recipe) -> int:
@@ -163,7 +172,8 @@ def bytes_of(stage: str, recipe: Recipe, images: int | None, root: Store, record
         return None
     if stage in ("embeddings", "random_embeddings") and (numbers := _numbers(recipe, root, records)):
         return images * numbers * 4
-    active = recipe.what.sae.settings().get("k")
+    settings = recipe.what.sae.settings()
+    active = settings.get("k") or (settings.get("ks") or [None])[-1]
     if stage == "activations" and active and not recipe.what.encoder.patches:
         return int(images * active * 8)
     like = [record for record in records.values() if record.stage == stage and _images_behind(record, records)]
@@ -174,12 +184,14 @@ def bytes_of(stage: str, recipe: Recipe, images: int | None, root: Store, record
 
 
 def _numbers(recipe: Recipe, root: Store, records: Mapping[str, Record]) -> int | None:
-    """Return the length of one image's embedding, that of the same encoder below the root, or of MedCLIP."""
+    """Return the length of one image's embedding: the same encoder's below the root, MedCLIP's, or a paper's."""
     for name, record in records.items():
         if record.stage == "embeddings" and record.what.get("encoder") == recipe.what.encoder.identity():
             layout = Layout.of(Artifact(root.child(name), record).schema)
             return layout.dim * layout.tokens
-    return 512 if recipe.what.encoder.kind.startswith("medclip") and not recipe.what.encoder.patches else None
+    if recipe.what.encoder.patches:
+        return None
+    return 512 if recipe.what.encoder.kind.startswith("medclip") else paper_dimensions(recipe)
 
 
 def total(values: Iterator[int | float | None] | list[Any]) -> float | None:

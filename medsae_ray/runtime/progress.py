@@ -16,6 +16,7 @@ PATIENCE_S = 15.0
 """The longest wait, at the end of a run, for a listener at work: a store may be away."""
 DOING = {
     "images": "drawing the phantoms",
+    "volumes": "drawing phantoms in three dimensions",
     "organs": "reading every mask for the organs of each slice",
     "manifest": "reading the dataset, checking labels and patients, splitting patients",
     "embeddings": "embedding every image with the encoder",
@@ -29,6 +30,7 @@ DOING = {
     "monosemanticity": "measuring how few concepts each feature stands for",
     "retrieval": "searching similar images by fingerprints",
     "likeness": "measuring how far images lie from those of the run",
+    "feature_map": "laying features out by their directions",
     "label_names": "choosing names among the labels",
     "vocabulary_names": "choosing names among the terms of the vocabulary",
     "samples": "choosing images for names and for their tests",

@@ -34,7 +34,14 @@ from medsae_ray.signals import rearm
 T = TypeVar("T")
 REASONS = 3
 """The most reasons of rows that are not ok in a printed line."""
-NOUNS = {"organs": "files", "monosemanticity": "units", "scores": "names", "rankings": "rankings", "sweep": "SAEs"}
+NOUNS = {
+    "volumes": "files",
+    "organs": "files",
+    "monosemanticity": "units",
+    "scores": "names",
+    "rankings": "rankings",
+    "sweep": "SAEs",
+}
 """The rows of stages that have none for images."""
 PATIENCE_S = 5
 """The seconds that a stopped run waits for its branches."""

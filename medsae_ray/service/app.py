@@ -18,6 +18,7 @@ from medsae_ray.service.atlas import Sort, Verdict
 from medsae_ray.service.browser import browser
 from medsae_ray.service.chat_request import ChatRequest
 from medsae_ray.service.desk import Desk
+from medsae_ray.service.drift_routes import drift_routes
 from medsae_ray.service.errors import Problem, install
 from medsae_ray.service.middleware import Guard
 from medsae_ray.service.uploads import FORM, RAW, image_bytes, read_form
@@ -47,6 +48,7 @@ def make_app(desk: Desk, token: str | None) -> FastAPI:
     app.include_router(_query(desk))
     app.include_router(_images(desk))
     app.include_router(_chat(desk))
+    app.include_router(drift_routes(desk))
     app.include_router(judgements.router(desk))
     app.include_router(sign_in.router(token))
     app.include_router(docs_page.router(app.title))

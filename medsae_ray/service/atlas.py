@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from medsae_ray.core.artifacts.artifact import Artifact
-from medsae_ray.core.artifacts.columns import with_null
+from medsae_ray.core.artifacts.columns import column, with_null
 from medsae_ray.core.artifacts.metrics import metrics_of
 from medsae_ray.core.artifacts.name_metrics import AtlasMetrics
 from medsae_ray.service.errors import Problem
@@ -49,6 +50,9 @@ class Atlas:
         self._table = artifact.table()
         self.labels = metrics_of(artifact, AtlasMetrics)["labels"]
         self._row_of = {feature: row for row, feature in enumerate(self._table["feature"].to_pylist())}
+        order = [self._row_of[feature] for feature in sorted(self._row_of)]
+        self.rates = column(self._table, "frequency")[order]
+        """The share of the run's images on which each feature is active, in the order of their numbers."""
 
     def page(self, query: Query) -> tuple[int, list[dict[str, Any]]]:
         """Count the features that fit, and return those of the page. Features without the sorting value come last."""
@@ -63,9 +67,7 @@ class Atlas:
 
     def one(self, feature: int) -> dict[str, Any]:
         """Return everything in the atlas on a feature. Problem if there is none of that number."""
-        if feature not in self._row_of:
-            raise Problem(404, "not_found", f"there is no feature {feature}; they are 0 to {len(self._row_of) - 1}")
-        row: dict[str, Any] = self._table.slice(self._row_of[feature], 1).to_pylist()[0]
+        row = self._row(self._table, feature)
         per_label = zip(self.labels, row.pop("r"), row.pop("r_low"), row.pop("r_high"), strict=True)
         tops = zip(row.pop("top_images"), row.pop("top_values"), strict=True)
         return with_null(row) | {
@@ -74,12 +76,18 @@ class Atlas:
         }
 
     def name(self, feature: int) -> dict[str, Any]:
-        """Return a feature's number, name and test."""
-        return with_null(self._table.select(["feature", *NAME]).slice(self._row_of[feature], 1).to_pylist()[0])
+        """Return a feature's number, name and test. Problem if there is none of that number."""
+        return with_null(self._row(self._table.select(["feature", *NAME]), feature))
 
     def verdicts(self) -> dict[int, str | None]:
         """Return the verdict on the name of each feature."""
         return dict(zip(self._row_of, self._table["verdict"].to_pylist(), strict=True))
+
+    def _row(self, table: pa.Table, feature: int) -> dict[str, Any]:
+        if feature not in self._row_of:
+            raise Problem(404, "not_found", f"there is no feature {feature}; they are 0 to {len(self._row_of) - 1}")
+        row: dict[str, Any] = table.slice(self._row_of[feature], 1).to_pylist()[0]
+        return row
 
     def _conditions(self, query: Query) -> Iterator[pc.Expression]:
         if query.label is not None and query.label not in self.labels:

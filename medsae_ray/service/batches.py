@@ -7,6 +7,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from typing import Generic, NamedTuple, TypeVar
 
 A = TypeVar("A")
@@ -43,11 +44,20 @@ class Batches(Generic[A, B]):
         """The items that no worker has taken yet."""
         return self._waiting.qsize()
 
-    async def add(self, item: A) -> B:
-        """Return the result of an item, or raise its exception."""
+    async def add(self, prepare: Callable[[], A], threads: Executor) -> B:
+        """Return the result of the item that `prepare` makes in one of the threads, or raise the exception of either.
+
+        The thread hands the item on by itself: the way back through the event loop would be one more change of threads.
+        """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[object] = loop.create_future()
-        self._waiting.put(_Asked(item, loop, answer))
+
+        def prepared() -> None:
+            if not answer.cancelled():
+                self._waiting.put(_Asked(prepare(), loop, answer))
+
+        done = loop.run_in_executor(threads, prepared)
+        done.add_done_callback(lambda done: _fail(done, answer))
         return await answer  # type: ignore[return-value]
 
     def _work(self) -> None:
@@ -75,8 +85,13 @@ class Batches(Generic[A, B]):
         return asked
 
 
+def _fail(prepared: "asyncio.Future[None]", answer: "asyncio.Future[object]") -> None:
+    if not prepared.cancelled() and (error := prepared.exception()) is not None and not answer.done():
+        answer.set_exception(error)
+
+
 def _deliver(answer: "asyncio.Future[object]", result: object) -> None:
-    if answer.cancelled():
+    if answer.done():
         return
     if isinstance(result, Exception):
         answer.set_exception(result)

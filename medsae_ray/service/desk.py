@@ -5,15 +5,18 @@ others.
 """
 
 import asyncio
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
-from typing import Any, TypeVar
+from functools import cached_property, partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from medsae_ray.config import Naming
+from medsae_ray.config import Naming, Pool
+from medsae_ray.core.analysis.likeness import Judge
+from medsae_ray.core.artifacts.likeness import UnlikeTheRun
 from medsae_ray.core.naming.pictures import picture
 from medsae_ray.core.retrieval.answer import QueryAnswer, Ranking, SimilarAnswer, Way
 from medsae_ray.core.retrieval.query import Library
@@ -22,6 +25,7 @@ from medsae_ray.errors import ImageError
 from medsae_ray.finished import Finished, library_of
 from medsae_ray.service.atlas import Atlas
 from medsae_ray.service.batches import Batches
+from medsae_ray.service.drift import Drift
 from medsae_ray.service.engine import Link
 from medsae_ray.service.errors import Problem, of_image
 from medsae_ray.service.image_encoder import ActiveFeatures, ImageEncoder
@@ -32,6 +36,13 @@ from medsae_ray.service.uploads import Budget, Uploads
 T = TypeVar("T")
 
 
+class _Decoded(NamedTuple):
+    """An image before its encoding."""
+
+    size: tuple[int, int]
+    pixels: np.ndarray
+
+
 class Desk:
     """What the routes share: the models of one finished run, and the threads that use them."""
 
@@ -40,15 +51,15 @@ class Desk:
         if engine is not None:
             engine.metrics = self.metrics
         self.atlas, self.encoder = Atlas(run.atlas), ImageEncoder(run)
+        self.judge = Judge(run.likeness) if run.likeness else None
+        self.drift = Drift(len(self.atlas.rates), limits.window)
         images = run.recipe.what.images
         budget = Budget(limits.pixels)
         self.to_encode = Uploads.of(images, limits, budget, self.encoder.side)
         self.to_show = Uploads.of(images, limits, budget)
         self._threads = ThreadPoolExecutor(limits.threads, "image")
-        workers = limits.threads if run.recipe.how.embed.device == "cpu" else 1
-        self.batches = Batches(
-            self.encoder.active_of, run.recipe.how.embed.batch_size, workers, self.metrics.batch.observe
-        )
+        embed = run.recipe.how.embed
+        self.batches = Batches(self._encoded, embed.batch_size, _workers(embed, limits), self.metrics.batch.observe)
         self.metrics.watch(lambda: self.batches.waiting)
         self._opening = threading.Lock()
 
@@ -60,11 +71,17 @@ class Desk:
         """Decode and encode an image: its strongest `top` features (with `named`, of those with a name) and their
         counts. Problem if the image cannot be used."""
         size, active = await self._active(data)
+        unlike = await self.work(self._judged, active)
         features = self._described(active)
         known = [feature for feature in features if feature["name"] is not None]
         counts = {"width": size[0], "height": size[1], "active": len(features), "named": len(known)}
-        shown = (known if named else features)[:top]
-        return counts | {"features": shown, "sae": self.run.sae.name, "atlas": self.run.atlas.name}
+        made_by = {"sae": self.run.sae.name, "atlas": self.run.atlas.name}
+        shown = await self.work(self._placed, (known if named else features)[:top])
+        return counts | {"unlike_the_run": unlike, "features": shown} | made_by
+
+    def _placed(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Add the percentile of each activation; the first call reads the run's activations."""
+        return [row | {"percentile": self._similar.percentile(row["feature"], row["activation"])} for row in rows]
 
     async def similar(self, data: bytes, k: int, images: int, split: str | None) -> SimilarAnswer:
         """Decode and encode an image, and find those of the run that share its strongest features. Problem if the image
@@ -73,19 +90,31 @@ class Desk:
         return await self.work(self._similar_to, active, k, images, split)
 
     def _similar_to(self, active: ActiveFeatures, k: int, images: int, split: str | None) -> SimilarAnswer:
-        return self._similar.ask(self._similar.of_activations("image", active.feature, active.value), k, images, split)
+        query = self._similar.of_activations("image", active.feature, active.value, self._judged(active))
+        return self._similar.ask(query, k, images, split)
+
+    def _judged(self, active: ActiveFeatures) -> UnlikeTheRun | None:
+        """Judge an upload, and count it."""
+        unlike = self.judge.of_embedding(active.embedding_D) if self.judge else None
+        self.drift.add(active.feature, unlike["flag"] if unlike else None)
+        return unlike
 
     async def _active(self, data: bytes) -> tuple[tuple[int, int], ActiveFeatures]:
         """Decode an image in a thread, and encode it with those that wait; return its size and features."""
         try:
-            size, pixels = await self.work(self._pixels, data)
-            return size, await self.batches.add(pixels)
+            return await self.batches.add(partial(self._decoded, data), self._threads)
         except ImageError as error:
             raise of_image(error, "image") from None
 
-    def _pixels(self, data: bytes) -> tuple[tuple[int, int], np.ndarray]:
+    def _decoded(self, data: bytes) -> "_Decoded":
         image = self.to_encode.image(data, "image")
-        return image.size, self.encoder.pixels(image)
+        return _Decoded(image.size, self.encoder.pixels(image))
+
+    def _encoded(self, images: Sequence["_Decoded"]) -> list[tuple[tuple[int, int], ActiveFeatures] | Exception]:
+        found = self.encoder.active_of([image.pixels for image in images])
+        return [
+            one if isinstance(one, Exception) else (image.size, one) for image, one in zip(images, found, strict=True)
+        ]
 
     def similar_of_run(self, image_id: str, k: int, images: int, split: str | None) -> SimilarAnswer:
         """Find the images of other patients that share the strongest features of one of the run. Problem 404 if it has
@@ -147,3 +176,10 @@ class Desk:
         """Describe the features, the strongest first."""
         pairs = sorted(zip(active.value, active.feature, strict=True), key=lambda pair: (-pair[0], pair[1]))
         return [self.atlas.name(feature) | {"activation": value} for value, feature in pairs]
+
+
+def _workers(embed: Pool, limits: RequestLimits) -> int:
+    """Return how many batches are computed at once: one on a GPU, as many as the cores allow on a CPU."""
+    if embed.device != "cpu":
+        return 1
+    return max(1, min(limits.threads, len(os.sched_getaffinity(0)) // embed.threads))

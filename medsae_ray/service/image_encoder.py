@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from medsae_ray.core.analysis.likeness import Judge
 from medsae_ray.core.encoders.embedding import Embedder
 from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.retrieval.similar import Query, Similar
@@ -22,11 +23,13 @@ from medsae_ray.finished import Finished
 
 
 class ActiveFeatures(NamedTuple):
-    """The active features of one image, as the run stores them."""
+    """The active features of one image, as the run stores them, and its embedding."""
 
     feature: list[int]
     """The indices, ascending."""
     value: list[float]
+    embedding_D: np.ndarray
+    """The image's embedding, the mean over patches."""
 
 
 class ImageEncoder:
@@ -74,8 +77,8 @@ class ImageEncoder:
     def _encoded(self, x_NTD: np.ndarray) -> Iterator[ActiveFeatures]:
         _, z = tokens_encoded(self._sae, x_NTD, self._device)
         rows = sparse_rows(z.unflatten(0, x_NTD.shape[:2]).amax(1))
-        for start, end in pairwise(rows.offsets.tolist()):
-            yield ActiveFeatures(rows.indices[start:end].tolist(), rows.values[start:end].tolist())
+        for x_TD, (start, end) in zip(x_NTD, pairwise(rows.offsets.tolist()), strict=True):
+            yield ActiveFeatures(rows.indices[start:end].tolist(), rows.values[start:end].tolist(), x_TD.mean(0))
 
     def _tokens(self, image: Image.Image) -> np.ndarray:
         """Embed the tokens of an image as float32 [1, T, D]."""
@@ -96,4 +99,5 @@ def file_query(run: Finished, library: Similar, path: str) -> Query:
     encoder = ImageEncoder(run, on_cpu=True)  # one image, and a driver may have no GPU
     reading = Reading.of(run.recipe.what.images, encoder.side)
     active = encoder.active(reading.decoded(Path(path).read_bytes()))
-    return library.of_activations(Path(path).name, active.feature, active.value)
+    judged = Judge(run.likeness).of_embedding(active.embedding_D) if run.likeness else None
+    return library.of_activations(Path(path).name, active.feature, active.value, judged)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from medsae_ray.core.judgements.export import Form, exported
 from medsae_ray.core.judgements.record import Kind
+from medsae_ray.service import judging_pages
 from medsae_ray.service import responses as answers
 from medsae_ray.service.desk import Desk
 from medsae_ray.service.judging import Judging
@@ -50,11 +51,13 @@ class NewStudy(BaseModel):
 
 
 def router(desk: Desk) -> APIRouter:
-    """Return the routes."""
-    found = APIRouter(prefix="/v1", tags=["judgements"])
-    judging = Judging(desk)
-    _judgements(found, judging)
-    _studies(found, judging)
+    """Return the routes, and those of the pages for people."""
+    found, judging = APIRouter(), Judging(desk)
+    routes = APIRouter(prefix="/v1", tags=["judgements"])
+    _judgements(routes, judging)
+    _studies(routes, judging)
+    found.include_router(routes)
+    found.include_router(judging_pages.router(judging))
     return found
 
 

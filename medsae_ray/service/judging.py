@@ -8,17 +8,25 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+from rich.console import Console
+
 from medsae_ray.core.artifacts.patience import at_most
 from medsae_ray.core.artifacts.store import Store, split_uri
+from medsae_ray.core.images.reader import Reading
 from medsae_ray.core.judgements.agreement import Agreement, agreement, votes_of
 from medsae_ray.core.judgements.log import Log, Read
 from medsae_ray.core.judgements.record import Judgement, Kind
-from medsae_ray.core.judgements.study import Study, drawn, keep, opened
+from medsae_ray.core.judgements.study import Study, drawn, every, keep, opened
+from medsae_ray.core.naming.pictures import Pictures
 from medsae_ray.errors import ArtifactError, JudgementError
+from medsae_ray.pipeline import STAGES
+from medsae_ray.runtime.run import Run
 from medsae_ray.service.desk import Desk
 from medsae_ray.service.errors import Problem
+from medsae_ray.stages.manifest import image_store
 
 logger = logging.getLogger(__name__)
+SIDE = 256
 STORE_S = 10.0
 """The seconds that a store may be away before the caller is told to retry."""
 
@@ -55,7 +63,7 @@ class Judging:
         key: str | None = None,
     ) -> Judgement:
         """Keep a judgement of a feature, and return it once it is safe; `key` is its idempotency key."""
-        name = self.desk.atlas.one(feature)["name"]
+        name = self.desk.atlas.name(feature)["name"]
         if study is not None and feature not in self.study(study).features:
             raise Problem(422, "invalid", f"the study {study} does not have this feature", "body.feature")
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -80,6 +88,21 @@ class Judging:
         whole = self.desk.atlas.one(feature)
         return {key: whole[key] for key in ("feature", "name", "definition", "top_images")}
 
+    def picture(self, feature: int, rank: int) -> bytes:
+        """Return the feature's image of a rank as a grey PNG of at most SIDE pixels, without any metadata."""
+        ids = [image["image_id"] for image in self.desk.atlas.one(feature)["top_images"]]
+        data = self._pictures.png(ids[rank]) if rank < len(ids) else None
+        if data is None:
+            raise Problem(404, "not_found", "there is no such image")
+        return data
+
+    @cached_property
+    def _pictures(self) -> Pictures:
+        recipe, manifest = self.desk.run.recipe, self.desk.run.artifacts["manifest"]
+        with Run(recipe, self.root, STAGES, Console(quiet=True)) as run:
+            table = manifest.table(["image_id", "uri"])
+            return Pictures.of(table, image_store(run), SIDE, Reading.of(recipe.what.images))
+
     def agreement(self, study: str | None, blind: bool) -> Agreement:
         """Compare the readers with each other and with the model."""
         return agreement(votes_of(self.of_run().judgements, blind, study), self.desk.atlas.verdicts())
@@ -92,6 +115,11 @@ class Judging:
             if (kept := keep(self.root, given)) != given:
                 raise Problem(409, "name_taken", "there is another study of this name", "body.name")
         return kept
+
+    def studies(self) -> list[str]:
+        """Return the names of the studies of this run."""
+        with _storing():
+            return [one.name for one in every(self.root) if one.atlas == self.atlas]
 
     def study(self, name: str) -> Study:
         """Return a study of this run."""

@@ -29,6 +29,8 @@ class RequestLimits:
     """The most requests with a body at once; the next is told to retry."""
     threads: int = 2
     """The most images decoded and encoded at once."""
+    window: int = 1000
+    """The last uploads that the drift view counts."""
     engine_s: float = 120.0
     """The seconds that the vision-language engine has for one request."""
     drain_s: float = 150.0

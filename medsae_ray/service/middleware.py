@@ -61,8 +61,8 @@ class Guard:
             return await send({"type": "websocket.close", "code": 1008})
         # HEAD is GET's answer without its body. A copy, so that the route can be read from it afterwards.
         asked = {**scope, "method": "GET" if scope["method"] == "HEAD" else scope["method"]}
-        reply = Reply(send, scope["method"] == "HEAD")
-        body = _Body(receive, self.limits)
+        body = _Body(receive, self.limits, Headers(scope=scope))
+        reply = Reply(send, scope["method"] == "HEAD", body)
         try:
             self._check(scope)
             with self._place(scope["method"]):
@@ -72,10 +72,7 @@ class Guard:
         except Exception as error:
             problem = error if isinstance(error, Problem) else unexpected(error)
             if not reply.status:
-                response = problem.response()
-                if body.left(Headers(scope=scope)) > CLOSES:
-                    response.headers["Connection"] = "close"
-                await response(scope, receive, reply.send)
+                await problem.response()(scope, receive, reply.send)
         finally:
             self._note(asked, reply, body.size)
 
@@ -126,8 +123,8 @@ class Guard:
 class Reply:
     """An answer on its way: its headers are completed, and its status, its code and its size noted."""
 
-    def __init__(self, send: Send, head: bool) -> None:
-        self._send, self._head, self.begun = send, head, time.monotonic()
+    def __init__(self, send: Send, head: bool, body: "_Body") -> None:
+        self._send, self._head, self._body, self.begun = send, head, body, time.monotonic()
         self.status, self.size = 0, 0
         self.code: str | None = None
         """The code of a refusal."""
@@ -141,6 +138,8 @@ class Reply:
             headers.setdefault("Content-Security-Policy", POLICY)
             self.code = headers.get(CODE)
             del headers[CODE]
+            if self._body.left() > CLOSES:
+                headers["Connection"] = "close"
         elif message["type"] == "http.response.body":
             if self._head:
                 message = {**message, "body": b""}
@@ -151,18 +150,18 @@ class Reply:
 class _Body:
     """A body that is refused on arrival, once it is too long or takes too long."""
 
-    def __init__(self, receive: Receive, limits: RequestLimits) -> None:
-        self.next, self.limits = receive, limits
+    def __init__(self, receive: Receive, limits: RequestLimits, headers: Headers) -> None:
+        self.next, self.limits, self.headers = receive, limits, headers
         self.size, self.whole, self.until = 0, False, time.monotonic() + limits.body_s
 
-    def left(self, headers: Headers) -> float:
+    def left(self) -> float:
         """Return the bytes that are still to come, as far as is known."""
         if self.whole:
             return 0
-        length = headers.get("content-length", "")
+        length = self.headers.get("content-length", "")
         if length.isascii() and length.isdigit():
             return int(length[:20]) - self.size
-        return float("inf") if "transfer-encoding" in headers else 0
+        return float("inf") if "transfer-encoding" in self.headers else 0
 
     async def receive(self) -> Message:
         if self.whole:

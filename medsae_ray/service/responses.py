@@ -1,6 +1,6 @@
 """The answers of the routes, as in the OpenAPI description."""
 
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel, Field
 
 
 class Error(BaseModel):
@@ -34,13 +34,14 @@ class Ready(BaseModel):
 
 
 class Named(BaseModel):
-    """A feature's number and its strongest name."""
+    """A feature's number and its strongest name. `name_verdict` is the result of that name's test on the run's images:
+    it says nothing of the image that is asked about."""
 
     feature: int
     name: str | None
     name_source: str | None
     definition: str | None
-    verdict: str | None
+    name_verdict: str | None = Field(validation_alias=AliasChoices("name_verdict", "verdict"))
     detection_auroc: float | None
 
 
@@ -52,19 +53,33 @@ class NamedFeature(Named):
 
 
 class ActiveFeature(NamedFeature):
-    """A feature that is active on the image, with its activation."""
+    """A feature that is active on the image, with its activation. `percentile` is the share of the run's images with
+    the feature on which it is no stronger, from 0 to 100."""
 
     activation: float
+    percentile: float
+
+
+class UnlikeTheRun(BaseModel):
+    """The image's place among those of the run: the `distance` of its embedding, and the share of held-out images that
+    are nearer, from 0 to 100. `flag` is true above the `threshold`; names then say nothing of the image. Both are null
+    if the run has too few patients."""
+
+    flag: bool | None
+    distance: float
+    percentile: float
+    threshold: float | None
 
 
 class Encoded(BaseModel):
     """An image's strongest features. `active` counts all, `named` those with a name; width and height are those of
-    the decoded image."""
+    the decoded image. `unlike_the_run` is null if the run has no artifact `likeness`."""
 
     width: int
     height: int
     active: int
     named: int
+    unlike_the_run: UnlikeTheRun | None
     features: list[ActiveFeature]
     sae: str
     atlas: str
@@ -180,6 +195,7 @@ class FingerprintFeature(Named):
     """One of the k strongest features of the image, with its strongest name."""
 
     activation: float
+    percentile: float
 
 
 class SimilarImage(BaseModel):
@@ -200,8 +216,41 @@ class SimilarAnswer(BaseModel):
     features: list[FingerprintFeature]
     images: list[SimilarImage]
     reason: str | None
+    unlike_the_run: UnlikeTheRun | None
     sae: str
     atlas: str
+
+
+class Shift(NamedFeature):
+    """A feature's rate, the share of uploads on which it is active, with its interval, beside its rate in the run. `q`
+    is the false discovery rate of the difference, if uploads are independent."""
+
+    run_rate: float
+    rate: float
+    low: float
+    high: float
+    q: float
+
+
+class UnlikeUploads(BaseModel):
+    """The share of the judged uploads that are unlike the run, with its interval, beside the share that is `expected`
+    of new patients. Null for fewer than 20 uploads."""
+
+    judged: int
+    share: float | None
+    low: float | None
+    high: float | None
+    expected: float | None
+
+
+class Drift(BaseModel):
+    """Counts over the last uploads: at most `window`, of which the oldest leave by tenths. `features` are those whose
+    rate differs most, and empty for fewer than 20 uploads."""
+
+    uploads: int
+    window: int
+    unlike_the_run: UnlikeUploads
+    features: list[Shift]
 
 
 class Spent(BaseModel):

@@ -1,5 +1,6 @@
 """Stage `images`: the radiographs of a run's phantom datasets, drawn by the run itself."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact, Draft
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.core.datasets.phantom import PhantomDataset
+from medsae_ray.core.datasets.phantom_volumes import PhantomVolumesDataset
 from medsae_ray.core.datasets.rows import Rows, label_names
 from medsae_ray.core.phantom import LABELS, METADATA, TRAINING_SEEDS, Hospital, Study, patient
 from medsae_ray.core.phantom.render import render
@@ -110,14 +112,19 @@ def phantom_rows(images: Artifact, recipe: Recipe, dataset: PhantomDataset) -> R
     )
 
 
-def _draw(run: Run, draft: Draft) -> Made:
-    datasets = hospitals(run.recipe)
+def refuse_training_seeds(datasets: Iterable[PhantomDataset | PhantomVolumesDataset]) -> None:
+    """Raise RecipeError for patients that the shipped models were trained on."""
     for dataset in datasets:
         if dataset.seed in TRAINING_SEEDS:
             raise RecipeError(
                 f"the seed of dataset {dataset.name} is {dataset.seed}; the shipped models were trained on patients of "
                 f"seeds {TRAINING_SEEDS.start} to {TRAINING_SEEDS.stop - 1}, take another"
             )
+
+
+def _draw(run: Run, draft: Draft) -> Made:
+    datasets = hospitals(run.recipe)
+    refuse_training_seeds(datasets)
     return run.map(DrawWork(draft.store, patient_shards(datasets)), draft, phantom_schema(), DRAWERS)
 
 

@@ -16,6 +16,7 @@ from medsae_ray.core.artifacts.warnings import RunWarning
 from medsae_ray.core.datasets import Dataset
 from medsae_ray.core.datasets.combine import combine
 from medsae_ray.core.datasets.phantom import PhantomDataset
+from medsae_ray.core.datasets.phantom_volumes import PhantomVolumesDataset
 from medsae_ray.core.datasets.privacy import find_key, hash_ids, key_check
 from medsae_ray.core.datasets.rows import Rows, never_absent, to_manifest
 from medsae_ray.core.datasets.splits import audit, hold_out
@@ -27,6 +28,7 @@ from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.stages.doubts import of_manifest
 from medsae_ray.stages.images import hospitals, phantom_rows
 from medsae_ray.stages.organs import organ_rows, segmented
+from medsae_ray.stages.volumes import cohorts, volume_rows
 
 
 def _what(run: Run) -> dict[str, Any]:
@@ -40,6 +42,8 @@ def _what(run: Run) -> dict[str, Any]:
     (source,) = what.sources
     if isinstance(source, PhantomDataset):  # its parent, the drawn images, has the rest
         return chosen | ({"name": source.name} if source.name != PhantomDataset.name else {})
+    if isinstance(source, PhantomVolumesDataset):
+        return chosen | {"dataset": source.cutting()}
     return chosen | source.identity(run.recipe.paths_of(source))
 
 
@@ -51,6 +55,8 @@ def _key(run: Run) -> bytes:
 def _rows(run: Run, draft: Draft, source: Dataset) -> Rows:
     if isinstance(source, PhantomDataset):
         return phantom_rows(draft.parents["images"], run.recipe, source)
+    if isinstance(source, PhantomVolumesDataset):
+        return volume_rows(draft.parents["volumes"], run.recipe, source)
     if isinstance(source, TotalSegmentatorDataset):
         return organ_rows(run.artifact("organs"), run.recipe, source)
     return source.rows(run.recipe.paths_of(source))
@@ -90,7 +96,7 @@ def _audit_file(draft: Draft, files: list[Receipt]) -> Receipt:
 
 
 def _parents(recipe: Recipe) -> tuple[str, ...]:
-    return ("images",) if hospitals(recipe) else ()
+    return (*(("images",) if hospitals(recipe) else ()), *(("volumes",) if cohorts(recipe) else ()))
 
 
 def _needs(recipe: Recipe) -> tuple[str, ...]:
@@ -131,7 +137,7 @@ def image_folder(run: Run, source: Dataset) -> tuple[Store, str]:
 
 
 def _folder(run: Run, source: Dataset) -> Store:
-    if isinstance(source, PhantomDataset):
+    if source.drawn:
         return run.root
     paths = run.recipe.paths_of(source)
     return Store(paths.images) if paths.images else split_uri(str(paths.table))[0]

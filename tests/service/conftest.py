@@ -35,7 +35,9 @@ class Small(NamedTuple):
 def small(tmp_path_factory: pytest.TempPathFactory) -> Small:
     folder = tmp_path_factory.mktemp("service")
     table = table_dataset(folder / "data", 60)
-    recipe = parse_recipe(recipe_data(table, onnx_encoder(folder / "e.onnx"), engine="loop"))
+    data = recipe_data(table, onnx_encoder(folder / "e.onnx"), engine="loop")
+    data["what"]["likeness"] = {"level": 0.8}  # five patients of the split naming are enough for it
+    recipe = parse_recipe(data)
     root = str(folder / "root")
     run_recipe(recipe, root)
     return Small(recipe, root, folder / "data", open_run(recipe, root))

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from PIL import Image
 from medsae_ray.service.batches import Batches
 from medsae_ray.service.desk import Desk
 from tests.service.conftest import Small
+
+THREADS = ThreadPoolExecutor(1)  # so that items come in their order
 
 
 class Gate:
@@ -28,12 +31,21 @@ class Gate:
         return [2 * item if item >= 0 else ValueError(item) for item in items]
 
 
+async def add(batches: Batches[int, int], item: int) -> int:
+    def prepare() -> int:
+        if item == 99:
+            raise ValueError("no number")
+        return item
+
+    return await batches.add(prepare, THREADS)
+
+
 async def ask(batches: Batches[int, int], gate: Gate, items: Sequence[int]) -> list[int | BaseException]:
     """The first item is with the worker before the others come, and nothing is answered before all have come."""
-    first = asyncio.ensure_future(batches.add(items[0]))
+    first = asyncio.ensure_future(add(batches, items[0]))
     await asyncio.sleep(0)
     await asyncio.to_thread(gate.entered.wait)
-    others = [asyncio.ensure_future(batches.add(item)) for item in items[1:]]
+    others = [asyncio.ensure_future(add(batches, item)) for item in items[1:]]
     await asyncio.sleep(0.01)
     gate.open.set()
     return await asyncio.gather(first, *others, return_exceptions=True)
@@ -62,8 +74,10 @@ def test_a_failure_is_told_to_its_batch_and_the_worker_goes_on() -> None:
 
     async def twice() -> int:
         with pytest.raises(RuntimeError, match="all of them"):
-            await batches.add(13)
-        return await batches.add(4)
+            await add(batches, 13)
+        with pytest.raises(ValueError, match="no number"):
+            await add(batches, 99)
+        return await add(batches, 4)
 
     assert asyncio.run(twice()) == 8
 
@@ -73,15 +87,15 @@ def test_a_caller_who_has_left_is_not_computed() -> None:
     batches = Batches(gate, 5, 1, gate.sizes.append)
 
     async def leave() -> None:
-        first = asyncio.ensure_future(batches.add(1))
+        first = asyncio.ensure_future(add(batches, 1))
         await asyncio.sleep(0)
         await asyncio.to_thread(gate.entered.wait)
-        second = asyncio.ensure_future(batches.add(2))
+        second = asyncio.ensure_future(add(batches, 2))
         await asyncio.sleep(0.01)
         second.cancel()
         await asyncio.sleep(0.01)
         gate.open.set()
-        assert await first == 2 and await batches.add(3) == 6
+        assert await first == 2 and await add(batches, 3) == 6
 
     asyncio.run(leave())
     assert gate.sizes == [1, 1]

@@ -266,10 +266,14 @@ def test_values_of_16_bits_are_windowed_on_the_page(watched: Watched, folder: st
 
 
 def test_the_service_encodes_and_searches_from_the_same_pages(
-    watched: Watched, server: str, desk: Desk, small: Small, tmp_path: Path
+    watched: Watched, server: str, small: Small, tmp_path: Path
 ) -> None:
     page, images = watched.page, sorted(small.images.glob("*.png"))
-    image = next(image for image in images if desk.encode(image.read_bytes(), 5, named=False)["active"])
+
+    def encoded(data: bytes) -> Any:
+        return page.request.post(f"{server}v1/encode?named=false", data=data, headers={"Content-Type": "image/png"})
+
+    image = next(image for image in images if encoded(image.read_bytes()).json()["active"])
     page.goto(server)
     page.wait_for_selector("section.served:not([hidden])")
     page.set_input_files("input[name=image]", str(image))
@@ -279,8 +283,7 @@ def test_the_service_encodes_and_searches_from_the_same_pages(
     (tmp_path / "no.png").write_bytes(b"no image")
     page.set_input_files("input[name=image]", str(tmp_path / "no.png"))
     page.locator("form.upload button").click()
-    refusal = page.request.post(f"{server}v1/encode", data=b"no image", headers={"Content-Type": "image/png"})
-    page.get_by_text(refusal.json()["error"]["message"]).wait_for()
+    page.get_by_text(encoded(b"no image").json()["error"]["message"]).wait_for()
     watched.errors = [error for error in watched.errors if "415" not in error]  # the refusal, which Chromium logs
     page.fill("input[name=text]", "left")
     page.locator("form.ask button").click()

@@ -1,10 +1,17 @@
 import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import closing
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
+from rich.console import Console
 
 from medsae_ray.cli import main
 from medsae_ray.config import load_recipe
@@ -13,6 +20,7 @@ from medsae_ray.engine.session import identity_of, settings_of
 from medsae_ray.errors import ArtifactError, RecipeError
 from medsae_ray.finished import open_run
 from medsae_ray.service.address import is_loopback, token_of
+from medsae_ray.service.command import Phases
 from tests.service.conftest import Small
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,3 +104,39 @@ def test_the_deploy_config_brings_the_engine_that_batch_runs_find(small: Small, 
     (tmp_path / "recipe.yaml").write_text(json.dumps(small.recipe.model_dump(mode="json", exclude_none=True)))
     with pytest.raises(RecipeError, match="delete the application medsae-engine"):
         engine(Model(recipe=str(tmp_path / "recipe.yaml")))
+
+
+QUICK = """
+import sys
+from medsae_ray.cli import main
+code = main(sys.argv[1:])
+print(code, sorted({"ray", "torch", "fastapi"} & set(sys.modules)))
+"""
+
+
+def test_wrong_arguments_and_a_taken_port_are_told_before_anything_slow_is_loaded() -> None:
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        busy = str(taken.getsockname()[1])
+        wrong = {
+            "nothing can listen at 127.0.0.1:": ["phantom", "--port", busy],
+            "--port is 99999": ["phantom", "--port", "99999"],
+            "no recipe 'phantm'": ["phantm"],
+            "NO_TOKEN is not set": ["phantom", "--host", "0.0.0.0", "--token-variable", "NO_TOKEN"],
+            "at least 16 printable": ["phantom", "--token-variable", "SHORT_TOKEN"],
+        }
+        for said, arguments in wrong.items():
+            command = [sys.executable, "-c", QUICK, "serve", *arguments, "--root", "nowhere"]
+            environment = {**os.environ, "SHORT_TOKEN": "short"}
+            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+            assert said in done.stderr and done.stdout == "1 []\n", done.stderr
+
+
+def test_without_a_terminal_each_phase_of_the_start_has_a_line() -> None:
+    console = Console(file=StringIO(), width=80)
+    with Phases(console) as phase:
+        for text in ("opening the run", "engine: loading, 1 s", "engine: loading, 2 s", "engine: ready after 3 s"):
+            phase.begins(text)
+    lines = [line.split(maxsplit=2)[2] for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    assert lines == ["opening the run", "engine: loading", "engine: ready after 3 s"]

@@ -35,7 +35,7 @@ def app(naming_desk: Desk) -> FastAPI:
 def test_what_the_description_allows_is_answered_as_it_says(app: FastAPI) -> None:
     described = schemathesis.openapi.from_asgi("/openapi.json", app, headers={"host": "localhost"})
     operations = [found.ok() for found in described.get_all_operations()]
-    assert len(operations) == 19
+    assert len(operations) == 20
     for operation in operations:
         cases = operation.as_strategy()
 

@@ -1,6 +1,9 @@
 import csv
 import io
+import os
+import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +19,7 @@ from medsae_ray.service.app import make_app
 from medsae_ray.service.desk import Desk
 from medsae_ray.service.middleware import digest
 from tests.service.conftest import LIMITS, Small
+from tests.support.served import served
 
 VOTE = {"reader": "r1", "feature": 2, "kind": "vote", "value": "agree"}
 TOKEN = "correct-horse-battery"
@@ -150,3 +154,20 @@ def test_a_study_of_more_features_than_have_a_tested_name_is_refused(judges: Tes
     answer = judges.post("/v1/studies", json={"name": "pilot", "size": 500})
     assert answer.status_code == 422 and answer.json()["error"]["where"] == "body.size"
     assert judges.get("/v1/studies/none?reader=a").status_code == 404
+
+
+def test_the_requests_of_the_guide_are_answered(tested: Desk, tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs/guide/judgements.md").read_text()
+    shown = re.findall(r"^curl (?:.*\\\n)*.*$", text, flags=re.MULTILINE)
+    app = make_app(tested, digest(TOKEN))
+    paths = [path for path in app.openapi()["paths"] if "/judgements" in path or "/studies" in path]
+    as_described = [re.sub(r"/studies/\w+", "/studies/{name}", command) for command in shown]
+    assert not [path for path in paths if not any(re.search(rf"{re.escape(path)}(?![/\w])", c) for c in as_described)]
+    with served(app) as url:
+        for command in shown:
+            there = command.replace("http://127.0.0.1:8000", url).replace("curl -s", "curl -sS --fail-with-body")
+            there = there.replace('"size": 20', '"size": 10')
+            environment = {**os.environ, "MEDSAE_TOKEN": TOKEN}
+            done = subprocess.run(["bash", "-c", there], cwd=tmp_path, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, (command, done.stdout, done.stderr)
+    assert (tmp_path / "judgements.csv").read_text().startswith("key,reader,at")

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from PIL import Image
+from ray._private import worker
 
 from medsae_ray.core.naming.engine import yes_no
 from medsae_ray.core.naming.pictures import picture
@@ -146,7 +147,7 @@ def run(command: str, url: str, folder: Path, **variables: str) -> tuple[int, An
     )
     assert done.returncode == 0, done.stderr
     body, _, status = done.stdout.rpartition("\n")
-    return int(status), json.loads(body)
+    return int(status), json.loads(body) if body[:1] in ("{", "[") else body
 
 
 def test_the_documented_requests_are_answered(url: str, client: httpx.Client, tmp_path: Path) -> None:
@@ -157,7 +158,8 @@ def test_the_documented_requests_are_answered(url: str, client: httpx.Client, tm
     answers = {command: run(command, url, tmp_path, MEDSAE_TOKEN=TOKEN) for command in shown_requests()}
     assert {command: status for command, (status, _) in answers.items() if status != 200} == {}
     found = {command: body for command, (_, body) in answers.items()}
-    described = client.get("/openapi.json").json()["paths"]
+    paths = client.get("/openapi.json").json()["paths"]
+    described = [path for path in paths if "/judgements" not in path and "/studies" not in path]  # test_judgements.py
     shown = [re.sub(r"/features/\d+", "/features/{feature}", command) for command in found]
     assert not [path for path in described if not any(re.search(rf"{re.escape(path)}(?![/\w])", c) for c in shown)]
     (chat,) = (body for command, body in found.items() if "/chat/" in command)
@@ -176,13 +178,16 @@ def test_the_proxy_stays_where_the_engine_needs_it(http_port: int, url: str) -> 
 
 def test_a_schema_that_the_engine_cannot_follow_is_the_callers_mistake(client: httpx.Client) -> None:
     """The engine's grammars know no numbers with so many digits."""
-    seen = {"type": "number", "multipleOf": 0.92000000000000002}
+    canary = "".join(("CAN", "ARY"))
+    seen = {"type": "object", "properties": {canary: {"type": "number", "multipleOf": 0.92000000000000002}}}
     form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": seen}}
     model = client.get("/v1/models").json()["data"][0]["id"]
     body = {"model": model, "messages": [{"role": "user", "content": "What is shown?"}], "max_tokens": 5}
     refused = client.post("/v1/chat/completions", json=body | {"response_format": form})
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "engine_refused")
     assert "retry-after" not in refused.headers
+    logs = Path(worker._global_node.get_logs_dir_path())
+    assert not [file for file in logs.rglob("*") if file.is_file() and canary in file.read_text(errors="replace")]
     whole = client.post("/v1/chat/completions", json=body)
     (choice,) = whole.json()["choices"]
     again = [*body["messages"], choice["message"], {"role": "user", "content": "Why?"}]

@@ -16,10 +16,22 @@ from medsae_ray.pipeline import run_stage
 from tests.core.datasets import layouts
 from tests.core.encoders.every import MAKERS
 from tests.support.medical import dicom_folder, segmentator_folder
+from tests.support.papers import sail_scans
 
 PACKAGED = Path(medsae_ray.__file__).parent / "recipes"
-SMALL = {"onnx": {"size": 16, "mean": 0.5, "std": 0.5}, "dinov3": {"size": 64}, "biomedparse": {"size": 96}}
-ENCODER = {"medclip-vit": "phantom", "dinov3": "dinov3-vit", "biomedparse": "biomedparse", "onnx": "onnx"}
+SMALL = {
+    "onnx": {"size": 16, "mean": 0.5, "std": 0.5},
+    "dinov3": {"size": 64},
+    "biomedparse": {"size": 96},
+    "medclip-resnet": {"kind": "medclip-vit"},  # a whole ResNet-50 is slow on a CPU
+}
+ENCODER = {
+    "medclip-vit": "phantom",
+    "medclip-resnet": "phantom",
+    "dinov3": "dinov3-vit",
+    "biomedparse": "biomedparse",
+    "onnx": "onnx",
+}
 
 
 def archive(folder: Path) -> None:
@@ -37,7 +49,12 @@ def scans(folder: Path) -> None:
     segmentator_folder(folder / "Totalsegmentator_dataset_v201")
 
 
-CHEXPERT = ("chexpert-medclip", "chexpert-medclip-medgemma", "chexpert-medclip-medgemma-27b")
+def two_scanners(folder: Path) -> None:
+    sail_scans(folder / "Totalsegmentator_dataset_v201", "ct", 8)
+    sail_scans(folder / "TotalsegmentatorMRI_dataset_v200", "mr", 8)
+
+
+CHEXPERT = ("medsae-paper", "chexpert-medclip", "chexpert-medclip-medgemma", "chexpert-medclip-medgemma-27b")
 LAID_OUT: dict[str, Callable[[Path], object]] = {
     **dict.fromkeys(CHEXPERT, lambda folder: layouts.chexpert(folder, 72)),
     "mimic-cxr-medclip": lambda folder: layouts.mimic(folder, 96),
@@ -46,6 +63,7 @@ LAID_OUT: dict[str, Callable[[Path], object]] = {
     "dicom-medclip": archive,
     "totalsegmentator-dinov3": scans,
     "totalsegmentator-biomedparse": scans,
+    "sail-paper": two_scanners,
     "table-onnx": lambda folder: layouts.table(folder, layouts.NIH[:-1]),
     "sail-sweep": lambda folder: layouts.table(folder, ["finding"]),
     "phantom": lambda folder: None,

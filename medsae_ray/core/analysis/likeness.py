@@ -11,7 +11,8 @@ whitened embeddings.
 Lee, Barber & Willett (2023), "Distribution-free inference with hierarchical data", for the threshold.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -23,7 +24,9 @@ from scipy.linalg import cholesky, solve_triangular
 from medsae_ray.core.analysis.auroc import wilson_interval
 from medsae_ray.core.analysis.scatter import Scatter
 from medsae_ray.core.analysis.values import Floats
-from medsae_ray.core.artifacts.likeness import UnlikeShare, UnlikeTheRun
+from medsae_ray.core.artifacts.artifact import Artifact
+from medsae_ray.core.artifacts.likeness import LikenessMetrics, UnlikeShare, UnlikeTheRun
+from medsae_ray.core.artifacts.metrics import metrics_of
 
 NEIGHBOUR = 10
 """The neighbour whose distance counts, or the last of fewer."""
@@ -58,9 +61,18 @@ class Estimator:
         pieces = [x_ND[start : start + PIECE] for start in range(0, len(x_ND), PIECE)]
         return np.concatenate([np.empty(0), *map(self._piece, pieces)])
 
+    @cached_property
+    def _exact_RD(self) -> Floats:
+        return self.near_RD.astype(np.float64)
+
+    @cached_property
+    def _square_R(self) -> Floats:
+        found_R: Floats = np.square(self._exact_RD).sum(1)
+        return found_R
+
     def _piece(self, x_ND: np.ndarray) -> Floats:
-        z_ND, near_RD = (x_ND - self.mean_D) @ self.whiten_DD.T, self.near_RD.astype(np.float64)
-        square_NR = np.square(z_ND).sum(1)[:, None] + np.square(near_RD).sum(1) - 2 * z_ND @ near_RD.T
+        z_ND, near_RD = (x_ND - self.mean_D) @ self.whiten_DD.T, self._exact_RD
+        square_NR = np.square(z_ND).sum(1)[:, None] + self._square_R - 2 * z_ND @ near_RD.T
         place = min(NEIGHBOUR, len(near_RD)) - 1
         found_N: Floats = np.sqrt(np.maximum(np.partition(square_NR, place, axis=1)[:, place], 0.0))
         return found_N
@@ -103,6 +115,33 @@ class Reference:
         return UnlikeTheRun(flag=flag, distance=distance, percentile=self.percentile(distance), threshold=threshold)
 
 
+class Judge:
+    """The judgement of images by a finished artifact of stage `likeness`."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        """Read the estimator. ArtifactError if its file is damaged."""
+        self._artifact, self.level = artifact, metrics_of(artifact, LikenessMetrics)["level"]
+        fitted = any(receipt.shard < 0 for receipt in artifact.record.files)
+        self._fitted = from_file(artifact.file("estimator")) if fitted else None
+
+    @property
+    def threshold(self) -> float | None:
+        """The distance above which an image is flagged."""
+        return self._fitted[1].threshold(self.level) if self._fitted else None
+
+    def of_embedding(self, x_D: np.ndarray) -> UnlikeTheRun | None:
+        """Judge an image by its embedding; None if those of the run do not vary."""
+        if self._fitted is None:
+            return None
+        estimator, reference = self._fitted
+        return reference.judged(float(estimator.distances(x_D[None])[0]), self.level)
+
+    def of_row(self, row: int) -> UnlikeTheRun | None:
+        """Judge an image of the run, by its row in the manifest; None also if it has no embedding."""
+        distance = self._artifact.table(["distance"])["distance"][row].as_py()
+        return None if distance is None or self._fitted is None else self._fitted[1].judged(distance, self.level)
+
+
 def unlike_share(distance_N: np.ndarray, patient_N: np.ndarray, threshold: float | None, level: float) -> UnlikeShare:
     """Return the share of images beyond the threshold; every patient counts once."""
     patients, number_N, images = np.unique(patient_N.astype(str), return_inverse=True, return_counts=True)
@@ -115,8 +154,8 @@ def unlike_share(distance_N: np.ndarray, patient_N: np.ndarray, threshold: float
 
 def to_file(estimator: Estimator, reference: Reference) -> bytes:
     """Return both as a safetensors file."""
-    arrays = {**vars(estimator), **vars(reference), "patients": np.array([reference.patients])}
-    return bytes(tensors.save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    arrays = {field.name: np.asarray(getattr(of, field.name)) for of in (estimator, reference) for field in fields(of)}
+    return bytes(tensors.save({name: np.atleast_1d(np.ascontiguousarray(array)) for name, array in arrays.items()}))
 
 
 def from_file(data: bytes) -> tuple[Estimator, Reference]:

@@ -135,6 +135,14 @@ def features(n_labels: int) -> pa.Schema:
     )
 
 
+def feature_map() -> pa.Schema:
+    """One row per feature: its place on a map, in -1 to 1, where features with like decoder directions are neighbours.
+
+    Only neighbourhoods mean something. Features that are active on no image have a place too.
+    """
+    return pa.schema([_required("feature", pa.int32()), _required("x", pa.float64()), _required("y", pa.float64())])
+
+
 def probes() -> pa.Schema:
     """One row per label and space: AUROC of a linear probe on all units of the space ("raw" dimensions, "sae" features)
     over the detection patients, one image each. It is fitted on `patients` with `strength` C; null without a probe. In

@@ -6,6 +6,7 @@ from medsae_ray.core.datasets.dicom import DicomDataset
 from medsae_ray.core.datasets.mimic import MimicDataset
 from medsae_ray.core.datasets.nih import NihDataset
 from medsae_ray.core.datasets.phantom import PhantomDataset
+from medsae_ray.core.datasets.phantom_volumes import PhantomVolumesDataset
 from medsae_ray.core.datasets.table import TableDataset
 from medsae_ray.core.datasets.totalsegmentator import TotalSegmentatorDataset
 from medsae_ray.core.datasets.vindr import VindrDataset
@@ -19,6 +20,7 @@ DATASETS: tuple[type[Dataset], ...] = (
     VindrDataset,
     DicomDataset,
     TotalSegmentatorDataset,
+    PhantomVolumesDataset,
 )
 
 __all__ = ["DATASETS", "Dataset"]

@@ -32,6 +32,8 @@ class Dataset(ABC):
     """True if every file must be read before the number of images is known."""
     identifying: ClassVar[bool] = False
     """True if its files carry a hospital's own identifiers, which are hashed unless the recipe says otherwise."""
+    drawn: ClassVar[bool] = False
+    """True if the run draws its images, below the root."""
     library: ClassVar[str | None] = None
     """The optional package that reads its images; None if every installation can read them."""
 

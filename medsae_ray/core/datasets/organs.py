@@ -105,7 +105,7 @@ class OrganWork:
     def prepare(self, shard: int) -> pa.Table:
         """Read the masks of a shard's scans: one row of the organs schema per file."""
         ward = self.wards[shard]
-        rows = [row for volume, organs in ward.scans for row in _rows(ward.store, volume, organs)]
+        rows = [row for volume, organs in ward.scans for row in scan_rows(ward.store, volume, organs)]
         return pa.Table.from_pylist(rows, schema=schema.organs())
 
     def compute(self, model: None, prepared: pa.Table) -> pa.Table:
@@ -113,8 +113,8 @@ class OrganWork:
         return prepared
 
 
-def _rows(store: Store, volume: str, organs: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield the volume's row, then one for each mask. OSError if the store does not answer."""
+def scan_rows(store: Store, volume: str, organs: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield rows of the organs schema: the volume's, then one for each mask. OSError if the store does not answer."""
     try:
         with opened(store, volume) as stream:
             shape = header_shape(stream.read(_HEAD)).canonical

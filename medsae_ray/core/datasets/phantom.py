@@ -17,6 +17,7 @@ class PhantomDataset(Dataset):
     """Synthetic chest radiographs with planted findings, drawn by the run itself: toys for trying the software."""
 
     needs: ClassVar[tuple[str, ...]] = ()
+    drawn: ClassVar[bool] = True
     kind: Literal["phantom"]
     name: str = "phantom"
     patients: Annotated[int, Limits(ge=20, le=1_000_000)] = 2000

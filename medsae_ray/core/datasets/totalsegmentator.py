@@ -54,17 +54,11 @@ _NOT_GIVEN = frozenset(pacsv.ConvertOptions().null_values)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TotalSegmentatorDataset(Dataset):
-    """TotalSegmentator's CT or MRI (how.paths.images): s0001/ct.nii.gz or mri.nii.gz, s0001/segmentations, meta.csv.
+class SegmentedDataset(Dataset):
+    """The options of volumes in TotalSegmentator's layout. Each slice of each plane is a row, each organ a label: 1
+    where the slice shows it."""
 
-    Each slice of each plane is a row, each organ a label: 1 where the slice shows it.
-    """
-
-    needs = ("images",)
-    reads_all = True
     library = "nibabel"
-    kind: Literal["totalsegmentator"]
-    name: str = "totalsegmentator"
     uncertain: LabelPolicy = "ignore"
     """Value of a label of -1; there are none."""
     blank: LabelPolicy = "ignore"
@@ -83,6 +77,19 @@ class TotalSegmentatorDataset(Dataset):
         default_factory=lambda: [1.0, 99.0]
     )
     """Percentiles of an MRI's voxels above 0 that become black and white."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TotalSegmentatorDataset(SegmentedDataset):
+    """TotalSegmentator's CT or MRI (how.paths.images): s0001/ct.nii.gz or mri.nii.gz, s0001/segmentations, meta.csv.
+
+    Each slice of each plane is a row, each organ a label: 1 where the slice shows it.
+    """
+
+    needs = ("images",)
+    reads_all = True
+    kind: Literal["totalsegmentator"]
+    name: str = "totalsegmentator"
 
     def rows(self, paths: Paths) -> Rows:
         """Return the rows, reading mask after mask in this process; a run has stage `organs` for it."""
@@ -123,7 +130,7 @@ class Slices:
 
 
 def segmentator_rows(
-    dataset: TotalSegmentatorDataset,
+    dataset: SegmentedDataset,
     parts: Iterable[pa.Table],
     passed_over: Mapping[str, int],
     meta: Mapping[str, Mapping[str, str]],
@@ -157,7 +164,7 @@ def _of_plane(plane: str, found: Seen, every: int) -> Slices:
 
 
 def _rows_of(
-    dataset: TotalSegmentatorDataset,
+    dataset: SegmentedDataset,
     organs: Sequence[str],
     made: list[tuple[SegmentedVolume, Slices]],
     meta: Mapping[str, Mapping[str, str]],
@@ -187,7 +194,7 @@ def _label(organ: str, made: list[tuple[SegmentedVolume, Slices]]) -> pa.Array:
     return pa.concat_arrays(parts) if parts else pa.nulls(0, pa.int8())
 
 
-def _window(dataset: TotalSegmentatorDataset, scan: SegmentedVolume, about: Mapping[str, str]) -> str:
+def _window(dataset: SegmentedDataset, scan: SegmentedVolume, about: Mapping[str, str]) -> str:
     if scan.modality == "MR":
         return "p" + _ends(*dataset.mri_percentiles)
     return _ends(*(dataset.ct_window or ct_window(about.get("study_type"))))

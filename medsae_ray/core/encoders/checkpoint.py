@@ -1,9 +1,9 @@
 """The sources of an encoder's weights, and their check against the architecture.
 
 A `weights` value is a local .bin or .pt (torch), .safetensors or .onnx file, a directory or .zip that holds
-pytorch_model.bin, an https URL of one of these, or "builtin:phantom-encoder", the small encoder that ships with the
-package. A URL may end in #sha256= and the checksum of its file; any other content is then refused. For Hugging Face ids
-and folders see hub.py.
+pytorch_model.bin, an https URL of one of these, or "builtin:phantom-encoder" or "builtin:phantom-volumes-encoder", the
+small encoders that ship with the package. A URL may end in #sha256= and the checksum of its file; any other content is
+then refused. For Hugging Face ids and folders see hub.py.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 BUILTIN = {
     "builtin:phantom-encoder": Path(__file__).parents[1] / "phantom" / "weights" / "encoder.safetensors",
+    "builtin:phantom-volumes-encoder": Path(__file__).parents[1] / "phantom" / "weights" / "volumes.safetensors",
 }
 _IN_DIRECTORY = ("pytorch_model.bin", "model.safetensors")
 # What transformers reads of a folder: settings, and weights in one form or the other.

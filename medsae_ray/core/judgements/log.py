@@ -104,9 +104,14 @@ class Log:
         """Read what is new."""
         sizes = {name: size for name, size in self.store.sizes().items() if name.endswith(SUFFIX)}
         new = [name for name, size in sizes.items() if size > self._until.get(name, 0)]
+        for name, data in zip(new, self._rests(new), strict=True):
+            self._take(name, data)
+
+    def _rests(self, names: list[str]) -> list[bytes]:
+        if len(names) < 2:
+            return [self._rest(name) for name in names]
         with ThreadPoolExecutor(_READERS) as readers:
-            for name, data in zip(new, readers.map(self._rest, new), strict=True):
-                self._take(name, data)
+            return list(readers.map(self._rest, names))
 
     def _rest(self, name: str) -> bytes:
         start = self._until.get(name, 0)

@@ -6,6 +6,7 @@ machine. What is left follows from the log, so a reader may stop and go on at an
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
@@ -62,6 +63,12 @@ def opened(root: Store, name: str) -> Study | None:
     except FileNotFoundError:
         return None
     return Study(**{**found, "features": tuple(found["features"])})
+
+
+def every(root: Store) -> list[Study]:
+    """Return all studies below `root`, by name."""
+    files = re.findall(r"^study-(.+)\.json$", "\n".join(root.child(FOLDER).names()), flags=re.MULTILINE)
+    return [study for name in files if (study := opened(root, name))]
 
 
 def _file(name: str) -> str:

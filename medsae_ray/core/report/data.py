@@ -12,6 +12,7 @@ import pyarrow as pa
 from medsae_ray.core.analysis.auroc import Auroc
 from medsae_ray.core.analysis.findings import Finding
 from medsae_ray.core.analysis.patch_maps import Pair, PatchMap
+from medsae_ray.core.artifacts.likeness import LikenessSummary
 from medsae_ray.core.artifacts.metrics import PairCounts, ReplicatedFinding
 from medsae_ray.core.artifacts.monosemanticity import MonosemanticityMetrics
 from medsae_ray.core.artifacts.rankings import RankingsMetrics
@@ -186,6 +187,8 @@ class ReportData:
     """The rows of stage `monosemanticity` by feature; none without `monosemanticity`."""
     retrieval: RetrievalMetrics | None = None
     """The test of similar images."""
+    likeness: LikenessSummary | None = None
+    """The images that are unlike those of the run."""
     rankings: RankingsMetrics | None = None
     """The ranks of names among five; None without what.naming.judge."""
     patches: Patches | None = None

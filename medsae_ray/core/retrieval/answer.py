@@ -1,6 +1,9 @@
 """The answer to a query of a finished run: plain values, as in its JSON."""
 
-from typing import Literal, TypedDict, get_args
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict, get_args
+
+from medsae_ray.core.artifacts.likeness import UnlikeTheRun
 
 Way = Literal["text half", "names", "model"]
 """The ways to find a query's features: by the encoder's text half, by the words of names and definitions, or by a model
@@ -18,9 +21,18 @@ class Named(TypedDict):
     name_source: str | None
     """The source of the name: vlm, label or vocabulary."""
     definition: str | None
-    verdict: str | None
-    """The verdict of the name's test, if there was one."""
+    name_verdict: str | None
+    """The verdict of the name's test on the run's images, if there was one: it says nothing of another image."""
     detection_auroc: float | None
+
+
+COLUMNS = ("name", "name_source", "definition", "verdict", "detection_auroc")
+"""The columns of the atlas that an answer shows."""
+
+
+def named(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an answer shows of a row of the atlas, besides the feature's number."""
+    return {"name_verdict" if column == "verdict" else column: row[column] for column in COLUMNS}
 
 
 class FoundFeature(Named):
@@ -79,6 +91,8 @@ class NamedFeature(Named):
     """A feature of an image's fingerprint, with its strongest name."""
 
     activation: float
+    percentile: float
+    """The share of the images that activate the feature on which it is no stronger, from 0 to 100."""
 
 
 class SimilarImage(TypedDict):
@@ -103,6 +117,8 @@ class SimilarAnswer(TypedDict):
     """The images, one of each patient and none of the image's own."""
     reason: str | None
     """The reason why there are no images, or why k is smaller than asked for."""
+    unlike_the_run: UnlikeTheRun | None
+    """The image's place among the embeddings of the run; None without the artifact `likeness`."""
     sae: str
     """The names of the artifacts that answered."""
     atlas: str

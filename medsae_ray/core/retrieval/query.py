@@ -22,7 +22,7 @@ from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.naming.alignment import Space, exceedance
 from medsae_ray.core.naming.engine import Engine
 from medsae_ray.core.naming.vocabulary import Texts, embed_terms
-from medsae_ray.core.retrieval.answer import FoundFeature, QueryAnswer, Ranking, Way
+from medsae_ray.core.retrieval.answer import COLUMNS, FoundFeature, QueryAnswer, Ranking, Way, named
 from medsae_ray.core.retrieval.attributes import Condition, conditions, fulfilling
 from medsae_ray.core.retrieval.bm25 import Documents
 from medsae_ray.core.retrieval.name_texts import name_texts
@@ -31,8 +31,6 @@ from medsae_ray.core.retrieval.picker import Picker
 from medsae_ray.core.retrieval.picking import entries
 from medsae_ray.core.retrieval.shelf import Among, Match, Shelf
 
-SHOWN = ("name", "name_source", "definition", "verdict", "detection_auroc")
-"""The columns of the atlas in an answer."""
 BY_TEXT: Final = "text half"
 BY_NAMES: Final = "names"
 BY_MODEL: Final = "model"
@@ -64,7 +62,7 @@ class Library:
 
     def __init__(self, artifacts: Mapping[str, Artifact], listener: TextSide | None = None) -> None:
         self._artifacts, self._listener = artifacts, listener
-        atlas = artifacts["atlas"].table(["feature", "n_active", *SHOWN]).sort_by("feature")
+        atlas = artifacts["atlas"].table(["feature", "n_active", *COLUMNS]).sort_by("feature")
         self._atlas: list[dict[str, Any]] = atlas.to_pylist()
         self._alive_F = np.array([row["n_active"] > 0 for row in self._atlas])
         self.shelf = Shelf.of(artifacts["manifest"], artifacts["activations"], len(self._atlas))
@@ -159,7 +157,7 @@ class Library:
         return cast(FoundFeature, match._asdict() | self._shown(match.feature))
 
     def _shown(self, feature: int) -> dict[str, Any]:
-        return {key: self._atlas[feature][key] for key in SHOWN}
+        return named(self._atlas[feature])
 
     def matches(self, text: str, n: int, way: Way | None = None) -> list[Match]:
         """Return the `n` features that answer a query best, or as many as there are."""

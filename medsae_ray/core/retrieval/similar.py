@@ -5,15 +5,18 @@ Legend: N images, F features, G images of a part.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, cast
+from functools import cached_property, lru_cache
+from typing import cast
 
 import numpy as np
 from scipy import sparse
 
+from medsae_ray.core.analysis.likeness import Judge
+from medsae_ray.core.analysis.percentiles import OwnActivations
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.columns import activation_matrix, column
-from medsae_ray.core.retrieval.answer import ActiveFeature, NamedFeature, SimilarAnswer, SimilarImage
+from medsae_ray.core.artifacts.likeness import UnlikeTheRun
+from medsae_ray.core.retrieval.answer import COLUMNS, ActiveFeature, NamedFeature, SimilarAnswer, SimilarImage, named
 from medsae_ray.core.retrieval.fingerprints import Fingerprints, discriminating
 from medsae_ray.core.retrieval.nearest import Nearest
 from medsae_ray.core.retrieval.neighbours import usable
@@ -21,7 +24,6 @@ from medsae_ray.core.retrieval.search import Rows, search
 
 PARTS = 64
 """The parts that are kept for the next search: a few bytes for each active feature of their images."""
-NAMED = ("name", "name_source", "definition", "verdict", "detection_auroc")
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Query:
     z_1F: sparse.csr_array
     row: int | None
     """Its row in the manifest, whose patient is left out; None for an image from elsewhere."""
+    unlike: UnlikeTheRun | None = None
 
 
 class Similar:
@@ -44,9 +47,10 @@ class Similar:
         table = artifacts["manifest"].table(["image_id", "patient_id", "split", "shard"])
         self._image_N, self._split_N, self._shard_N = (column(table, name) for name in ("image_id", "split", "shard"))
         self._group_N = np.unique(column(table, "patient_id").astype(str), return_inverse=True)[1]
-        atlas = artifacts["atlas"].table(["feature", "n_images", "n_active", *NAMED]).sort_by("feature")
+        atlas = artifacts["atlas"].table(["feature", "n_images", "n_active", *COLUMNS]).sort_by("feature")
         self._weight_F = discriminating(column(atlas, "n_active"), int(column(atlas, "n_images").max(initial=1)))
-        self._named: list[dict[str, Any]] = atlas.select(["feature", *NAMED]).to_pylist()
+        self._named = [{"feature": row["feature"], **named(row)} for row in atlas.to_pylist()]
+        self._judge = Judge(artifacts["likeness"]) if "likeness" in artifacts else None
 
     def of_run(self, image_id: str) -> Query | None:
         """Return the query of an image of the run; None if it has none of that id."""
@@ -56,15 +60,17 @@ class Similar:
         row = int(rows[0])
         shard = int(self._shard_N[row])
         at = int(np.flatnonzero(np.flatnonzero(self._shard_N == shard) == row)[0])
-        return Query(image_id, self._part(shard)[[at]], row)
+        return Query(image_id, self._part(shard)[[at]], row, self._judge.of_row(row) if self._judge else None)
 
-    def of_activations(self, image: str, features: list[int], values: list[float]) -> Query:
-        """Return the query of an image from elsewhere, by its active features."""
+    def of_activations(
+        self, image: str, features: list[int], values: list[float], unlike: UnlikeTheRun | None = None
+    ) -> Query:
+        """Return the query of an image from elsewhere, by its active features; `unlike` is the judgement of it."""
         z = sparse.csr_array(
             (np.array(values, dtype=np.float32), np.array(features, dtype=np.int64), [0, len(features)]),
             shape=(1, len(self._named)),
         )
-        return Query(image, z, None)
+        return Query(image, z, None, unlike)
 
     def ask(self, query: Query, k: int = 5, images: int = 10, split: str | None = None) -> SimilarAnswer:
         """Return the images that share the query's k strongest features, one of each patient, the most similar first.
@@ -86,6 +92,7 @@ class Similar:
             "features": [self._feature(f, float(v)) for f, v in zip(features, prints.value_QK[0], strict=False)],
             "images": found,
             "reason": reason,
+            "unlike_the_run": query.unlike,
             "sae": self._artifacts["sae"].name,
             "atlas": self._artifacts["atlas"].name,
         }
@@ -121,7 +128,17 @@ class Similar:
         return found
 
     def _feature(self, feature: int, activation: float) -> NamedFeature:
-        return cast(NamedFeature, self._named[feature] | {"activation": activation})
+        own = {"activation": activation, "percentile": self.percentile(feature, activation)}
+        return cast(NamedFeature, self._named[feature] | own)
+
+    def percentile(self, feature: int, activation: float) -> float:
+        """Return the share of the run's images with a feature on which it is no stronger, from 0 to 100. The first call
+        reads all activations once."""
+        return self._spread.percentile(feature, activation)
+
+    @cached_property
+    def _spread(self) -> OwnActivations:
+        return OwnActivations.of(self._artifacts["activations"], len(self._named))
 
     def _shards(self) -> list[int]:
         return [part.shard for part in self._artifacts["activations"].parts]

@@ -1,3 +1,5 @@
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -56,7 +58,7 @@ def test_a_file_keeps_everything() -> None:
     x_ND = cloud(np.random.default_rng(4), 50)
     found, reference = estimator(x_ND), Reference.of(np.arange(7.0), np.array(["a", "a", *"bcdef"]))
     for kept, made in zip(from_file(to_file(found, reference)), (found, reference), strict=True):
-        for name, value in vars(made).items():
+        for name, value in ((f.name, getattr(made, f.name)) for f in fields(made)):
             np.testing.assert_array_equal(getattr(kept, name), value)
 
 

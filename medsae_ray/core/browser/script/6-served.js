@@ -25,18 +25,10 @@ Medsae.served = {
     const type = ["image/png", "image/jpeg"].includes(file.type) ? file.type : "application/dicom";
     const found = await this.json("v1/encode?top=20&named=false", { method: "POST", body: file, headers: { "Content-Type": type } });
     if (!found) return;
-    await Promise.all(found.features.map((one) => Medsae.load(`data/${one.feature}.js`)));
-    const rows = found.features.map((one) => [one, `activation ${Medsae.number(one.activation)}, percentile ${Medsae.number(this.percentile(one), 0)} of its own`]);
-    const warning = found.unlike_the_run ? "This image is unlike those of the run: its features may mean nothing." : null;
+    const rows = found.features.map((one) => [one, `activation ${Medsae.number(one.activation)}, percentile ${Medsae.number(one.percentile, 0)} of its own`]);
+    const unlike = found.unlike_the_run;
+    const warning = unlike?.flag ? `This image is unlike those of the run, farther than ${Medsae.number(unlike.percentile, 1)}\u00a0% of its held-out images: names say nothing of it.` : null;
     this.show("Features of your image", rows, warning);
-  },
-
-  // The share of the feature's own images with a weaker activation, by its histogram, whose bins are half powers of two.
-  percentile(one) {
-    const counts = window.medsaeFeature[one.feature].histogram;
-    const bin = Math.min(counts.length - 1, Math.max(0, Math.floor((Math.log2(one.activation) + 12) * (counts.length / 16))));
-    const sum = (bins) => bins.reduce((total, count) => total + count, 0);
-    return (100 * (sum(counts.slice(0, bin)) + counts[bin] / 2)) / Math.max(1, sum(counts));
   },
 
   async json(path, request) {
@@ -52,7 +44,7 @@ Medsae.served = {
     const verdicts = window.medsaeRun.verdicts;
     const list = rows.map(([one, said]) => Medsae.make("li", {},
       Medsae.make("a", { href: `feature/${one.feature}.html` }, one.name || "Unnamed"),
-      ` feature ${one.feature}, name ${verdicts[one.verdict] ?? "not tested"}: ${said}`));
+      ` feature ${one.feature}, name ${verdicts[one.name_verdict] ?? "not tested"}: ${said}`));
     const note = "A verdict is about a feature's name over many patients, and not about this image. Not for clinical use.";
     const warned = warning ? [Medsae.make("p", { class: "warning" }, Medsae.make("b", {}, warning))] : [];
     this.said.replaceChildren(Medsae.make("p", {}, Medsae.make("b", {}, title)), ...warned,
