@@ -11,7 +11,7 @@ from medsae_ray.core.browser.access import Access
 from medsae_ray.core.browser.site import Site
 from medsae_ray.core.retrieval.query import Library
 from medsae_ray.errors import ArtifactError
-from medsae_ray.outputs.browser import browser_data
+from medsae_ray.outputs.browser import MAP, browser_data
 from medsae_ray.pipeline import STAGES, goals_of
 from medsae_ray.runtime.run import Run
 from medsae_ray.stages.vocabulary_names import listener
@@ -71,9 +71,10 @@ def open_site(recipe: Recipe, root: str, images: Access = "all") -> Site:
     """
     with Run(recipe, Store(root), STAGES, Console(quiet=True)) as run:
         found: dict[str, Artifact] = {}
-        for goal in goals_of(recipe):
+        goals = [goal for goal in goals_of(recipe) if goal != MAP]  # the site does without
+        for goal in goals:
             _collect(run, goal, found)
-        for goal in goals_of(recipe):
+        for goal in goals:
             run.artifact(goal)  # it is there; its warnings are collected
         return Site(browser_data(run, images))
 

@@ -23,6 +23,7 @@ def folder(small: Small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The pages of the small run, written by the command."""
     place = tmp_path_factory.mktemp("browser")
     data = recipe_data(small.images / "labels.csv", small.images.parent / "e.onnx", engine="loop")
+    data["what"]["likeness"] = small.recipe.what.likeness.model_dump(mode="json")
     (place / "small.yaml").write_text(json.dumps(data))
     assert main(["browse", str(place / "small.yaml"), "--root", small.root, "--to", str(place / "pages")]) == 0
     return place / "pages"

@@ -16,7 +16,7 @@ class ActiveFeature(NamedTuple):
     feature: int
     value: float
     percentile: float
-    """The share of the images with the feature on which it is weaker, in percent."""
+    """The share of the run's images with the feature on which it is no stronger, from 0 to 100."""
     heat: str | None
     """The address of its activation on the image's patches."""
 
@@ -63,7 +63,7 @@ def active_features(frame: Frame, files: ImageFiles, row: int) -> list[ActiveFea
     found = []
     for feature, value in zip(data.active_NF.indices[of].tolist(), data.active_NF.data[of].tolist(), strict=True):
         all_of = data.x_NF.data[slice(*data.x_NF.indptr[feature : feature + 2])]
-        percentile = 100 * float(np.mean(all_of < value))
+        percentile = 100 * float(np.mean(all_of <= value))
         heat = files.heat(feature, image_id, float(all_of.max())) if (feature, image_id) in frame.heated else None
         found.append(ActiveFeature(feature, value, percentile, heat))
     return sorted(found, key=lambda active: (-active.percentile, active.feature))

@@ -26,7 +26,8 @@ Medsae.served = {
     const found = await this.json("v1/encode?top=20&named=false", { method: "POST", body: file, headers: { "Content-Type": type } });
     if (!found) return;
     const rows = found.features.map((one) => [one, `activation ${Medsae.number(one.activation)}, percentile ${Medsae.number(one.percentile, 0)} of its own`]);
-    const warning = found.unlike_the_run?.flag ? "This image is unlike those of the run: its features may mean nothing." : null;
+    const unlike = found.unlike_the_run;
+    const warning = unlike?.flag ? `This image is unlike those of the run, farther than ${Medsae.number(unlike.percentile, 1)}\u00a0% of its held-out images: names say nothing of it.` : null;
     this.show("Features of your image", rows, warning);
   },
 
