@@ -292,7 +292,7 @@ def test_the_service_encodes_and_searches_from_the_same_pages(
     (tmp_path / "no.png").write_bytes(b"no image")
     page.set_input_files("input[name=image]", str(tmp_path / "no.png"))
     page.locator("form.upload button").click()
-    page.get_by_text(encoded(b"no image").json()["error"]["message"]).wait_for()
+    page.get_by_text(encoded(tmp_path / "no.png")["error"]["message"]).wait_for()
     watched.errors = [error for error in watched.errors if "415" not in error]  # the refusal, which Chromium logs
     page.fill("input[name=text]", "left")
     page.locator("form.ask button").click()
