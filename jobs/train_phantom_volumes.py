@@ -3,11 +3,13 @@
     python jobs/train_phantom_volumes.py --out medsae_ray/core/phantom/weights/volumes.safetensors
 
 The network is MedCLIP's vision transformer at a small geometry. Each target (an organ in the slice, its plane, the
-modality, sex and age) has a fixed random direction, and the directions are orthogonal. The embedding of a slice is to
-be the sum of the directions of what holds for it, longer for plane and modality than for an organ. So concepts are
-directions that no single dimension shows, as a sparse autoencoder supposes them to be. A head on the tokens, dropped
-afterwards, learns the organs' places. Scans of the institutes that recipes hold out are not trained on. The encoder is
-a toy for trying the software: it has never seen a medical image and is of no use on one.
+modality, sex and age) has a fixed random direction, and the directions are orthogonal. The embedding of a slice learns
+to be the sum of the directions of what holds for it. A head on the tokens, dropped afterwards, learns the organs'
+places. At the end the projection is fitted once more, by ridge regression, to embeddings in which plane and modality
+are long directions, and the organs of a region share most of theirs: a slice of the thorax is like another, whichever
+organs it shows. So concepts are directions that no single dimension shows, as a sparse autoencoder supposes them to
+be. Scans of the institutes that recipes hold out are not trained on. The encoder is a toy for trying the software: it
+has never seen a medical image and is of no use on one.
 
 Legend: N slices, S side, D embedding dimension, T tokens (a square grid), O organs, K targets.
 """
@@ -32,17 +34,46 @@ from medsae_ray.core.images.decode import MAX_PIXELS, Preprocess
 from medsae_ray.core.images.nifti import AXES, PLANES, Volume
 from medsae_ray.core.phantom import TRAINING_SEEDS
 from medsae_ray.core.phantom.volumes.body import ORGANS
+from medsae_ray.core.phantom.volumes.disease import LUNGS
 from medsae_ray.core.phantom.volumes.people import HELD_OUT, Person, person
 from medsae_ray.core.phantom.volumes.scan import draw, nifti
 
 GEOMETRY = SwinGeometry(
     image_size=96, patch_size=4, embed_dim=24, depths=(1, 2, 2), num_heads=(2, 4, 8), window_size=6, projection=128
 )
+
+
+def pair(organ: str) -> tuple[str, str]:
+    """Return the two sides of an organ."""
+    return f"{organ}_left", f"{organ}_right"
+
+
 ABOUT = ("CT", "MR", "female", "age > 60")
 TARGETS = (*ORGANS, *PLANES, *ABOUT)
-WEIGHTS = (*(1.0 for _ in ORGANS), *(4.0 for _ in PLANES), 4.0, 4.0, 1.0, 1.0)
-"""The length of each target's direction in an embedding."""
+LENGTHS = (*(1.0 for _ in ORGANS), *(4.0 for _ in PLANES), 4.0, 4.0, 1.0, 1.0)
+"""The length of each target's direction while the network learns."""
+OWN, SHARED, PLANE, MODALITY, PERSON, RIDGE = 0.3, 5.0, 3.0, 3.0, 0.3, 1e-3
+"""The lengths at the end: an organ's own direction, a region that shows all of its organs, a plane, a modality, sex and
+age. The ridge is in units of standardised outputs."""
+REGIONS = (
+    ("brain", "skull"),
+    (*pair("clavicula"), *pair("humerus"), *pair("scapula"), "thyroid_gland", "trachea"),
+    (*LUNGS, "heart", "sternum", "esophagus", "superior_vena_cava"),
+    (
+        *("liver", "spleen", "stomach", "gallbladder", "pancreas", "duodenum", "inferior_vena_cava"),
+        *(*pair("adrenal_gland"), *pair("kidney"), "portal_vein_and_splenic_vein"),
+    ),
+    (
+        *(*pair("hip"), *pair("femur"), *pair("gluteus_maximus"), *pair("iliac_artery")),
+        *("sacrum", "urinary_bladder", "prostate"),
+    ),
+    ("small_bowel", "colon", *pair("iliopsoas")),
+    (*pair("autochthon"), "spinal_cord", "aorta"),
+)
+"""The organs that share a direction: head, shoulders, thorax, upper abdomen, pelvis, belly, back."""
 TOKENS = GEOMETRY.image_size // GEOMETRY.patch_size // 2 ** (len(GEOMETRY.depths) - 1)  # a side
+FIRST_REGION = 100
+"""The place in the basis of the first region's direction."""
 BATCH, RATE, DECAY, SHIFT, PER_PLANE = 32, 2e-3, 0.03, 3, 8
 SHIPPED = Path(__file__).parents[1] / "medsae_ray" / "core" / "phantom" / "weights" / "volumes.safetensors"
 
@@ -55,11 +86,27 @@ class Slices(NamedTuple):
     w_NTO: Tensor
 
 
-def code() -> Tensor:
-    """Return the directions of all targets with their lengths: [K, D]."""
+def directions() -> Tensor:
+    """Return an orthonormal basis of the embeddings' space: [D, D]."""
     rng = np.random.default_rng(0)
-    basis, _ = np.linalg.qr(rng.standard_normal((GEOMETRY.projection, GEOMETRY.projection)))
-    return torch.from_numpy((basis[: len(TARGETS)] * np.array(WEIGHTS)[:, None]).astype(np.float32))
+    basis_DD, _ = np.linalg.qr(rng.standard_normal((GEOMETRY.projection, GEOMETRY.projection)))
+    return torch.from_numpy(basis_DD.astype(np.float32))
+
+
+def learnt_code() -> Tensor:
+    """Return each target's own direction, of the length while the network learns: [K, D]."""
+    return directions()[: len(TARGETS)] * torch.tensor(LENGTHS)[:, None]
+
+
+def final_code() -> Tensor:
+    """Return what each target adds to an embedding at the end: [K, D]."""
+    basis_DD = directions()
+    lengths = (*(OWN for _ in ORGANS), *(PLANE for _ in PLANES), MODALITY, MODALITY, PERSON, PERSON)
+    code_KD = basis_DD[: len(TARGETS)] * torch.tensor(lengths)[:, None]
+    for region, organs in enumerate(REGIONS):
+        for organ in organs:
+            code_KD[ORGANS.index(organ)] += SHARED / len(organs) * basis_DD[FIRST_REGION + region]
+    return code_KD
 
 
 def squared(label_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -144,7 +191,7 @@ def train(slices: Slices, epochs: int, out: Path, start_from: Path | None = None
     """Train a tower, new or from `start_from`, by `epochs` epochs of AdamW with warm-up and a cosine; each is kept."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    tower, code_KD = untrained(), code()
+    tower, code_KD = untrained(), learnt_code()
     if start_from is not None:
         load_released(tower, start_from)
     spots = nn.Linear(tower.model.config.hidden_size, len(ORGANS))
@@ -192,13 +239,25 @@ def embed(tower: VitTower, x_NSS: Tensor) -> Tensor:
     return torch.cat([tower(normalise(part)) for part in x_NSS.split(64)])
 
 
+@torch.inference_mode()
+def project(tower: VitTower, slices: Slices) -> None:
+    """Fit the projection by ridge regression to embeddings of the final code, up to a constant."""
+    p_NC = torch.cat([tower.model(normalise(part)).pooler_output for part in slices.x_NSS.split(64)]).double()
+    wanted_ND = (slices.y_NK @ final_code()).double()
+    spread_C = p_NC.std(0) + 1e-6
+    z_NC = (p_NC - p_NC.mean(0)) / spread_C
+    ridge_CC = RIDGE * len(z_NC) * torch.eye(z_NC.shape[1], dtype=z_NC.dtype)
+    weight_CD = torch.linalg.solve(z_NC.T @ z_NC + ridge_CC, z_NC.T @ (wanted_ND - wanted_ND.mean(0)))
+    tower.projection_head.weight.copy_((weight_CD / spread_C[:, None]).T)
+
+
 def report(tower: VitTower, slices: Slices) -> None:
-    """Print the AUROC of each target along its own direction, and that of the best raw dimension."""
+    """Print the AUROC of each target as read by the code's pseudo-inverse, and that of the best raw dimension."""
     start = time.process_time()
     e_ND = embed(tower, slices.x_NSS)
     cost = (time.process_time() - start) / len(e_ND) * 1000
-    along_NK = (e_ND @ code().T).numpy()
-    print("| target | AUROC along its direction | best dimension | slices |\n|---|---|---|---|")
+    along_NK = (e_ND @ torch.linalg.pinv(final_code())).numpy()
+    print("| target | AUROC by the code | best dimension | slices |\n|---|---|---|---|")
     areas = []
     for name, y_N, along_N in zip(TARGETS, slices.y_NK.T.numpy(), along_NK.T, strict=True):
         area = auroc(along_N, y_N).auc
@@ -226,6 +285,8 @@ def main() -> None:
     print(f"{len(slices.x_NSS)} slices drawn, {time.process_time() - start:.0f} s CPU", flush=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     tower = train(slices, args.epochs, args.out, args.start_from)
+    project(tower, slices)
+    save_vit(tower, GEOMETRY, args.out)
     print(f"{args.out.name}: {args.out.stat().st_size / 1e6:.2f} MB", flush=True)
     report(tower, drawn(people(TRAINING_SEEDS[1], 60, held_out=True)))
 

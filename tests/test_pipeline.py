@@ -92,7 +92,7 @@ def test_a_stage_brings_what_it_needs_and_no_more(data: tuple[Path, Path], tmp_p
 
 @pytest.mark.parametrize(
     ("stage", "message"),
-    [("embed", "the stages are images, organs, manifest"), ("images", "a dataset of kind phantom")],
+    [("embed", "the stages are images, volumes, organs, manifest"), ("images", "a dataset of kind phantom")],
 )
 def test_a_wrong_stage_is_refused(data: tuple[Path, Path], tmp_path: Path, stage: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):

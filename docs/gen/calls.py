@@ -79,7 +79,7 @@ def openapi() -> dict[str, Any]:
     from medsae_ray.service.limits import RequestLimits
     from medsae_ray.service.metrics import Metrics
 
-    desk: Any = SimpleNamespace(limits=RequestLimits(), metrics=Metrics())
+    desk: Any = SimpleNamespace(run=None, limits=RequestLimits(), metrics=Metrics())
     return make_app(desk, token="a digest").openapi()
 
 

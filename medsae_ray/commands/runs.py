@@ -66,7 +66,15 @@ def _serve_arguments(command: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="environment variable with the token that callers have to send",
     )
+    text = "last uploads that the drift view counts (1000)"
+    command.add_argument("--window", type=_window, default=1000, metavar="N", help=text)
     _images_argument(command)
+
+
+def _window(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 20 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 20 to 1000000")
+    return int(text)
 
 
 def _query_arguments(command: argparse.ArgumentParser) -> None:
@@ -147,7 +155,7 @@ def serve(chosen: argparse.Namespace) -> int:
     address = address_of(chosen.host, chosen.port, chosen.token_variable)  # before Ray Serve, which takes seconds
     from medsae_ray.service.command import serve_run
 
-    serve_run(recipe, chosen.root, address, console(), chosen.images)
+    serve_run(recipe, chosen.root, address, console(), chosen.images, chosen.window)
     return 0
 
 

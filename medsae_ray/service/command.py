@@ -33,14 +33,16 @@ EVERY_S = 2.0
 """The seconds between two checks of the engine while nothing else happens."""
 
 
-def serve_run(recipe: Recipe, root: str, address: Address, console: Console, images: Access = "all") -> None:
+def serve_run(
+    recipe: Recipe, root: str, address: Address, console: Console, images: Access = "all", window: int = 1000
+) -> None:
     """Serve the finished run of `recipe` below `root` at an address that listens, until the process is told to stop.
-    Its pages show `images`.
+    Its pages show `images`, and the drift view counts the last `window` uploads.
 
     Raises ArtifactError if the run is not finished, EngineError if its engine does not start, and RecipeError for
     models that the cluster has no room for together.
     """
-    limits = RequestLimits()
+    limits = RequestLimits(window=window)
     token = address.token and digest(address.token)
     with Door(address.listening, limits.retry_s) as door, Phases(console) as phase:
         phase.begins("opening the run")

@@ -91,7 +91,8 @@ class Judging:
     def picture(self, feature: int, rank: int) -> bytes:
         """Return the feature's image of a rank as a grey PNG of at most SIDE pixels, without any metadata."""
         ids = [image["image_id"] for image in self.desk.atlas.one(feature)["top_images"]]
-        data = self._pictures.png(ids[rank]) if rank < len(ids) else None
+        shown = self.desk.run.images != "none" and rank < len(ids)
+        data = self._pictures.png(ids[rank]) if shown else None
         if data is None:
             raise Problem(404, "not_found", "there is no such image")
         return data

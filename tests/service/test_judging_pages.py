@@ -1,5 +1,6 @@
 import io
 import re
+from dataclasses import replace
 from html import unescape
 from typing import Any
 
@@ -32,7 +33,7 @@ def send(client: TestClient, form: dict[str, str], **filled: str) -> Any:
 def test_a_reader_judges_before_the_verdict_is_shown(tested: Desk) -> None:
     with TestClient(make_app(tested, None), "http://localhost") as client:
         found = client.get("/v1/features?size=200").json()["features"]
-        feature = next(one["feature"] for one in found if one["name"] and one["verdict"])
+        feature = next(one["feature"] for one in found if one["name"] and one["name_verdict"])
         path, verdict = f"/judge/{feature}", tested.atlas.verdicts()[feature]
         assert verdict is not None
         blind = client.get(path).text
@@ -103,3 +104,12 @@ def test_what_a_form_lacks_is_refused(judges: TestClient) -> None:
     for sent in ({"value": "agree"}, {"reader": "r", "value": "maybe"}, {"reader": "r", "kind": "praise"}):
         assert judges.post("/judge/2", data=sent, headers=HOST).status_code == 422
     assert judges.get("/judging.js").headers["content-type"].startswith("text/javascript")
+
+
+def test_a_run_whose_images_are_hidden_shows_none_to_a_reader(tested: Desk) -> None:
+    feature = next(f for f, v in tested.atlas.verdicts().items() if v is not None)
+    with TestClient(make_app(tested, None), "http://localhost") as client:
+        assert client.get(f"/judge/{feature}/0.png").status_code == 200
+    hidden = Desk(replace(tested.run, images="none"), None, tested.limits)
+    with TestClient(make_app(hidden, None), "http://localhost") as client:
+        assert client.get(f"/judge/{feature}/0.png").status_code == 404

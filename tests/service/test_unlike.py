@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from PIL import Image, ImageOps
 
 import medsae_ray
+from medsae_ray.cli import main
 from medsae_ray.core.artifacts.likeness import LikenessMetrics, UnlikeTheRun
 from medsae_ray.core.artifacts.metrics import metrics_of
 from medsae_ray.service.app import make_app
@@ -152,6 +153,13 @@ def test_uploads_from_many_threads_are_all_counted() -> None:
     for thread in threads:
         thread.join()
     assert drift.counts().uploads == drift.counts().unlike == 4000
+
+
+@pytest.mark.parametrize("window", ["3", "many", "-5"])
+def test_a_window_without_figures_is_refused(window: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "phantom", "--root", "none", f"--window={window}"])
+    assert "is not a number from 20 to 1000000" in capsys.readouterr().err
 
 
 def test_few_uploads_have_no_figures() -> None:
