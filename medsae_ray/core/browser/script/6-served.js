@@ -7,6 +7,7 @@ Medsae.served = {
       if (!answer.ok || !(await answer.json()).live) return;
     } catch { return; }
     document.body.classList.add("is-served");
+    this.link();
     document.dispatchEvent(new Event("medsae-served"));
     const section = document.querySelector("section.served");
     if (!section) return;
@@ -14,6 +15,14 @@ Medsae.served = {
     this.said = section.querySelector(".answer");
     section.querySelector("form.ask").addEventListener("submit", (event) => { event.preventDefault(); this.ask(event.target.text.value); });
     section.querySelector("form.upload").addEventListener("submit", (event) => { event.preventDefault(); this.upload(event.target.image.files[0]); });
+  },
+
+  // The pages that only a service has.
+  link() {
+    const link = (path, text) => Medsae.make("a", { href: Medsae.at(path) }, text);
+    document.querySelector("header nav").append(link("study", "Studies"), " ", link("drift", "Uploads"));
+    const take = document.querySelector("nav.steps [data-feature]");
+    if (take) take.after(" ", link(`judge/${take.dataset.feature}`, "Judge"));
   },
 
   async ask(text) {
