@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy import sparse
 
 from medsae_ray.core.analysis.findings import absent_name
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifacts.artifact import Artifact
 from medsae_ray.core.artifacts.columns import activation_matrix, column, null_to_nan
+from medsae_ray.core.artifacts.likeness import LikenessMetrics
 from medsae_ray.core.artifacts.metrics import ManifestMetrics, metrics_of
 from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.browser.access import Access
@@ -61,6 +63,7 @@ def browser_data(run: Run, access: Access) -> BrowserData:
         access=access,
         replication_of=_by_feature(run.artifact("replication").table().to_pylist()) if run.recipe.what.datasets else {},
         place_of=_places(run),
+        unlike=_unlike(run.artifact("likeness")),
     )
 
 
@@ -178,6 +181,16 @@ def _places(run: Run) -> dict[int, tuple[float, float]]:
     stage = run.committed(MAP) if MAP in run.stages else None
     rows = stage.table(["feature", "x", "y"]).to_pylist() if stage else []
     return {row["feature"]: (row["x"], row["y"]) for row in rows}
+
+
+def _unlike(likeness: Artifact) -> frozenset[str]:
+    """Return the images whose distance from the run's own is above the threshold, if there is one."""
+    threshold = metrics_of(likeness, LikenessMetrics)["threshold"]
+    if threshold is None:
+        return frozenset()
+    table = likeness.table(["image_id", "distance"])
+    far = pc.greater(table["distance"], threshold)
+    return frozenset(table.filter(far)["image_id"].to_pylist())
 
 
 def _unit(w_FD: np.ndarray) -> Floats:

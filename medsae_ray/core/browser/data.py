@@ -126,6 +126,8 @@ class BrowserData:
     """The rows of stage `replication` by feature."""
     place_of: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     """The place of each feature on the map of features; none without the map."""
+    unlike: frozenset[str] = frozenset()
+    """The ids of the images that are unlike the others of the run."""
 
     @cached_property
     def active_NF(self) -> sparse.csr_array:

@@ -39,6 +39,7 @@ def image_page(frame: Frame, row: int) -> str:
         "image.html.j2",
         "../",
         number=int(images.number_N[row]),
+        unlike=image_id in data.unlike,
         readable=data.active_NF.indptr[row] < data.active_NF.indptr[row + 1],
         shade=data.shade(image_id, LARGE),
         labels=[(label, "present" if value == 1 else "absent") for label, value in labels if known(value)],

@@ -121,6 +121,15 @@ def test_images_are_left_out_by_a_switch(access: Access, shown: set[str]) -> Non
     assert bool(data["images"]) == (access == "thumbnails")
 
 
+def test_an_image_that_is_unlike_the_run_is_warned_of_and_no_other() -> None:
+    odd, usual = image_ids()[3:5]
+    data = replace(made(), unlike=frozenset({odd}))
+    site = Site(data)
+    pages = {one: site.file(f"image/{data.images.number(one)}.html") or b"" for one in (odd, usual)}
+    assert b"unlike the others of the run" in pages[odd] and b"Features on it" in pages[usual]
+    assert b"unlike the others of the run" not in pages[usual]
+
+
 def test_only_paths_of_the_site_have_files() -> None:
     site = Site(made())
     for path in (
