@@ -196,10 +196,11 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_told_of_a_root_is_told_in_either_spelling(
     finished: tuple[Path, Path], capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    assert main([command, str(finished[1])]) == 0
-    printed = capsys.readouterr().out
-    assert main(["root", command, str(finished[1])]) == 0
-    assert capsys.readouterr().out == printed != ""
+    said = []
+    for spelling in ([command], ["root", command]):
+        assert main([*spelling, str(finished[1])]) == 0
+        said.append(re.sub(r"\d+ (s|min) ago", "ago", capsys.readouterr().out))
+    assert said[0] == said[1] != ""
 
 
 def test_a_value_is_set_in_place_of_the_recipes(finished: tuple[Path, Path], tmp_path: Path) -> None:
@@ -279,7 +280,7 @@ def test_verify_passes_a_whole_root_and_names_a_damaged_file(
 ) -> None:
     _, root = finished
     assert main(["verify", str(root)]) == 0
-    assert capsys.readouterr().out.count(": ok") == 11
+    assert capsys.readouterr().out.count(": ok") == 13
     (part,) = root.glob("label_names-*/part-00000.parquet")
     whole = part.read_bytes()
     part.write_bytes(whole[:-1])

@@ -24,7 +24,7 @@ from medsae_ray.service.deployment import phase_of
 
 NODE = Capacity((Node("gpu", {"CPU": 8.0, "GPU": 1.0}),))
 """A g6.2xlarge of cluster.yaml, alone."""
-TWO_GPUS = ["chexpert-medclip-medgemma-27b"]
+TWO_GPUS = ["chexpert-medclip-medgemma-27b", "sail-paper"]
 each = pytest.mark.parametrize("name", sorted(packaged_recipes()))
 
 
