@@ -147,7 +147,7 @@ def test_a_worker_that_is_killed_too_often_costs_its_own_sae_and_the_next_sweep_
     wanted = recipe(data, sweep, train={"retries": 1, "checkpoint_epochs": 20})
     run_stage(recipe(data, None, engine="loop"), str(tmp_path), "embeddings")
     killed: list[int] = []
-    killer = threading.Thread(target=kill_the_trainer_twice, args=(tmp_path, killed))
+    killer = threading.Thread(target=kill_the_trainer_twice, args=(tmp_path, killed), daemon=True)
     killer.start()
     with pytest.raises(MedsaeError, match=r'workers of 1 of 2 SAEs died.*"epochs": 900.*run the sweep again'):
         run_stage(wanted, str(tmp_path), "sweep")
