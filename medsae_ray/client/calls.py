@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
+from medsae_ray.service import judgement_responses as judged
 from medsae_ray.service import responses as answers
 
 T = TypeVar("T", bound=BaseModel)
@@ -118,26 +119,26 @@ def judge(
     blind: bool = False,
     study: str | None = None,
     key: str | None = None,
-) -> Call[answers.Judgement]:
+) -> Call[judged.Judgement]:
     """Keep a judgement: a vote ("agree", "disagree" or "unsure" with the name), a better name, a note, or that the
     feature is no finding. It is safe once this returns. What is sent again with its `key` is kept once; each judgement
     gets a key of its own unless it is given."""
     told = {"reader": reader, "feature": feature, "kind": kind, "value": value, "reason": reason}
     more = {"blind": blind, "study": study, "key": key or uuid.uuid4().hex}
-    return Call(answers.Judgement, "POST", "/v1/judgements", json={**told, **more})
+    return Call(judged.Judgement, "POST", "/v1/judgements", json={**told, **more})
 
 
 def judgements(
     *, feature: int | None = None, reader: str | None = None, study: str | None = None
-) -> Call[answers.Judgements]:
+) -> Call[judged.Judgements]:
     """Return the judgements of the run, perhaps only those of a feature, a reader or a study."""
     asked = {"feature": feature, "reader": reader, "study": study}
-    return Call(answers.Judgements, "GET", "/v1/judgements", asked)
+    return Call(judged.Judgements, "GET", "/v1/judgements", asked)
 
 
-def agreement(*, study: str | None = None, blind: bool = False) -> Call[answers.Agreement]:
+def agreement(*, study: str | None = None, blind: bool = False) -> Call[judged.Agreement]:
     """Return the agreement of readers with each other and with the model."""
-    return Call(answers.Agreement, "GET", "/v1/judgements/agreement", {"study": study, "blind": blind})
+    return Call(judged.Agreement, "GET", "/v1/judgements/agreement", {"study": study, "blind": blind})
 
 
 def _files(field: str, images: Sequence[Image]) -> list[tuple[str, tuple[str, bytes]]]:

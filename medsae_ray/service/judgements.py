@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from medsae_ray.core.judgements.export import Form, exported
 from medsae_ray.core.judgements.record import Kind
+from medsae_ray.service import judgement_responses as answers
 from medsae_ray.service import judging_pages
-from medsae_ray.service import responses as answers
 from medsae_ray.service.desk import Desk
 from medsae_ray.service.judging import Judging
 
