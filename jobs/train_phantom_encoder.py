@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medsae_ray.core.analysis.auroc import auroc
-from medsae_ray.core.encoders.medclip import MEAN, STD, SwinGeometry, build_vit, save_vit
+from medsae_ray.core.encoders.medclip import SwinGeometry, save_vit
 from medsae_ray.core.encoders.networks import VitTower, load_released
 from medsae_ray.core.phantom import FINDINGS, TRAINING_SEEDS, Study, patient
 from medsae_ray.core.phantom.render import place, render
+from medsae_ray.core.phantom.tower import embed, normalise, untrained
 
 GEOMETRY = SwinGeometry(
     image_size=224, patch_size=8, embed_dim=32, depths=(1, 1, 2), num_heads=(2, 4, 8), window_size=7, projection=128
@@ -92,11 +93,6 @@ def draw(seed: int, patients: int, located: bool = False) -> Films:
     return Films(torch.from_numpy(x_NSS), y_NF, a_NA, w_NTF)
 
 
-def normalise(x_NSS: Tensor) -> Tensor:
-    """Turn uint8 grey levels into the encoder's input: float32 [N, 3, S, S]."""
-    return ((x_NSS.float() / 255 - MEAN) / STD)[:, None].expand(-1, 3, -1, -1)
-
-
 def batches(films: Films, rng: np.random.Generator) -> Iterator[Films]:
     """Yield one epoch in random order; each batch is shifted by a few pixels and varied in exposure."""
     order = rng.permutation(len(films.x_NSS))
@@ -113,7 +109,7 @@ def train(films: Films, epochs: int, start_from: Path | None = None) -> VitTower
     """Train a tower, new or from `start_from`, by `epochs` epochs of AdamW with warm-up and a cosine."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    tower = untrained()
+    tower = untrained(GEOMETRY)
     if start_from is not None:
         load_released(tower, start_from)
     heads = Heads(GEOMETRY.projection, tower.model.config.hidden_size)
@@ -134,23 +130,6 @@ def train(films: Films, epochs: int, start_from: Path | None = None) -> VitTower
             losses.append(loss.item())
         print(f"epoch {epoch + 1}: loss {np.mean(losses):.4f}, {time.process_time() - start:.0f} s CPU", flush=True)
     return tower.eval()
-
-
-def untrained() -> VitTower:
-    """Return a tower to train, without drop path; its weights scale by fan-in, as Swin's 0.02 is too small for it."""
-    tower = build_vit(GEOMETRY)
-    for module in tower.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-        if hasattr(module, "drop_prob"):
-            module.drop_prob = 0.0  # type: ignore[assignment]
-    return tower
-
-
-@torch.inference_mode()
-def embed(tower: VitTower, x_NSS: Tensor) -> Tensor:
-    """Compute embeddings [N, D]."""
-    return torch.cat([tower(normalise(part)) for part in x_NSS.split(64)])
 
 
 def probe(e_ND: Tensor, y_N: Tensor, n_fit: int) -> float:
@@ -176,7 +155,7 @@ def report(tower: VitTower, films: Films) -> None:
     e_ND = embed(tower, films.x_NSS)
     cost = (time.process_time() - start) / len(e_ND) * 1000
     torch.manual_seed(1)
-    control_ND = embed(untrained().eval(), films.x_NSS)
+    control_ND = embed(untrained(GEOMETRY).eval(), films.x_NSS)
     n_fit = len(e_ND) * 3 // 5
     print("| target | AUROC | random weights | positives |\n|---|---|---|---|")
     y = torch.cat([films.y_NF, films.a_NA], 1)

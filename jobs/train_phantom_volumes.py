@@ -28,11 +28,12 @@ from torch.nn import functional
 
 from medsae_ray.core.analysis.auroc import auroc
 from medsae_ray.core.datasets.windows import ct_window
-from medsae_ray.core.encoders.medclip import MEAN, STD, SwinGeometry, build_vit, save_vit
+from medsae_ray.core.encoders.medclip import SwinGeometry, save_vit
 from medsae_ray.core.encoders.networks import VitTower, load_released
 from medsae_ray.core.images.decode import MAX_PIXELS, Preprocess
 from medsae_ray.core.images.nifti import AXES, PLANES, Volume
 from medsae_ray.core.phantom import TRAINING_SEEDS
+from medsae_ray.core.phantom.tower import embed, normalise, untrained
 from medsae_ray.core.phantom.volumes.body import ORGANS
 from medsae_ray.core.phantom.volumes.disease import LUNGS
 from medsae_ray.core.phantom.volumes.people import HELD_OUT, Person, person
@@ -168,11 +169,6 @@ def drawn(chosen: list[Person]) -> Slices:
     return Slices(*(torch.from_numpy(np.stack(part)) for part in (x, y, w)))
 
 
-def normalise(x_NSS: Tensor) -> Tensor:
-    """Turn uint8 grey levels into the encoder's input: float32 [N, 3, S, S]."""
-    return ((x_NSS.float() / 255 - MEAN) / STD)[:, None].expand(-1, 3, -1, -1)
-
-
 def batches(slices: Slices, rng: np.random.Generator) -> Iterator[Slices]:
     """Yield one epoch in random order, shifted by a few pixels and varied in brightness and noise: another scanner."""
     order = rng.permutation(len(slices.x_NSS))
@@ -191,7 +187,7 @@ def train(slices: Slices, epochs: int, out: Path, start_from: Path | None = None
     """Train a tower, new or from `start_from`, by `epochs` epochs of AdamW with warm-up and a cosine; each is kept."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    tower, code_KD = untrained(), learnt_code()
+    tower, code_KD = untrained(GEOMETRY), learnt_code()
     if start_from is not None:
         load_released(tower, start_from)
     spots = nn.Linear(tower.model.config.hidden_size, len(ORGANS))
@@ -220,23 +216,6 @@ def train(slices: Slices, epochs: int, out: Path, start_from: Path | None = None
         )
         save_vit(tower, GEOMETRY, out)
     return tower.eval()
-
-
-def untrained() -> VitTower:
-    """Return a tower to train, without drop path; its weights scale by fan-in, as Swin's 0.02 is too small for it."""
-    tower = build_vit(GEOMETRY)
-    for module in tower.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.xavier_uniform_(module.weight)
-        if hasattr(module, "drop_prob"):
-            module.drop_prob = 0.0  # type: ignore[assignment]
-    return tower
-
-
-@torch.inference_mode()
-def embed(tower: VitTower, x_NSS: Tensor) -> Tensor:
-    """Compute embeddings [N, D]."""
-    return torch.cat([tower(normalise(part)) for part in x_NSS.split(64)])
 
 
 @torch.inference_mode()
