@@ -1,17 +1,20 @@
 """Train the small encoder of slices that ships with the package, on synthetic CT and MRI scans alone.
 
-    python jobs/train_phantom_volumes.py --out medsae_ray/core/phantom/weights/volumes.safetensors
+    git show 7fc3538:medsae_ray/core/phantom/weights/volumes.safetensors > earlier.safetensors
+    python jobs/train_phantom_volumes.py --start-from earlier.safetensors --scans 600 --epochs 0
 
-The network is MedCLIP's vision transformer at a small geometry. Each target (an organ in the slice, its plane, the
-modality, sex and age) has a fixed random direction, and the directions are orthogonal. The embedding of a slice learns
-to be the sum of the directions of what holds for it. A head on the tokens, dropped afterwards, learns the organs'
-places. At the end the projection is fitted once more, by ridge regression, to embeddings in which plane and modality
-are long directions, and the organs of a region share most of theirs: a slice of the thorax is like another, whichever
-organs it shows. So concepts are directions that no single dimension shows, as a sparse autoencoder supposes them to
-be. Scans of the institutes that recipes hold out are not trained on. The encoder is a toy for trying the software: it
-has never seen a medical image and is of no use on one.
+made the weights that ship. The network is MedCLIP's vision transformer at a small geometry. Each target (an organ in
+the slice, its plane, the modality, sex and age) has a fixed random direction, and the directions are orthogonal. The
+organs that are seen together, a station, share a further one, as long as the share of them that the slice shows. The
+embedding of a slice learns to be the sum of the directions of what holds for it. A head on the tokens, dropped
+afterwards, learns the organs' places. Then the last stage alone, which sees the whole slice, learns on: it costs a
+tenth, as what the stages before it give is computed once. At the end the projection is fitted by ridge regression to
+embeddings in which stations, planes and modality are long directions, and an organ keeps a short one. So concepts are
+directions that no single dimension shows, as a sparse autoencoder supposes them to be, and organs seen together are one
+concept. Scans of the institutes that recipes hold out are not trained on. The encoder is a toy for trying the software:
+it has never seen a medical image and is of no use on one.
 
-Legend: N slices, S side, D embedding dimension, T tokens (a square grid), O organs, K targets.
+Legend: N slices, S side, D embedding dimension, T tokens (a square grid), C their width, O organs, K targets.
 """
 
 import argparse
@@ -23,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -35,7 +39,6 @@ from medsae_ray.core.images.nifti import AXES, PLANES, Volume
 from medsae_ray.core.phantom import TRAINING_SEEDS
 from medsae_ray.core.phantom.tower import embed, normalise, untrained
 from medsae_ray.core.phantom.volumes.body import ORGANS
-from medsae_ray.core.phantom.volumes.disease import LUNGS
 from medsae_ray.core.phantom.volumes.people import HELD_OUT, Person, person
 from medsae_ray.core.phantom.volumes.scan import draw, nifti
 
@@ -44,38 +47,36 @@ GEOMETRY = SwinGeometry(
 )
 
 
-def pair(organ: str) -> tuple[str, str]:
-    """Return the two sides of an organ."""
-    return f"{organ}_left", f"{organ}_right"
-
-
-ABOUT = ("CT", "MR", "female", "age > 60")
+ABOUT = ("MR", "female", "age > 60")
 TARGETS = (*ORGANS, *PLANES, *ABOUT)
-LENGTHS = (*(1.0 for _ in ORGANS), *(4.0 for _ in PLANES), 4.0, 4.0, 1.0, 1.0)
-"""The length of each target's direction while the network learns."""
-OWN, SHARED, PLANE, MODALITY, PERSON, RIDGE = 0.3, 5.0, 3.0, 3.0, 0.3, 1e-3
-"""The lengths at the end: an organ's own direction, a region that shows all of its organs, a plane, a modality, sex and
-age. The ridge is in units of standardised outputs."""
-REGIONS = (
-    ("brain", "skull"),
-    (*pair("clavicula"), *pair("humerus"), *pair("scapula"), "thyroid_gland", "trachea"),
-    (*LUNGS, "heart", "sternum", "esophagus", "superior_vena_cava"),
-    (
-        *("liver", "spleen", "stomach", "gallbladder", "pancreas", "duodenum", "inferior_vena_cava"),
-        *(*pair("adrenal_gland"), *pair("kidney"), "portal_vein_and_splenic_vein"),
-    ),
-    (
-        *(*pair("hip"), *pair("femur"), *pair("gluteus_maximus"), *pair("iliac_artery")),
-        *("sacrum", "urinary_bladder", "prostate"),
-    ),
-    ("small_bowel", "colon", *pair("iliopsoas")),
-    (*pair("autochthon"), "spinal_cord", "aorta"),
-)
-"""The organs that share a direction: head, shoulders, thorax, upper abdomen, pelvis, belly, back."""
+STATIONS = 10
+"""The groups of organs that are seen together."""
+
+
+class Lengths(NamedTuple):
+    """The lengths of the targets' directions; a station's is that of a slice which shows all of its organs."""
+
+    organ: float
+    station: float
+    plane: float
+    modality: float
+    person: float
+
+    def own(self) -> tuple[float, ...]:
+        """Return the length of each target's own direction [K]."""
+        return (*(self.organ for _ in ORGANS), *(self.plane for _ in PLANES), self.modality, self.person, self.person)
+
+
+LEARNT = Lengths(organ=0.5, station=5.0, plane=3.0, modality=4.0, person=0.3)
+"""The lengths while the network learns."""
+FINAL = Lengths(organ=0.2, station=7.0, plane=5.0, modality=5.0, person=0.2)
+"""The lengths at the end."""
+RIDGE = 1e-3
+"""The ridge of the projection, in units of standardised outputs."""
 TOKENS = GEOMETRY.image_size // GEOMETRY.patch_size // 2 ** (len(GEOMETRY.depths) - 1)  # a side
-FIRST_REGION = 100
-"""The place in the basis of the first region's direction."""
 BATCH, RATE, DECAY, SHIFT, PER_PLANE = 32, 2e-3, 0.03, 3, 8
+LATE_BATCH, LATE_RATE, GRAIN = 64, 1e-3, 0.05
+"""How the last stage is trained alone: GRAIN is the noise on its input, in standard deviations."""
 SHIPPED = Path(__file__).parents[1] / "medsae_ray" / "core" / "phantom" / "weights" / "volumes.safetensors"
 
 
@@ -94,19 +95,21 @@ def directions() -> Tensor:
     return torch.from_numpy(basis_DD.astype(np.float32))
 
 
-def learnt_code() -> Tensor:
-    """Return each target's own direction, of the length while the network learns: [K, D]."""
-    return directions()[: len(TARGETS)] * torch.tensor(LENGTHS)[:, None]
+def stations(y_NK: Tensor) -> NDArray[np.int64]:
+    """Return each organ's station [O]: the cluster, by complete linkage, of organs whose presence correlates."""
+    distance_OO = 1 - np.corrcoef(y_NK[:, : len(ORGANS)].numpy(), rowvar=False)
+    pairs = linkage(distance_OO[np.triu_indices(len(ORGANS), 1)], "complete")
+    station_O: NDArray[np.int64] = fcluster(pairs, STATIONS, "maxclust") - 1
+    return station_O
 
 
-def final_code() -> Tensor:
-    """Return what each target adds to an embedding at the end: [K, D]."""
+def code(station_O: NDArray[np.int64], lengths: Lengths) -> Tensor:
+    """Return what each target adds to an embedding [K, D]: its own direction, and an organ's part of its station's."""
     basis_DD = directions()
-    lengths = (*(OWN for _ in ORGANS), *(PLANE for _ in PLANES), MODALITY, MODALITY, PERSON, PERSON)
-    code_KD = basis_DD[: len(TARGETS)] * torch.tensor(lengths)[:, None]
-    for region, organs in enumerate(REGIONS):
-        for organ in organs:
-            code_KD[ORGANS.index(organ)] += SHARED / len(organs) * basis_DD[FIRST_REGION + region]
+    code_KD = basis_DD[: len(TARGETS)] * torch.tensor(lengths.own())[:, None]
+    shares_O = 1 / np.bincount(station_O)[station_O]
+    for organ, (station, share) in enumerate(zip(station_O, shares_O, strict=True)):
+        code_KD[organ] += lengths.station * share * basis_DD[len(TARGETS) + station]
     return code_KD
 
 
@@ -138,7 +141,7 @@ def slices_of(who: Person, rng: np.random.Generator) -> Iterator[tuple[np.ndarra
     scan = draw(who)
     volume, labels = Volume(nifti(scan.volume, scan.affine)), Volume(nifti(scan.organ, scan.affine))
     window = "p1:99" if who.modality == "MR" else ":".join(map(str, ct_window(who.study.name)))
-    about = [who.modality == "CT", who.modality == "MR", who.sex == "f", who.age > 60]
+    about = [who.modality == "MR", who.sex == "f", who.age > 60]
     preprocess = Preprocess(size=GEOMETRY.image_size)
     for plane in PLANES:
         shown = np.flatnonzero(labels.present()[plane])
@@ -187,13 +190,13 @@ def train(slices: Slices, epochs: int, out: Path, start_from: Path | None = None
     """Train a tower, new or from `start_from`, by `epochs` epochs of AdamW with warm-up and a cosine; each is kept."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    tower, code_KD = untrained(GEOMETRY), learnt_code()
+    tower, code_KD = untrained(GEOMETRY), code(stations(slices.y_NK), LEARNT)
     if start_from is not None:
         load_released(tower, start_from)
     spots = nn.Linear(tower.model.config.hidden_size, len(ORGANS))
     parameters = [*tower.parameters(), *spots.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY)
-    steps = epochs * (len(slices.x_NSS) // BATCH)
+    steps = max(1, epochs * (len(slices.x_NSS) // BATCH))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.08)
     for epoch in range(epochs):
         start, losses = time.process_time(), []
@@ -218,11 +221,75 @@ def train(slices: Slices, epochs: int, out: Path, start_from: Path | None = None
     return tower.eval()
 
 
+def train_last_stage(tower: VitTower, h_NTC: Tensor, y_NK: Tensor, epochs: int) -> None:
+    """Train only the last stage and the projection, on what the stages before it give."""
+    torch.manual_seed(0)
+    rng = np.random.default_rng(0)
+    p_NC = pooled(tower, h_NTC)
+    project(tower, p_NC, y_NK, LEARNT)
+    wanted_ND = y_NK @ code(stations(y_NK), LEARNT)
+    wanted_ND -= (wanted_ND - tower.projection_head(p_NC).detach()).mean(0)  # the projection has no bias
+    grain = GRAIN * float(h_NTC.float().std())
+    parameters = [
+        *last_stage(tower).parameters(),
+        *tower.model.layernorm.parameters(),
+        *tower.projection_head.parameters(),
+    ]
+    optimiser = torch.optim.AdamW(parameters, lr=LATE_RATE, weight_decay=DECAY)
+    steps = epochs * (len(h_NTC) // LATE_BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LATE_RATE, total_steps=steps, pct_start=0.15)
+    for epoch in range(epochs):
+        start, losses = time.process_time(), []
+        for rows in torch.from_numpy(rng.permutation(len(h_NTC))).split(LATE_BATCH)[: steps // epochs]:
+            seen_BTC = h_NTC[rows].float() + grain * torch.randn(LATE_BATCH, *h_NTC.shape[1:])
+            error = (tower.projection_head(late(tower, seen_BTC)) - wanted_ND[rows]).square().sum(1).mean()
+            optimiser.zero_grad()
+            error.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            schedule.step()
+            losses.append(error.item())
+        print(
+            f"last stage, epoch {epoch + 1}: error {np.mean(losses):.3f}, {time.process_time() - start:.0f} s CPU",
+            flush=True,
+        )
+
+
+def last_stage(tower: VitTower) -> nn.Module:
+    """Return the blocks whose attention windows are the whole image."""
+    stage: nn.Module = tower.model.encoder.layers[-1]
+    return stage
+
+
 @torch.inference_mode()
-def project(tower: VitTower, slices: Slices) -> None:
-    """Fit the projection by ridge regression to embeddings of the final code, up to a constant."""
-    p_NC = torch.cat([tower.model(normalise(part)).pooler_output for part in slices.x_NSS.split(64)]).double()
-    wanted_ND = (slices.y_NK @ final_code()).double()
+def before_last_stage(tower: VitTower, x_NSS: Tensor) -> Tensor:
+    """Compute what the last stage gets: float16 [N, T, C]."""
+    parts = []
+    for part_NSS in x_NSS.split(64):
+        h_NTC, (height, width) = tower.model.embeddings(normalise(part_NSS))
+        for stage in tower.model.encoder.layers[:-1]:
+            h_NTC = stage(h_NTC, (height, width))[0]
+            height, width = height // 2, width // 2
+        parts.append(h_NTC.half())
+    return torch.cat(parts)
+
+
+def late(tower: VitTower, h_NTC: Tensor) -> Tensor:
+    """Compute the mean of the final tokens [N, C] from what the last stage gets."""
+    p_NC: Tensor = tower.model.layernorm(last_stage(tower)(h_NTC, (TOKENS, TOKENS))[0]).mean(1)
+    return p_NC
+
+
+@torch.no_grad()
+def pooled(tower: VitTower, h_NTC: Tensor) -> Tensor:
+    """Compute the mean of the final tokens of many slices [N, C]."""
+    return torch.cat([late(tower, part.float()) for part in h_NTC.split(256)])
+
+
+@torch.no_grad()
+def project(tower: VitTower, p_NC: Tensor, y_NK: Tensor, lengths: Lengths) -> None:
+    """Fit the projection by ridge regression to embeddings of a code, up to a constant."""
+    p_NC, wanted_ND = p_NC.double(), (y_NK @ code(stations(y_NK), lengths)).double()
     spread_C = p_NC.std(0) + 1e-6
     z_NC = (p_NC - p_NC.mean(0)) / spread_C
     ridge_CC = RIDGE * len(z_NC) * torch.eye(z_NC.shape[1], dtype=z_NC.dtype)
@@ -230,12 +297,12 @@ def project(tower: VitTower, slices: Slices) -> None:
     tower.projection_head.weight.copy_((weight_CD / spread_C[:, None]).T)
 
 
-def report(tower: VitTower, slices: Slices) -> None:
+def report(tower: VitTower, slices: Slices, code_KD: Tensor) -> None:
     """Print the AUROC of each target as read by the code's pseudo-inverse, and that of the best raw dimension."""
     start = time.process_time()
     e_ND = embed(tower, slices.x_NSS)
     cost = (time.process_time() - start) / len(e_ND) * 1000
-    along_NK = (e_ND @ torch.linalg.pinv(final_code())).numpy()
+    along_NK = (e_ND @ torch.linalg.pinv(code_KD)).numpy()
     print("| target | AUROC by the code | best dimension | slices |\n|---|---|---|---|")
     areas = []
     for name, y_N, along_N in zip(TARGETS, slices.y_NK.T.numpy(), along_NK.T, strict=True):
@@ -252,6 +319,7 @@ def main() -> None:
     parser.add_argument("--scans", type=int, default=450, help="scans to train on")
     parser.add_argument("--cohort", type=int, default=0, help="another number draws other patients; 1 is tested on")
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--last-stage-epochs", type=int, default=3, help="epochs of the last stage alone, afterwards")
     parser.add_argument("--start-from", type=Path, help="a safetensors file of an earlier run to continue")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--out", type=Path, default=SHIPPED, help="the safetensors file to write")
@@ -264,10 +332,12 @@ def main() -> None:
     print(f"{len(slices.x_NSS)} slices drawn, {time.process_time() - start:.0f} s CPU", flush=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     tower = train(slices, args.epochs, args.out, args.start_from)
-    project(tower, slices)
+    h_NTC = before_last_stage(tower, slices.x_NSS)
+    train_last_stage(tower, h_NTC, slices.y_NK, args.last_stage_epochs)
+    project(tower, pooled(tower, h_NTC), slices.y_NK, FINAL)
     save_vit(tower, GEOMETRY, args.out)
     print(f"{args.out.name}: {args.out.stat().st_size / 1e6:.2f} MB", flush=True)
-    report(tower, drawn(people(TRAINING_SEEDS[1], 60, held_out=True)))
+    report(tower, drawn(people(TRAINING_SEEDS[1], 60, held_out=True)), code(stations(slices.y_NK), FINAL))
 
 
 if __name__ == "__main__":
