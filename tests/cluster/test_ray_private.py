@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 from ray import serve
@@ -162,3 +163,13 @@ def test_ray_serve_llm_has_the_methods_that_are_replaced() -> None:
     assert "self._engine_client = self._start_async_llm_engine(" in engine
     callback = (folder / "common/callbacks/base.py").read_text()
     assert "async def on_before_node_init(self)" in callback and "run_init_node" in callback
+
+
+def test_the_agents_of_a_raylet_have_it_in_their_environment(ray_cluster: None) -> None:
+    raylet = psutil.Process(private.raylet_here())
+    assert raylet.name() == "raylet"
+    agents = [child for child in raylet.children() if "Agent" in child.name()]
+    assert len(agents) == 2
+    # They write their names over the first variables, where psutil stops to read.
+    variables = [Path(f"/proc/{agent.pid}/environ").read_bytes().split(b"\0") for agent in agents]
+    assert all(f"{private.RAYLET_VARIABLE}={raylet.pid}".encode() in found for found in variables)
