@@ -25,8 +25,8 @@ HEAD = "node:__internal_head__"
 """Ray's own resource of the head node, which lives as long as the cluster."""
 REPLICA = "SERVE_REPLICA::"
 """How Ray Serve names the placement group of a replica, before application, # and deployment."""
-RAYLET_VARIABLE = "RAY_RAYLET_PID"
-"""The environment variable in which a raylet's agents and workers have its process id."""
+AGENT = "^ray::[A-Za-z]*Agent"
+"""The names of a raylet's agents, as a pattern of grep."""
 ClusterStatus = schema.ClusterStatus
 Print = Callable[[dict[str, Any], bool], None]
 """Prints what another process of the cluster said."""
