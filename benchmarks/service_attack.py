@@ -54,6 +54,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="phantom")
     parser.add_argument("--images", type=int, default=1600)
     parser.add_argument("--seconds", type=float, default=15.0, help="how long neighbours of each schema are timed")
+    parser.add_argument("--callers", type=int, default=6, help="who ask for a schema at the same time")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS))
     chosen = parser.parse_args()
     with serving(chosen.recipe, chosen.root) as served:
@@ -158,7 +159,7 @@ async def pictures(served: Served, chosen: argparse.Namespace) -> None:
 
 
 async def schemas(served: Served, chosen: argparse.Namespace) -> None:
-    """Time a neighbour's detections, alone and beside six callers who ask for a schema again and again."""
+    """Time a neighbour's detections, alone and beside callers who ask for a schema again and again."""
     async with caller(served) as client:
         model = (await client.get("/v1/models")).json()["data"][0]["id"]
         for name, schema in {"nobody": None, **costly()}.items():
@@ -170,7 +171,7 @@ async def schemas(served: Served, chosen: argparse.Namespace) -> None:
                 while not over.is_set():  # noqa: B023 - called within its turn of the loop
                     asked[(await client.post("/v1/chat/completions", json=body)).status_code] += 1  # noqa: B023
 
-            others = [asyncio.create_task(ask()) for _ in range(6)] if schema else []
+            others = [asyncio.create_task(ask()) for _ in range(chosen.callers)] if schema else []
             waits = await neighbour(client, chosen.seconds)
             over.set()
             await asyncio.gather(*others)
@@ -183,14 +184,15 @@ async def schemas(served: Served, chosen: argparse.Namespace) -> None:
 def costly() -> dict[str, dict[str, Any]]:
     """Return a bomb, and schemas that are taken and cost the engine most, each with its name."""
 
-    def wide(part: dict[str, Any]) -> dict[str, Any]:
-        return {"type": "object", "properties": {f"p{i}": part for i in range(256)}}
+    def wide(number: int, part: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "object", "properties": {f"p{i}": part for i in range(number)}}
 
     lists = {f"p{i}": {"type": "array", "maxItems": 990 + i, "items": TEXT} for i in range(9)}
     return {
         "the bomb": BOMB,
-        "256 properties with formats": wide({"type": "string", "format": "uri"}),
-        "256 properties with steps": wide({"type": "integer", "multipleOf": 97}),
+        "64 formats": wide(64, {"type": "string", "format": "uri"}),
+        "64 bounded numbers": wide(64, {"type": "integer", "minimum": -(10**18), "maximum": 10**18}),
+        "256 properties with steps": wide(256, {"type": "integer", "multipleOf": 97}),
         "nine lists of 1,000 texts": {"type": "object", "properties": lists},
     }
 
