@@ -159,19 +159,20 @@ async def pictures(served: Served, chosen: argparse.Namespace) -> None:
 
 
 async def schemas(served: Served, chosen: argparse.Namespace) -> None:
-    """Time a neighbour's detections, alone and beside callers who ask for a schema again and again."""
+    """Time a neighbour's detections, alone and beside callers of chats, who ask for a schema again and again."""
     async with caller(served) as client:
         model = (await client.get("/v1/models")).json()["data"][0]["id"]
-        for name, schema in {"nobody": None, **costly()}.items():
+        for name, schema in {"nobody": None, "no schema": {}, **costly()}.items():
             form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
             body = {"model": model, "messages": [{"role": "user", "content": "What?"}], "max_tokens": 1}
+            body |= {"response_format": form} if schema else {}
             over, asked = asyncio.Event(), Counter[int]()
 
-            async def ask(body: dict[str, Any] = body | {"response_format": form}) -> None:
+            async def ask(body: dict[str, Any] = body) -> None:
                 while not over.is_set():  # noqa: B023 - called within its turn of the loop
                     asked[(await client.post("/v1/chat/completions", json=body)).status_code] += 1  # noqa: B023
 
-            others = [asyncio.create_task(ask()) for _ in range(chosen.callers)] if schema else []
+            others = [asyncio.create_task(ask()) for _ in range(chosen.callers)] if schema is not None else []
             waits = await neighbour(client, chosen.seconds)
             over.set()
             await asyncio.gather(*others)
@@ -190,6 +191,7 @@ def costly() -> dict[str, dict[str, Any]]:
     lists = {f"p{i}": {"type": "array", "maxItems": 990 + i, "items": TEXT} for i in range(9)}
     return {
         "the bomb": BOMB,
+        "a small schema": wide(1, TEXT),
         "64 formats": wide(64, {"type": "string", "format": "uri"}),
         "64 bounded numbers": wide(64, {"type": "integer", "minimum": -(10**18), "maximum": 10**18}),
         "256 properties with steps": wide(256, {"type": "integer", "multipleOf": 97}),
