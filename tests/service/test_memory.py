@@ -1,6 +1,7 @@
 """The memory of the service's process: requests leave nothing behind, and bombs do not swell in it."""
 
 import asyncio
+import gc
 import os
 import struct
 import time
@@ -19,7 +20,7 @@ from medsae_ray.service.app import make_app
 from medsae_ray.service.desk import Desk
 from medsae_ray.service.limits import RequestLimits
 from tests.service.conftest import LIMITS, Small
-from tests.service.test_uploads import bomb, chunk
+from tests.service.test_uploads import FORM, bomb, chunk
 from tests.support.hostile_files import Maker, deflate_bomb, nested_sequences
 
 PNG = {"content-type": "image/png"}
@@ -79,6 +80,48 @@ def test_two_thousand_requests_leave_nothing_behind(desk: Desk, small: Small) ->
     print(f"{REQUESTS} requests: {grown / 2**20:+.1f} MiB of {before / 2**20:.0f}, {dict(statuses)}")
     assert statuses.total() == REQUESTS and set(statuses) == {200, 403, 404, 413, 415, 422}
     assert grown < GROWTH
+
+
+REFUSED = b"\x89PNG\r\n\x1a\n" + bytes(LIMITS.body - 2**15)
+HELD = 24
+"""The most refused bodies that may still be in memory of 64 that were sent."""
+
+
+def as_form(field: str) -> bytes:
+    """REFUSED as a file of a form. Made here: a client's own form would be held by the client."""
+    part = f'--b\r\nContent-Disposition: form-data; name="{field}"; filename="x"\r\n\r\n'.encode()
+    text = b'--b\r\nContent-Disposition: form-data; name="names"\r\n\r\na\r\n' if field == "images" else b""
+    return text + part + REFUSED + b"\r\n--b--\r\n"
+
+
+LARGE: dict[str, tuple[str, bytes, str]] = {
+    "an image": ("/v1/encode", REFUSED, "image/png"),
+    "an image to compare": ("/v1/similar", REFUSED, "image/png"),
+    "an image in a form": ("/v1/encode", as_form("image"), FORM),
+    "an image to ask about": ("/v1/detect", as_form("images"), FORM),
+    "a part that is not known": ("/v1/encode", as_form("picture"), FORM),
+    "a chat of bytes": ("/v1/chat/completions", REFUSED, "application/json"),
+    "a chat that is no JSON": ("/v1/chat/completions", b"[" + b" " * len(REFUSED), "application/json"),
+    "a chat that is none": ("/v1/chat/completions", b'{"a": "%s"}' % (b"x" * len(REFUSED)), "application/json"),
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_a_refused_body_is_let_go_without_waiting_for_the_collector(naming_client: TestClient, kind: str) -> None:
+    path, body, content_type = LARGE[kind]
+    sent: dict[str, Any] = {"content": body, "headers": {"content-type": content_type}}
+    assert naming_client.post(path, **sent).is_client_error
+    gc.collect()
+    gc.disable()
+    try:
+        before = resident()
+        for _ in range(64):
+            naming_client.post(path, **sent)
+        grown = resident() - before
+    finally:
+        gc.enable()
+    print(f"{kind}: {grown / 2**20:+.1f} MiB")
+    assert grown < HELD * len(REFUSED)
 
 
 def text_bomb(kind: bytes) -> bytes:
