@@ -12,6 +12,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from medsae_ray import errors
 from medsae_ray.cluster.ray_messages import shorten
+from medsae_ray.cluster.survivors import none_survives
 from medsae_ray.config import How
 from medsae_ray.errors import MedsaeError, ShardError
 
@@ -39,10 +40,11 @@ def cluster(how: How) -> Iterator[None]:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     for name in ("ray", "ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    with none_survives() if address == "local" else contextlib.nullcontext():
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 @contextlib.contextmanager

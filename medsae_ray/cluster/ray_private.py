@@ -25,6 +25,8 @@ HEAD = "node:__internal_head__"
 """Ray's own resource of the head node, which lives as long as the cluster."""
 REPLICA = "SERVE_REPLICA::"
 """How Ray Serve names the placement group of a replica, before application, # and deployment."""
+AGENT = "^ray::[A-Za-z]*Agent"
+"""The names of a raylet's agents, as a pattern of grep."""
 ClusterStatus = schema.ClusterStatus
 Print = Callable[[dict[str, Any], bool], None]
 """Prints what another process of the cluster said."""
@@ -54,6 +56,11 @@ def ends_with_us() -> bool:
     """Whether this process started the cluster, which then ends with it."""
     node = worker._global_node
     return node is not None and node.is_head()
+
+
+def raylet_here() -> int:
+    """Return the process id of the raylet of the cluster that this process started."""
+    return int(worker._global_node.all_processes["raylet"][0].process.pid)  # type: ignore[attr-defined]
 
 
 def print_through(wrap: Callable[[Print], Print]) -> None:

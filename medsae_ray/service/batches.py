@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 A = TypeVar("A")
@@ -51,14 +52,23 @@ class Batches(Generic[A, B]):
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[object] = loop.create_future()
+        done = loop.run_in_executor(threads, self._prepare, prepare, loop, answer)
+        done.add_done_callback(partial(_fail, answer))
+        try:
+            return await answer  # type: ignore[return-value]
+        finally:
+            del answer, done  # see _prepare
 
-        def prepared() -> None:
+    def _prepare(
+        self, prepare: Callable[[], A], loop: asyncio.AbstractEventLoop, answer: "asyncio.Future[object]"
+    ) -> None:
+        """Make an item and hand it on. An exception, which the future will hold, has this frame in its traceback, and
+        those of callers who hold the uploaded file: they would hold each other until Python looks for cycles."""
+        try:
             if not answer.cancelled():
                 self._waiting.put(_Asked(prepare(), loop, answer))
-
-        done = loop.run_in_executor(threads, prepared)
-        done.add_done_callback(lambda done: _fail(done, answer))
-        return await answer  # type: ignore[return-value]
+        finally:
+            del answer
 
     def _work(self) -> None:
         while True:
@@ -85,7 +95,7 @@ class Batches(Generic[A, B]):
         return asked
 
 
-def _fail(prepared: "asyncio.Future[None]", answer: "asyncio.Future[object]") -> None:
+def _fail(answer: "asyncio.Future[object]", prepared: "asyncio.Future[None]") -> None:
     if not prepared.cancelled() and (error := prepared.exception()) is not None and not answer.done():
         answer.set_exception(error)
 

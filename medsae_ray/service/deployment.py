@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
+from ray.serve.config import BackpressureConfig
 
 from medsae_ray.cluster.capacity import cluster_capacity
 from medsae_ray.cluster.demands import Phase
@@ -85,6 +86,7 @@ def application(
         },
         max_ongoing_requests=4 * limits.requests,
         max_queued_requests=4 * limits.requests,
+        backpressure_config=BackpressureConfig(status_code=429, retry_after_s=limits.retry_s),
         max_constructor_retry_count=2,
         graceful_shutdown_timeout_s=5,
         logging_config={"log_level": "ERROR", "enable_access_log": False},

@@ -64,16 +64,24 @@ def unexpected(error: Exception) -> Problem:
     return Problem(500, "internal", "the service failed on this request; its log says where")
 
 
+def _let_go(error: Exception) -> None:
+    """Forget where an error of the framework comes from. A frame in its traceback has both the error and the body: they
+    would hold each other until Python looks for cycles."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+
+
 def install(app: FastAPI) -> None:
     """Give every refusal of the framework the service's form."""
 
     async def refused(request: Request, error: Any) -> Response:
+        _let_go(error)
         code = _CODES.get(error.status_code, f"http_{error.status_code}")
         response = Problem(error.status_code, code, str(error.detail)).response()
         response.headers.update(error.headers or {})
         return response
 
     async def invalid(request: Request, error: Any) -> Response:
+        _let_go(error)
         first = max(error.errors(), key=lambda one: len(one["loc"]))  # where text or a list may stand, the list's error
         where = ".".join(str(step) for step in first["loc"])
         if where == "body" and "json" not in request.headers.get("content-type", "").lower():

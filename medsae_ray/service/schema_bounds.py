@@ -18,6 +18,9 @@ SCHEMAS = 1024
 """The most schemas within the schema."""
 ITEMS = 10_000
 """The most items that all bounds of lists may add up to, where one list in another multiplies."""
+EXPRESSIONS = 64
+"""The most schemas with a format, a pattern or bounds of a number: each becomes an expression, which costs up to half a
+millisecond, and all callers wait for it."""
 CHARACTERS = 100_000
 """The largest bound of a text's length, of a list or of an object."""
 STEP = 100
@@ -31,11 +34,19 @@ LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
 ONE = ("items", "additionalProperties")
 COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
 CHOICES = {"anyOf", "oneOf", "allOf", "$ref"}
-SIMPLE = {"type", "enum", "const", "format", "pattern", "required", "multipleOf"}
-SIMPLE |= {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
-TAKEN = NOTES | CHOICES | SIMPLE | {*MANY, *LISTS, *ONE, *COUNTS}
+SIMPLE = {"type", "enum", "const", "required", "multipleOf"}
+EXPRESSED = {"format", "pattern", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"}
+TAKEN = NOTES | CHOICES | SIMPLE | EXPRESSED | {*MANY, *LISTS, *ONE, *COUNTS}
 BESIDE = NOTES | {"type", "$defs", "definitions"}
 """The keywords that may stand beside one of `CHOICES`: any other would be an intersection with it."""
+
+MOST = {
+    "schemas": SCHEMAS,
+    "properties": PROPERTIES,
+    "items": ITEMS,
+    "formats, patterns and bounded numbers": EXPRESSIONS,
+}
+"""What is counted over the whole schema, and how much of each is taken."""
 
 Part = tuple[str, Any]
 """A part of a schema with its place."""
@@ -43,7 +54,7 @@ Part = tuple[str, Any]
 
 def check_schema(schema: Any, where: str) -> None:
     """Raise Problem for a schema that is not taken, or is too much for the engine."""
-    totals = {"schemas": 0, "properties": 0, "items": 0}
+    totals = dict.fromkeys(MOST, 0)
     _check(schema, where, 1, DEEPEST, totals)
 
 
@@ -61,7 +72,8 @@ def _check(schema: Any, where: str, times: int, depth: int, totals: dict[str, in
     totals["schemas"] += 1
     totals["properties"] += len(schema.get("properties", ()))
     totals["items"] += times if items > 1 else 0
-    for name, most in (("schemas", SCHEMAS), ("properties", PROPERTIES), ("items", ITEMS)):
+    totals["formats, patterns and bounded numbers"] += bool(EXPRESSED & set(schema))
+    for name, most in MOST.items():
         if totals[name] > most:
             raise _invalid(f"a schema may have {most} {name} in all, where lists in lists multiply", where)
     for place, part in _parts(schema, where):

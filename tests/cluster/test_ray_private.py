@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 from ray import serve
@@ -162,3 +163,9 @@ def test_ray_serve_llm_has_the_methods_that_are_replaced() -> None:
     assert "self._engine_client = self._start_async_llm_engine(" in engine
     callback = (folder / "common/callbacks/base.py").read_text()
     assert "async def on_before_node_init(self)" in callback and "run_init_node" in callback
+
+
+def test_a_raylet_has_two_agents_under_their_names(ray_cluster: None) -> None:
+    raylet = psutil.Process(private.raylet_here())
+    assert raylet.name() == "raylet"
+    assert len([child for child in raylet.children() if re.match(private.AGENT, child.cmdline()[0])]) == 2

@@ -21,6 +21,7 @@ from medsae_ray.errors import ArtifactError, RecipeError
 from medsae_ray.finished import open_run
 from medsae_ray.service.address import is_loopback, token_of
 from medsae_ray.service.command import Phases
+from medsae_ray.service.limits import RequestLimits
 from tests.service.conftest import Small
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,6 +87,8 @@ def test_the_deploy_config_is_one_that_serve_takes_and_its_builder_reads(
     monkeypatch.setenv(given.token_variable, TOKEN)
     bound = build(arguments)
     assert [deployment.name for deployment in application.deployments] == [bound._bound_deployment.name]
+    refusal = bound._bound_deployment.backpressure_config  # Serve's own, before the service is asked
+    assert (refusal.status_code, refusal.retry_after_s) == (429, RequestLimits().retry_s)
     run, kept, *_ = bound._bound_deployment.init_args
     assert run.atlas.name == small.run.atlas.name and TOKEN not in kept
 

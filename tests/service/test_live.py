@@ -1,11 +1,13 @@
 """Naming and detection over HTTP on the real engine: the caller gets what a batch run would get."""
 
 import asyncio
+import contextlib
 import io
 import json
 import os
 import re
 import subprocess
+import time
 from base64 import b64encode
 from collections.abc import Iterator
 from functools import partial
@@ -14,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+import ray
 from PIL import Image
 from ray._private import worker
 
@@ -193,3 +196,19 @@ def test_a_schema_that_the_engine_cannot_follow_is_the_callers_mistake(client: h
     again = [*body["messages"], choice["message"], {"role": "user", "content": "Why?"}]
     assert client.post("/v1/chat/completions", json=body | {"messages": again}).status_code == 200
     assert client.get("/v1/health/ready").json() == {"ready": True, "engine": "ok"}
+
+
+def test_what_rays_agent_tells_to_everyone_holds_nothing_of_a_request(client: httpx.Client) -> None:
+    """Its metrics need no token. They name routes, and the text of no caller."""
+    canary = "".join(("CAN", "ARY2"))
+    for path in (f"/v1/features?text={canary}", f"/{canary}", f"/v1/features/{canary}", f"/v1/features/1?{canary}=1"):
+        client.get(path, headers={"user-agent": canary, "x-request-id": canary})
+    client.post("/v1/encode", files={canary: (canary, canary.encode(), f"image/{canary}")})
+    (node,) = ray.nodes()
+    address, said = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics", ""
+    until = time.monotonic() + 60
+    while "ray_serve_num_http_requests" not in said and time.monotonic() < until:
+        time.sleep(1)
+        with contextlib.suppress(httpx.HTTPError):
+            said = httpx.get(address, timeout=20).text
+    assert "ray_serve_num_http_requests" in said and canary not in said

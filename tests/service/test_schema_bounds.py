@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from medsae_ray.core.naming.prompts import naming_schema
 from medsae_ray.service.errors import Problem
-from medsae_ray.service.schema_bounds import ITEMS, PROPERTIES, check_schema
+from medsae_ray.service.schema_bounds import EXPRESSIONS, ITEMS, PROPERTIES, check_schema
 from tests.service.conftest import Scripted
 from tests.service.test_chat import post
 
@@ -50,7 +50,9 @@ TAKEN = {
     "a naming": naming_schema(16),
     "deep": nested(31),
     "wide": wide(PROPERTIES, TEXT),
-    "wide with formats": wide(PROPERTIES, {"type": "string", "format": "uri"}),
+    "wide with formats": wide(EXPRESSIONS, {"type": "string", "format": "uri"}),
+    "wide with bounds": wide(EXPRESSIONS, {"type": "integer", "minimum": -(10**18), "maximum": 10**18}),
+    "wide with patterns": wide(EXPRESSIONS, {"type": "string", "pattern": "^" + "(\\w|.e)?" * 40 + "$"}),
     "wide with steps": wide(PROPERTIES, {"type": "integer", "multipleOf": 97}),
     "long": listed(ITEMS // 2, TEXT | {"minLength": 100_000}),
     "lists in lists": listed(90, listed(100, TEXT)),
@@ -72,7 +74,9 @@ def test_what_clients_write_is_taken_and_its_grammar_is_made_in_time(kind: str) 
         json.dumps(TAKEN[kind]), defaults={"whitespace_flexible": False}
     )
     assert llguidance.LLMatcher.validate_grammar(grammar, None) == ""
-    assert time.process_time() - begun < 1
+    assert (
+        time.process_time() - begun < 0.25
+    )  # of 16 callers at once none delays a neighbour by much more than a second
 
 
 BOMB = {
@@ -85,6 +89,12 @@ REFUSED = {
     "lists beside lists": (wide(101, listed(100, TEXT)), "p100"),
     "wide": (wide(PROPERTIES + 1, TEXT), "schema"),
     "wide below": ({"items": [], "anyOf": [wide(200, TEXT), wide(200, TEXT)]}, "schema"),
+    "formats": (wide(EXPRESSIONS + 1, {"type": "string", "format": "uri"}), f"p{EXPRESSIONS}"),
+    "patterns beside formats": (
+        {"prefixItems": [wide(40, {"format": "date"}), wide(40, {"pattern": "a"})]},
+        f"p{EXPRESSIONS - 40}",
+    ),
+    "bounds of numbers": (wide(EXPRESSIONS + 1, {"type": "number", "exclusiveMinimum": 0}), f"p{EXPRESSIONS}"),
     "wide in two": ({"anyOf": [wide(200, TEXT), wide(200, TEXT)]}, "anyOf[1]"),
     "deep": (nested(32), "items"),
     "all of two": ({"allOf": [TEXT, TEXT]}, "allOf"),
