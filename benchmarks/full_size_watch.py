@@ -1,0 +1,131 @@
+"""The memory of a command and of all processes below it, every half second, and what each stage of a root took.
+
+Memory is the sum of the processes' proportional sets, with pages of shared memory counted once: those of Ray's object
+store by the file that holds them, also where no process has touched them.
+"""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+from medsae_ray.core.artifacts.artifact import RECORD
+
+EVERY_S = 0.5
+SAMPLES = "samples"
+GIB = 2**30
+
+
+class Sample(NamedTuple):
+    """The memory of all processes at one time, in bytes."""
+
+    time: float
+    total: int
+    driver: int
+    workers: int
+    """Ray's workers: tasks and actors."""
+    store: int
+    """Ray's object store."""
+
+
+def watch(command: Sequence[str], folder: Path, environment: dict[str, str]) -> float:
+    """Run a command to its end, write its samples into `folder`, and return its seconds. RuntimeError if it fails."""
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.time()
+    with (folder / f"{SAMPLES}-{start:.0f}.jsonl").open("w") as file, subprocess.Popen(command, env=environment) as run:
+        while run.poll() is None:
+            file.write(json.dumps(sample(run.pid)) + "\n")
+            file.flush()
+            time.sleep(EVERY_S)
+    if run.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {run.returncode}")
+    return time.time() - start
+
+
+def sample(pid: int) -> Sample:
+    """Measure the process `pid` and all below it."""
+    found = dict.fromkeys(("driver", "workers", "other", "shared"), 0)
+    store = 0
+    with suppress(psutil.NoSuchProcess):
+        driver = psutil.Process(pid)
+        for process in (driver, *driver.children(recursive=True)):
+            with suppress(OSError, psutil.Error):
+                sizes = _rollup(process.pid)
+                name = " ".join(process.cmdline()[:1])
+                kind = "driver" if process.pid == pid else "workers" if name.startswith("ray::") else "other"
+                found[kind] += sizes["Pss_Anon"] + sizes["Pss_File"]
+                found["shared"] += sizes["Pss_Shmem"]
+                store = max(store, _object_store(process.pid) if process.name() == "raylet" else 0)
+    store = max(store, found.pop("shared"))
+    return Sample(time.time(), sum(found.values()) + store, found["driver"], found["workers"], store)
+
+
+def _rollup(pid: int) -> dict[str, int]:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    cells = (line.split() for line in lines)
+    return {cell[0].rstrip(":"): int(cell[1]) * 1024 for cell in cells if cell[-1] == "kB"}
+
+
+def _object_store(pid: int) -> int:
+    """Return the bytes that the raylet's files in shared memory hold."""
+    held = {}
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            if os.readlink(descriptor).startswith("/dev/shm/"):
+                about = os.stat(descriptor)
+                held[about.st_ino] = about.st_blocks * 512
+    return sum(held.values())
+
+
+def stages(root: Path, folder: Path) -> list[dict[str, Any]]:
+    """Return each stage of a root in the order of its start: seconds, rows, bytes, and the peaks of its samples."""
+    samples = [
+        Sample(*json.loads(line))
+        for file in sorted(folder.glob(f"{SAMPLES}-*.jsonl"))
+        for line in file.read_text().splitlines()
+    ]
+    records = [json.loads((path / RECORD).read_text()) for path in root.iterdir() if (path / RECORD).exists()]
+    rows = [_of_stage(root, record, samples) for record in sorted(records, key=lambda one: str(one["run"]["start"]))]
+    last = max((row["end"] for row in rows), default=0.0)
+    after = [one for one in samples if one.time > last]
+    if after:
+        seconds = after[-1].time - after[0].time
+        rows.append({"stage": "after the last stage", "seconds": seconds, "rows": None, **_peaks(after)})
+    return rows
+
+
+def _of_stage(root: Path, record: dict[str, Any], samples: Iterable[Sample]) -> dict[str, Any]:
+    start, end = (datetime.fromisoformat(record["run"][key]).timestamp() for key in ("start", "end"))
+    own = [one for one in samples if start <= one.time <= end]
+    size = sum(file.stat().st_size for file in (root / record["name"]).rglob("*") if file.is_file())
+    about = {"stage": record["stage"], "seconds": record["run"]["seconds"], "rows": record["rows"], "bytes": size}
+    return {**about, "end": end, **_peaks(own)}
+
+
+def _peaks(samples: Sequence[Sample]) -> dict[str, float | None]:
+    """Return the greatest total in GiB, and its parts at that time; None for a stage that was not watched."""
+    if not samples:
+        return dict.fromkeys(Sample._fields[1:])
+    most = max(samples, key=lambda one: one.total)
+    return {name: getattr(most, name) / GIB for name in Sample._fields[1:]}
+
+
+def table(rows: Iterable[dict[str, Any]]) -> str:
+    """Format stages as rows of Markdown."""
+    lines = [
+        "| stage | s | peak GiB | of it driver | workers | object store | rows | MB on disk |",
+        "|---|" + "---|" * 7,
+    ]
+    for row in rows:
+        sizes = " | ".join("" if row[key] is None else f"{row[key]:.2f}" for key in Sample._fields[1:])
+        count = "" if row["rows"] is None else f"{row['rows']:,}"
+        disk = f"{row['bytes'] / 1e6:,.1f}" if "bytes" in row else ""
+        lines.append(f"| {row['stage']} | {row['seconds']:,.1f} | {sizes} | {count} | {disk} |")
+    return "\n".join(lines)
