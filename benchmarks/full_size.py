@@ -15,6 +15,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from full_size_inputs import plant
 from full_size_scans import SLICES, plant_organs, scans_of, write_folders
@@ -24,6 +25,7 @@ from manifest_time import write_train_csv
 from medsae_ray.config import load_recipe, read_change
 
 RECIPES = {"medsae": "medsae-paper", "sail": "sail-paper"}
+CLEAR = 0.9
 ON_CPUS = ("how.embed.gpus=0", "how.encode.gpus=0", "how.train.gpus=0", "what.naming=null", "how.encode.actors=1")
 
 
@@ -62,6 +64,20 @@ def measure(paper: str, root: Path, changes: list[str], rows: int | None) -> Non
     medsae("run")
 
 
+def found(root: Path) -> dict[str, Any]:
+    """Return what the run found of what was planted: labels told by one unit and by probes, and figures of the SAE."""
+    summary = json.loads((root / "summary.json").read_text())
+    labels = [row for row in summary["findings"].values() if row["auroc"] is not None]
+    told = {
+        "a feature": [row["auroc"] for row in labels],
+        "a dimension": [row["dimension"]["auroc"] for row in labels],
+        "a probe on all features": [row["probe"]["features"]["auroc"] for row in labels],
+        "a probe on all dimensions": [row["probe"]["dimensions"]["auroc"] for row in labels],
+    }
+    counts = {f"AUROC of {CLEAR} by {unit}": sum((area or 0) >= CLEAR for area in of) for unit, of in told.items()}
+    return {"labels tested": len(labels), **counts, **summary["sae"]}
+
+
 def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -78,6 +94,8 @@ def main() -> None:
         measure(args.paper, root, [*prepared(args.paper, root, args.labels, args.rows), *args.set], args.rows)
     rows = stages(root, root / "watched")
     print(table(rows))
+    if (root / "summary.json").exists():
+        print(json.dumps(found(root)))
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))
 

@@ -33,6 +33,11 @@ class Sample(NamedTuple):
     """Ray's workers: tasks and actors."""
     store: int
     """Ray's object store."""
+    cpu: float
+    """The CPU seconds of all processes that still run."""
+
+
+SHOWN = Sample._fields[1:]
 
 
 def watch(command: Sequence[str], folder: Path, environment: dict[str, str]) -> float:
@@ -52,19 +57,20 @@ def watch(command: Sequence[str], folder: Path, environment: dict[str, str]) -> 
 def sample(pid: int) -> Sample:
     """Measure the process `pid` and all below it."""
     found = dict.fromkeys(("driver", "workers", "other", "shared"), 0)
-    store = 0
+    store, cpu = 0, 0.0
     with suppress(psutil.NoSuchProcess):
         driver = psutil.Process(pid)
         for process in (driver, *driver.children(recursive=True)):
             with suppress(OSError, psutil.Error):
-                sizes = _rollup(process.pid)
+                sizes, times = _rollup(process.pid), process.cpu_times()
+                cpu += times.user + times.system
                 name = " ".join(process.cmdline()[:1])
                 kind = "driver" if process.pid == pid else "workers" if name.startswith("ray::") else "other"
                 found[kind] += sizes["Pss_Anon"] + sizes["Pss_File"]
                 found["shared"] += sizes["Pss_Shmem"]
                 store = max(store, _object_store(process.pid) if process.name() == "raylet" else 0)
     store = max(store, found.pop("shared"))
-    return Sample(time.time(), sum(found.values()) + store, found["driver"], found["workers"], store)
+    return Sample(time.time(), sum(found.values()) + store, found["driver"], found["workers"], store, cpu)
 
 
 def _rollup(pid: int) -> dict[str, int]:
@@ -110,11 +116,11 @@ def _of_stage(root: Path, record: dict[str, Any], samples: Iterable[Sample]) -> 
 
 
 def _peaks(samples: Sequence[Sample]) -> dict[str, float | None]:
-    """Return the greatest total in GiB, and its parts at that time; None for a stage that was not watched."""
+    """Return the greatest total in GiB, its parts at that time, and the CPU seconds; None for an unwatched stage."""
     if not samples:
-        return dict.fromkeys(Sample._fields[1:])
+        return dict.fromkeys(SHOWN)
     most = max(samples, key=lambda one: one.total)
-    return {name: getattr(most, name) / GIB for name in Sample._fields[1:]}
+    return {name: getattr(most, name) / GIB for name in SHOWN[:-1]} | {"cpu": samples[-1].cpu - samples[0].cpu}
 
 
 def table(rows: Iterable[dict[str, Any]]) -> str:
@@ -124,7 +130,7 @@ def table(rows: Iterable[dict[str, Any]]) -> str:
         "|---|" + "---|" * 7,
     ]
     for row in rows:
-        sizes = " | ".join("" if row[key] is None else f"{row[key]:.2f}" for key in Sample._fields[1:])
+        sizes = " | ".join("" if row[key] is None else f"{row[key]:,.2f}" for key in SHOWN)
         count = "" if row["rows"] is None else f"{row['rows']:,}"
         disk = f"{row['bytes'] / 1e6:,.1f}" if "bytes" in row else ""
         lines.append(f"| {row['stage']} | {row['seconds']:,.1f} | {sizes} | {count} | {disk} |")
