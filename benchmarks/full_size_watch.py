@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,28 +92,36 @@ def _object_store(pid: int) -> int:
 
 
 def stages(root: Path, folder: Path) -> list[dict[str, Any]]:
-    """Return each stage of a root in the order of its start: seconds, rows, bytes, and the peaks of its samples."""
+    """Return each stage of a root in the order of its start: seconds, rows, bytes, and the peaks of its samples, which
+    are those until the next stage begins. A stage that was planted, or is over in half a second, has none."""
     samples = [
         Sample(*json.loads(line))
         for file in sorted(folder.glob(f"{SAMPLES}-*.jsonl"))
         for line in file.read_text().splitlines()
     ]
     records = [json.loads((path / RECORD).read_text()) for path in root.iterdir() if (path / RECORD).exists()]
-    rows = [_of_stage(root, record, samples) for record in sorted(records, key=lambda one: str(one["run"]["start"]))]
-    last = max((row["end"] for row in rows), default=0.0)
-    after = [one for one in samples if one.time > last]
+    records.sort(key=lambda one: str(one["run"]["start"]))
+    starts = [_time(record, "start") for record in records]
+    last = max((_time(record, "end") for record in records), default=0.0)
+    rows = []
+    for record, start, end in zip(records, starts, [*starts[1:], last], strict=True):
+        own = [one for one in samples if start <= one.time < end]
+        watched = any(one.time <= _time(record, "end") for one in own)
+        rows.append(_of_record(root, record) | _peaks(own if watched else []))
+    after = [one for one in samples if one.time >= last]
     if after:
         seconds = after[-1].time - after[0].time
         rows.append({"stage": "after the last stage", "seconds": seconds, "rows": None, **_peaks(after)})
     return rows
 
 
-def _of_stage(root: Path, record: dict[str, Any], samples: Iterable[Sample]) -> dict[str, Any]:
-    start, end = (datetime.fromisoformat(record["run"][key]).timestamp() for key in ("start", "end"))
-    own = [one for one in samples if start <= one.time <= end]
+def _time(record: dict[str, Any], key: str) -> float:
+    return datetime.fromisoformat(record["run"][key]).timestamp()
+
+
+def _of_record(root: Path, record: dict[str, Any]) -> dict[str, Any]:
     size = sum(file.stat().st_size for file in (root / record["name"]).rglob("*") if file.is_file())
-    about = {"stage": record["stage"], "seconds": record["run"]["seconds"], "rows": record["rows"], "bytes": size}
-    return {**about, "end": end, **_peaks(own)}
+    return {"stage": record["stage"], "seconds": record["run"]["seconds"], "rows": record["rows"], "bytes": size}
 
 
 def _peaks(samples: Sequence[Sample]) -> dict[str, float | None]:
@@ -120,7 +129,8 @@ def _peaks(samples: Sequence[Sample]) -> dict[str, float | None]:
     if not samples:
         return dict.fromkeys(SHOWN)
     most = max(samples, key=lambda one: one.total)
-    return {name: getattr(most, name) / GIB for name in SHOWN[:-1]} | {"cpu": samples[-1].cpu - samples[0].cpu}
+    cpu = sum(max(after.cpu - before.cpu, 0.0) for before, after in pairwise(samples))  # less where a process ends
+    return {name: getattr(most, name) / GIB for name in SHOWN[:-1]} | {"cpu": cpu}
 
 
 def table(rows: Iterable[dict[str, Any]]) -> str:

@@ -80,6 +80,8 @@ class Comoments:
         """Return the co-moments of both sets of rows (Pébay 2008). The sets must not overlap."""
         if self.c_FL.shape != other.c_FL.shape:
             raise ArtifactError(f"co-moments of shape {self.c_FL.shape} and {other.c_FL.shape} cannot be merged")
+        if not (self.weight_L.any() and other.weight_L.any()):  # many slices of few patients: half of all shards
+            return self if self.weight_L.any() else other
         n_L = self.weight_L + other.weight_L
         total_L = np.where(n_L > 0, n_L, 1.0)
         a_L, b_L = self.weight_L / total_L, other.weight_L / total_L
