@@ -135,10 +135,8 @@ def _peaks(samples: Sequence[Sample]) -> dict[str, float | None]:
 
 def table(rows: Iterable[dict[str, Any]]) -> str:
     """Format stages as rows of Markdown."""
-    lines = [
-        "| stage | s | peak GiB | of it driver | workers | object store | rows | MB on disk |",
-        "|---|" + "---|" * 7,
-    ]
+    heads = ("stage", "s", "peak GiB", "of it driver", "workers", "object store", "CPU s", "rows", "MB on disk")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in rows:
         sizes = " | ".join("" if row[key] is None else f"{row[key]:,.2f}" for key in SHOWN)
         count = "" if row["rows"] is None else f"{row['rows']:,}"
