@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from full_size_inputs import plant
+from full_size_inputs import encode, plant, train_on
 from full_size_scans import SLICES, plant_organs, scans_of, write_folders
 from full_size_watch import stages, table, watch
 from manifest_time import write_train_csv
@@ -47,20 +47,25 @@ def prepared(paper: str, root: Path, labels: Path | None, rows: int | None) -> l
     return changes
 
 
-def measure(paper: str, root: Path, changes: list[str], rows: int | None) -> None:
+def measure(root: Path, changes: list[str], args: argparse.Namespace) -> None:
     """Make the inputs, then the manifest and the run in watched processes of their own."""
     settings = [text for change in changes for text in ("--set", change)]
-    recipe = load_recipe(RECIPES[paper], [read_change(change) for change in changes])
+    recipe = load_recipe(RECIPES[args.paper], [read_change(change) for change in changes])
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
 
     def medsae(*arguments: str) -> None:
-        command = (sys.executable, "-m", "medsae_ray.cli", *arguments, RECIPES[paper], "--root", str(root), *settings)
-        print(f"{watch(command, root / 'watched', environment):,.1f} s: medsae {' '.join(arguments)}", flush=True)
+        command = (sys.executable, "-m", "medsae_ray.cli", *arguments, RECIPES[args.paper], "--root", str(root))
+        seconds = watch((*command, *settings), root / "watched", environment)
+        print(f"{seconds:,.1f} s: medsae {' '.join(arguments)}", flush=True)
 
-    if paper == "sail":
-        plant_organs(recipe, scans_of(rows or SLICES), str(root))
+    if args.paper == "sail":
+        plant_organs(recipe, scans_of(args.rows or SLICES), str(root))
     medsae("stage", "manifest")
     plant(recipe, str(root))
+    if args.train_on:
+        train_on(recipe, str(root), args.train_on)
+    if args.active:
+        encode(recipe, str(root), args.active)
     medsae("run")
 
 
@@ -85,13 +90,16 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--labels", type=Path, help="CheXpert's labels, a row per image")
     parser.add_argument("--rows", type=int, help="fewer rows, for a trial")
+    parser.add_argument("--train-on", type=int, help="training rows of the SAE, in this process; else all, by the run")
+    parser.add_argument("--active", type=int, help="with --train-on: as many made activations of an image")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     root = args.root.absolute()
     if not args.table:
-        measure(args.paper, root, [*prepared(args.paper, root, args.labels, args.rows), *args.set], args.rows)
+        changes = [*prepared(args.paper, root, args.labels, args.rows), *args.set]
+        measure(root, changes, args)
     rows = stages(root, root / "watched")
     print(table(rows))
     if (root / "summary.json").exists():

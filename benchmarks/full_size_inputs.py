@@ -14,16 +14,20 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import torch
 from rich.console import Console
 
 from medsae_ray.config import Recipe
 from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Artifact
-from medsae_ray.core.artifacts.metrics import EmbeddingsMetrics
+from medsae_ray.core.artifacts.metrics import EmbeddingsMetrics, SaeMetrics, metrics_of
+from medsae_ray.core.artifacts.schema import SPLITS
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.pipeline import STAGES
 from medsae_ray.runtime.made import Made, commit, now
 from medsae_ray.runtime.run import Run
+from medsae_ray.stages.sae import job_of, made_of, train_here
+from medsae_ray.stages.sae_table import sample_rows
 
 DIMENSIONS = {"medclip-resnet": 512, "biomedparse": 1536}
 PROPERTIES = ("m_sex=Male", "m_view=Lateral", "m_projection=AP", "m_plane=axial", "m_plane=coronal", "m_modality=MR")
@@ -104,13 +108,62 @@ def plant(recipe: Recipe, root: str) -> None:
             _commit(run, "fingerprints", manifest, fingerprints)
 
 
-def _commit(run: Run, name: str, manifest: Artifact, compute: Compute) -> None:
-    draft = run.draft(STAGES[name], {"manifest": manifest})
+def train_on(recipe: Recipe, root: str, rows: int) -> None:
+    """Make the SAE with `rows` training and held-out rows instead of all, where the CPU time for all is lacking."""
+    with Run(recipe, Store(root), STAGES, Console(quiet=True)) as run:
+        parents = {name: run.artifact(name) for name in ("embeddings", "manifest")}
+        draft = run.draft(STAGES["sae"], {name: parents[name] for name in STAGES["sae"].before(recipe)})
+        if draft.committed():
+            return
+        start, clock, job = now(), time.perf_counter(), job_of(draft, recipe.how.train)
+        train, heldout = (sample_rows(parents["embeddings"], parents["manifest"], split, rows) for split in SPLITS[:2])
+        tables = torch.from_numpy(train), torch.from_numpy(heldout)
+        fitted = train_here(job, {}, None, lambda epoch, state: None, tables)
+        commit(draft, made_of(draft, fitted, job.config), start, time.perf_counter() - clock)
+
+
+def encode(recipe: Recipe, root: str, active: int) -> None:
+    """Make the activations of an ideal SAE instead of those of the run's: see `codes`."""
+    with Run(recipe, Store(root), STAGES, Console(quiet=True)) as run:
+        before = {name: run.artifact(name) for name in STAGES["activations"].before(recipe)}
+        manifest, width = run.artifact("manifest"), metrics_of(run.artifact("sae"), SaeMetrics)["config"]["width"]
+        compute = partial(codes, concepts_of(manifest), width, active)
+        _commit(run, "activations", manifest, compute, before)
+
+
+def codes(concepts: list[str], width: int, active: int, rows: pa.Table, shard: int) -> pa.Table:
+    """Return a shard's rows of the activations schema: the first features are the planted concepts, the others come by
+    chance, some of them a thousand times as often as others, so that about `active` are active on an image."""
+    rng = np.random.default_rng([4, shard])
+    own = np.argwhere(present(rows, concepts, rng))
+    more = max(active * len(rows) - len(own), 0)
+    share = np.cumsum(np.geomspace(1, 1e-3, width - len(concepts)))
+    drawn = len(concepts) + np.searchsorted(share, rng.random(more) * share[-1])
+    key = np.unique(np.append(own @ [width, 1], rng.integers(0, len(rows), more) * width + drawn))
+    row_T, feature_T = np.divmod(key, width)
+    ok_N = np.random.default_rng(shard).random(len(rows)) >= 1 / UNREADABLE
+    keep_T = ok_N[row_T]
+    row_T, feature_T = row_T[keep_T], feature_T[keep_T]
+    starts = pa.array(np.searchsorted(row_T, np.arange(len(rows) + 1)).astype(np.int32))
+    lists = (feature_T.astype(np.int32), rng.gamma(4, 0.25, len(row_T)).astype(np.float32))
+    declared, missing = schema.activations(), pa.array(~ok_N)
+    columns = [
+        pa.ListArray.from_arrays(starts, pa.array(values), type=declared.field(name).type, mask=missing)
+        for name, values in zip(("feature", "value"), lists, strict=True)
+    ]
+    squares = [pa.array(np.full(len(rows), value), mask=~ok_N) for value in (0.3, 1.0)]
+    return pa.Table.from_arrays([rows["image_id"], *columns, *squares], schema=declared)
+
+
+def _commit(
+    run: Run, name: str, manifest: Artifact, compute: Compute, before: dict[str, Artifact] | None = None
+) -> None:
+    draft = run.draft(STAGES[name], before or {"manifest": manifest})
     if draft.committed():
         return
     start, clock, writer = now(), time.perf_counter(), draft.writer(None)
     files = [writer.write(shard, compute(rows, shard), rows.num_rows) for shard, rows in _shards(manifest)]
-    metrics: Mapping[str, object] = {} if name == "fingerprints" else EmbeddingsMetrics(notes={})
+    metrics: Mapping[str, object] = EmbeddingsMetrics(notes={}) if name.endswith("embeddings") else {}
     commit(draft, Made(files, metrics), start, time.perf_counter() - clock)
 
 
