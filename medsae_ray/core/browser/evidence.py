@@ -45,7 +45,8 @@ class Answer(NamedTuple):
     image_id: str
     role: str
     value: float
-    p_yes: float
+    p_yes: float | None
+    """NaN without an answer, None if nothing was asked."""
     error: float
     """The distance of the answer from the truth, 0 to 1; 1 without an answer."""
 
@@ -56,7 +57,9 @@ class Answer(NamedTuple):
 
     @property
     def wrong(self) -> str | None:
-        """The kind of error; None if the answer is right."""
+        """The kind of error; None if the answer is right, or nothing was asked."""
+        if self.p_yes is None:
+            return None
         if not known(self.p_yes):
             return "no answer"
         if (self.p_yes >= YES) == self.active:
@@ -104,7 +107,7 @@ def evidence(asked: NameQuestions) -> Evidence:
 
 def unasked(images: Sequence[SampleImage]) -> list[RoleAnswers]:
     """Return images by role where no question was asked, the strongest activation first."""
-    answers = [Answer(image.image_id, image.role, image.value, math.nan, 0.0) for image in images]
+    answers = [Answer(image.image_id, image.role, image.value, None, 0.0) for image in images]
     ordered = sorted(answers, key=lambda answer: (-answer.value, answer.image_id))
     return [RoleAnswers(ROLES[role], found) for role in ROLES if (found := [a for a in ordered if a.role == role])]
 

@@ -44,4 +44,4 @@ def test_a_control_below_the_name_does_not_beat_it() -> None:
 def test_without_questions_images_stand_by_strength() -> None:
     found = unasked([SampleImage("a", "bin4", 2.0), SampleImage("b", "bin4", 3.0), SampleImage("c", "bin0", 1.0)])
     assert [[a.image_id for a in role.answers] for role in found] == [["b", "a"], ["c"]]
-    assert all(answer.wrong == "no answer" for role in found for answer in role.answers)
+    assert all(answer.wrong is None for role in found for answer in role.answers)

@@ -1,5 +1,6 @@
 import base64
 import io
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -29,6 +30,11 @@ def test_the_tint_is_where_the_activation_is_and_as_strong() -> None:
     assert full[15, 25] == pytest.approx(OPACITY, abs=0.06) and half[15, 25] == pytest.approx(OPACITY / 2, abs=0.04)
     assert np.unravel_index(full.argmax(), full.shape)[0] // 10 == 1 and full[:, :10].max() == 0 == full[25:].max()
     assert (np.diff(full[15, :25]) >= 0).all() and (np.diff(full[15, 25:]) <= 0).all()
+
+
+def test_the_scale_on_the_pages_has_the_colour_of_the_tint() -> None:
+    style = (files("medsae_ray.core.report") / "style.css").read_text("utf-8")
+    assert f"rgb({' '.join(map(str, HUE))} / {OPACITY:.2f}".replace("0.", ".") in style
 
 
 def test_opacity_ends_at_the_peak_and_is_none_for_a_silent_feature() -> None:

@@ -102,6 +102,10 @@ document.addEventListener("DOMContentLoaded", () => {
   why?.addEventListener("click", () => { document.getElementById("why").tabIndex = -1; document.getElementById("why").focus(); });
 });
 
+document.addEventListener("input", (event) => {
+  if (event.target.name === "tint") document.body.style.setProperty("--tint", Number(event.target.value) / 100);
+});
+
 // Heat maps hide as long as Shift is held.
 for (const [kind, off] of [["keydown", true], ["keyup", false]]) {
   document.addEventListener(kind, (event) => {
