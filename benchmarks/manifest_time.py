@@ -24,9 +24,12 @@ from medsae_ray.core.datasets.labels import CHEXPERT as LABELS
 from medsae_ray.pipeline import run_stage
 
 
-def write_train_csv(labels: Path, folder: Path) -> Path:
-    """The published layout: Path, four columns about the image, 14 labels of 1.0, 0.0, -1.0 or blank."""
-    table = pq.read_table(labels)
+def write_train_csv(labels: Path, folder: Path, rows: int | None = None) -> Path:
+    """The published layout: Path, four columns about the image, 14 labels of 1.0, 0.0, -1.0 or blank.
+
+    `rows` takes only the first ones.
+    """
+    table = pq.read_table(labels).slice(0, rows)
     patient = pc.utf8_lpad(pc.cast(table["patient_id"], pa.string()), 5, "0")
     study, view = (pc.cast(table[c], pa.string()) for c in ("study_id", "view"))
     side = pc.utf8_lower(pc.cast(table["Frontal/Lateral"], pa.string()))

@@ -102,6 +102,7 @@ class Run:
         self.warnings: list[RunWarning] = []
         """The warnings of all artifacts so far."""
         self._artifacts: dict[str, Artifact] = {}
+        self._whats: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._made = defaultdict[str, threading.RLock](threading.RLock)
         self._lock, self._joining, self._starting = threading.Lock(), threading.Lock(), threading.Lock()
         # Ray's processes end with the thread that started them, and a branch's thread ends before the run does.
@@ -148,7 +149,15 @@ class Run:
     def draft(self, stage: Stage, before: dict[str, Artifact]) -> Draft:
         """Return the draft of `stage` from what is made before it, whether it is committed or not."""
         parents = {parent: before[parent] for parent in stage.parents(self.recipe)}
-        return Draft(self.root, stage.name, stage.version, stage.what(self), parents)
+        return Draft(self.root, stage.name, stage.version, self._what(stage, before), parents)
+
+    def _what(self, stage: Stage, before: dict[str, Artifact]) -> dict[str, Any]:
+        """Return the stage's *what*, found once: it may list a dataset's hundred thousand files, and a run asks for it
+        at each look for an artifact."""
+        key = stage.name, *((other, artifact.name) for other, artifact in sorted(before.items()))
+        if key not in self._whats:
+            self._whats[key] = stage.what(self)
+        return self._whats[key]
 
     def together(self, *names: str) -> None:
         """Make several artifacts at the same time, after all that more than one of them needs.

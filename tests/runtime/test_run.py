@@ -11,6 +11,7 @@ from rich.console import Console
 from medsae_ray.core.artifacts.artifact import Draft
 from medsae_ray.core.artifacts.store import Store
 from medsae_ray.outputs.summary import concurrency
+from medsae_ray.preflight.ready import survey
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from tests.support.small import recipe_of
@@ -106,3 +107,19 @@ def test_a_branch_leaves_when_the_run_is_stopped(tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             run.together("features", "answers")
         assert left.wait(20)
+
+
+def test_what_decides_a_stage_is_asked_once_however_often_its_artifact_is_looked_for(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def what(run: Run) -> dict[str, Any]:
+        asked.append("base")
+        return {"files": len(asked)}
+
+    with Kitchen(0.0).run(tmp_path) as run:
+        run.stages["base"] = replace(run.stages["base"], what=what)
+        assert run.committed("base") is None
+        assert run.artifact("base").record.what == {"files": 1}
+        assert run.committed("answers") is None
+        assert survey(run, "answers")["base"].name == run.artifact("base").name
+    assert asked == ["base"]

@@ -3,6 +3,9 @@
 An unknown label (NaN) leaves its row out for that label only (pairwise deletion), so each unit has one mean
 and one variance per label. Rows may have weights, for each label its own: then n below is their sum.
 
+A unit's mean and variance are kept once for all labels that are known on the same rows. Shuffled labels are thousands,
+and most are known on the same rows: then the products with labels are all that takes memory.
+
 Legend: N images, F units, L labels, G distinct columns of weights (labels known on the same rows share one).
 
 Chan, Golub & LeVeque (1979), "Updating formulae and a pairwise algorithm for computing sample variances".
@@ -35,9 +38,12 @@ class Comoments:
     """The number of rows whose label is known."""
     weight_L: Floats
     """The sum of their weights; their number if rows have none."""
-    mean_x_FL: Floats
+    group_L: Ints
+    """The column of each label in the two below, numbered in the order of labels. Labels that share one were known on
+    the same rows with the same weights."""
+    mean_x_FG: Floats
     """The mean of the unit over these rows; 0 without rows."""
-    m2_x_FL: Floats
+    m2_x_FG: Floats
     """The sum of squared deviations of the unit."""
     mean_y_L: Floats
     m2_y_L: Floats
@@ -47,9 +53,9 @@ class Comoments:
     @classmethod
     def zero(cls, units: int, labels: int) -> Self:
         """Return the co-moments of no rows."""
-        fl, one = (units, labels), (labels,)
-        count_L, weight_L = np.zeros(one, np.int64), np.zeros(one)
-        return cls(count_L, weight_L, np.zeros(fl), np.zeros(fl), np.zeros(one), np.zeros(one), np.zeros(fl))
+        one_L, one_F1 = np.zeros(labels), np.zeros((units, min(labels, 1)))
+        none_L = np.zeros(labels, np.int64)
+        return cls(none_L, one_L, none_L, one_F1, one_F1, one_L, one_L, np.zeros((units, labels)))
 
     @classmethod
     def of(cls, x_NF: UnitValues, y_NL: np.ndarray, weight_NL: Floats | None = None) -> Self:
@@ -64,43 +70,70 @@ class Comoments:
         known_NL = ~np.isnan(y_NL)
         w_NL = np.where(known_NL, 1.0 if weight_NL is None else weight_NL, 0.0)
         mean_y_L, y_NL = _centred(y_NL, w_NL)
-        x = _unit_moments(x_NF, w_NL * y_NL, *_patterns(w_NL))
+        weight_NG, group_L = _patterns(w_NL)
+        x = _unit_moments(x_NF, w_NL * y_NL, weight_NG, group_L)
         m2_y_L = (w_NL * y_NL**2).sum(axis=0)
-        return cls(known_NL.sum(axis=0), w_NL.sum(axis=0), x.mean_FL, x.m2_FL, mean_y_L, m2_y_L, x.c_FL)
+        counts = known_NL.sum(axis=0), w_NL.sum(axis=0)
+        return cls(*counts, group_L, x.mean_FG, x.m2_FG, mean_y_L, m2_y_L, x.c_FL)
 
     def merge(self, other: Self) -> Self:
         """Return the co-moments of both sets of rows (Pébay 2008). The sets must not overlap."""
         if self.c_FL.shape != other.c_FL.shape:
             raise ArtifactError(f"co-moments of shape {self.c_FL.shape} and {other.c_FL.shape} cannot be merged")
+        if not (self.weight_L.any() and other.weight_L.any()):  # many slices of few patients: half of all shards
+            return self if self.weight_L.any() else other
         n_L = self.weight_L + other.weight_L
         total_L = np.where(n_L > 0, n_L, 1.0)
         a_L, b_L = self.weight_L / total_L, other.weight_L / total_L
         weight_L = self.weight_L * other.weight_L / total_L
-        dx_FL, dy_L = other.mean_x_FL - self.mean_x_FL, other.mean_y_L - self.mean_y_L
+        first_G, group_L = _shared(self.group_L, other.group_L)
+        own_G, other_G = self.group_L[first_G], other.group_L[first_G]
+        dx_FG = other.mean_x_FG[:, other_G] - self.mean_x_FG[:, own_G]
+        dy_L = other.mean_y_L - self.mean_y_L
+        c_FL, between_FL = self.c_FL + other.c_FL, dx_FG[:, group_L]
+        between_FL *= weight_L
+        between_FL *= dy_L
+        c_FL += between_FL
         return type(self)(
             count_L=self.count_L + other.count_L,
             weight_L=n_L,
-            mean_x_FL=a_L * self.mean_x_FL + b_L * other.mean_x_FL,
-            m2_x_FL=self.m2_x_FL + other.m2_x_FL + weight_L * dx_FL**2,
+            group_L=group_L,
+            mean_x_FG=a_L[first_G] * self.mean_x_FG[:, own_G] + b_L[first_G] * other.mean_x_FG[:, other_G],
+            m2_x_FG=self.m2_x_FG[:, own_G] + other.m2_x_FG[:, other_G] + weight_L[first_G] * dx_FG**2,
             mean_y_L=a_L * self.mean_y_L + b_L * other.mean_y_L,
             m2_y_L=self.m2_y_L + other.m2_y_L + weight_L * dy_L**2,
-            c_FL=self.c_FL + other.c_FL + weight_L * dx_FL * dy_L,
+            c_FL=c_FL,
         )
+
+    def of_labels(self, labels: slice) -> Self:
+        """Return the co-moments with some of the labels."""
+        one = (self.mean_y_L[labels], self.m2_y_L[labels], self.c_FL[:, labels])
+        counts = self.count_L[labels], self.weight_L[labels]
+        return type(self)(*counts, self.group_L[labels], self.mean_x_FG, self.m2_x_FG, *one)
 
     def pearson(self) -> Floats:
         """Return r_FL in [-1, 1]; NaN where fewer than 3 rows (or a weight of 3) are known, or unit or label is
         constant (see `CONSTANT`)."""
-        x_varies_FL = self.m2_x_FL > self.weight_L * (CONSTANT * self.mean_x_FL) ** 2
+        m2_x_FL, mean_x_FL = self.m2_x_FG[:, self.group_L], self.mean_x_FG[:, self.group_L]
+        x_varies_FL = m2_x_FL > self.weight_L * (CONSTANT * mean_x_FL) ** 2
         y_varies_L = self.m2_y_L > self.weight_L * (CONSTANT * self.mean_y_L) ** 2
         defined_FL = x_varies_FL & y_varies_L & (np.round(self.weight_L, 6) >= 3)
-        scale_FL = np.where(defined_FL, np.sqrt(self.m2_x_FL) * np.sqrt(self.m2_y_L), np.nan)
+        scale_FL = np.where(defined_FL, np.sqrt(m2_x_FL) * np.sqrt(self.m2_y_L), np.nan)
         r_FL: Floats = np.clip(self.c_FL / scale_FL, -1.0, 1.0)
         return r_FL
 
 
+def _shared(group_L: Ints, other_L: Ints) -> tuple[Ints, Ints]:
+    """Return the first label [G] of each pair of groups, and the number of each label's pair, in the labels' order."""
+    keys_L = group_L * (other_L.max(initial=0) + 1) + other_L
+    _, first_P, pair_L = np.unique(keys_L, return_index=True, return_inverse=True)
+    order_G = np.argsort(first_P)
+    return first_P[order_G], np.argsort(order_G)[pair_L]
+
+
 class _UnitMoments(NamedTuple):
-    mean_FL: Floats
-    m2_FL: Floats
+    mean_FG: Floats
+    m2_FG: Floats
     c_FL: Floats
 
 
@@ -125,7 +158,7 @@ def _unit_moments(x_NF: UnitValues, wy_NL: Floats, weight_NG: Floats, group_L: I
         mean_FG[units, g], d_nf = _centred(_dense(x_NF[rows][:, units]), w_N1)
         m2_FG[units, g] = (w_N1 * d_nf**2).sum(axis=0)
         c_FL[np.ix_(units, labels)] = d_nf.T @ wy_NL[np.ix_(rows, labels)]
-    return _UnitMoments(mean_FG[:, group_L], m2_FG[:, group_L], c_FL)
+    return _UnitMoments(mean_FG, m2_FG, c_FL)
 
 
 def _patterns(weight_NL: Floats) -> tuple[Floats, Ints]:

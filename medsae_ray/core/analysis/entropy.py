@@ -11,6 +11,7 @@ Legend: N images, F units, L labels, K shuffles, n rows of a shard.
 
 import hashlib
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -89,12 +90,17 @@ def null_comoments(x_nF: UnitValues, rows_n: Ints, y_NL: Floats, shuffles_KN: In
     return Comoments.of(x_nF, y_nKL.reshape(len(rows_n), len(shuffles_KN) * y_NL.shape[1]))
 
 
+def each_shuffle(null: Comoments, n_labels: int) -> Iterator[Comoments]:
+    """Yield the co-moments of each shuffle from the merged `null_comoments`, whose correlations together are large."""
+    for start in range(0, len(null.count_L), n_labels):
+        yield null.of_labels(slice(start, start + n_labels))
+
+
 def null_draws(null: Comoments, n_labels: int, base: float = math.e) -> Floats:
     """Return the mean entropy over units under each shuffle, from the merged `null_comoments`; none without labels."""
     if not n_labels:
         return np.empty(0)
-    r_FKL = null.pearson().reshape(len(null.c_FL), len(null.count_L) // n_labels, n_labels)
-    return np.array([mean_entropy(label_entropy(r_FKL[:, k], base).h_F) for k in range(r_FKL.shape[1])])
+    return np.array([mean_entropy(label_entropy(one.pearson(), base).h_F) for one in each_shuffle(null, n_labels)])
 
 
 def summarise_null(draws_K: Floats) -> EntropyNull:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from medsae_ray.core.analysis.comoments import Comoments
-from medsae_ray.core.analysis.entropy import label_entropy
+from medsae_ray.core.analysis.entropy import each_shuffle, label_entropy
 from medsae_ray.core.analysis.findings import strongest
 from medsae_ray.core.analysis.values import Floats
 from medsae_ray.core.artifacts import monosemanticity
@@ -109,8 +109,7 @@ def _entropy(r_FL: Floats) -> Floats:
 def _entropy_draws(null: Comoments, labels: int) -> list[Floats]:
     if not labels:
         return []
-    r_FSL = null.pearson().reshape(len(null.c_FL), -1, labels)
-    return [means(_entropy(r_FSL[:, s]), lowest=True) for s in range(r_FSL.shape[1])]
+    return [means(_entropy(one.pearson()), lowest=True) for one in each_shuffle(null, labels)]
 
 
 def _similar_by_chance(ms_F: Floats, null: float, sd_F: Floats, judge: Judge) -> list[Floats]:

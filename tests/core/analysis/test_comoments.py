@@ -1,3 +1,4 @@
+from functools import reduce
 from itertools import pairwise
 
 import numpy as np
@@ -80,8 +81,8 @@ def assert_close(a: Comoments, b: Comoments, atol: float) -> None:
 def test_three_rows_by_hand() -> None:
     got = Comoments.of(np.array([[1.0], [2.0], [6.0], [9.0]]), np.array([[0.0], [0.0], [1.0], [np.nan]]))
     assert got.count_L.tolist() == [3]
-    assert got.mean_x_FL[0, 0] == 3.0
-    assert got.m2_x_FL[0, 0] == pytest.approx(4 + 1 + 9)
+    assert got.mean_x_FG[0, 0] == 3.0
+    assert got.m2_x_FG[0, 0] == pytest.approx(4 + 1 + 9)
     assert got.m2_y_L[0] == pytest.approx(2 / 3)
     assert got.c_FL[0, 0] == pytest.approx(3.0)
     assert got.pearson()[0, 0] == pytest.approx(3 / np.sqrt(14 * 2 / 3))
@@ -177,3 +178,30 @@ def test_a_weight_of_two_is_a_row_that_comes_twice() -> None:
     weighted = Comoments.of(x_NF, y_NL, np.broadcast_to(1.0 + twice[:, None], y_NL.shape))
     again = np.repeat(np.arange(40), 1 + twice)
     np.testing.assert_allclose(weighted.pearson(), Comoments.of(x_NF[again], y_NL[again]).pearson(), atol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), cuts=st.lists(st.integers(0, 60), max_size=6), kinds=st.integers(1, 4))
+def test_labels_that_share_means_merge_to_the_same_bits_as_each_alone(seed: int, cuts: list[int], kinds: int) -> None:
+    rng = np.random.default_rng(seed)
+    x_NF, y_NL = rng.normal(size=(60, UNITS)), rng.normal(size=(60, 12))
+    kind_L = rng.integers(0, kinds, 12)  # labels of one kind are known on the same rows
+    y_NL[(rng.random((60, kinds)) < 0.3)[:, kind_L]] = np.nan
+    shards = [Comoments.of(x_NF[a:b], y_NL[a:b]) for a, b in pairwise([0, *sorted(cuts), 60])]
+    both = reduce(Comoments.merge, shards)
+    for label in range(12):
+        alone = reduce(Comoments.merge, (shard.of_labels(slice(label, label + 1)) for shard in shards))
+        one = both.of_labels(slice(label, label + 1))
+        for name in ("count_L", "weight_L", "mean_y_L", "m2_y_L", "c_FL"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(alone, name), err_msg=name)
+        np.testing.assert_array_equal(both.mean_x_FG[:, both.group_L[label]], alone.mean_x_FG[:, alone.group_L[0]])
+        np.testing.assert_array_equal(one.pearson(), alone.pearson())
+    assert both.mean_x_FG.shape[1] <= kinds
+
+
+def test_shuffles_of_labels_that_are_known_everywhere_keep_one_mean_of_each_unit() -> None:
+    x_NF, y_NL = np.random.default_rng(0).normal(size=(2, 40, 3))
+    y_NL = np.tile(y_NL, 50)
+    found = Comoments.of(x_NF[:20], y_NL[:20]).merge(Comoments.of(x_NF[20:], y_NL[20:]))
+    assert found.mean_x_FG.shape == found.m2_x_FG.shape == (3, 1)
+    assert found.pearson().shape == (3, 150)
