@@ -21,45 +21,24 @@ import argparse
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medsae_ray.core.analysis.auroc import auroc
 from medsae_ray.core.encoders.medclip import SwinGeometry, save_vit
 from medsae_ray.core.encoders.networks import VitTower, load_released
-from medsae_ray.core.images.nifti import PLANES
 from medsae_ray.core.phantom import TRAINING_SEEDS
 from medsae_ray.core.phantom.tower import embed, normalise, untrained
 from medsae_ray.core.phantom.volumes.body import ORGANS
+from medsae_ray.core.phantom.volumes.code import Lengths, code, stations
 from medsae_ray.core.phantom.volumes.slices import SIZE, TARGETS, TOKENS, Slices, drawn, people
 
 GEOMETRY = SwinGeometry(
     image_size=SIZE, patch_size=4, embed_dim=24, depths=(1, 2, 2), num_heads=(2, 4, 8), window_size=6, projection=128
 )
-STATIONS = 10
-"""The groups of organs that are seen together."""
-
-
-class Lengths(NamedTuple):
-    """The lengths of the targets' directions; a station's is that of a slice which shows all of its organs."""
-
-    organ: float
-    station: float
-    plane: float
-    modality: float
-    person: float
-
-    def own(self) -> tuple[float, ...]:
-        """Return the length of each target's own direction [K]."""
-        return (*(self.organ for _ in ORGANS), *(self.plane for _ in PLANES), self.modality, self.person, self.person)
-
-
 LEARNT = Lengths(organ=0.5, station=5.0, plane=3.0, modality=4.0, person=0.3)
 """The lengths while the network learns."""
 FINAL = Lengths(organ=0.2, station=7.0, plane=5.0, modality=5.0, person=0.2)
@@ -72,29 +51,9 @@ LATE_BATCH, LATE_RATE, GRAIN = 64, 1e-3, 0.05
 SHIPPED = Path(__file__).parents[1] / "medsae_ray" / "core" / "phantom" / "weights" / "volumes.safetensors"
 
 
-def directions() -> Tensor:
-    """Return an orthonormal basis of the embeddings' space: [D, D]."""
-    rng = np.random.default_rng(0)
-    basis_DD, _ = np.linalg.qr(rng.standard_normal((GEOMETRY.projection, GEOMETRY.projection)))
-    return torch.from_numpy(basis_DD.astype(np.float32))
-
-
-def stations(y_NK: Tensor) -> NDArray[np.int64]:
-    """Return each organ's station [O]: the cluster, by complete linkage, of organs whose presence correlates."""
-    distance_OO = 1 - np.corrcoef(y_NK[:, : len(ORGANS)].numpy(), rowvar=False)
-    pairs = linkage(distance_OO[np.triu_indices(len(ORGANS), 1)], "complete")
-    station_O: NDArray[np.int64] = fcluster(pairs, STATIONS, "maxclust") - 1
-    return station_O
-
-
-def code(station_O: NDArray[np.int64], lengths: Lengths) -> Tensor:
-    """Return what each target adds to an embedding [K, D]: its own direction, and an organ's part of its station's."""
-    basis_DD = directions()
-    code_KD = basis_DD[: len(TARGETS)] * torch.tensor(lengths.own())[:, None]
-    shares_O = 1 / np.bincount(station_O)[station_O]
-    for organ, (station, share) in enumerate(zip(station_O, shares_O, strict=True)):
-        code_KD[organ] += lengths.station * share * basis_DD[len(TARGETS) + station]
-    return code_KD
+def wanted_code(y_NK: Tensor, lengths: Lengths) -> Tensor:
+    """Return the code [K, D] of the stations of these slices."""
+    return code(stations(y_NK), lengths, GEOMETRY.projection)
 
 
 def batches(slices: Slices, rng: np.random.Generator) -> Iterator[Slices]:
@@ -115,7 +74,7 @@ def train(slices: Slices, epochs: int, out: Path, start_from: Path | None = None
     """Train a tower, new or from `start_from`, by `epochs` epochs of AdamW with warm-up and a cosine; each is kept."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    tower, code_KD = untrained(GEOMETRY), code(stations(slices.y_NK), LEARNT)
+    tower, code_KD = untrained(GEOMETRY), wanted_code(slices.y_NK, LEARNT)
     if start_from is not None:
         load_released(tower, start_from)
     spots = nn.Linear(tower.model.config.hidden_size, len(ORGANS))
@@ -152,7 +111,7 @@ def train_last_stage(tower: VitTower, h_NTC: Tensor, y_NK: Tensor, epochs: int) 
     rng = np.random.default_rng(0)
     p_NC = pooled(tower, h_NTC)
     project(tower, p_NC, y_NK, LEARNT)
-    wanted_ND = y_NK @ code(stations(y_NK), LEARNT)
+    wanted_ND = y_NK @ wanted_code(y_NK, LEARNT)
     wanted_ND -= (wanted_ND - tower.projection_head(p_NC).detach()).mean(0)  # the projection has no bias
     grain = GRAIN * float(h_NTC.float().std())
     parameters = [
@@ -214,7 +173,7 @@ def pooled(tower: VitTower, h_NTC: Tensor) -> Tensor:
 @torch.no_grad()
 def project(tower: VitTower, p_NC: Tensor, y_NK: Tensor, lengths: Lengths) -> None:
     """Fit the projection by ridge regression to embeddings of a code, up to a constant."""
-    p_NC, wanted_ND = p_NC.double(), (y_NK @ code(stations(y_NK), lengths)).double()
+    p_NC, wanted_ND = p_NC.double(), (y_NK @ wanted_code(y_NK, lengths)).double()
     spread_C = p_NC.std(0) + 1e-6
     z_NC = (p_NC - p_NC.mean(0)) / spread_C
     ridge_CC = RIDGE * len(z_NC) * torch.eye(z_NC.shape[1], dtype=z_NC.dtype)
@@ -262,7 +221,7 @@ def main() -> None:
     project(tower, pooled(tower, h_NTC), slices.y_NK, FINAL)
     save_vit(tower, GEOMETRY, args.out)
     print(f"{args.out.name}: {args.out.stat().st_size / 1e6:.2f} MB", flush=True)
-    report(tower, drawn(people(TRAINING_SEEDS[1], 60, held_out=True)), code(stations(slices.y_NK), FINAL))
+    report(tower, drawn(people(TRAINING_SEEDS[1], 60, held_out=True)), wanted_code(slices.y_NK, FINAL))
 
 
 if __name__ == "__main__":
