@@ -103,8 +103,8 @@ def stages(root: Path, folder: Path) -> list[dict[str, Any]]:
     records.sort(key=lambda one: str(one["run"]["start"]))
     starts = [_time(record, "start") for record in records]
     last = max((_time(record, "end") for record in records), default=0.0)
-    rows = []
-    for record, start, end in zip(records, starts, [*starts[1:], last], strict=True):
+    rows, ends = [], [*starts, last][1:]
+    for record, start, end in zip(records, starts, ends, strict=True):
         own = [one for one in samples if start <= one.time < end]
         watched = any(one.time <= _time(record, "end") for one in own)
         rows.append(_of_record(root, record) | _peaks(own if watched else []))
