@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
-from ray._private import worker
+from ray._private import ray_constants, worker
 from ray._private.accelerators.nvidia_gpu import NvidiaGPUAcceleratorManager as Nvidia
 from ray._private.state import state
 from ray._private.utils import get_num_cpus
@@ -25,8 +25,8 @@ HEAD = "node:__internal_head__"
 """Ray's own resource of the head node, which lives as long as the cluster."""
 REPLICA = "SERVE_REPLICA::"
 """How Ray Serve names the placement group of a replica, before application, # and deployment."""
-AGENT = "^ray::[A-Za-z]*Agent"
-"""The names of a raylet's agents, as a pattern of grep."""
+AGENT = f"^({'|'.join(ray_constants.AGENT_PROCESS_LIST)})"
+"""The names of a raylet's agents, as a pattern. Actors may be called agents too."""
 ClusterStatus = schema.ClusterStatus
 Print = Callable[[dict[str, Any], bool], None]
 """Prints what another process of the cluster said."""

@@ -15,7 +15,7 @@ children=$(grep -slx "PPid:[[:space:]]*$1" /proc/[0-9]*/status)
 read -r _
 for child in $children; do
     child=${child%/status}
-    grep -qs "$2" "$child/cmdline" && kill -9 "${child#/proc/}"
+    grep -Eqs "$2" "$child/cmdline" && kill -9 "${child#/proc/}"
 done
 """
 """The end of the standard input is the end of the driver, however it came. What is killed still has an agent's name, so

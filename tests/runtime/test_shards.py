@@ -15,7 +15,7 @@ from medsae_ray.pipeline import run_stage
 from medsae_ray.runtime.shards import Compute, Prepare, map_shards
 from medsae_ray.runtime.tries import Tries
 from tests.support.faults import Killer, Raiser
-from tests.support.noted import SCHEMA, Noted, SlowWriter, spans
+from tests.support.noted import SCHEMA, Meeting, Noted, SlowWriter, spans
 from tests.support.small import DIM, onnx_encoder, recipe_data, table_dataset
 from tests.support.usual import reading
 
@@ -119,10 +119,10 @@ def test_the_model_waits_neither_for_reading_nor_for_writing(ray_cluster: None, 
 
 def test_reader_cpus_say_how_many_shards_are_read_at_once(ray_cluster: None, tmp_path: Path) -> None:
     most = {}
-    for cpus in (0.5, 2.0):
+    for cpus, kind in ((0.5, Meeting), (2.0, Noted)):
         log, made = tmp_path / str(cpus), draft(tmp_path / f"run-{cpus}")
         pool = Pool(cpus=0.5, reader_cpus=cpus)
-        list(map_shards(Noted(log, 8, 0.4, 0.01), made.writer(SCHEMA), list(range(8)), pool, "ray"))
+        list(map_shards(kind(log, 8, 0.4, 0.01), made.writer(SCHEMA), list(range(8)), pool, "ray"))
         read = spans(log, "prepare")
         most[cpus] = max(sum(start <= at < end for start, end in read) for at, _ in read)
     assert most[2.0] == 1 < most[0.5]
