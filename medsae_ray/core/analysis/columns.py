@@ -25,15 +25,21 @@ def deciding_columns(
     columns: Mapping[str, pa.ChunkedArray], y_NL: Floats, patients: int, labels: Sequence[str]
 ) -> dict[str, list[str]]:
     """Return column -> labels that it decides, without columns that decide none. Unknown is a category of its own."""
-    found: dict[str, list[str]] = {}
-    for name, column in columns.items():
-        codes = pc.dictionary_encode(column.combine_chunks(), null_encoding="encode")
-        codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
-        if 1 < len(codes.dictionary) <= patients / PATIENTS_PER_CATEGORY:
-            code_N = codes.indices.to_numpy()
-            decided = [label for label, y_N in zip(labels, y_NL.T, strict=True) if _decides(code_N, y_N)]
-            found |= {name: decided} if decided else {}
-    return found
+    found: dict[str, list[str]] = {name: [] for name in columns}
+    code_of = {name: code_N for name, column in columns.items() if (code_N := _codes(column, patients)) is not None}
+    for label, y_N in zip(labels, y_NL.T, strict=True):
+        y_N = np.ascontiguousarray(y_N)  # it is read for each column, and a million rows of labels fit no cache
+        for name in (name for name, code_N in code_of.items() if _decides(code_N, y_N)):
+            found[name].append(label)
+    return {name: decided for name, decided in found.items() if decided}
+
+
+def _codes(column: pa.ChunkedArray, patients: int) -> np.ndarray | None:
+    """Return each image's category; None for a column of one category, or of too many."""
+    codes = pc.dictionary_encode(column.combine_chunks(), null_encoding="encode")
+    codes = codes.combine_chunks() if isinstance(codes, pa.ChunkedArray) else codes
+    few = 1 < len(codes.dictionary) <= patients / PATIENTS_PER_CATEGORY
+    return np.asarray(codes.indices) if few else None
 
 
 def _decides(code_N: np.ndarray, y_N: Floats) -> bool:
