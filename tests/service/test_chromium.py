@@ -5,7 +5,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,10 @@ import pytest
 import uvicorn
 from PIL import Image
 
-from medsae_ray.core.analysis.patch_maps import PatchMap, Square
 from medsae_ray.core.browser.folder import write_folder
 from medsae_ray.core.browser.shade import shade
 from medsae_ray.core.browser.site import Site
 from medsae_ray.core.images.dicom import GreyValues
-from medsae_ray.core.report.data import Patches
 from medsae_ray.service.app import make_app
 from medsae_ray.service.desk import Desk
 from tests.conftest import free_port
@@ -29,7 +27,7 @@ from tests.core.browser.made import image_ids, made, table
 from tests.core.report.named import full_naming
 from tests.core.report.sample import LABELS
 from tests.service.conftest import Small
-from tests.support.chromium import Watched, chromium
+from tests.support.chromium import Watched, chromium, soon
 
 PLACES = ("index.html", "feature/1.html", "feature/5.html", "run.html", "labels.html", "map.html", "compare.html#f=1,2")
 EVIL = "<img src=x onerror=alert(1)>"
@@ -236,15 +234,6 @@ def grey(watched: Watched) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(shot)).convert("L")).astype(float)
 
 
-def soon(is_so: Callable[[], bool]) -> bool:
-    """Whether it is so within seconds: a busy browser paints after it was asked for a screenshot."""
-    until = time.monotonic() + 5
-    while not is_so():
-        if time.monotonic() > until:
-            return False
-    return True
-
-
 def differs(watched: Watched, expected: np.ndarray) -> float:
     return float(np.abs(grey(watched) - expected).mean())
 
@@ -266,30 +255,6 @@ def test_an_image_is_windowed_inverted_and_moved(watched: Watched, folder: str) 
     for key in ("Space", "h", "v", "r", "l", "+", "-"):
         page.locator(".light-box").press(key)
     assert soon(lambda: differs(watched, before[::-1, ::-1]) < 2)
-
-
-def test_the_tint_of_a_heat_map_fades_and_hides(browser: Any, tmp_path: Path) -> None:
-    def maps(wanted: Sequence[tuple[int, str]]) -> dict[tuple[int, str], PatchMap]:
-        return {pair: PatchMap(np.eye(4, dtype=np.float32), Square(0, 0, 1, 1)) for pair in wanted}
-
-    write_folder(
-        Site(made(12, report=replace(full_naming(features=12), patches=Patches((4, 4), maps)))), tmp_path / "site"
-    )
-    page = browser.new_page()
-    page.goto(f"file://{tmp_path}/site/feature/0.html")
-    style = "e => { const found = getComputedStyle(e); return [found.opacity, found.visibility] }"
-    heat = page.locator("article .heat").first
-    assert "from 0" in page.locator("p.lead", has_text="The tint").inner_text() and heat.evaluate(style) == [
-        "1",
-        "visible",
-    ]
-    page.locator("input[name=tint]").fill("30")
-    assert soon(lambda: heat.evaluate(style)[0] == "0.3")
-    page.keyboard.down("Shift")
-    assert soon(lambda: heat.evaluate(style)[1] == "hidden")
-    page.keyboard.up("Shift")
-    assert soon(lambda: heat.evaluate(style)[1] == "visible")
-    page.close()
 
 
 def off_window(watched: Watched, centre: float, width: float) -> float:

@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,3 +52,12 @@ class Watched:
             if rule["impact"] in ("serious", "critical")
             for node in rule["nodes"][:3]
         ]
+
+
+def soon(is_so: Callable[[], bool]) -> bool:
+    """Whether it is so within seconds: a busy browser paints after it was asked for a screenshot."""
+    until = time.monotonic() + 5
+    while not is_so():
+        if time.monotonic() > until:
+            return False
+    return True
