@@ -19,7 +19,7 @@ def cosines(x_QD: np.ndarray, x_GD: np.ndarray) -> Floats:
 
 def search_dense(prints: Fingerprints, x_GD: np.ndarray, rows: Rows, nearest: Nearest) -> None:
     """Let the best of a block's embeddings into `nearest`, list q x S + s for size s of query q."""
-    x_DG = np.ascontiguousarray(x_GD.T)
+    x_DG, term_G = np.ascontiguousarray(x_GD.T, dtype=np.float64), np.empty(len(x_GD))
     for query in range(len(prints)):
         dot_G, square_G = np.zeros(len(x_GD)), np.zeros(len(x_GD))
         done = 0
@@ -27,9 +27,9 @@ def search_dense(prints: Fingerprints, x_GD: np.ndarray, rows: Rows, nearest: Ne
             if not prints.has_QS[query, size]:
                 break
             for place in range(done, k):
-                value_G = x_DG[prints.coordinate_QK[query, place]].astype(np.float64)
-                dot_G += value_G * prints.value_QK[query, place]
-                square_G += value_G * value_G
+                value_G = x_DG[prints.coordinate_QK[query, place]]
+                dot_G += np.multiply(value_G, prints.value_QK[query, place], out=term_G)
+                square_G += np.multiply(value_G, value_G, out=term_G)
             done = k
             similarity_G = _similarity(prints, query, size, dot_G, square_G)
             _enter(query * len(prints.sizes) + size, similarity_G, prints.group_Q[query], rows, nearest)

@@ -53,47 +53,40 @@ def _search(
     step = max(1, CELLS // max(1, z_GF.shape[0]))
     for start in range(0, len(prints), step):
         queries = np.arange(start, min(start + step, len(prints)))
-        for size, touched in _passes(prints, queries, z_FG, values):
-            nearest.add(_best(prints, size, touched, rows, nearest))
+        for size, sums in _passes(prints, queries, z_FG, values):
+            nearest.add(_best(prints, size, sums, rows, nearest))
             if silent:
-                nearest.add(_silent(prints, size, touched, rows, nearest))
+                nearest.add(_silent(prints, size, sums, rows, nearest))
 
 
-class Touched(NamedTuple):
-    """The images that share a feature with queries, and their sums so far; an image may come twice."""
+class Sums(NamedTuple):
+    """The sums of some queries with all images of a piece, over the coordinates so far."""
 
     queries: np.ndarray
     """The queries of the step, some of them without a fingerprint of this size."""
-    local_M: np.ndarray
-    """The place of the query among these."""
-    place_M: np.ndarray
-    """The place of the image in the block."""
-    sum_M: np.ndarray
-    """The product with the query as the real part, the image's square as the imaginary one: read together."""
+    dot_QG: Floats
+    """The product with the query."""
+    square_QG: Floats
+    """The image's own square; 0 where it has none of the query's features."""
 
 
 def _passes(
     prints: Fingerprints, queries: np.ndarray, z_FG: sparse.csc_array, values: np.ndarray
-) -> Iterator[tuple[int, Touched]]:
+) -> Iterator[tuple[int, Sums]]:
     """Yield every size with its sums, which grow by one coordinate at a time."""
     images = z_FG.shape[0]
-    sums = np.zeros(len(queries) * images, dtype=np.complex128)
-    local, place, done = list[np.ndarray](), list[np.ndarray](), 0
+    dot, square = np.zeros(len(queries) * images), np.zeros(len(queries) * images)
+    done = 0
     for size, k in enumerate(prints.sizes):
         if not prints.has_QS[queries, size].any():
             return
         for coordinate in range(done, k):
             local_E, place_E, entry_E = _column(prints.coordinate_QK[queries, coordinate], z_FG)
-            value_E = values[entry_E]
-            term_E = np.empty(len(value_E), dtype=np.complex128)
-            term_E.real = value_E * prints.value_QK[queries, coordinate][local_E]
-            term_E.imag = value_E * value_E
-            sums[local_E * images + place_E] += term_E
-            local.append(local_E)
-            place.append(place_E)
+            value_E, at_E = values[entry_E], local_E * images + place_E
+            dot[at_E] += value_E * prints.value_QK[queries, coordinate][local_E]
+            square[at_E] += value_E * value_E
         done = k
-        local_M, place_M = np.concatenate(local), np.concatenate(place)
-        yield size, Touched(queries, local_M, place_M, sums[local_M * images + place_M])
+        yield size, Sums(queries, dot.reshape(-1, images), square.reshape(-1, images))
 
 
 def _column(feature_Q: np.ndarray, z_FG: sparse.csc_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -108,27 +101,30 @@ def _column(feature_Q: np.ndarray, z_FG: sparse.csc_array) -> tuple[np.ndarray, 
     return local_E, z_FG.indices[entry_E].astype(np.int64), entry_E
 
 
-def _best(prints: Fingerprints, size: int, touched: Touched, rows: Rows, nearest: Nearest) -> Found:
+def _best(prints: Fingerprints, size: int, sums: Sums, rows: Rows, nearest: Nearest) -> Found:
     """Return the images that may enter a list; most are passed over by a look at its last place."""
-    list_Q = touched.queries * len(prints.sizes) + size
-    has_Q = prints.has_QS[touched.queries, size]
-    least_Q = np.where(has_Q, np.maximum(nearest.similarity_LP[list_Q, -1], -2) - 10.0**-DIGITS, np.inf)
-    own_Q, norm_Q = prints.value_QK[touched.queries, 0], prints.norm_QS[touched.queries, size]
-    local_M, dot_M = touched.local_M, touched.sum_M.real
+    list_Q = sums.queries * len(prints.sizes) + size
+    least_Q = np.maximum(nearest.similarity_LP[list_Q, -1], -2) - 10.0**-DIGITS
+    shared_QG = (sums.square_QG > 0) & prints.has_QS[sums.queries, size][:, None]
+    own_Q, norm_Q = prints.value_QK[sums.queries, 0], prints.norm_QS[sums.queries, size]
     if prints.sizes[size] == 1:
-        own_M = own_Q[local_M]
-        similarity_M = 1 / (1 + np.abs(dot_M / np.where(own_M > 0, own_M, 1) - own_M))
-        near = np.flatnonzero(similarity_M >= least_Q[local_M])
-        similarity_M = similarity_M[near]
+        similarity_QG = _closeness(sums.dot_QG, own_Q)
+        local_M, place_M = np.nonzero(shared_QG & (similarity_QG >= least_Q[:, None]))
+        similarity_M = similarity_QG[local_M, place_M]
     else:
-        length_M = np.sqrt(touched.sum_M.imag)
-        least_Q[has_Q] *= norm_Q[has_Q]
-        near = np.flatnonzero(dot_M >= length_M * least_Q[local_M])
-        length_M = length_M[near] * norm_Q[local_M[near]]
-        similarity_M = np.divide(dot_M[near], length_M, out=np.zeros(len(near)), where=length_M > 0)
-    local_M, place_M = local_M[near], touched.place_M[near]
+        near_QG = sums.dot_QG >= np.sqrt(sums.square_QG) * (least_Q * norm_Q)[:, None]
+        local_M, place_M = np.nonzero(shared_QG & near_QG)
+        length_M = np.sqrt(sums.square_QG[local_M, place_M]) * norm_Q[local_M]
+        similarity_M = sums.dot_QG[local_M, place_M] / length_M
     found = Found.of(list_Q[local_M], similarity_M, rows.row_G[place_M], rows.group_G[place_M])
-    return entering(found, prints.group_Q[touched.queries[local_M]], nearest)
+    return entering(found, prints.group_Q[sums.queries[local_M]], nearest)
+
+
+def _closeness(dot_QG: Floats, own_Q: Floats) -> Floats:
+    """Return 1 / (1 + |difference|) from the product of the single activations."""
+    own = own_Q[:, None]
+    close: Floats = 1 / (1 + np.abs(dot_QG / np.where(own > 0, own, 1) - own))
+    return close
 
 
 def entering(found: Found, own_M: np.ndarray, nearest: Nearest) -> Found:
@@ -136,9 +132,9 @@ def entering(found: Found, own_M: np.ndarray, nearest: Nearest) -> Found:
     return found.take((found.group_M != own_M) & nearest.beaten(found.list_M, found.similarity_M, found.row_M))
 
 
-def _silent(prints: Fingerprints, size: int, touched: Touched, rows: Rows, nearest: Nearest) -> Found:
+def _silent(prints: Fingerprints, size: int, sums: Sums, rows: Rows, nearest: Nearest) -> Found:
     """Return images without any of a query's features, where they are near enough: the first of each group."""
-    queries = touched.queries[prints.has_QS[touched.queries, size]]
+    queries = sums.queries[prints.has_QS[sums.queries, size]]
     list_Q = queries * len(prints.sizes) + size
     own_Q = prints.value_QK[queries, 0]
     similarity_Q = np.round(1 / (1 + own_Q) if prints.sizes[size] == 1 else np.zeros(len(queries)), DIGITS)
@@ -146,8 +142,7 @@ def _silent(prints: Fingerprints, size: int, touched: Touched, rows: Rows, neare
     order = np.argsort(rows.row_G, kind="stable")
     found = []
     for query, number, similarity in zip(queries[near], list_Q[near], similarity_Q[near], strict=True):
-        free_G = rows.group_G != prints.group_Q[query]
-        free_G[touched.place_M[touched.local_M == query - touched.queries[0]]] = False
+        free_G = (rows.group_G != prints.group_Q[query]) & (sums.square_QG[query - sums.queries[0]] == 0)
         first = _firsts(order[free_G[order]], rows.group_G, nearest.row_LP.shape[1])
         count = len(first)
         found.append(
