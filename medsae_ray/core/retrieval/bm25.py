@@ -67,6 +67,11 @@ class Documents(Generic[K]):
         found = {key: sum(self._score(word, counts) for word in words) for key, counts in self._counts.items()}
         return {key: score for key, score in found.items() if score > 0}
 
+    def saying(self, phrase: str) -> set[K]:
+        """Return the documents that have every word of a phrase."""
+        words = set(tokens(phrase))
+        return {key for key, counts in self._counts.items() if words and words <= counts.keys()}
+
     def _score(self, word: str, counts: Counter[str]) -> float:
         if word not in counts:
             return 0.0

@@ -14,6 +14,18 @@ def name_texts(artifacts: Mapping[str, Artifact], names_only: bool = False) -> d
 
     Names that the test rejected are left out if the feature has another.
     """
+    held, fallen = _texts(artifacts, names_only)
+    mark = "; " if names_only else " "  # a mark ends the negation of a name
+    return {feature: mark.join(words) for feature, words in (fallen | held).items()}
+
+
+def rejected_features(artifacts: Mapping[str, Artifact]) -> frozenset[int]:
+    """Return the features whose every name the test rejected."""
+    held, fallen = _texts(artifacts, names_only=True)
+    return frozenset(fallen.keys() - held.keys())
+
+
+def _texts(artifacts: Mapping[str, Artifact], names_only: bool) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
     rows = pa.concat_tables([artifacts[name].table() for name in NAME_TABLES if name in artifacts])
     rejected = _rejected(artifacts["scores"].table() if "scores" in artifacts else None)
     held, fallen = dict[int, list[str]](), dict[int, list[str]]()
@@ -21,8 +33,7 @@ def name_texts(artifacts: Mapping[str, Artifact], names_only: bool = False) -> d
         texts = fallen if (row["feature"], row["source"]) in rejected else held
         said = [row["name"], *([] if names_only else [row["definition"] or "", *row["alternatives"]])]
         texts.setdefault(row["feature"], []).extend(said)
-    mark = "; " if names_only else " "  # a mark ends the negation of a name
-    return {feature: mark.join(words) for feature, words in (fallen | held).items()}
+    return held, fallen
 
 
 def _rejected(scores: pa.Table | None) -> set[tuple[int, str]]:

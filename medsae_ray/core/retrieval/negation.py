@@ -43,11 +43,6 @@ class Wish(NamedTuple):
     excluded: tuple[str, ...]
     """The phrases that are excluded."""
 
-    @property
-    def plain(self) -> str:
-        """The same in plain words: "large heart, no effusion, no edema"."""
-        return ", ".join([*([self.wanted] if self.wanted else []), *(f"no {phrase}" for phrase in self.excluded)])
-
 
 def understood(query: str) -> Wish:
     """Take a query apart. Raises QueryRefused for a negation that may mean two things, or that negates nothing."""

@@ -38,6 +38,8 @@ class Entry(NamedTuple):
     name: str
     definition: str | None
     features: tuple[int, ...]
+    rejected: bool = False
+    """The test of names rejected it for all of these features."""
 
 
 class Picks(NamedTuple):
@@ -58,7 +60,7 @@ def entries(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
         features.setdefault(normalised_name(row["name"]), []).append(row)
     return [
         Entry(same[0]["name"], next((r["definition"] for r in same if r["definition"]), None),
-              tuple(sorted(r["feature"] for r in same)))
+              tuple(sorted(r["feature"] for r in same)), all(r["verdict"] == "rejected" for r in same))
         for same in features.values()
     ]  # fmt: skip
 
@@ -112,6 +114,9 @@ def check_picks(picks: Picks, wish: Wish, listed: Sequence[Entry]) -> None:
         raise QueryRefused(f"the model excludes {listed[picks.exclude[0]].name!r}, and the query excludes nothing")
     if wish.excluded and not picks.exclude and not absent:
         raise QueryRefused(f"nothing on the list stands for {wish.excluded[0]!r}, so it cannot be excluded")
+    rejected = [place for place in picks.exclude if listed[place].rejected]
+    if rejected and len(picks.exclude) - len(rejected) + len(absent) < len(wish.excluded):
+        raise QueryRefused(f"the test rejected the name {listed[rejected[0]].name!r}, so it cannot be excluded")
     for place in picks.want:
         own = set(tokens(listed[place].name))
         if any((words := set(tokens(phrase))) and words <= own for phrase in wish.excluded):

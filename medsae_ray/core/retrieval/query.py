@@ -25,7 +25,7 @@ from medsae_ray.core.naming.vocabulary import Texts, embed_terms
 from medsae_ray.core.retrieval.answer import COLUMNS, FoundFeature, QueryAnswer, Ranking, Way, named
 from medsae_ray.core.retrieval.attributes import Condition, conditions, fulfilling
 from medsae_ray.core.retrieval.bm25 import Documents
-from medsae_ray.core.retrieval.name_texts import name_texts
+from medsae_ray.core.retrieval.name_texts import name_texts, rejected_features
 from medsae_ray.core.retrieval.negation import QueryRefused, Wish, understood
 from medsae_ray.core.retrieval.picker import Picker
 from medsae_ray.core.retrieval.picking import entries
@@ -68,6 +68,7 @@ class Library:
         self.shelf = Shelf.of(artifacts["manifest"], artifacts["activations"], len(self._atlas))
         self._documents = Documents(name_texts(artifacts))
         self._names = Documents(name_texts(artifacts, names_only=True))
+        self._rejected = rejected_features(artifacts)
         self.picker = Picker(entries(self._atlas))
 
     def ask(
@@ -92,7 +93,7 @@ class Library:
             excluded = self._excluded(wish, way)
             if way == BY_NAMES:
                 self._refuse_normal(wish)
-            said = wish.wanted if way == BY_TEXT else wish.plain  # a name may be that of an absence
+            said = wish.wanted if way == BY_TEXT else self._said(wish)
             wanted = [m for m in self.matches(said, features, way) if m.feature not in excluded] if said else []
         except QueryRefused as refused:
             return self._answer(asked, [], [], refused=str(refused))
@@ -165,15 +166,34 @@ class Library:
         return self._by_text(text, n) if by_text else self._by_names(text, n)
 
     def _excluded(self, wish: Wish, way: Way) -> list[int]:
-        """Return the features of what a query negates. Raises QueryRefused if there is none for a phrase, nor a feature
-        that is named for its absence."""
+        """Return the features of what a query negates. Raises QueryRefused if there is none for a phrase, or none with
+        a name that the test has not rejected, nor a feature that is named for its absence (way `names`)."""
         found: dict[int, None] = {}
         for phrase in wish.excluded:
             features = self._text_excluded(phrase) if way == BY_TEXT else self._named_excluded(phrase)
-            if not features and not (way == BY_NAMES and self._by_names(f"no {phrase}", 1)):
-                raise QueryRefused(f"no feature stands for {phrase!r}, so it cannot be excluded")
+            why = self._unable(phrase, features, way)
+            if why and not (way == BY_NAMES and self._absent(phrase)):
+                raise QueryRefused(f"{why} {phrase!r}, so it cannot be excluded")
             found |= dict.fromkeys(features)
         return list(found)
+
+    def _said(self, wish: Wish) -> str:
+        """Return the words to look for in names: what is wanted, and absences of which a name speaks."""
+        absences = [f"no {phrase}" for phrase in wish.excluded if self._absent(phrase)]
+        return ", ".join([wish.wanted, *absences] if wish.wanted else absences)
+
+    def _absent(self, phrase: str) -> bool:
+        """Return whether a feature is named for the absence of what a phrase says, and the test has not rejected it."""
+        found = self._documents.saying(f"no {phrase}") - self._rejected
+        return any(self._alive_F[feature] for feature in found)
+
+    def _unable(self, phrase: str, features: list[int], way: Way) -> str | None:
+        """Return why images with some features are not all those with what a phrase says; None if they may be. Names
+        that say the whole phrase decide, if there are any."""
+        if not features:
+            return "no feature stands for"
+        whole = self._documents.saying(phrase).intersection(features) or set(features)
+        return "the test rejected the names for" if way == BY_NAMES and whole <= self._rejected else None
 
     def _refuse_normal(self, wish: Wish) -> None:
         """Raise QueryRefused for "normal heart" if no name says "normal": the other word finds large hearts."""

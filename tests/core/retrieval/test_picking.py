@@ -114,7 +114,7 @@ def test_names_are_listed_once_verified_ones_first() -> None:
     made = [
         {"feature": f, "name": n, "n_active": a, "verdict": v, "definition": None} for f, (n, a, v) in enumerate(rows)
     ]
-    assert entries(made) == [Entry("Mass", None, (1, 2)), Entry("edema", None, (0,))]
+    assert entries(made) == [Entry("Mass", None, (1, 2)), Entry("edema", None, (0,), rejected=True)]
 
 
 class Model:
@@ -175,6 +175,20 @@ def test_what_is_refused_has_no_images(stored: dict[str, Artifact]) -> None:
     ):
         answer = ask(stored, said, query)
         assert why in str(answer["refused"]) and answer["images"] == [] == answer["features"]
+
+
+def test_a_pick_with_a_rejected_name_excludes_nothing(stored: dict[str, Artifact], tmp_path: Path) -> None:
+    table = stored["atlas"].table()
+    verdicts = pa.array(["verified", "rejected", "verified", "verified"])
+    table = table.set_column(table.schema.get_field_index("verdict"), "verdict", verdicts)
+    doubted = stored | {"atlas": artifact(tmp_path / "doubted", "atlas", [table])}
+    heart = next(place for place, e in enumerate(Library(doubted).picker.listed, 1) if e.name == "heart")
+    tube = next(place for place, e in enumerate(Library(doubted).picker.listed, 1) if e.name == "tube")
+    said = {"fluid, no heart": reply([1], [heart]), "fluid, no tube, no heart": reply([1], [heart, tube]),
+            "no tube": reply([], [tube, heart])}  # fmt: skip
+    for query in ("fluid, no heart", "fluid, no tube, no heart"):
+        assert "rejected the name 'heart'" in str(ask(doubted, said, query)["refused"])
+    assert ask(doubted, said, "no tube")["refused"] is None, "one of its picks is not rejected"
 
 
 def test_a_model_that_does_not_find_a_name_asked_for_is_not_used(stored: dict[str, Artifact]) -> None:

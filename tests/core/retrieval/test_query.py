@@ -68,6 +68,14 @@ def test_a_feature_of_absence_is_found_by_its_name_and_by_no_other(tmp_path: Pat
     assert [row["feature"] for row in library.ask("effusion")["features"]] == [0]
 
 
+def test_the_absence_of_something_else_is_not_wanted(tmp_path: Path) -> None:
+    found = artifacts(tmp_path)
+    found["names"] = artifact(tmp_path, "names", [names((0, "vlm", "lung lesion", None), (1, "vlm", "heart", None))])
+    found["label_names"] = artifact(tmp_path, "label_names", [names((2, "label", "no lung opacity", None))])
+    answer = Library(found).ask("heart, no lung lesion")
+    assert [row["feature"] for row in answer["features"]] == [1] and answer["excluded"][0]["feature"] == 0
+
+
 def test_words_that_negate_leave_images_out(tmp_path: Path) -> None:
     library = Library(artifacts(tmp_path))
     for query in (
@@ -138,6 +146,22 @@ def scores(*rows: tuple[int, str, str]) -> pa.Table:
     base: dict[str, Any] = {"n_pos": 0, "n_neg": 0, "failed": 0, "low_mass": 0, "shortcut_suspected": False}
     keys = ("feature", "source", "verdict")
     return pa.Table.from_pylist([base | dict(zip(keys, row, strict=True)) for row in rows], schema=verdict.scores())
+
+
+def test_what_has_only_rejected_names_cannot_be_excluded(tmp_path: Path) -> None:
+    """The names do not tell which images have it, so an answer might show what the query excludes."""
+    found = artifacts(tmp_path)
+    rejected = found | {"scores": artifact(tmp_path, "scores", [scores((0, "vlm", "rejected"))])}
+    answer = Library(rejected).ask("heart, no effusion")
+    assert answer["refused"] == "the test rejected the names for 'effusion', so it cannot be excluded"
+    assert answer["images"] == [] and Library(rejected).ask("effusion")["images"], "it may be wanted"
+    heart = found | {"scores": artifact(tmp_path / "heart", "scores", [scores((1, "vlm", "rejected"))])}
+    large = heart | {"label_names": artifact(tmp_path / "large", "label_names", [names((2, "label", "large", None))])}
+    assert "'large heart'" in str(Library(large).ask("effusion, no large heart")["refused"]), "no other says all of it"
+    also = rejected | {"label_names": artifact(tmp_path / "also", "label_names", [names((0, "label", "fluid", None))])}
+    assert Library(also).ask("heart, no fluid")["excluded"][0]["feature"] == 0, "another of its names is not rejected"
+    absent = rejected | {"label_names": artifact(tmp_path, "label_names", [names((2, "label", "no effusion", None))])}
+    assert [row["feature"] for row in Library(absent).ask("no effusion")["features"]] == [2]
 
 
 def test_a_rejected_name_counts_only_where_there_is_no_other(tmp_path: Path) -> None:
