@@ -1,14 +1,16 @@
 """What a run asks of a cluster, held against nodes, and the words of a refusal. No Ray is started."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ray.autoscaler.v2 import schema as ray_schema
 
+from medsae_ray.cluster import waiting
 from medsae_ray.cluster.capacity import Capacity, autoscaler_config, left_of
-from medsae_ray.cluster.demands import Phase, engine_demand, pool_demands, train_demand
+from medsae_ray.cluster.demands import Phase, engine_demand, pool_demands, task_demand, train_demand
 from medsae_ray.cluster.packing import Growth, Kind, Node
 from medsae_ray.cluster.placing import check_placeable, judged, no_growth
 from medsae_ray.cluster.waiting import line_of
@@ -250,6 +252,17 @@ def test_a_line_says_what_is_waited_for() -> None:
     engine = [engine_demand(1.0, 2, 1)]
     found = line_of(status([], [[({"CPU": 1.0, "GPU": 1.0}, 1), ({"GPU": 1.0}, 1)]]), engine)
     assert found and found.startswith("waiting for 1 x {CPU: 1, GPU: 2} (how.vlm.gpus)")
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_tasks_queued_behind_running_ones_do_not_wait(monkeypatch: pytest.MonkeyPatch, busy: bool) -> None:
+    """One group of a large archive takes minutes, and the next groups are queued in advance."""
+    for name, value in (("LOOK_S", 0.01), ("FIRST_S", 0.05), ("_look", lambda demands: "waiting")):
+        monkeypatch.setattr(waiting, name, value)
+    said = list[str]()
+    with waiting.waiting(said.append, [task_demand("features")], busy=lambda: busy):
+        time.sleep(0.5)
+    assert said == ([] if busy else ["waiting"])
 
 
 def test_phases_are_named_for_a_reader() -> None:
