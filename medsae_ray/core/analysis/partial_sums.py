@@ -129,6 +129,10 @@ class TestRows(NamedTuple):
     row_n: np.ndarray
     x_nF: UnitValues
 
+    def copied(self) -> "TestRows":
+        """Return the same in memory of its own."""
+        return TestRows(self.row_n.copy(), self.x_nF.copy())
+
 
 @dataclass(frozen=True)
 class Sums:
@@ -143,14 +147,15 @@ class Sums:
     tests: list[TestRows]
 
     def merge(self, other: Self) -> "Sums":
-        """Add the sums of other images; test rows are appended."""
+        """Add the sums of other images; copies of their test rows are appended, as Ray keeps a whole result in memory
+        for as long as there is a view of any array in it."""
         return Sums(
             self.units.merge(other.units),
             self.discovery.merge(other.discovery),
             self.overlap.merge(other.overlap),
             self.heldout.merge(other.heldout),
             self.null.merge(other.null),
-            [*self.tests, *other.tests],
+            [*self.tests, *(rows.copied() for rows in other.tests)],
         )
 
 

@@ -109,6 +109,17 @@ def test_test_images_carry_their_manifest_rows(whole: GroupSums, tmp_path: Path)
                 np.testing.assert_array_equal(x_nF, values[sample.row_n])
 
 
+def test_merged_sums_hold_no_view_of_a_result(whole: GroupSums) -> None:
+    """Ray frees a result of another process when the last view of an array in it is gone."""
+    for name in ("sae", "raw"):
+        own, result = getattr(whole, name), getattr(whole, name)
+        (first, second), (theirs,) = own.merge(result).tests, result.tests
+        assert not np.shares_memory(second.row_n, theirs.row_n)
+        values = (rows.x_nF if name == "raw" else rows.x_nF.data for rows in (second, theirs))
+        assert not np.shares_memory(*values)
+        np.testing.assert_array_equal(first.row_n, second.row_n)
+
+
 def test_activations_become_a_matrix_with_empty_rows_for_images_that_are_not_ok() -> None:
     table = activations_table(MADE, np.arange(N))
     x_NF = activation_matrix(table, MADE.z_NM.shape[1])
