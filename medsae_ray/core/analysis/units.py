@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from medsae_ray.core.analysis.group_best import Entries, group_best
 from medsae_ray.core.analysis.values import Floats, Ints, UnitValues, unit_values
 from medsae_ray.core.artifacts.schema import HISTOGRAM_BINS
 from medsae_ray.errors import ArtifactError
@@ -31,14 +32,6 @@ class Top(NamedTuple):
     image_ids: list[str]
     patient_ids: list[str]
     values: list[float]
-
-
-class _Entries(NamedTuple):
-    """The values of units on images, each image a row of some table of images."""
-
-    unit_T: Ints
-    row_T: Ints
-    value_T: Floats
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,7 @@ class TopImages:
                 f"for {x_NF.shape[0]} rows; each row needs one of each, and an image comes once"
             )
         patient_N = np.asarray(patient_ids, dtype=np.str_)[order_N]
-        entries = _candidates(x_NF[order_N], patient_N, k)
+        entries = group_best(x_NF[order_N], np.unique(patient_N, return_inverse=True)[1])
         return cls.zero(x_NF.shape[1], k)._best(image_N, patient_N, entries)
 
     def merge(self, other: Self) -> Self:
@@ -93,7 +86,7 @@ class TopImages:
         row_T = np.concatenate([row_of[: len(self.image_I)][self.row_T], row_of[len(self.image_I) :][other.row_T]])
         unit_T = np.concatenate([self.unit_T, other.unit_T])
         value_T = np.concatenate([self.value_T, other.value_T])
-        return self._best(image_I, patients[first_I], _Entries(unit_T, row_T, value_T))
+        return self._best(image_I, patients[first_I], Entries(unit_T, row_T, value_T))
 
     def per_unit(self) -> list[Top]:
         """Return one `Top` per unit, empty where the unit is never active."""
@@ -102,7 +95,7 @@ class TopImages:
         values = self.value_T.tolist()
         return [Top(images[a:b], patients[a:b], values[a:b]) for a, b in pairwise(bounds)]
 
-    def _best(self, image_I: np.ndarray, patient_I: np.ndarray, entries: _Entries) -> Self:
+    def _best(self, image_I: np.ndarray, patient_I: np.ndarray, entries: Entries) -> Self:
         """Keep the best image per unit and patient, then the best k per unit; unused images leave the table."""
         unit_T, row_T, value_T = entries
         order = np.lexsort((row_T, -value_T, unit_T))
@@ -152,7 +145,7 @@ class UnitStats:
             return cls.zero(units, k)
         largest_F = x_NF.max(axis=0)
         max_F = largest_F.toarray().ravel() if sparse.issparse(largest_F) else largest_F
-        unit_T, _, value_T = _nonzero(x_NF)
+        unit_T, value_T = _nonzero(x_NF)
         cell_T = unit_T * HISTOGRAM_BINS + _bin(value_T)
         histogram_FB = np.bincount(cell_T, minlength=units * HISTOGRAM_BINS).reshape(units, HISTOGRAM_BINS)
         return cls(n, histogram_FB.sum(axis=1), np.asarray(x_NF.sum(axis=0)).ravel(), max_F, histogram_FB, top)
@@ -178,28 +171,13 @@ class UnitStats:
         return mean_F
 
 
-def _nonzero(x_NF: UnitValues) -> _Entries:
+def _nonzero(x_NF: UnitValues) -> tuple[Ints, Floats]:
+    """Return the units and values of all entries other than 0."""
     if isinstance(x_NF, sparse.sparray):
         x = x_NF.tocoo()
-        return _Entries(x.coords[1].astype(np.int64), x.coords[0].astype(np.int64), x.data)
+        return x.coords[1].astype(np.int64), x.data
     row_T, unit_T = np.nonzero(x_NF)
-    return _Entries(unit_T, row_T, x_NF[row_T, unit_T])
-
-
-def _candidates(x_NF: UnitValues, patient_N: np.ndarray, k: int) -> _Entries:
-    """Return the entries that can be among the top k patients. Rows must ascend by image id.
-
-    With at most m images per patient, the first k m of a dense column hold k patients: the rest need no sorting.
-    """
-    if sparse.issparse(x_NF):
-        return _nonzero(x_NF)
-    most = k * int(np.unique(patient_N, return_counts=True)[1].max(initial=0))
-    keys_FN = np.where(x_NF.T == 0, np.inf, -x_NF.T)
-    row_FM = np.argsort(keys_FN, axis=1, kind="stable")[:, :most]
-    unit_T, row_T = np.repeat(np.arange(x_NF.shape[1]), row_FM.shape[1]), row_FM.ravel()
-    value_T = x_NF[row_T, unit_T]
-    keep = value_T != 0
-    return _Entries(unit_T[keep], row_T[keep], value_T[keep])
+    return unit_T, x_NF[row_T, unit_T]
 
 
 def _bin(value_T: Floats) -> Ints:

@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 from scipy import sparse
 
+from medsae_ray.core.analysis.group_best import group_best
 from medsae_ray.core.analysis.values import Floats, Ints, UnitValues, unit_values
 from medsae_ray.errors import ArtifactError
 
@@ -58,15 +59,12 @@ class Strongest:
 
     @classmethod
     def _block(cls, x_nF: UnitValues, row_n: Ints, group_n: Ints, k: int, least: float) -> Self:
+        low_F, high_F = x_nF.min(axis=0), x_nF.max(axis=0)
         if isinstance(x_nF, sparse.sparray):
-            entries = x_nF.tocoo()
-            at_T, unit_T, value_T = entries.coords[0], entries.coords[1].astype(np.int64), entries.data
-            low_F, high_F = x_nF.min(axis=0).toarray().ravel(), x_nF.max(axis=0).toarray().ravel()
-            kept = value_T > least
-            at_T, unit_T, value_T = at_T[kept], unit_T[kept], value_T[kept]
-        else:
-            at_T, unit_T = np.nonzero(x_nF > least)
-            value_T, low_F, high_F = x_nF[at_T, unit_T], x_nF.min(axis=0), x_nF.max(axis=0)
+            low_F, high_F = low_F.toarray().ravel(), high_F.toarray().ravel()
+        order_n = np.argsort(row_n)
+        unit_T, at_T, value_T = group_best(x_nF[order_n], group_n[order_n], least)
+        at_T = order_n[at_T]
         return cls(x_nF.shape[1], k, low_F, high_F, unit_T, row_n[at_T], group_n[at_T], value_T)._best()
 
     def merge(self, other: Self) -> Self:
