@@ -2,7 +2,7 @@
 
 A patient may have hundreds of images: what is no patient's best need not be sorted.
 
-Legend: N images, F units, T entries found, S pairs of a unit and a group.
+Legend: N images, F units, G groups, T entries found.
 """
 
 from itertools import pairwise
@@ -26,26 +26,35 @@ class Entries(NamedTuple):
         return Entries(*(values[chosen_T] for values in self))
 
 
-def group_best(x_NF: UnitValues, group_N: Ints, least: float | None = None) -> Entries:
-    """Return the largest value of each unit in each group, the first of equal ones in the order of rows.
+def group_best(x_NF: UnitValues, group_N: Ints, k: int, least: float | None = None) -> Entries:
+    """Return the largest value of each unit in each group, the first of equal ones in the order of rows; at least those
+    that are among the unit's `k` largest.
 
     Only values above `least` count, or without it all but 0.
     """
     order_N = np.argsort(group_N, kind="stable")
-    best = _sparse if sparse.issparse(x_NF) else _dense
-    found = best(x_NF[order_N], group_N[order_N], least)
+    found = (
+        _sparse(x_NF[order_N], group_N[order_N], least)
+        if sparse.issparse(x_NF)
+        else _dense(x_NF[order_N], group_N[order_N], k, least)
+    )
     return found._replace(row_T=order_N[found.row_T])
 
 
-def _dense(x_NF: np.ndarray, group_N: Ints, least: float | None) -> Entries:
+def _dense(x_NF: np.ndarray, group_N: Ints, k: int, least: float | None) -> Entries:
     counts_NF = x_NF != 0 if least is None else x_NF > least
-    kept_NF, every_F = np.where(counts_NF, x_NF, -np.inf), np.arange(x_NF.shape[1])
+    kept_NF = np.where(counts_NF, x_NF, -np.inf)
     bounds = np.append(_starts(group_N), len(group_N))
-    row_SF = [kept_NF[start:end].argmax(axis=0) + start for start, end in pairwise(bounds)]
-    row_T = np.concatenate([np.empty(0, np.int64), *row_SF])
-    unit_T = np.tile(every_F, len(row_SF))
-    found = Entries(unit_T, row_T, x_NF[row_T, unit_T])
-    return found.where(counts_NF[row_T, unit_T])
+    row_GF = np.empty((len(bounds) - 1, x_NF.shape[1]), dtype=np.int64)
+    for group, (start, end) in enumerate(pairwise(bounds)):
+        row_GF[group] = kept_NF[start:end].argmax(axis=0) + start
+    best_GF = np.take_along_axis(kept_NF, row_GF, axis=0)
+    chosen_GF = np.take_along_axis(counts_NF, row_GF, axis=0)
+    if len(best_GF) > k:
+        chosen_GF &= best_GF >= np.partition(best_GF, -k, axis=0)[-k]
+    group_T, unit_T = np.nonzero(chosen_GF)
+    row_T = row_GF[group_T, unit_T]
+    return Entries(unit_T, row_T, x_NF[row_T, unit_T])
 
 
 def _sparse(x_NF: sparse.csr_array, group_N: Ints, least: float | None) -> Entries:

@@ -67,7 +67,7 @@ class TopImages:
                 f"for {x_NF.shape[0]} rows; each row needs one of each, and an image comes once"
             )
         patient_N = np.asarray(patient_ids, dtype=np.str_)[order_N]
-        entries = group_best(x_NF[order_N], np.unique(patient_N, return_inverse=True)[1])
+        entries = group_best(x_NF[order_N], np.unique(patient_N, return_inverse=True)[1], k)
         return cls.zero(x_NF.shape[1], k)._best(image_N, patient_N, entries)
 
     def merge(self, other: Self) -> Self:

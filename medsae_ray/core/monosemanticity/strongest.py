@@ -63,7 +63,7 @@ class Strongest:
         if isinstance(x_nF, sparse.sparray):
             low_F, high_F = low_F.toarray().ravel(), high_F.toarray().ravel()
         order_n = np.argsort(row_n)
-        unit_T, at_T, value_T = group_best(x_nF[order_n], group_n[order_n], least)
+        unit_T, at_T, value_T = group_best(x_nF[order_n], group_n[order_n], k, least)
         at_T = order_n[at_T]
         return cls(x_nF.shape[1], k, low_F, high_F, unit_T, row_n[at_T], group_n[at_T], value_T)._best()
 
