@@ -1,4 +1,4 @@
-"""The memory of a command and of all processes below it, every half second, and what each stage of a root took.
+"""The memory of a command and of all processes below it, about every half second, and what each stage of a root took.
 
 Memory is the sum of the processes' proportional sets, with pages of shared memory counted once: those of Ray's object
 store by the file that holds them, also where no process has touched them.
@@ -19,7 +19,8 @@ import psutil
 
 from medsae_ray.core.artifacts.artifact import RECORD
 
-EVERY_S = 0.5
+EVERY_S, REST = 0.5, 9
+"""The seconds between samples; at least so many times as long as a sample took, as the system counts each page."""
 SAMPLES = "samples"
 GIB = 2**30
 
@@ -47,9 +48,10 @@ def watch(command: Sequence[str], folder: Path, environment: dict[str, str]) -> 
     start = time.time()
     with (folder / f"{SAMPLES}-{start:.0f}.jsonl").open("w") as file, subprocess.Popen(command, env=environment) as run:
         while run.poll() is None:
+            clock = time.perf_counter()
             file.write(json.dumps(sample(run.pid)) + "\n")
             file.flush()
-            time.sleep(EVERY_S)
+            time.sleep(max(EVERY_S, REST * (time.perf_counter() - clock)))
     if run.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {run.returncode}")
     return time.time() - start
