@@ -5,6 +5,7 @@ Legend: N images in the order of their image_id, F units, K images of a unit, L 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Judge:
         stratum_N = (labels.dataset_N * 3 + split_N)[order]
         return cls(y_NL, heldout_N, labels.test_N[order], stratum_N, labels.image_N[order], draws, seed)
 
-    @property
+    @cached_property
     def labels(self) -> int:
         """The number of labels that are known of some held-out image."""
         return coherence.label_count(self.y_NL[self.heldout_N])

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from medsae_ray.core.artifacts.columns import readable
+from medsae_ray.core.monosemanticity import coherence
 from medsae_ray.core.monosemanticity.chance import Judge
 from medsae_ray.core.monosemanticity.measured import MeasuredSpace, means, measured_space
 from medsae_ray.core.monosemanticity.sums import SPACES, Images, MonosemanticityWork, Sums
@@ -85,6 +86,17 @@ def test_the_values_are_those_of_the_public_functions_and_of_the_features_table(
             found, wanted = (np.array(of[name].to_pylist(), float) for of in (usual[space].table, features))
             np.testing.assert_allclose(found, wanted, atol=1e-12)
         assert usual[space].table["best_label"].to_pylist() == features["best_label"].to_pylist()
+
+
+def test_the_labels_are_counted_twice_however_many_units_have_no_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of rare features have none, and an archive has a million images."""
+    counted, calls = coherence.label_count, list[int]()
+    monkeypatch.setattr(coherence, "label_count", lambda y_NL: calls.append(len(y_NL)) or counted(y_NL))
+    found = measured(tmp_path, cohort(seed=2, images=30, labels=4), 300)
+    assert len(calls) == 2, "once by the judge, once by the null of all pairs"
+    assert found["sae"].table["reason"].null_count < len(found["sae"].table)
 
 
 def test_purity_is_counted_on_test_patients(usual: dict[str, MeasuredSpace], tmp_path: Path) -> None:
