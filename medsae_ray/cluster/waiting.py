@@ -20,19 +20,15 @@ FIRST_S, THEN_S = 15.0, 60.0
 
 @contextlib.contextmanager
 def waiting(
-    say: Callable[[str], None],
-    demands: Sequence[Demand],
-    done: Callable[[], int] = lambda: 0,
-    busy: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None], demands: Sequence[Demand], done: Callable[[], int] = lambda: 0
 ) -> Iterator[None]:
     """Log through `say`, for the length of the block, the `demands` for which Ray has no room.
 
-    While `done` still changes, or `busy` says that some of the tasks run, no demand counts as waiting: tasks are queued
-    in advance.
+    While `done` still changes, no demand counts as waiting: tasks are queued in advance.
     """
     over = threading.Event()
     if demands:
-        arguments = (say, demands, done, busy, over)
+        arguments = (say, demands, done, over)
         threading.Thread(target=_watch, args=arguments, name="waiting", daemon=True).start()
     try:
         yield
@@ -41,18 +37,14 @@ def waiting(
 
 
 def _watch(
-    say: Callable[[str], None],
-    demands: Sequence[Demand],
-    done: Callable[[], int],
-    busy: Callable[[], bool],
-    over: threading.Event,
+    say: Callable[[str], None], demands: Sequence[Demand], done: Callable[[], int], over: threading.Event
 ) -> None:
     since, said, before = time.monotonic(), -THEN_S, done()
     while not over.wait(LOOK_S):
         line, now, so_far = _look(demands), time.monotonic(), done()
         if line is None or so_far != before:
             since, before = now, so_far
-        elif now - since >= FIRST_S and now - said >= THEN_S and not busy() and not over.is_set():
+        elif now - since >= FIRST_S and now - said >= THEN_S and not over.is_set():
             said = now
             say(line)
 

@@ -29,7 +29,6 @@ from medsae_ray.runtime.made import Made, commit, now
 from medsae_ray.runtime.places import check_seen
 from medsae_ray.runtime.progress import DOING
 from medsae_ray.runtime.shards import map_shards
-from medsae_ray.runtime.tries import computing
 from medsae_ray.signals import rearm
 
 T = TypeVar("T")
@@ -295,8 +294,7 @@ class Run:
     def _waiting(self, stage: Stage) -> contextlib.AbstractContextManager[None]:
         """Log the demands that the stage waits for, if the cluster has no room for it."""
         demands = tuple(stage.demands(self.recipe)) if self.recipe.how.engine == "ray" else ()
-        thread = threading.get_ident()
-        return waiting(self.say, demands, lambda: self.board.done(stage.name), lambda: computing(thread))
+        return waiting(self.say, demands, lambda: self.board.done(stage.name))
 
     def _warn(self, warnings: Iterable[RunWarning]) -> None:
         for warning in warnings:

@@ -10,7 +10,6 @@ import logging
 import socket
 import threading
 import uuid
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -35,10 +34,6 @@ _LISTEN_S = 5.0
 _log = logging.getLogger(__name__)
 _ANSWERS_S = 2.0
 """The seconds within which the raylet of a running node accepts a connection."""
-
-
-_kept: dict[int, list["Tries"]] = defaultdict(list)
-"""Thread of the driver -> the tries that it keeps."""
 
 
 class TryBook(Protocol):
@@ -94,11 +89,6 @@ def _answers(node: dict[str, object]) -> bool:
             return True
     except OSError:
         return False
-
-
-def computing(thread: int) -> bool:
-    """Return whether any work is under way whose tries this thread of the driver keeps."""
-    return any(tries.under_way() for tries in list(_kept.get(thread, ())))
 
 
 def this_node() -> str:
@@ -161,23 +151,15 @@ class Tries:
         up = self.standing(set(nodes))
         return sum(node in up for node in nodes)
 
-    def under_way(self) -> bool:
-        """Return whether a piece was begun and has not ended, on a node that is up."""
-        written = f"{_ROOT}/{self.name}/{_WRITTEN}/"
-        return self.died(key for key in self.noted() if not key.startswith(written)) > 0
-
     @contextlib.contextmanager
     def kept(self) -> Iterator["Tries"]:
         """Log workers' texts in the driver too, and forget all tries at the end of the block."""
         over = threading.Event()
         thread = threading.Thread(target=self._listen, args=(over,), name="workers-say", daemon=True)
         thread.start()
-        kept = _kept[threading.get_ident()]
-        kept.append(self)
         try:
             yield self
         finally:
-            kept.remove(self)
             over.set()
             thread.join()
             self.book.delete(f"{_ROOT}/{self.name}/")

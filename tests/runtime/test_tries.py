@@ -3,7 +3,6 @@
 import logging
 import pickle
 import socket
-import threading
 import time
 from typing import Any
 
@@ -12,7 +11,7 @@ import ray
 
 from medsae_ray.core.artifacts.patience import patiently
 from medsae_ray.errors import ShardError
-from medsae_ray.runtime.tries import ControlService, Tries, _answers, computing, standing, this_node
+from medsae_ray.runtime.tries import ControlService, Tries, _answers, standing, this_node
 
 
 class Notes:
@@ -91,24 +90,6 @@ def test_all_is_forgotten_at_the_end_and_no_other_run_sees_it() -> None:
         tries.begin("shard 1", "it was read")
         Tries(0, book=ward.book, standing=lambda n: n, here=lambda: "a").begin("shard 1", "it was read")
     assert len(ward.book.lines) == 1 and not other.book.lines
-
-
-def test_work_is_under_way_from_its_begin_to_its_end_while_its_node_is_up() -> None:
-    ward, thread = Ward(), threading.get_ident()
-    with ward.tries.kept():
-        assert not computing(thread)
-        ward.begin("a", "shard 1")
-        ward.tries.written("shard 1")
-        assert computing(thread) and not computing(thread + 1)
-        ward.lose("a")
-        assert not computing(thread), "it is lost with its node"
-        ward.begin("b", "shard 1")
-        assert computing(thread)
-        ward.tries.end("shard 1", "it was read")
-        assert not computing(thread)
-        ward.begin("b", "shard 2")
-    ward.begin("b", "shard 3")
-    assert not computing(thread), "nothing is kept any more"
 
 
 def test_the_driver_tells_once_what_its_workers_wait_for(

@@ -1,6 +1,8 @@
 """The texts by which features are found: their names of all sources."""
 
+from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -9,31 +11,34 @@ from medsae_ray.core.artifacts.artifact import Artifact
 NAME_TABLES = ("names", "label_names", "vocabulary_names")
 
 
-def name_texts(artifacts: Mapping[str, Artifact], names_only: bool = False) -> dict[int, str]:
-    """Return each feature's names of all sources, with definitions and alternatives unless `names_only`.
+class NameTexts(NamedTuple):
+    """The texts of each feature's names of all sources. Names that the test rejected are left out if the feature has
+    another."""
 
-    Names that the test rejected are left out if the feature has another.
-    """
-    held, fallen = _texts(artifacts, names_only)
-    mark = "; " if names_only else " "  # a mark ends the negation of a name
-    return {feature: mark.join(words) for feature, words in (fallen | held).items()}
-
-
-def rejected_features(artifacts: Mapping[str, Artifact]) -> frozenset[int]:
-    """Return the features whose every name the test rejected."""
-    held, fallen = _texts(artifacts, names_only=True)
-    return frozenset(fallen.keys() - held.keys())
+    whole: dict[int, str]
+    """Names with their definitions and alternatives."""
+    names: dict[int, str]
+    rejected: frozenset[int]
+    """The features whose every name the test rejected."""
 
 
-def _texts(artifacts: Mapping[str, Artifact], names_only: bool) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+def name_texts(artifacts: Mapping[str, Artifact]) -> NameTexts:
+    """Read the names of a run."""
     rows = pa.concat_tables([artifacts[name].table() for name in NAME_TABLES if name in artifacts])
     rejected = _rejected(artifacts["scores"].table() if "scores" in artifacts else None)
-    held, fallen = dict[int, list[str]](), dict[int, list[str]]()
+    held, fallen = defaultdict[int, list[dict[str, Any]]](list), defaultdict[int, list[dict[str, Any]]](list)
     for row in rows.filter(rows["name"].is_valid()).to_pylist():
-        texts = fallen if (row["feature"], row["source"]) in rejected else held
-        said = [row["name"], *([] if names_only else [row["definition"] or "", *row["alternatives"]])]
-        texts.setdefault(row["feature"], []).extend(said)
-    return held, fallen
+        (fallen if (row["feature"], row["source"]) in rejected else held)[row["feature"]].append(row)
+    shown = fallen | held
+    return NameTexts(
+        {feature: " ".join(text for row in own for text in _texts(row)) for feature, own in shown.items()},
+        {feature: "; ".join(row["name"] for row in own) for feature, own in shown.items()},  # ";" ends a negation
+        frozenset(fallen.keys() - held.keys()),
+    )
+
+
+def _texts(row: Mapping[str, Any]) -> list[str]:
+    return [row["name"], row["definition"] or "", *row["alternatives"]]
 
 
 def _rejected(scores: pa.Table | None) -> set[tuple[int, str]]:

@@ -25,7 +25,7 @@ from medsae_ray.core.naming.vocabulary import Texts, embed_terms
 from medsae_ray.core.retrieval.answer import COLUMNS, FoundFeature, QueryAnswer, Ranking, Way, named
 from medsae_ray.core.retrieval.attributes import Condition, conditions, fulfilling
 from medsae_ray.core.retrieval.bm25 import Documents
-from medsae_ray.core.retrieval.name_texts import name_texts, rejected_features
+from medsae_ray.core.retrieval.name_texts import name_texts
 from medsae_ray.core.retrieval.negation import QueryRefused, Wish, understood
 from medsae_ray.core.retrieval.picker import Picker
 from medsae_ray.core.retrieval.picking import entries
@@ -66,9 +66,8 @@ class Library:
         self._atlas: list[dict[str, Any]] = atlas.to_pylist()
         self._alive_F = np.array([row["n_active"] > 0 for row in self._atlas])
         self.shelf = Shelf.of(artifacts["manifest"], artifacts["activations"], len(self._atlas))
-        self._documents = Documents(name_texts(artifacts))
-        self._names = Documents(name_texts(artifacts, names_only=True))
-        self._rejected = rejected_features(artifacts)
+        texts = name_texts(artifacts)
+        self._documents, self._names, self._rejected = Documents(texts.whole), Documents(texts.names), texts.rejected
         self.picker = Picker(entries(self._atlas))
 
     def ask(
@@ -166,16 +165,9 @@ class Library:
         return self._by_text(text, n) if by_text else self._by_names(text, n)
 
     def _excluded(self, wish: Wish, way: Way) -> list[int]:
-        """Return the features of what a query negates. Raises QueryRefused if there is none for a phrase, or none with
-        a name that the test has not rejected, nor a feature that is named for its absence (way `names`)."""
-        found: dict[int, None] = {}
-        for phrase in wish.excluded:
-            features = self._text_excluded(phrase) if way == BY_TEXT else self._named_excluded(phrase)
-            why = self._unable(phrase, features, way)
-            if why and not (way == BY_NAMES and self._absent(phrase)):
-                raise QueryRefused(f"{why} {phrase!r}, so it cannot be excluded")
-            found |= dict.fromkeys(features)
-        return list(found)
+        """Return the features of what a query negates. Raises QueryRefused if they do not tell which images have it."""
+        of = self._text_excluded if way == BY_TEXT else self._named_excluded
+        return list(dict.fromkeys(feature for phrase in wish.excluded for feature in of(phrase)))
 
     def _said(self, wish: Wish) -> str:
         """Return the words to look for in names: what is wanted, and absences of which a name speaks."""
@@ -187,14 +179,6 @@ class Library:
         found = self._documents.saying(f"no {phrase}") - self._rejected
         return any(self._alive_F[feature] for feature in found)
 
-    def _unable(self, phrase: str, features: list[int], way: Way) -> str | None:
-        """Return why images with some features are not all those with what a phrase says; None if they may be. Names
-        that say the whole phrase decide, if there are any."""
-        if not features:
-            return "no feature stands for"
-        whole = self._documents.saying(phrase).intersection(features) or set(features)
-        return "the test rejected the names for" if way == BY_NAMES and whole <= self._rejected else None
-
     def _refuse_normal(self, wish: Wish) -> None:
         """Raise QueryRefused for "normal heart" if no name says "normal": the other word finds large hearts."""
         for word in sorted(NORMAL & set(re.findall(r"\w+", wish.wanted))):
@@ -202,7 +186,19 @@ class Library:
                 raise QueryRefused(f"no name says {word!r}, and the words beside it would find its opposite")
 
     def _named_excluded(self, phrase: str) -> list[int]:
-        """Return the features whose names say a phrase; if none does, those whose definitions or other names do."""
+        """Return the features whose names say a phrase; if none does, those whose definitions or other names do.
+
+        Raises QueryRefused if there is none, or if the test rejected the names of all that say the whole phrase, unless
+        a feature is named for its absence.
+        """
+        features = self._saying(phrase)
+        whole = self._documents.saying(phrase).intersection(features) or set(features)
+        if whole <= self._rejected and not self._absent(phrase):
+            why = "the test rejected the names for" if features else "no feature stands for"
+            raise QueryRefused(f"{why} {phrase!r}, so it cannot be excluded")
+        return features
+
+    def _saying(self, phrase: str) -> list[int]:
         for documents in (self._names, self._documents):
             scores = {f: score for f, score in documents.scores(phrase).items() if self._alive_F[f]}
             if scores:
@@ -212,7 +208,10 @@ class Library:
 
     def _text_excluded(self, phrase: str) -> list[int]:
         near = self._by_text(phrase, EXCLUDED_BY_TEXT)
-        return [match.feature for match in near if match.p is not None and match.p <= EXCLUDED_P]
+        features = [match.feature for match in near if match.p is not None and match.p <= EXCLUDED_P]
+        if not features:
+            raise QueryRefused(f"no feature stands for {phrase!r}, so it cannot be excluded")
+        return features
 
     def _by_names(self, text: str, n: int) -> list[Match]:
         found = {f: score for f, score in self._documents.scores(text).items() if self._alive_F[f]}

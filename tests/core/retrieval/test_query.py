@@ -171,9 +171,9 @@ def test_a_rejected_name_counts_only_where_there_is_no_other(tmp_path: Path) -> 
         "scores": scores((0, "vlm", "rejected"), (0, "label", "verified"), (1, "vlm", "rejected")),
     }
     stored = {name: artifact(tmp_path, name, [table]) for name, table in tables.items()}
-    assert {key: text.split() for key, text in name_texts(stored).items()} == {0: ["fracture"], 1: ["mass"]}
+    assert {key: text.split() for key, text in name_texts(stored).whole.items()} == {0: ["fracture"], 1: ["mass"]}
     del stored["scores"]
-    assert name_texts(stored)[0].split() == ["edema", "haze", "fracture"]
+    assert name_texts(stored).whole[0].split() == ["edema", "haze", "fracture"]
 
 
 class Axes:
