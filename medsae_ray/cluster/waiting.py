@@ -20,15 +20,19 @@ FIRST_S, THEN_S = 15.0, 60.0
 
 @contextlib.contextmanager
 def waiting(
-    say: Callable[[str], None], demands: Sequence[Demand], done: Callable[[], int] = lambda: 0
+    say: Callable[[str], None],
+    demands: Sequence[Demand],
+    done: Callable[[], int] = lambda: 0,
+    asked: Callable[[], int] = lambda: 0,
 ) -> Iterator[None]:
     """Log through `say`, for the length of the block, the `demands` for which Ray has no room.
 
-    While `done` still changes, no demand counts as waiting: tasks are queued in advance.
+    While `done` still changes, no demand counts as waiting, as tasks are queued in advance; nor while some of the
+    `asked` tasks run, those of the run that are not finished.
     """
     over = threading.Event()
     if demands:
-        arguments = (say, demands, done, over)
+        arguments = (say, demands, done, asked, over)
         threading.Thread(target=_watch, args=arguments, name="waiting", daemon=True).start()
     try:
         yield
@@ -37,11 +41,15 @@ def waiting(
 
 
 def _watch(
-    say: Callable[[str], None], demands: Sequence[Demand], done: Callable[[], int], over: threading.Event
+    say: Callable[[str], None],
+    demands: Sequence[Demand],
+    done: Callable[[], int],
+    asked: Callable[[], int],
+    over: threading.Event,
 ) -> None:
     since, said, before = time.monotonic(), -THEN_S, done()
     while not over.wait(LOOK_S):
-        line, now, so_far = _look(demands), time.monotonic(), done()
+        line, now, so_far = _look(demands, asked), time.monotonic(), done()
         if line is None or so_far != before:
             since, before = now, so_far
         elif now - since >= FIRST_S and now - said >= THEN_S and not over.is_set():
@@ -49,22 +57,22 @@ def _watch(
             say(line)
 
 
-def _look(demands: Sequence[Demand]) -> str | None:
+def _look(demands: Sequence[Demand], asked: Callable[[], int]) -> str | None:
     if not ray.is_initialized():
         return None
     with contextlib.suppress(Exception):  # that a cluster does not answer is for others to tell
-        return line_of(cluster_status(), demands)
+        return line_of(cluster_status(), demands, asked())
     return None
 
 
-def line_of(status: ClusterStatus, demands: Sequence[Demand]) -> str | None:
+def line_of(status: ClusterStatus, demands: Sequence[Demand], asked: int = 0) -> str | None:
     """Describe those of `demands` that wait for room by the cluster's status; None if none does."""
-    unmet = [demand._replace(times=count) for demand in demands if (count := pending(status, demand))]
+    unmet = [demand._replace(times=count) for demand in demands if (count := pending(status, demand, asked))]
     return f"waiting for {' + '.join(map(str, unmet))}: {_free(status)}" if unmet else None
 
 
-def pending(status: ClusterStatus, demand: Demand) -> int:
-    """Count a demand's units that have no place yet."""
+def pending(status: ClusterStatus, demand: Demand, asked: int = 0) -> int:
+    """Count a demand's units that have no place yet; 0 if fewer have none than are `asked` for, as the others run."""
     alone = Counter[Bundle]()
     for request in status.resource_demands.ray_task_actor_demand:
         for shape in request.bundles_by_count:
@@ -77,7 +85,7 @@ def pending(status: ClusterStatus, demand: Demand) -> int:
             bundles[_shape(shape.bundle)] += shape.count
         if set(bundles) == set(own):
             units += max(1, min(bundles[bundle] // own[bundle] for bundle in own))
-    return min(units, demand.times)
+    return min(units, demand.times) if units >= asked else 0
 
 
 def _shape(amounts: dict[str, float]) -> Bundle:

@@ -25,6 +25,7 @@ from medsae_ray.core.images.unreadable import counted, nothing_usable
 from medsae_ray.core.naming.engine import Engine
 from medsae_ray.engine.session import cluster_engine
 from medsae_ray.runtime.board import Bar, Board
+from medsae_ray.runtime.in_flight import unfinished
 from medsae_ray.runtime.made import Made, commit, now
 from medsae_ray.runtime.places import check_seen
 from medsae_ray.runtime.progress import DOING
@@ -294,7 +295,8 @@ class Run:
     def _waiting(self, stage: Stage) -> contextlib.AbstractContextManager[None]:
         """Log the demands that the stage waits for, if the cluster has no room for it."""
         demands = tuple(stage.demands(self.recipe)) if self.recipe.how.engine == "ray" else ()
-        return waiting(self.say, demands, lambda: self.board.done(stage.name))
+        thread = threading.get_ident()
+        return waiting(self.say, demands, lambda: self.board.done(stage.name), lambda: unfinished(thread))
 
     def _warn(self, warnings: Iterable[RunWarning]) -> None:
         for warning in warnings:

@@ -28,6 +28,7 @@ from medsae_ray.core.artifacts.metrics import (
 )
 from medsae_ray.core.artifacts.schema import METADATA
 from medsae_ray.core.artifacts.warnings import RunWarning
+from medsae_ray.runtime.in_flight import in_flight
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.runtime.tries import COMPUTING, Tries
@@ -72,11 +73,13 @@ def group_sums(run: Run, work: GroupWork[T]) -> Iterator[T]:
     ahead = max(2, 2 * int(ray.cluster_resources().get("CPU", 1)))
     with Tries(run.recipe.how.encode.retries).kept() as tries:
         running = [_group.remote(tries, shared, shards) for shards in groups[:ahead]]
-        for done, shards in enumerate(groups):
-            yield ray.get(running.pop(0))
-            tries.end(_piece(shards), COMPUTING)  # only here, as the transfer takes memory too
-            if done + ahead < len(groups):
-                running.append(_group.remote(tries, shared, groups[done + ahead]))
+        with in_flight(running):
+            for done, shards in enumerate(groups):
+                yield ray.get(running[0])
+                running.pop(0)
+                tries.end(_piece(shards), COMPUTING)  # only here, as the transfer takes memory too
+                if done + ahead < len(groups):
+                    running.append(_group.remote(tries, shared, groups[done + ahead]))
 
 
 class Measured(NamedTuple):

@@ -16,6 +16,7 @@ from medsae_ray.core.artifacts import schema
 from medsae_ray.core.artifacts.artifact import Draft
 from medsae_ray.core.artifacts.columns import nan_to_null
 from medsae_ray.core.artifacts.metrics import ManifestMetrics, ProbesMetrics, SaeMetrics, metrics_of
+from medsae_ray.runtime.in_flight import in_flight
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.runtime.tries import COMPUTING, Tries
@@ -73,9 +74,10 @@ def _fitted(run: Run, sample: ProbeRows, y_nL: np.ndarray, role_n: np.ndarray) -
                 ]
                 for label, y_n in enumerate(y_nL.T)
             ]
-            for pair in tasks:
-                done.append(ray.get(pair))
-                bar.advance()
+            with in_flight([task for pair in tasks for task in pair]):
+                for pair in tasks:
+                    done.append(ray.get(pair))
+                    bar.advance()
         return done
 
 

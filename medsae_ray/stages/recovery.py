@@ -23,6 +23,7 @@ from medsae_ray.core.probing.curves import STRENGTHS, Rules
 from medsae_ray.core.probing.shares import DENSE, recovery
 from medsae_ray.core.probing.spaces import FIT, JUDGE, TEST, DimensionsWork, Table
 from medsae_ray.core.probing.targets import Target
+from medsae_ray.runtime.in_flight import in_flight
 from medsae_ray.runtime.made import Made
 from medsae_ray.runtime.run import Run, Stage
 from medsae_ray.runtime.tries import COMPUTING, Tries
@@ -119,7 +120,8 @@ def _computing(run: Run, table: Table, sizes: Sequence[int]) -> Iterator[Compute
                 _compute.remote(tries, f"{step} {piece}", function, shared, *arguments)
                 for piece, arguments in enumerate(work)
             ]
-            return _counted(run, step, sizes, (ray.get(task) for task in tasks))
+            with in_flight(tasks):
+                yield from _counted(run, step, sizes, (ray.get(task) for task in tasks))
 
         yield there
 

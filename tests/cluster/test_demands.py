@@ -1,14 +1,12 @@
 """What a run asks of a cluster, held against nodes, and the words of a refusal. No Ray is started."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ray.autoscaler.v2 import schema as ray_schema
 
-from medsae_ray.cluster import waiting
 from medsae_ray.cluster.capacity import Capacity, autoscaler_config, left_of
 from medsae_ray.cluster.demands import Phase, engine_demand, pool_demands, task_demand, train_demand
 from medsae_ray.cluster.packing import Growth, Kind, Node
@@ -254,15 +252,14 @@ def test_a_line_says_what_is_waited_for() -> None:
     assert found and found.startswith("waiting for 1 x {CPU: 1, GPU: 2} (how.vlm.gpus)")
 
 
-@pytest.mark.parametrize("busy", [False, True])
-def test_tasks_queued_behind_running_ones_do_not_wait(monkeypatch: pytest.MonkeyPatch, busy: bool) -> None:
+def test_tasks_queued_behind_running_ones_do_not_wait() -> None:
     """One group of a large archive takes minutes, and the next groups are queued in advance."""
-    for name, value in (("LOOK_S", 0.01), ("FIRST_S", 0.05), ("_look", lambda demands: "waiting")):
-        monkeypatch.setattr(waiting, name, value)
-    said = list[str]()
-    with waiting.waiting(said.append, [task_demand("features")], busy=lambda: busy):
-        time.sleep(0.5)
-    assert said == ([] if busy else ["waiting"])
+    demands = [task_demand("features")]
+    four = status([({"CPU": 1.0}, 4)], [])
+    found = line_of(four, demands, asked=4)
+    assert found and found.startswith("waiting for 1 x {CPU: 1} (stage features)")
+    assert line_of(four, demands, asked=6) is None, "two of the six run"
+    assert line_of(four, demands, asked=3), "another job waits too"
 
 
 def test_phases_are_named_for_a_reader() -> None:
